@@ -1,0 +1,13 @@
+//! The pure core: what sockets, addresses, ports and destinations are, and the arithmetic on them.
+//!
+//! **Invariant:** nothing in here does I/O, reads a clock, or knows a metric name, an HTTP header or
+//! the layout of a kernel structure.
+
+pub mod address;
+pub mod age;
+pub mod census;
+pub mod ports;
+pub mod settings;
+pub mod snapshot;
+pub mod socket;
+pub mod top;

@@ -1,0 +1,177 @@
+//! Sets of TCP ports and the ephemeral port range.
+
+use std::fmt;
+
+const WORD_BITS: u16 = 64;
+const WORDS: usize = 1024;
+
+/// A set of ports: one bit each, 8 KiB, whatever it holds.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PortSet {
+    words: Box<[u64; WORDS]>,
+}
+
+impl Default for PortSet {
+    fn default() -> Self {
+        Self {
+            words: Box::new([0; WORDS]),
+        }
+    }
+}
+
+impl PortSet {
+    /// An empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a port; true if it was not there before.
+    #[inline]
+    pub fn insert(&mut self, port: u16) -> bool {
+        let Some(word) = self.words.get_mut(usize::from(port / WORD_BITS)) else {
+            return false;
+        };
+        let bit = 1 << (port % WORD_BITS);
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+
+    /// Whether the port is in the set.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, port: u16) -> bool {
+        self.words
+            .get(usize::from(port / WORD_BITS))
+            .is_some_and(|word| word & (1 << (port % WORD_BITS)) != 0)
+    }
+
+    /// Takes a port out.
+    pub fn remove(&mut self, port: u16) {
+        if let Some(word) = self.words.get_mut(usize::from(port / WORD_BITS)) {
+            *word &= !(1 << (port % WORD_BITS));
+        }
+    }
+
+    /// Adds every port of another set.
+    pub fn union_with(&mut self, other: &Self) {
+        for (word, more) in self.words.iter_mut().zip(other.words.iter()) {
+            *word |= more;
+        }
+    }
+
+    /// How many ports it holds, 0 to 65,536.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.words.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Whether it holds no port.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
+
+    /// Its ports in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..=u16::MAX).filter(|port| self.contains(*port))
+    }
+}
+
+impl FromIterator<u16> for PortSet {
+    fn from_iter<I: IntoIterator<Item = u16>>(ports: I) -> Self {
+        let mut set = Self::new();
+        for port in ports {
+            set.insert(port);
+        }
+        set
+    }
+}
+
+impl fmt::Debug for PortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// The ephemeral port range, `net.ipv4.ip_local_port_range`, both ends inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    min: u16,
+    max: u16,
+}
+
+impl PortRange {
+    /// From both ends; nothing where `min` is 0 or above `max`, which the kernel refuses too.
+    #[must_use]
+    pub const fn new(min: u16, max: u16) -> Option<Self> {
+        if min == 0 || min > max {
+            None
+        } else {
+            Some(Self { min, max })
+        }
+    }
+
+    /// The first port.
+    #[must_use]
+    pub const fn min(self) -> u16 {
+        self.min
+    }
+
+    /// The last port.
+    #[must_use]
+    pub const fn max(self) -> u16 {
+        self.max
+    }
+
+    /// How many ports it has, at least 1.
+    #[must_use]
+    pub fn ports(self) -> u32 {
+        u32::from(self.max) - u32::from(self.min) + 1
+    }
+
+    /// Whether a port lies inside.
+    #[inline]
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.min <= port && port <= self.max
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_range_counts_both_ends_and_refuses_what_the_kernel_refuses() {
+        assert_eq!(PortRange::new(32_768, 60_999).unwrap().ports(), 28_232);
+        assert_eq!(PortRange::new(1, 65_535).unwrap().ports(), 65_535);
+        assert_eq!(PortRange::new(5, 5).unwrap().ports(), 1);
+        assert_eq!(PortRange::new(6, 5), None);
+        assert_eq!(PortRange::new(0, 5), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_port_set_behaves_as_a_set(
+            ports in prop::collection::vec(any::<u16>(), 0..200),
+            removed in prop::collection::vec(any::<u16>(), 0..20),
+        ) {
+            let mut model: BTreeSet<u16> = ports.iter().copied().collect();
+            let mut set: PortSet = ports.iter().copied().collect();
+            for port in removed.iter().chain(ports.first()) {
+                model.remove(port);
+                set.remove(*port);
+            }
+            prop_assert_eq!(set.len() as usize, model.len());
+            prop_assert_eq!(set.is_empty(), model.is_empty());
+            prop_assert!(set.iter().eq(model.iter().copied()));
+        }
+    }
+}

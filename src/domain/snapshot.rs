@@ -1,0 +1,250 @@
+//! What one scrape found out: immutable once made, read by every output.
+//!
+//! Holds no metric names (see `exposition`) and does no arithmetic beyond trivial sums.
+
+use std::time::Duration;
+
+use super::address::{Address, Family};
+use super::ports::PortRange;
+use super::settings::Settings;
+
+/// Where the sockets were read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `NETLINK_SOCK_DIAG`.
+    Netlink,
+    /// `/proc/net/tcp` and `tcp6`.
+    Procfs,
+}
+
+impl Source {
+    /// As flags, labels and logs spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Netlink => "netlink",
+            Self::Procfs => "procfs",
+        }
+    }
+}
+
+/// How one collector fared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome<T> {
+    /// What it found. A collector of independent values may have found some and still have
+    /// failed; one whose values add up has all or nothing.
+    pub value: Option<T>,
+    /// Whether everything it looks for was read.
+    pub success: bool,
+    /// How long it took, up to its failure or the deadline.
+    pub duration: Duration,
+}
+
+/// Everything one scrape found out about one network namespace. A collector that is switched off
+/// is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// The pass over the connection table.
+    pub sockets: Option<Outcome<SocketFigures>>,
+    /// `/proc/sys/net/ipv4`.
+    pub sysctl: Option<Outcome<Settings>>,
+    /// `/proc/net/netstat`.
+    pub netstat: Option<Outcome<KernelCounters>>,
+    /// `/proc/net/sockstat`.
+    pub sockstat: Option<Outcome<SocketStatistics>>,
+    /// `/proc/slabinfo`.
+    pub slabinfo: Option<Outcome<SlabMemory>>,
+}
+
+/// The columns of `/proc/net/netstat`, `TcpExt`, about TIME-WAIT. `None` where the kernel lacks it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelCounters {
+    /// `TW`: sockets whose TIME-WAIT ended by its slow timer.
+    pub entered: Option<u64>,
+    /// `TWRecycled`: TIME-WAIT sockets taken over by a new connection.
+    pub recycled: Option<u64>,
+    /// `TWKilled`: sockets whose TIME-WAIT was ended early.
+    pub killed: Option<u64>,
+    /// `TCPTimeWaitOverflow`: sockets destroyed since `tcp_max_tw_buckets` was reached.
+    pub overflows: Option<u64>,
+    /// Segments rejected for their timestamps, by the kernel's own column name, in its order.
+    pub paws_rejects: Vec<(&'static str, u64)>,
+}
+
+/// The TCP line of `/proc/net/sockstat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketStatistics {
+    /// `tw`: time-wait buckets in use, orphaned FIN-WAIT-2 mini-sockets included.
+    pub time_wait_buckets: Option<u64>,
+    /// `inuse`: TCP sockets that are neither in TIME-WAIT nor closed, IPv4 and IPv6.
+    pub in_use: Option<u64>,
+    /// `orphan`: sockets without a process (host-wide on older kernels).
+    pub orphans: Option<u64>,
+}
+
+/// The `tw_sock_*` caches of `/proc/slabinfo`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlabMemory {
+    /// Bytes that the slabs hold, used or not; `None` without the right to read it or where no
+    /// such cache is listed.
+    pub time_wait_bytes: Option<u64>,
+}
+
+/// The most frequent values of one attribute of TIME-WAIT sockets, and how many have the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Breakdown<K> {
+    /// Values with their counts: the top N, most frequent first, then pinned ones beyond them.
+    pub told: Vec<(K, u64)>,
+    /// Sockets with any value that is not told.
+    pub other: u64,
+}
+
+impl<K> Breakdown<K> {
+    /// Sockets in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.told.iter().map(|(_, count)| count).sum::<u64>() + self.other
+    }
+}
+
+/// A breakdown by port, with the ports that the ephemeral range gave folded into one count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortBreakdown {
+    /// The ports that mean a service.
+    pub ports: Breakdown<u16>,
+    /// Sockets whose port on this side was an ephemeral one.
+    pub ephemeral: u64,
+}
+
+/// How many age bands there are.
+pub const AGE_BANDS: usize = 6;
+
+/// What the pass over the connection table found.
+///
+/// **Invariant:** `time_wait` and every breakdown that is there have the same total.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SocketFigures {
+    /// Where the sockets were read from.
+    pub source: Source,
+    /// Records that the kernel sent, listeners and bound sockets included.
+    pub messages: u64,
+    /// Sockets in TIME-WAIT proper, by family.
+    pub time_wait: PerFamily<u64>,
+    /// By local address. `None` where switched off, here and below.
+    pub by_src_addr: Option<Breakdown<Address>>,
+    /// By local port. `None` also while the port range is unknown, for then no direction is.
+    pub by_src_port: Option<PortBreakdown>,
+    /// By remote address.
+    pub by_dst_addr: Option<Breakdown<Address>>,
+    /// By remote port. `None` also while the port range is unknown.
+    pub by_dst_port: Option<PortBreakdown>,
+    /// By age, in the bands of [`super::age::BANDS`].
+    pub by_age: Option<[u64; AGE_BANDS]>,
+    /// The port range and who spends it; `None` while the range is unknown.
+    pub ports: Option<PortFigures>,
+}
+
+/// A value for each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerFamily<T> {
+    /// For IPv4, mapped addresses included.
+    pub ipv4: T,
+    /// For IPv6 proper.
+    pub ipv6: T,
+}
+
+impl<T> PerFamily<T> {
+    /// The value for one family.
+    pub fn get(&self, family: Family) -> &T {
+        match family {
+            Family::Ipv4 => &self.ipv4,
+            Family::Ipv6 => &self.ipv6,
+        }
+    }
+
+    /// The value for one family, to change it.
+    #[inline]
+    pub fn get_mut(&mut self, family: Family) -> &mut T {
+        match family {
+            Family::Ipv4 => &mut self.ipv4,
+            Family::Ipv6 => &mut self.ipv6,
+        }
+    }
+}
+
+/// How the ephemeral port range is spent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortFigures {
+    /// The range itself.
+    pub range: PortRange,
+    /// Ports of `ip_local_reserved_ports` inside the range.
+    pub reserved: u32,
+    /// Ports inside the range, not reserved, that a listening or merely bound socket owns.
+    pub blocked: u32,
+    /// Ports inside the range, not reserved, that something listens on.
+    pub listeners: u32,
+    /// range - reserved - blocked.
+    pub usable: u32,
+    /// The worst destination's ratio by family, 0 where there is none.
+    pub worst_ratio: PerFamily<f64>,
+    /// How many destinations there are.
+    pub destinations: u64,
+    /// The worst destinations and the pinned ones; `None` where switched off.
+    pub by_destination: Option<DestinationBreakdown>,
+}
+
+/// The destinations that are told one by one, and the sum of the others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DestinationBreakdown {
+    /// Worst first, pinned ones beyond the top N last.
+    pub told: Vec<DestinationFigures>,
+    /// What all the others hold together.
+    pub other: HeldPorts,
+}
+
+/// The triple that the kernel spends ephemeral ports on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Destination {
+    /// Local address.
+    pub src_addr: Address,
+    /// Remote address.
+    pub dst_addr: Address,
+    /// Remote port.
+    pub dst_port: u16,
+}
+
+/// Sockets that hold a port, by what they are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldPorts {
+    /// In TIME-WAIT proper.
+    pub time_wait: u64,
+    /// Established.
+    pub established: u64,
+    /// In any other state but LISTEN and CLOSE.
+    pub other: u64,
+}
+
+impl HeldPorts {
+    /// All of them.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.time_wait + self.established + self.other
+    }
+}
+
+/// What is known of one destination.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DestinationFigures {
+    /// Which one.
+    pub destination: Destination,
+    /// The ports its sockets hold.
+    pub held: HeldPorts,
+    /// TIME-WAIT sockets among them that the next connect() may take over now.
+    pub reusable: u64,
+    /// How many further connect() calls succeed now.
+    pub headroom: u32,
+    /// 0 to 1; 1 exactly when the next connect() fails.
+    pub exhaustion_ratio: f64,
+    /// Sockets a second that entered TIME-WAIT during the last 10 s.
+    pub close_rate: f64,
+}

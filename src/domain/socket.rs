@@ -1,0 +1,105 @@
+//! What the pass over the connection table is fed with: one socket at a time, whatever the source.
+
+use super::address::Address;
+
+/// The states of a TCP socket, numbered as in include/net/tcp_states.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum TcpState {
+    /// Data can flow both ways.
+    Established = 1,
+    /// connect() was called, no answer yet.
+    SynSent = 2,
+    /// A connection request was answered but not confirmed yet.
+    SynRecv = 3,
+    /// We closed first and wait for the acknowledgment.
+    FinWait1 = 4,
+    /// We closed first and wait for the peer to close; also its time-wait mini-socket.
+    FinWait2 = 5,
+    /// TIME-WAIT proper.
+    TimeWait = 6,
+    /// Not connected.
+    Close = 7,
+    /// The peer closed first and waits for us.
+    CloseWait = 8,
+    /// Both have closed; we wait for the last acknowledgment.
+    LastAck = 9,
+    /// Waits for connections.
+    Listen = 10,
+    /// Both closed at once.
+    Closing = 11,
+    /// A request socket, told by the kernel as `SynRecv`.
+    NewSynRecv = 12,
+    /// Bound but neither listening nor connected, Linux >= 6.8.
+    BoundInactive = 13,
+}
+
+impl TcpState {
+    /// The state with this number, or nothing for a number that no kernel known to us uses.
+    #[inline]
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            3 => Self::SynRecv,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::TimeWait,
+            7 => Self::Close,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            10 => Self::Listen,
+            11 => Self::Closing,
+            12 => Self::NewSynRecv,
+            13 => Self::BoundInactive,
+            _ => return None,
+        })
+    }
+}
+
+/// A socket that is or was connected: every TCP state but LISTEN and CLOSE. Each holds its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// The local end's address.
+    pub src_addr: Address,
+    /// The remote end's address.
+    pub dst_addr: Address,
+    /// The local end's port.
+    pub src_port: u16,
+    /// The remote end's port.
+    pub dst_port: u16,
+    /// Never `Listen`, `Close` or `BoundInactive`.
+    pub state: TcpState,
+    /// For `TimeWait`: what is left of its 60 s, in milliseconds. Without meaning otherwise.
+    pub remaining_ms: u32,
+}
+
+/// A socket that owns a port without being connected: it listens, or is merely bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortOwner {
+    /// The address it is bound to, perhaps a wildcard.
+    pub addr: Address,
+    /// The port it owns.
+    pub port: u16,
+    /// Whether it listens.
+    pub listening: bool,
+    /// An IPv6 socket with `IPV6_V6ONLY`: as a wildcard it does not cover IPv4 addresses.
+    pub v6_only: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_and_their_numbers_are_inverse_and_others_are_unknown() {
+        for number in 0..=u8::MAX {
+            match TcpState::from_number(number) {
+                #[expect(clippy::as_conversions, reason = "reads the discriminant")]
+                Some(state) => assert_eq!(state as u8, number),
+                None => assert!(number == 0 || number > 13),
+            }
+        }
+    }
+}

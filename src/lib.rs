@@ -1,0 +1,8 @@
+//! timewait_exporter tells, before connect() fails, that a Linux host is running out of ephemeral
+//! ports: where, why, and what would help.
+
+pub mod collector;
+pub mod domain;
+pub mod exposition;
+pub mod http;
+pub mod kernel;
