@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use lane::Lane;
 
-use crate::domain::census::CensusOptions;
+use crate::domain::options::CensusOptions;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
     KernelCounters, Outcome, SlabMemory, Snapshot, SocketFigures, SocketStatistics,

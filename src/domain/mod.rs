@@ -5,9 +5,14 @@
 
 pub mod address;
 pub mod age;
+mod capacity;
 pub mod census;
+mod destinations;
+mod fast_map;
+mod held_ports;
+pub mod options;
 pub mod ports;
 pub mod settings;
 pub mod snapshot;
 pub mod socket;
-pub mod top;
+mod top;

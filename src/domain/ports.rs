@@ -169,7 +169,7 @@ mod tests {
                 model.remove(port);
                 set.remove(*port);
             }
-            prop_assert_eq!(set.len() as usize, model.len());
+            prop_assert_eq!(usize::try_from(set.len()), Ok(model.len()));
             prop_assert_eq!(set.is_empty(), model.is_empty());
             prop_assert!(set.iter().eq(model.iter().copied()));
         }
