@@ -260,3 +260,14 @@ fn count_age(ages: &mut [u64; AGE_BANDS], age_ms: u32) {
         *count += 1;
     }
 }
+
+#[cfg(test)]
+#[path = "census_tests.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "tests"
+)]
+mod tests;
