@@ -173,28 +173,23 @@ impl<'a> MediaRange<'a> {
 
     /// How many of the format's parameters the range names; nothing if it names another value.
     fn matching_parameters(&self, format: Format) -> Option<usize> {
-        let telling = self.parameters.iter().filter(|(name, _)| {
-            TELLING_PARAMETERS
-                .iter()
-                .any(|telling| name.eq_ignore_ascii_case(telling))
-        });
-        let mut all_match = true;
-        let mut seen: Vec<&[u8]> = Vec::new();
-        for (name, value) in telling {
-            let ours = format
-                .parameters()
-                .iter()
-                .find(|(our_name, _)| name.eq_ignore_ascii_case(our_name));
-            match ours {
-                Some((our_name, our_value)) if value.eq_ignore_ascii_case(our_value) => {
-                    if !seen.contains(our_name) {
-                        seen.push(our_name);
-                    }
-                }
-                _ => all_match = false,
+        let mut matched: Vec<&[u8]> = Vec::new();
+        for (name, value) in &self.parameters {
+            let is_called = |other: &[u8]| name.eq_ignore_ascii_case(other);
+            if !TELLING_PARAMETERS.into_iter().any(is_called) {
+                continue;
+            }
+            let mut ours = format.parameters().iter();
+            let (our_name, our_value) = ours.find(|(our_name, _)| is_called(our_name))?;
+            if !value.eq_ignore_ascii_case(our_value) {
+                return None;
+            }
+            // Told twice, it counts once: it makes the range no more specific.
+            if !matched.contains(our_name) {
+                matched.push(our_name);
             }
         }
-        all_match.then_some(seen.len())
+        Some(matched.len())
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::counter(
         "timewait_overflows_total",
         &[],
-        "Sockets closed without TIME-WAIT since tcp_max_tw_buckets was reached or no memory could be \
+        "Sockets closed without TIME-WAIT because tcp_max_tw_buckets was reached or no memory could be \
          had (TcpExt TCPTimeWaitOverflow).",
         Value(|snapshot| counters_of(snapshot)?.overflows.map(float)),
     ),
