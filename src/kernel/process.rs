@@ -13,21 +13,21 @@ use rustix::process::{Resource, getrlimit};
 /// What the process has spent and may spend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProcessFigures {
-    /// User and system time of all its threads, in seconds. `utime` and `stime` of proc_pid_stat(5).
+    /// User and system time of all its threads, in seconds. `utime` and `stime` of `proc_pid_stat(5)`.
     pub cpu_seconds: f64,
     /// Open file descriptors, without the one that counting them takes.
     pub open_fds: u64,
     /// The soft limit of `RLIMIT_NOFILE`; `None` is unlimited.
     pub max_fds: Option<u64>,
-    /// Address space, in bytes. `vsize` of proc_pid_stat(5).
+    /// Address space, in bytes. `vsize` of `proc_pid_stat(5)`.
     pub virtual_memory_bytes: u64,
     /// The part of it that is in memory, in bytes; the kernel's count lags a little. `rss` of
-    /// proc_pid_stat(5).
+    /// `proc_pid_stat(5)`.
     pub resident_memory_bytes: u64,
     /// The soft limit of `RLIMIT_AS`, in bytes; `None` is unlimited.
     pub virtual_memory_max_bytes: Option<u64>,
     /// When it started, in seconds since 1970; as exact as a clock tick plus the second in which the
-    /// kernel tells its boot time. `starttime` of proc_pid_stat(5), `btime` of proc_stat(5).
+    /// kernel tells its boot time. `starttime` of `proc_pid_stat(5)`, `btime` of `proc_stat(5)`.
     pub start_time_seconds: f64,
     /// How many threads it has.
     pub threads: u64,
@@ -46,7 +46,8 @@ pub enum ProcessError {
 
 /// Reads what the process has spent so far.
 ///
-/// Costs some 50 us, and once a thread the reading of /proc/stat, which is long on a large machine.
+/// Reads /proc/self/stat and lists /proc/self/fd; once a thread also /proc/stat, which is long on a
+/// large machine.
 ///
 /// # Errors
 /// /proc is not mounted, or tells something that is not understood.

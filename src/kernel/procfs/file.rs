@@ -11,9 +11,9 @@ use super::error::{Malformed, ReadError};
 /// What a file may have. The largest that we read, slabinfo, has some tens of KiB.
 const LIMIT_BYTES: usize = 1024 * 1024;
 
-/// How much to ask for with the first read().
+/// How much to ask for with the first `read`.
 ///
-/// A file under /proc/sys answers the **first** read() only: `proc_dointvec` and
+/// A file under /proc/sys answers the **first** `read` only: `proc_dointvec` and
 /// `proc_do_large_bitmap` in kernel/sysctl.c return nothing from any offset but 0, so that what did
 /// not fit into the first buffer is lost without a sign. `std::fs::read` begins with 32 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,7 @@ fn not_utf8(bytes: &[u8], valid_up_to: usize) -> Malformed {
 mod tests {
     use super::*;
 
-    /// A file as those under /proc/sys are: what the first read() does not take is gone.
+    /// A file as those under /proc/sys are: what the first `read` does not take is gone.
     struct Sysctl<'a> {
         content: &'a [u8],
         was_read: bool,
@@ -132,11 +132,10 @@ mod tests {
     #[test]
     fn a_file_that_gives_a_little_at_a_time_is_read_to_its_end() {
         let content = vec![b'x'; 3 * FirstRead::Page.bytes() + 5];
+        let nothing: Box<dyn Read> = Box::new(io::empty());
         let mut input = content
             .chunks(1_000)
-            .fold(Box::new(io::empty()) as Box<dyn Read>, |before, chunk| {
-                Box::new(before.chain(chunk))
-            });
+            .fold(nothing, |before, chunk| Box::new(before.chain(chunk)));
         let bytes = read_bounded(&mut input, FirstRead::Page).unwrap().unwrap();
         assert!(bytes == content);
     }

@@ -109,7 +109,7 @@ impl ProcRoot {
     /// What the slab caches of TIME-WAIT sockets hold, by `slabinfo`. Only root may read that file:
     /// being refused is no failure, it makes the figure absent, as does a kernel without the file.
     ///
-    /// Costs the host's slab lock for about as long as a `slabtop` would.
+    /// The kernel holds a lock of the whole host (`slab_mutex`) while it prints this file.
     ///
     /// # Errors
     /// The file may be read but cannot be, or a cache's line is not that of slabinfo 2.1.

@@ -1,5 +1,5 @@
-//! One line of `/proc/net/tcp` or `tcp6`, as `tcp4_seq_show` in net/ipv4/tcp_ipv4.c and
-//! `tcp6_seq_show` in net/ipv6/tcp_ipv6.c print it:
+//! One line of `/proc/net/tcp` or `tcp6`, as `tcp4_seq_show` in `net/ipv4/tcp_ipv4.c` and
+//! `tcp6_seq_show` in `net/ipv6/tcp_ipv6.c` print it:
 //!
 //! ```text
 //!    5: 0100007F:A4D4 0100007F:A68B 06 00000000:00000000 03:00001770 00000000     0        0 0 3 …
@@ -17,7 +17,7 @@ pub(super) const EXPECTED: &str = "a socket: sl local remote st tx:rx tr:when";
 /// How both tables begin their first line.
 pub(super) const HEADER_START: &[u8] = b"  sl  local_address";
 
-/// `tr` of a time-wait socket, `get_timewait4_sock` in net/ipv4/tcp_ipv4.c.
+/// `tr` of a time-wait socket, `get_timewait4_sock` in `net/ipv4/tcp_ipv4.c`.
 const TIME_WAIT_TIMER: u32 = 3;
 
 /// `tm->when` counts clock ticks of `USER_HZ`, 100 a second everywhere but on Alpha and Itanium.
@@ -39,7 +39,7 @@ pub(super) struct Record {
     pub(super) local_port: u16,
     pub(super) remote_addr: Address,
     pub(super) remote_port: u16,
-    /// As in include/net/tcp_states.h.
+    /// As in `include/net/tcp_states.h`.
     pub(super) state: u8,
     /// What a time-wait socket (FIN-WAIT-2 ones included) has left; 0 for others.
     pub(super) remaining_ms: u32,
@@ -158,7 +158,7 @@ fn hex_digit(byte: u8) -> Option<u32> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use proptest::prelude::*;
 
@@ -174,11 +174,9 @@ mod tests {
             Width::V4 => 3,
             Width::V6 => 0,
         };
-        words
-            .iter()
-            .skip(from)
-            .map(|word| format!("{:08X}", u32::from_ne_bytes(*word)))
-            .collect()
+        words.iter().skip(from).fold(String::new(), |text, word| {
+            text + &format!("{:08X}", u32::from_ne_bytes(*word))
+        })
     }
 
     /// A line as the kernel prints it.

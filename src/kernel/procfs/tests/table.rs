@@ -1,40 +1,17 @@
-//! The reader held against whole /proc trees: those of four kernels, broken ones, and the real one.
-
-#![expect(clippy::unwrap_used, reason = "tests")]
+//! The connection table.
 
 use std::fs;
 use std::io::Read as _;
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ::procfs::net::TcpNetEntries;
 use ::procfs::prelude::*;
-use proptest::prelude::*;
-use tempfile::TempDir;
 
-use super::*;
+use super::super::*;
+use super::{KERNELS, fixture, tree};
 use crate::domain::address::Address;
 use crate::domain::socket::{PortOwner, Socket, TcpState};
-
-const KERNELS: [&str; 4] = ["linux-3.10", "linux-4.19", "linux-5.15", "linux-6.18"];
-
-fn fixture(kernel: &str) -> ProcRoot {
-    let trees = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/procfs");
-    ProcRoot::new(trees.join(kernel))
-}
-
-/// A tree with these files and no others.
-fn tree(files: &[(&str, &[u8])]) -> (TempDir, ProcRoot) {
-    let directory = tempfile::tempdir().unwrap();
-    for (name, content) in files {
-        let path = directory.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    let root = ProcRoot::new(directory.path());
-    (directory, root)
-}
 
 fn address(text: &str) -> Address {
     text.parse().unwrap()
@@ -44,91 +21,20 @@ fn in_an_hour() -> Instant {
     Instant::now() + Duration::from_hours(1)
 }
 
-fn sockets(root: &ProcRoot) -> Result<(Vec<Socket>, TableCount), TableError> {
+pub(super) fn sockets(root: &ProcRoot) -> Result<(Vec<Socket>, TableCount), TableError> {
     let mut sockets = Vec::new();
     let table = root.tcp_table();
     let count = table.read_sockets(in_an_hour(), &mut |socket| sockets.push(socket))?;
     Ok((sockets, count))
 }
 
-fn owners(root: &ProcRoot) -> Result<Vec<PortOwner>, TableError> {
+pub(super) fn owners(root: &ProcRoot) -> Result<Vec<PortOwner>, TableError> {
     let mut owners = Vec::new();
     let count = root
         .tcp_table()
         .read_owners(&mut |owner| owners.push(owner))?;
     assert_eq!(count, u64::try_from(owners.len()).unwrap());
     Ok(owners)
-}
-
-#[test]
-fn each_kernel_has_its_own_settings() {
-    let reuse = [Some(0), Some(2), Some(1), Some(2)];
-    let recycle = [Some(0), None, None, None];
-    let delay = [None, None, None, Some(1_000)];
-    let unprivileged = [None, Some(1_024), Some(0), Some(1_024)];
-    for (index, kernel) in KERNELS.into_iter().enumerate() {
-        let (settings, errors) = fixture(kernel).read_settings();
-        assert!(errors.is_empty(), "{kernel}: {errors:?}");
-        assert_eq!(settings.tcp_tw_reuse, reuse[index], "{kernel}");
-        assert_eq!(settings.tcp_tw_recycle, recycle[index], "{kernel}");
-        assert_eq!(settings.tcp_tw_reuse_delay_ms, delay[index], "{kernel}");
-        assert_eq!(settings.ip_unprivileged_port_start, unprivileged[index]);
-        assert_eq!(settings.tcp_timestamps, Some(1), "{kernel}");
-        assert_eq!(settings.tcp_fin_timeout_seconds, Some(60), "{kernel}");
-    }
-    let (settings, _) = fixture("linux-5.15").read_settings();
-    let range = settings.port_range.unwrap();
-    assert_eq!((range.min(), range.max()), (40_000, 40_019));
-    let reserved = settings.reserved_ports.unwrap();
-    assert!(reserved.iter().eq([40_005, 40_010, 40_011, 40_012, 50_000]));
-    assert_eq!(settings.tcp_max_tw_buckets, Some(32_768));
-    assert_eq!(settings.tcp_rfc1337, Some(1));
-    let (settings, _) = fixture("linux-3.10").read_settings();
-    assert_eq!(settings.port_range.unwrap().max(), 61_000);
-    assert!(settings.reserved_ports.unwrap().is_empty());
-}
-
-#[test]
-fn each_kernel_has_its_own_counters() {
-    let old = [("PAWSPassive", 4), ("PAWSActive", 3), ("PAWSEstab", 271)];
-    let usual = [("PAWSActive", 3), ("PAWSEstab", 271)];
-    let new = [
-        ("PAWSActive", 3),
-        ("PAWSEstab", 271),
-        ("TSEcrRejected", 7),
-        ("PAWSOldAck", 5),
-        ("PAWSTimewait", 6),
-    ];
-    let paws: [&[(&str, u64)]; 4] = [&old, &usual, &usual, &new];
-    for (kernel, paws) in KERNELS.into_iter().zip(paws) {
-        let counters = fixture(kernel).read_kernel_counters().unwrap();
-        assert_eq!(counters.entered, Some(104_729), "{kernel}");
-        assert_eq!(counters.recycled, Some(1_543), "{kernel}");
-        assert_eq!(counters.killed, Some(12), "{kernel}");
-        assert_eq!(counters.overflows, Some(17), "{kernel}");
-        assert_eq!(counters.paws_rejects, paws, "{kernel}");
-    }
-}
-
-#[test]
-fn sockets_in_use_are_those_of_both_families() {
-    for kernel in KERNELS {
-        let statistics = fixture(kernel).read_socket_statistics().unwrap();
-        assert_eq!(statistics.in_use, Some(14 + 6), "{kernel}");
-        assert_eq!(statistics.orphans, Some(4), "{kernel}");
-        assert_eq!(statistics.time_wait_buckets, Some(21), "{kernel}");
-    }
-    let (_directory, root) = tree(&[("net/sockstat", b"TCP: inuse 3 orphan 0 tw 0\n")]);
-    assert_eq!(root.read_socket_statistics().unwrap().in_use, Some(3));
-}
-
-#[test]
-fn the_slabs_of_time_wait_sockets_are_added_up() {
-    let pages = [4 + 9, 2 * (3 + 11), 2 * 10, 1 + 2];
-    for (kernel, pages) in KERNELS.into_iter().zip(pages) {
-        let memory = fixture(kernel).read_slab_memory(4_096).unwrap();
-        assert_eq!(memory.time_wait_bytes, Some(pages * 4_096), "{kernel}");
-    }
 }
 
 #[test]
@@ -223,20 +129,24 @@ fn listeners_are_read_without_reading_the_rest_of_the_table() {
 }
 
 #[test]
-fn nothing_is_absent_and_no_failure_where_there_are_no_files() {
+fn a_table_without_a_header_or_with_an_endless_line_is_refused() {
+    let header = fs::read(fixture("linux-6.18").path().join("net/tcp6")).unwrap();
+    let header = header
+        .split_inclusive(|byte| *byte == b'\n')
+        .next()
+        .unwrap();
+    let endless = [header, &vec![b'0'; 128 * 1024]].concat();
+    let cut = [header, b"   0: 0A0200C0:9C40 056433C6:01BB 06 0000"].concat();
+    for (content, line) in [(&b""[..], 1), (b"no table\n", 1), (&endless, 2), (&cut, 2)] {
+        let (_directory, root) = tree(&[("net/tcp", content)]);
+        let error = sockets(&root).unwrap_err().to_string();
+        assert!(error.contains(&format!("net/tcp, line {line}")), "{error}");
+    }
+}
+
+#[test]
+fn a_host_without_any_table_is_an_error() {
     let (_directory, root) = tree(&[]);
-    let (settings, errors) = root.read_settings();
-    assert_eq!(settings, Settings::default());
-    assert!(errors.is_empty());
-    assert_eq!(
-        root.read_kernel_counters().unwrap(),
-        KernelCounters::default()
-    );
-    assert_eq!(
-        root.read_socket_statistics().unwrap(),
-        SocketStatistics::default()
-    );
-    assert_eq!(root.read_slab_memory(4_096).unwrap(), SlabMemory::default());
     let error = sockets(&root).unwrap_err();
     assert!(
         matches!(error, TableError::Read(ReadError::Io { .. })),
@@ -244,53 +154,6 @@ fn nothing_is_absent_and_no_failure_where_there_are_no_files() {
     );
     assert!(error.to_string().contains("net/tcp"), "{error}");
     owners(&root).unwrap_err();
-}
-
-#[test]
-fn one_bad_setting_does_not_take_the_others_along() {
-    let (directory, root) = tree(&[
-        ("sys/net/ipv4/ip_local_port_range", b"5\t4\n"),
-        ("sys/net/ipv4/ip_local_reserved_ports", b"1,x\n"),
-        ("sys/net/ipv4/tcp_tw_reuse", b"\xff\xfe\n"),
-        ("sys/net/ipv4/tcp_rfc1337", &[b'1'; 2 * 1024 * 1024]),
-        ("sys/net/ipv4/tcp_fin_timeout", b"60\n"),
-    ]);
-    fs::create_dir(directory.path().join("sys/net/ipv4/tcp_timestamps")).unwrap();
-    let (settings, errors) = root.read_settings();
-    let expected = Settings {
-        tcp_fin_timeout_seconds: Some(60),
-        ..Settings::default()
-    };
-    assert_eq!(settings, expected);
-    let kinds: Vec<(&str, bool)> = errors
-        .iter()
-        .map(|error| match error {
-            ReadError::Malformed { path, .. } => (path, "malformed"),
-            ReadError::Io { path, .. } => (path, "io"),
-            ReadError::TooLarge { path, .. } => (path, "too large"),
-            ReadError::LineTooLong { path, .. } => (path, "line too long"),
-        })
-        .map(|(path, kind)| (kind, path.starts_with(directory.path())))
-        .collect();
-    let (malformed, io) = (("malformed", true), ("io", true));
-    let too_large = ("too large", true);
-    assert_eq!(kinds, [malformed, malformed, malformed, io, too_large]);
-}
-
-#[test]
-fn a_table_without_a_header_or_with_an_endless_line_is_refused() {
-    let header = fs::read(fixture("linux-6.18").path().join("net/tcp6")).unwrap();
-    let header = header
-        .split_inclusive(|byte| *byte == b'\n')
-        .next()
-        .unwrap();
-    let endless = [header, &[b'0'; 128 * 1024]].concat();
-    let cut = [header, b"   0: 0A0200C0:9C40 056433C6:01BB 06 0000"].concat();
-    for (content, line) in [(&b""[..], 1), (b"no table\n", 1), (&endless, 2), (&cut, 2)] {
-        let (_directory, root) = tree(&[("net/tcp", content)]);
-        let error = sockets(&root).unwrap_err().to_string();
-        assert!(error.contains(&format!("net/tcp, line {line}")), "{error}");
-    }
 }
 
 #[test]
@@ -403,36 +266,4 @@ fn the_real_table_reads_as_the_procfs_crate_reads_it() {
     assert_eq!(our_sockets, their_sockets);
     assert_eq!(our_listeners, their_listeners);
     assert!(our_sockets.len() >= 2 && !our_listeners.is_empty());
-}
-
-#[test]
-fn the_real_files_of_this_host_are_understood() {
-    let root = ProcRoot::new("/proc");
-    let (settings, errors) = root.read_settings();
-    assert!(errors.is_empty(), "{errors:?}");
-    assert!(settings.port_range.is_some() && settings.reserved_ports.is_some());
-    assert!(root.read_kernel_counters().unwrap().entered.is_some());
-    assert!(root.read_socket_statistics().unwrap().in_use.is_some());
-    root.read_slab_memory(4_096).unwrap();
-    sockets(&root).unwrap();
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-    #[test]
-    fn no_bytes_in_the_files_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let (_directory, root) = tree(&[
-            ("sys/net/ipv4/ip_local_reserved_ports", &bytes),
-            ("net/netstat", &bytes),
-            ("net/sockstat", &bytes),
-            ("slabinfo", &bytes),
-            ("net/tcp", &[b"  sl  local_address\n", &*bytes].concat()),
-        ]);
-        let _ = root.read_settings();
-        let _ = root.read_kernel_counters();
-        let _ = root.read_socket_statistics();
-        let _ = root.read_slab_memory(4_096);
-        let _ = sockets(&root);
-        let _ = owners(&root);
-    }
 }
