@@ -11,7 +11,10 @@ pub(super) struct Complaint {
 
 impl Complaint {
     pub(super) const fn new(collector: &'static str) -> Self {
-        Self { collector, last: None }
+        Self {
+            collector,
+            last: None,
+        }
     }
 
     /// Notes how the collector fared. `None` is well.
@@ -19,9 +22,14 @@ impl Complaint {
         if complaint == self.last {
             return;
         }
-        match &complaint {
-            Some(text) => error!(collector = self.collector, err = text.as_str(), "collector failed"),
-            None => info!(collector = self.collector, "collector works again"),
+        if let Some(text) = &complaint {
+            error!(
+                collector = self.collector,
+                err = text.as_str(),
+                "collector failed"
+            );
+        } else {
+            info!(collector = self.collector, "collector works again");
         }
         self.last = complaint;
     }

@@ -33,17 +33,33 @@ impl FilesJob {
     }
 
     pub(super) fn run(&mut self) -> FileReadings {
-        let Self { procfs, enabled, page_size_bytes, sysctl, netstat, sockstat, slabinfo } = self;
+        let Self {
+            procfs,
+            enabled,
+            page_size_bytes,
+            sysctl,
+            netstat,
+            sockstat,
+            slabinfo,
+        } = self;
         FileReadings {
             sysctl: enabled.sysctl.then(|| {
                 let begin = Instant::now();
                 let (settings, errors) = procfs.read_settings();
                 sysctl.note(join(&errors));
                 let success = errors.is_empty();
-                Outcome { value: Some(settings), success, duration: begin.elapsed() }
+                Outcome {
+                    value: Some(settings),
+                    success,
+                    duration: begin.elapsed(),
+                }
             }),
-            netstat: enabled.netstat.then(|| whole(netstat, || procfs.read_kernel_counters())),
-            sockstat: enabled.sockstat.then(|| whole(sockstat, || procfs.read_socket_statistics())),
+            netstat: enabled
+                .netstat
+                .then(|| whole(netstat, || procfs.read_kernel_counters())),
+            sockstat: enabled
+                .sockstat
+                .then(|| whole(sockstat, || procfs.read_socket_statistics())),
             slabinfo: enabled
                 .slabinfo
                 .then(|| whole(slabinfo, || procfs.read_slab_memory(*page_size_bytes))),
@@ -52,13 +68,14 @@ impl FilesJob {
 }
 
 /// A reading that is there whole or not at all.
-fn whole<T>(
-    complaint: &mut Complaint,
-    read: impl FnOnce() -> Result<T, ReadError>,
-) -> Outcome<T> {
+fn whole<T>(complaint: &mut Complaint, read: impl FnOnce() -> Result<T, ReadError>) -> Outcome<T> {
     let begin = Instant::now();
     let result = read();
     let duration = begin.elapsed();
     complaint.note(result.as_ref().err().map(ToString::to_string));
-    Outcome { success: result.is_ok(), value: result.ok(), duration }
+    Outcome {
+        success: result.is_ok(),
+        value: result.ok(),
+        duration,
+    }
 }

@@ -20,11 +20,11 @@ use sockets::SocketsJob;
 
 use crate::domain::options::CensusOptions;
 use crate::domain::settings::Settings;
-use crate::kernel::procfs::ProcRoot;
-use crate::kernel::sock_diag::Connect;
 use crate::domain::snapshot::{
     KernelCounters, Outcome, SlabMemory, Snapshot, SocketFigures, SocketStatistics,
 };
+use crate::kernel::procfs::ProcRoot;
+use crate::kernel::sock_diag::Connect;
 
 /// Which collectors run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,13 +109,21 @@ impl Collector {
     ///
     /// Fails if the system gives no thread.
     pub fn open(config: CollectorConfig, connect: Box<dyn Connect>) -> io::Result<Self> {
-        let CollectorConfig { source, procfs, enabled, census } = config;
+        let CollectorConfig {
+            source,
+            procfs,
+            enabled,
+            census,
+        } = config;
         let procfs = ProcRoot::new(procfs);
-        let mut sockets =
-            SocketsJob::new(source, procfs.clone(), connect, census, !enabled.sysctl);
+        let mut sockets = SocketsJob::new(source, procfs.clone(), connect, census, !enabled.sysctl);
         let page_size_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX);
         let mut files = FilesJob::new(procfs, enabled, page_size_bytes);
-        Self::start(enabled, move |deadline| sockets.run(deadline), move |_| files.run())
+        Self::start(
+            enabled,
+            move |deadline| sockets.run(deadline),
+            move |_| files.run(),
+        )
     }
 
     /// Starts one thread for each of two jobs. A job is given the time by which it must be done

@@ -71,8 +71,13 @@ impl SocketsJob {
         }
         let result = self.walk(&settings, deadline);
         let duration = begin.elapsed();
-        self.sockets.note(result.as_ref().err().map(ToString::to_string));
-        Outcome { success: result.is_ok(), value: result.ok(), duration }
+        self.sockets
+            .note(result.as_ref().err().map(ToString::to_string));
+        Outcome {
+            success: result.is_ok(),
+            value: result.ok(),
+            duration,
+        }
     }
 
     fn walk(&mut self, settings: &Settings, deadline: Instant) -> Result<SocketFigures, WalkError> {
@@ -104,16 +109,12 @@ impl SocketsJob {
         }
     }
 
-    fn dump(
-        &mut self,
-        settings: &Settings,
-        deadline: Instant,
-    ) -> Result<SocketFigures, DumpError> {
+    fn dump(&mut self, settings: &Settings, deadline: Instant) -> Result<SocketFigures, DumpError> {
         let mut dump = self.dumper.open(deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
         let mut owners = Vec::new();
         let owner_count = dump.owners(|owner| owners.push(owner))?;
-        let mut census = Census::new(self.options.clone(), settings, owners);
+        let mut census = Census::new(self.options.clone(), settings, &owners);
         let socket_count = dump.sockets(|socket| census.add(socket))?;
         self.note_unknown(&socket_count);
         Ok(census.finish(Source::Netlink, owner_count.records + socket_count.records))
@@ -129,7 +130,7 @@ impl SocketsJob {
         let table = self.procfs.tcp_table();
         let mut owners = Vec::new();
         let owner_count = table.read_owners(&mut |owner| owners.push(owner))?;
-        let mut census = Census::new(self.options.clone(), settings, owners);
+        let mut census = Census::new(self.options.clone(), settings, &owners);
         let count = table.read_sockets(deadline, &mut |socket| census.add(&socket))?;
         Ok(census.finish(Source::Procfs, owner_count + count.records))
     }
@@ -138,14 +139,15 @@ impl SocketsJob {
         if self.source.replace(source) == Some(source) {
             return;
         }
-        match reason {
-            Some(error) => warn!(
+        if let Some(error) = reason {
+            warn!(
                 source = source.as_str(),
                 err = error.to_string(),
                 "netlink cannot be used, sockets are read from /proc/net/tcp and tcp6: slower, and \
                  without the ports of merely bound sockets"
-            ),
-            None => info!(source = source.as_str(), "source of sockets"),
+            );
+        } else {
+            info!(source = source.as_str(), "source of sockets");
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct PortPool {
     /// Unreserved ports inside the range that a listening or merely bound socket owns. connect()
     /// skips them for every destination, whatever their address and family.
     pub(super) blocked: u32,
+    /// Ports inside the range that are not reserved: what bind(addr, 0) draws from.
+    pub(super) unreserved: PortSet,
     /// Ports that tell an outgoing socket: in the range, not reserved, nothing listens.
     pub(super) outgoing: PortSet,
     /// Ports that connect() may take: `outgoing` less those that are merely bound.
@@ -30,16 +32,12 @@ pub(super) struct PortPool {
 }
 
 impl PortPool {
-    pub(super) fn new(
-        range: PortRange,
-        reserved: Option<&PortSet>,
-        owners: impl IntoIterator<Item = PortOwner>,
-    ) -> Self {
+    pub(super) fn new(range: PortRange, reserved: Option<&PortSet>, owners: &[PortOwner]) -> Self {
         let is_reserved = |port| reserved.is_some_and(|set| set.contains(port));
         let inside = || range.min()..=range.max();
-        let mut outgoing: PortSet = inside().filter(|port| !is_reserved(*port)).collect();
-        let unreserved = outgoing.len();
-        let mut usable = outgoing.clone();
+        let unreserved: PortSet = inside().filter(|port| !is_reserved(*port)).collect();
+        let mut outgoing = unreserved.clone();
+        let mut usable = unreserved.clone();
         for owner in owners {
             usable.remove(owner.port);
             if owner.listening {
@@ -48,9 +46,10 @@ impl PortPool {
         }
         Self {
             range,
-            reserved: range.ports() - unreserved,
-            listeners: unreserved - outgoing.len(),
-            blocked: unreserved - usable.len(),
+            reserved: range.ports() - unreserved.len(),
+            listeners: unreserved.len() - outgoing.len(),
+            blocked: unreserved.len() - usable.len(),
+            unreserved,
             outgoing,
             usable,
         }
@@ -126,7 +125,7 @@ mod tests {
             owner(107, false),
             owner(80, true),
         ];
-        let pool = PortPool::new(PortRange::new(100, 110).unwrap(), Some(&reserved), owners);
+        let pool = PortPool::new(PortRange::new(100, 110).unwrap(), Some(&reserved), &owners);
         assert_eq!((pool.reserved, pool.listeners, pool.blocked), (2, 1, 2));
         assert_eq!(
             pool.usable.iter().collect::<Vec<_>>(),

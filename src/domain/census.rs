@@ -16,6 +16,7 @@ use super::snapshot::{
     AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, SocketFigures, Source,
 };
 use super::socket::{PortOwner, Socket, TcpState};
+use super::sources::SourcePools;
 use super::top;
 
 /// Adds up sockets, one at a time.
@@ -34,6 +35,8 @@ pub struct Census {
     /// millions, and an IPv4 entry takes 8 bytes instead of 20.
     remotes_v4: FastMap<u32, u32>,
     remotes_v6: FastMap<[u8; 16], u32>,
+    /// Ports of the range held other than by outgoing sockets.
+    sources: SourcePools,
     ages: [u64; AGE_BANDS],
 }
 
@@ -45,12 +48,12 @@ impl fmt::Debug for Census {
 
 impl Census {
     /// An empty pass, with the settings and the owners of ports as they stand when it begins.
-    pub fn new(
-        options: CensusOptions,
-        settings: &Settings,
-        owners: impl IntoIterator<Item = PortOwner>,
-    ) -> Self {
+    pub fn new(options: CensusOptions, settings: &Settings, owners: &[PortOwner]) -> Self {
         let reserved = settings.reserved_ports.as_ref();
+        let mut sources = SourcePools::default();
+        for owner in owners {
+            sources.add_owner(owner);
+        }
         Self {
             options,
             pool: settings
@@ -61,6 +64,7 @@ impl Census {
             endpoints: FastMap::default(),
             remotes_v4: FastMap::default(),
             remotes_v6: FastMap::default(),
+            sources,
             ages: [0; AGE_BANDS],
         }
     }
@@ -109,6 +113,8 @@ impl Census {
         };
         if !is_reusable && pool.usable.contains(socket.src_port) {
             tally.taken.insert(socket.src_port);
+        } else {
+            tally.not_taken.insert(socket.src_port);
         }
     }
 
@@ -131,7 +137,8 @@ impl Census {
     }
 
     /// What it all adds up to. `source` and `messages` are told as given.
-    pub fn finish(self, source: Source, messages: u64) -> SocketFigures {
+    pub fn finish(mut self, source: Source, messages: u64) -> SocketFigures {
+        let sources = std::mem::take(&mut self.sources);
         let options = &self.options;
         let ranged = self.pool.is_some();
         SocketFigures {
@@ -146,7 +153,7 @@ impl Census {
             ports: self
                 .pool
                 .as_ref()
-                .map(|pool| destinations::figures(pool, &self.destinations, options)),
+                .map(|pool| destinations::figures(pool, &self.destinations, sources, options)),
         }
     }
 

@@ -53,7 +53,7 @@ fn socket(src: (&str, u16), dst: (&str, u16), state: TcpState, remaining_ms: u32
 }
 
 fn census(options: &CensusOptions, settings: &Settings, sockets: &[Socket]) -> SocketFigures {
-    let mut census = Census::new(options.clone(), settings, owners());
+    let mut census = Census::new(options.clone(), settings, &owners());
     for socket in sockets {
         census.add(socket);
     }

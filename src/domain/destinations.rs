@@ -6,9 +6,11 @@ use super::capacity::PortPool;
 use super::fast_map::FastMap;
 use super::held_ports::HeldPortSet;
 use super::options::{CensusOptions, PinnedDestination};
+use super::search;
 use super::snapshot::{
     Destination, DestinationBreakdown, DestinationFigures, HeldPorts, PerFamily, PortFigures,
 };
+use super::sources::{SourcePools, share};
 use super::top::Top;
 
 /// What one destination's sockets add up to.
@@ -22,6 +24,8 @@ pub(super) struct DestinationTally {
     /// Usable ports that connect() cannot have for this destination. A set rather than a count:
     /// the dump is not atomic and may tell one port twice, as an old and as a new socket.
     pub(super) taken: HeldPortSet,
+    /// The other ports of its sockets: reusable, or owned by a bound socket anyway.
+    pub(super) not_taken: HeldPortSet,
 }
 
 impl DestinationTally {
@@ -34,6 +38,7 @@ impl DestinationTally {
             recent: 0,
             reuse_age_limit_ms,
             taken: HeldPortSet::default(),
+            not_taken: HeldPortSet::default(),
         }
     }
 
@@ -47,26 +52,18 @@ impl DestinationTally {
         is_reusable
     }
 
-    fn figures(&self, destination: Destination, usable: u32) -> DestinationFigures {
+    fn figures(&self, destination: Destination, pool: &PortPool) -> DestinationFigures {
         // By construction a subset of the usable ports, so that neither figure leaves its bounds.
-        let taken = self.taken.len();
+        let (taken, usable) = (self.taken.len(), pool.usable.len());
         DestinationFigures {
             destination,
             held: self.held,
             reusable: self.reusable,
             headroom: usable.saturating_sub(taken),
-            exhaustion_ratio: exhaustion_ratio(taken, usable),
+            exhaustion_ratio: share(taken, usable),
             close_rate: close_rate(self.recent),
+            search_ports: search::longest_run(pool, &self.taken),
         }
-    }
-}
-
-/// Where no port is usable the next connect() fails: 1.
-fn exhaustion_ratio(taken: u32, usable: u32) -> f64 {
-    if usable == 0 {
-        1.0
-    } else {
-        f64::from(taken) / f64::from(usable)
     }
 }
 
@@ -75,10 +72,11 @@ fn close_rate(recent: u64) -> f64 {
     f64::from(recent) / (f64::from(age::CLOSE_RATE_WINDOW_MS) / 1_000.0)
 }
 
-/// What the range and its destinations come to.
+/// What the range, its destinations and its sources come to.
 pub(super) fn figures(
     pool: &PortPool,
     destinations: &FastMap<Destination, DestinationTally>,
+    mut sources: SourcePools,
     options: &CensusOptions,
 ) -> PortFigures {
     let usable = pool.usable.len();
@@ -89,16 +87,21 @@ pub(super) fn figures(
         let worst = worst.get_mut(destination.dst_addr.family());
         *worst = taken.max(*worst);
         top.add(*destination, taken);
+        sources.add_outgoing(destination.src_addr, &tally.taken);
+        sources.add_outgoing(destination.src_addr, &tally.not_taken);
     }
+    let mut free = pool.usable.clone();
+    free.subtract(&sources.held_anywhere());
     PortFigures {
         range: pool.range,
         reserved: pool.reserved,
         blocked: pool.blocked,
         listeners: pool.listeners,
         usable,
+        free: free.len(),
         worst_ratio: PerFamily {
-            ipv4: exhaustion_ratio(worst.ipv4, usable),
-            ipv6: exhaustion_ratio(worst.ipv6, usable),
+            ipv4: share(worst.ipv4, usable),
+            ipv6: share(worst.ipv6, usable),
         },
         destinations: u64::try_from(destinations.len()).unwrap_or(u64::MAX),
         by_destination: options.by_destination.then(|| {
@@ -108,15 +111,18 @@ pub(super) fn figures(
                 .map(|(destination, _)| destination)
                 .collect();
             add_pinned(&mut told, destinations, options);
-            breakdown(&told, destinations, usable)
+            breakdown(&told, destinations, pool)
         }),
+        by_source: options
+            .by_source
+            .then(|| sources.figures(options.top, &pool.unreserved)),
     }
 }
 
 fn breakdown(
     told: &[Destination],
     destinations: &FastMap<Destination, DestinationTally>,
-    usable: u32,
+    pool: &PortPool,
 ) -> DestinationBreakdown {
     let mut other = HeldPorts::default();
     for tally in destinations.values() {
@@ -130,7 +136,7 @@ fn breakdown(
         other.time_wait -= tally.held.time_wait;
         other.established -= tally.held.established;
         other.other -= tally.held.other;
-        tally.figures(*destination, usable)
+        tally.figures(*destination, pool)
     });
     let told = told.collect();
     DestinationBreakdown { told, other }

@@ -77,6 +77,23 @@ impl HeldPortSet {
         }
     }
 
+    /// Adds every port of another set.
+    pub(super) fn union_with(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (Self::Bitmap(set), other) => other.add_to(set),
+            (_, Self::Bitmap(ports)) => {
+                let mut set = ports.clone();
+                self.add_to(&mut set);
+                *self = Self::Bitmap(set);
+            }
+            (_, few) => {
+                for port in few.listed() {
+                    self.insert(*port);
+                }
+            }
+        }
+    }
+
     /// Adds its ports to a bitmap.
     pub(super) fn add_to(&self, target: &mut PortSet) {
         match self {
@@ -119,11 +136,22 @@ mod tests {
                 prop::collection::vec(0_u16..20, 0..30),
                 prop::collection::vec(any::<u16>(), 0..2 * LISTED),
             ],
+            more in prop_oneof![
+                prop::collection::vec(0_u16..20, 0..30),
+                prop::collection::vec(any::<u16>(), 0..2 * LISTED),
+            ],
         ) {
             let mut held = HeldPortSet::default();
             for port in &ports {
                 held.insert(*port);
             }
+            let mut joined = HeldPortSet::default();
+            for port in &more {
+                joined.insert(*port);
+            }
+            joined.union_with(&held);
+            let both: BTreeSet<u16> = ports.iter().chain(&more).copied().collect();
+            prop_assert_eq!(usize::try_from(joined.len()), Ok(both.len()));
             let model: BTreeSet<u16> = ports.into_iter().collect();
             prop_assert_eq!(usize::try_from(held.len()), Ok(model.len()));
             let mut target = PortSet::new();

@@ -23,6 +23,8 @@ pub struct CensusOptions {
     pub by_age: bool,
     /// Whether destinations are told one by one.
     pub by_destination: bool,
+    /// Whether the pools of local addresses are told one by one.
+    pub by_source: bool,
     /// Ports that are always told, on either side.
     pub pinned_ports: Vec<u16>,
     /// Destinations that are always told.
@@ -39,6 +41,7 @@ impl Default for CensusOptions {
             by_dst_port: true,
             by_age: true,
             by_destination: true,
+            by_source: true,
             pinned_ports: Vec::new(),
             pinned_destinations: Vec::new(),
         }
