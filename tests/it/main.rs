@@ -15,8 +15,10 @@
     reason = "a test that finds things otherwise than it expects is to fail on the spot"
 )]
 
+mod consistency;
 mod fake_kernel;
 mod kernel;
 mod namespace;
 mod net;
+mod oracle;
 mod sock_diag;

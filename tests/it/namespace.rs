@@ -6,9 +6,10 @@
 
 use std::any::type_name;
 use std::env;
+use std::fmt::Write as _;
 use std::fs;
-use std::io::ErrorKind;
-use std::process::{Command, Output};
+use std::io::{ErrorKind, Write as _};
+use std::process::{Command, Output, Stdio};
 
 /// Set in the process inside; its value is the test's name.
 const INSIDE: &str = "TIMEWAIT_TEST_INSIDE";
@@ -89,6 +90,29 @@ pub fn ip(arguments: &[&str]) {
         .expect("ip(8) is installed");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments:?}: {stderr}");
+}
+
+/// Moves the calling thread, which must be inside already, to a new namespace of its own with lo up
+/// and these addresses on it. Threads and processes that it starts begin there too. It is gone with
+/// the last of them and the last of their sockets.
+pub fn enter_new_namespace(addresses: &[&str]) {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root of a user namespace");
+    let mut commands = String::from("link set lo up\n");
+    for address in addresses {
+        let nodad = if address.contains(':') { "nodad" } else { "" };
+        writeln!(commands, "address add {address} dev lo {nodad}").expect("a string takes all");
+    }
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ip(8) is installed");
+    let mut stdin = child.stdin.take().expect("it is a pipe");
+    stdin
+        .write_all(commands.as_bytes())
+        .expect("ip(8) reads it");
+    drop(stdin);
+    assert!(child.wait().expect("it ends").success(), "ip: {commands}");
 }
 
 /// Adds an address to lo, ready at once.

@@ -1,12 +1,13 @@
 //! Real TCP sockets in any state, bound to any address and port.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{
     AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, getsockname,
     listen, shutdown, socket_with, sockopt,
@@ -25,13 +26,11 @@ fn tcp_socket_with(for_address: SocketAddr, flags: SocketFlags) -> OwnedFd {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    socket_with(
-        family,
-        SocketType::STREAM,
-        flags | SocketFlags::CLOEXEC,
-        None,
-    )
-    .unwrap()
+    let flags = flags | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None).unwrap();
+    // A connect() that nobody answers is to fail the test, not to hang it.
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).unwrap();
+    socket
 }
 
 /// `ip:port`, or `[ip]:port`.
@@ -53,14 +52,21 @@ pub fn listening(address: SocketAddr) -> OwnedFd {
 
 /// A listening socket; as an IPv6 wildcard perhaps for IPv6 only.
 pub fn listening_with(address: SocketAddr, backlog: i32, v6_only: bool) -> OwnedFd {
-    let socket = tcp_socket(address);
-    sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, v6_only).unwrap();
-    }
-    bind(&socket, &address).unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
+    let socket = bound_with(address, true, v6_only)
+        .unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
     listen(&socket, backlog).unwrap();
     socket
+}
+
+/// A bound socket, perhaps with SO_REUSEADDR or, for IPv6, IPV6_V6ONLY.
+pub fn bound_with(address: SocketAddr, reuse_addr: bool, v6_only: bool) -> io::Result<OwnedFd> {
+    let socket = tcp_socket(address);
+    sockopt::set_socket_reuseaddr(&socket, reuse_addr)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, v6_only)?;
+    }
+    bind(&socket, &address)?;
+    Ok(socket)
 }
 
 /// The local end of a socket.
@@ -102,6 +108,11 @@ fn set_bind_address_no_port(socket: &OwnedFd) {
 pub fn connected(source: Option<IpAddr>, listener: &OwnedFd, to: SocketAddr) -> Connection {
     let client =
         connect_from(source, to).unwrap_or_else(|error| panic!("cannot connect to {to}: {error}"));
+    accepted(client, listener)
+}
+
+/// The connection that a client's end belongs to, which no one has accepted yet.
+pub fn accepted(client: OwnedFd, listener: &OwnedFd) -> Connection {
     let server = accept_with(listener, SocketFlags::CLOEXEC).unwrap();
     Connection { client, server }
 }
@@ -119,6 +130,14 @@ impl Connection {
         drop(self.server);
         wait_for_end_of_stream(&self.client);
         drop(self.client);
+    }
+
+    /// The client closes but the server does not: the client's end becomes a mini-socket in
+    /// FIN-WAIT-2 that no process has. Returns the server's end.
+    pub fn orphan_client(self) -> OwnedFd {
+        drop(self.client);
+        wait_for_end_of_stream(&self.server);
+        self.server
     }
 
     /// The client is done sending: FIN-WAIT-2 for the client, CLOSE-WAIT for the server.
@@ -143,6 +162,17 @@ fn wait_for_end_of_stream(socket: &OwnedFd) {
     );
 }
 
+/// Connects with a port that the client asks for.
+pub fn connected_at(
+    local: SocketAddr,
+    listener: &OwnedFd,
+    to: SocketAddr,
+) -> io::Result<Connection> {
+    let client = bound(local)?;
+    connect(&client, &to)?;
+    Ok(accepted(client, listener))
+}
+
 /// A connect() that gets no answer, since the listener's backlog is full: SYN-SENT.
 pub fn connecting(source: Option<IpAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
     let socket = tcp_socket_with(to, SocketFlags::NONBLOCK);
@@ -163,6 +193,23 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The local address that a socket gets which is bound to none, by asking a UDP socket: that sends
+/// nothing and takes no TCP port.
+pub fn source_towards(to: SocketAddr) -> IpAddr {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let probe = UdpSocket::bind((any, 0)).unwrap();
+    probe.connect(to).unwrap();
+    probe.local_addr().unwrap().ip()
+}
+
+/// Whether an IPv6 address is IPv4 in its mapped form.
+pub fn is_mapped(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
 }
 
 /// The IPv4-mapped form of an IPv4 address.

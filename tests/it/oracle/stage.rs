@@ -1,0 +1,311 @@
+//! Sets a situation up in the calling thread's namespace, and asks the program what it sees there.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::listen;
+use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
+use timewait_exporter::domain::options::{CensusOptions, PinnedDestination};
+use timewait_exporter::domain::snapshot::{Destination, DestinationFigures, PortFigures};
+use timewait_exporter::kernel::sock_diag::NetlinkConnect;
+
+use super::situation::{ADDRESSES, Group, Route, Situation, State};
+use crate::consistency::assert_consistent;
+use crate::namespace::{enter_new_namespace, set_sysctl};
+use crate::net::{
+    Connection, accepted, at, bound_with, connect_from, connected_at, connecting, eventually,
+    listening_with, source_towards,
+};
+
+/// How exactly an age is known: the kernel tells it by a timer that counts in ticks (4 or 10 ms).
+const AGE_TOLERANCE: Duration = Duration::from_millis(25);
+
+/// `/proc/net/tcp` in these states changes by itself: SYN-RECV, FIN-WAIT-1, LAST-ACK, CLOSING.
+const PASSING_STATES: [&str; 4] = ["03", "04", "09", "0B"];
+
+/// A situation that is set up.
+pub struct Stage {
+    pub situation: Situation,
+    listeners: Vec<OwnedFd>,
+    /// Every other socket there is. None is closed before the end.
+    kept: Vec<OwnedFd>,
+    last_old: Option<Instant>,
+    first_young: Option<Instant>,
+    collector: Collector,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Stage {
+    /// Sets it up in a new namespace of the calling thread's own.
+    pub fn set(situation: &Situation) -> Self {
+        enter_new_namespace(&ADDRESSES);
+        set_sysctls(situation);
+        let destinations = situation.routes.iter().map(destination);
+        let config = CollectorConfig {
+            source: SourceChoice::Netlink,
+            procfs: "/proc".into(),
+            enabled: Enabled::default(),
+            census: CensusOptions {
+                top: 1_000,
+                pinned_destinations: destinations.map(pin).collect(),
+                ..CensusOptions::default()
+            },
+        };
+        let mut stage = Self {
+            situation: situation.clone(),
+            listeners: Vec::new(),
+            kept: Vec::new(),
+            last_old: None,
+            first_young: None,
+            collector: Collector::open(config, Box::new(NetlinkConnect)).unwrap(),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap(),
+        };
+        stage.add_servers();
+        stage.add_owners(false);
+        stage.add_groups(true);
+        if situation.waits() {
+            let delay = Duration::from_millis(situation.tw_reuse_delay_ms.into());
+            thread::sleep(delay + 2 * AGE_TOLERANCE);
+        }
+        stage.add_groups(false);
+        stage.add_owners(true);
+        stage.settle();
+        stage
+    }
+
+    fn add_servers(&mut self) {
+        for (index, server) in self.situation.servers.iter().enumerate() {
+            let backlog = if server.silent { 0 } else { 4_096 };
+            let listener = listening_with(server.bind, backlog, server.v6_only);
+            if server.silent {
+                // A backlog of 0 holds one connection.
+                let to = reachable(server.bind);
+                let outside = (1_000..)
+                    .find(|port| !(self.situation.min..=self.situation.max).contains(port));
+                let local = SocketAddr::new(to.ip(), outside.unwrap() + index as u16);
+                let socket = bound_with(local, false, false).unwrap();
+                rustix::net::connect(&socket, &to).unwrap();
+                self.kept.push(socket);
+            }
+            self.listeners.push(listener);
+        }
+    }
+
+    fn add_owners(&mut self, late: bool) {
+        for owner in self
+            .situation
+            .owners
+            .iter()
+            .filter(|owner| owner.late == late)
+        {
+            let Ok(socket) = bound_with(owner.bind, owner.reuse_addr, owner.v6_only) else {
+                continue;
+            };
+            if !owner.listens || listen(&socket, 16).is_ok() {
+                self.kept.push(socket);
+            }
+        }
+    }
+
+    fn add_groups(&mut self, old: bool) {
+        for group in self.situation.groups.clone() {
+            if group.old == old {
+                self.add_group(&group);
+            }
+        }
+    }
+
+    fn add_group(&mut self, group: &Group) {
+        let route = self.situation.routes[group.route].clone();
+        let is_young = !(group.old && self.situation.waits());
+        for _ in 0..group.count {
+            if is_young {
+                self.first_young.get_or_insert_with(Instant::now);
+            }
+            if group.state == State::SynSent {
+                match connecting(route.source, route.to) {
+                    Ok(socket) => self.kept.push(socket),
+                    Err(Errno::ADDRNOTAVAIL) => break,
+                    Err(error) => panic!("{route:?}: {error}"),
+                }
+                continue;
+            }
+            let client = match connect_from(route.source, route.to) {
+                Ok(client) => client,
+                Err(Errno::ADDRNOTAVAIL) => break,
+                Err(error) => panic!("{route:?}: {error}"),
+            };
+            let connection = accepted(client, &self.listeners[route.server]);
+            self.kept.extend(brought_to(group.state, connection));
+        }
+        if !is_young {
+            self.last_old = Some(Instant::now());
+        }
+    }
+
+    /// Waits until no socket is in a state that passes by itself.
+    fn settle(&self) {
+        eventually("no socket is on its way to another state", || {
+            ["tcp", "tcp6"].iter().all(|table| {
+                let path = format!("/proc/thread-self/net/{table}");
+                let text = fs::read_to_string(path).unwrap();
+                let mut states = text
+                    .lines()
+                    .filter_map(|line| line.split_whitespace().nth(3));
+                states.all(|state| !PASSING_STATES.contains(&state))
+            })
+        });
+    }
+
+    /// What the program says of the range now.
+    pub fn scrape(&self) -> PortFigures {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let snapshot = self.runtime.block_on(self.collector.scrape(deadline));
+        assert_consistent(&snapshot);
+        let sockets = snapshot.sockets.expect("the collector is on");
+        sockets
+            .value
+            .expect("a dump")
+            .ports
+            .expect("the range is known")
+    }
+
+    /// One more connect(), and whether it got a port.
+    pub fn connects(&mut self, route: &Route) -> bool {
+        let result = if self.situation.servers[route.server].silent {
+            connecting(route.source, route.to)
+        } else {
+            connect_from(route.source, route.to)
+        };
+        match result {
+            Ok(socket) => {
+                self.kept.push(socket);
+                true
+            }
+            Err(Errno::ADDRNOTAVAIL) => false,
+            Err(error) => panic!("{route:?}: {error}"),
+        }
+    }
+
+    /// How many more connect() calls succeed, up to `most`.
+    pub fn connects_up_to(&mut self, route: &Route, most: u32) -> u32 {
+        let mut count = 0;
+        while count < most && self.connects(route) {
+            count += 1;
+        }
+        count
+    }
+
+    /// Keeps a socket until the end.
+    pub fn keep(&mut self, sockets: impl IntoIterator<Item = OwnedFd>) {
+        self.kept.extend(sockets);
+    }
+
+    pub fn listener(&self, route: &Route) -> &OwnedFd {
+        &self.listeners[route.server]
+    }
+
+    /// Whether every TIME-WAIT socket could be taken over at the scrape that began then.
+    pub fn old_were_old(&self, scraped: Instant) -> bool {
+        let delay = Duration::from_millis(self.situation.tw_reuse_delay_ms.into());
+        !self.situation.age_matters()
+            || self
+                .last_old
+                .is_none_or(|last| scraped.duration_since(last) > delay + AGE_TOLERANCE)
+    }
+
+    /// Whether none of the young TIME-WAIT sockets can be taken over even now.
+    pub fn young_are_young(&self) -> bool {
+        let delay = Duration::from_millis(self.situation.tw_reuse_delay_ms.into());
+        !self.situation.age_matters()
+            || self
+                .first_young
+                .is_none_or(|first| first.elapsed() + AGE_TOLERANCE < delay)
+    }
+}
+
+/// Closes what is to be closed, and returns what is to be kept open.
+pub fn brought_to(state: State, connection: Connection) -> Vec<OwnedFd> {
+    match state {
+        State::Established | State::SynSent => {}
+        State::TimeWait => {
+            connection.close_client_first();
+            return Vec::new();
+        }
+        State::ServerTimeWait => {
+            connection.close_server_first();
+            return Vec::new();
+        }
+        State::FinWait2 => connection.half_close_client(),
+        State::OrphanedFinWait2 => return vec![connection.orphan_client()],
+        State::CloseWait => connection.half_close_server(),
+    }
+    vec![connection.client, connection.server]
+}
+
+/// Which destination a route leads to.
+pub fn destination(route: &Route) -> Destination {
+    let source = route.source.unwrap_or_else(|| source_towards(route.to));
+    Destination {
+        src_addr: source.into(),
+        dst_addr: route.to.ip().into(),
+        dst_port: route.to.port(),
+    }
+}
+
+fn pin(destination: Destination) -> PinnedDestination {
+    PinnedDestination {
+        src_addr: Some(destination.src_addr),
+        dst_addr: destination.dst_addr,
+        dst_port: destination.dst_port,
+    }
+}
+
+/// What is told of a destination.
+pub fn told(ports: &PortFigures, destination: Destination) -> DestinationFigures {
+    let told = &ports.by_destination.as_ref().expect("it is on").told;
+    let mut matching = told
+        .iter()
+        .filter(|figures| figures.destination == destination);
+    let figures = matching.next().expect("it is pinned");
+    assert!(matching.next().is_none(), "{destination:?} is told twice");
+    *figures
+}
+
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let wildcard = bound.ip().is_unspecified();
+    match bound {
+        SocketAddr::V4(_) if wildcard => at("127.0.0.1", bound.port()),
+        SocketAddr::V6(_) if wildcard => at("::1", bound.port()),
+        _ => bound,
+    }
+}
+
+fn set_sysctls(situation: &Situation) {
+    let reserved: Vec<String> = situation.reserved.iter().map(u16::to_string).collect();
+    let settings = [
+        ("ip_unprivileged_port_start", "0".to_owned()),
+        (
+            "ip_local_port_range",
+            format!("{} {}", situation.min, situation.max),
+        ),
+        ("ip_local_reserved_ports", reserved.join(",")),
+        ("tcp_tw_reuse", situation.tw_reuse.to_string()),
+        (
+            "tcp_tw_reuse_delay",
+            situation.tw_reuse_delay_ms.to_string(),
+        ),
+        ("tcp_timestamps", situation.timestamps.to_string()),
+        ("tcp_fin_timeout", situation.fin_timeout_seconds.to_string()),
+    ];
+    for (name, value) in &settings {
+        set_sysctl(name, value);
+    }
+}
