@@ -93,7 +93,7 @@ pub fn ip(arguments: &[&str]) {
 }
 
 /// Moves the calling thread, which must be inside already, to a new namespace of its own with lo up
-/// and these addresses on it. Threads and processes that it starts begin there too. It is gone with
+/// and these addresses on it; those of IPv6 may take a moment until they can be used. Threads and processes that it starts begin there too. It is gone with
 /// the last of them and the last of their sockets.
 pub fn enter_new_namespace(addresses: &[&str]) {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root of a user namespace");

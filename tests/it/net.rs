@@ -85,13 +85,49 @@ pub struct Connection {
 /// With an address, the port is left to connect() by `IP_BIND_ADDRESS_NO_PORT`, so that it is the
 /// destination that is spent and not the pool of the address.
 pub fn connect_from(source: Option<IpAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
-    let socket = tcp_socket(to);
-    if let Some(source) = source {
-        set_bind_address_no_port(&socket);
-        bind(&socket, &SocketAddr::new(source, 0))?;
+    connect_with(to, SocketFlags::empty(), |socket| {
+        choose_source(socket, source)
+    })
+}
+
+/// The same, not waiting for an answer: SYN-SENT, where the listener's backlog is full.
+pub fn connecting(source: Option<IpAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
+    connect_with(to, SocketFlags::NONBLOCK, |socket| {
+        choose_source(socket, source)
+    })
+}
+
+/// connect() after bind(), with a port that the client asks for or, if that is 0, that the kernel
+/// chooses in bind().
+pub fn connect_bound(local: SocketAddr, to: SocketAddr) -> Result<OwnedFd, Errno> {
+    connect_with(to, SocketFlags::empty(), |socket| bind(socket, &local))
+}
+
+fn choose_source(socket: &OwnedFd, source: Option<IpAddr>) -> Result<(), Errno> {
+    let Some(source) = source else { return Ok(()) };
+    set_bind_address_no_port(socket);
+    bind(socket, &SocketAddr::new(source, 0))
+}
+
+fn connect_with(
+    to: SocketAddr,
+    flags: SocketFlags,
+    prepare: impl Fn(&OwnedFd) -> Result<(), Errno>,
+) -> Result<OwnedFd, Errno> {
+    let mut tries = 1;
+    loop {
+        let socket = tcp_socket_with(to, flags);
+        prepare(&socket)?;
+        match connect(&socket, &to) {
+            Ok(()) => return Ok(socket),
+            Err(Errno::INPROGRESS) if flags.contains(SocketFlags::NONBLOCK) => return Ok(socket),
+            // Seen for a moment in IPv6, with every route in place, while other namespaces come
+            // and go.
+            Err(Errno::NETUNREACH) if tries < 100 => tries += 1,
+            Err(error) => return Err(error),
+        }
+        thread::sleep(Duration::from_millis(1));
     }
-    connect(&socket, &to)?;
-    Ok(socket)
 }
 
 fn set_bind_address_no_port(socket: &OwnedFd) {
@@ -162,30 +198,6 @@ fn wait_for_end_of_stream(socket: &OwnedFd) {
     );
 }
 
-/// Connects with a port that the client asks for.
-pub fn connected_at(
-    local: SocketAddr,
-    listener: &OwnedFd,
-    to: SocketAddr,
-) -> io::Result<Connection> {
-    let client = bound(local)?;
-    connect(&client, &to)?;
-    Ok(accepted(client, listener))
-}
-
-/// A connect() that gets no answer, since the listener's backlog is full: SYN-SENT.
-pub fn connecting(source: Option<IpAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
-    let socket = tcp_socket_with(to, SocketFlags::NONBLOCK);
-    if let Some(source) = source {
-        set_bind_address_no_port(&socket);
-        bind(&socket, &SocketAddr::new(source, 0))?;
-    }
-    match connect(&socket, &to) {
-        Err(Errno::INPROGRESS) | Ok(()) => Ok(socket),
-        Err(error) => Err(error),
-    }
-}
-
 /// Waits until a condition holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -195,16 +207,17 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The local address that a socket gets which is bound to none, by asking a UDP socket: that sends
-/// nothing and takes no TCP port.
-pub fn source_towards(to: SocketAddr) -> IpAddr {
+/// The local address that a socket gets which is bound to none. A UDP socket is asked: that sends
+/// nothing and takes no TCP port. Fails while an address that has just been added is not ready.
+pub fn source_towards(to: SocketAddr) -> io::Result<IpAddr> {
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let probe = UdpSocket::bind((any, 0)).unwrap();
-    probe.connect(to).unwrap();
-    probe.local_addr().unwrap().ip()
+    // A port outside of every test's range, which may be full or reserved.
+    let probe = UdpSocket::bind((any, 53))?;
+    probe.connect(to)?;
+    Ok(probe.local_addr()?.ip())
 }
 
 /// Whether an IPv6 address is IPv4 in its mapped form.

@@ -171,7 +171,7 @@ impl Situation {
     /// The same with more time to make up one's mind in, for a machine that is slow just now.
     pub fn slower(&self) -> Self {
         Self {
-            tw_reuse_delay_ms: (self.tw_reuse_delay_ms * 2).min(LONGEST_DELAY_MS),
+            tw_reuse_delay_ms: (self.tw_reuse_delay_ms * 4).min(LONGEST_DELAY_MS),
             ..self.clone()
         }
     }

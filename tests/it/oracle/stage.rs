@@ -1,6 +1,5 @@
 //! Sets a situation up in the calling thread's namespace, and asks the program what it sees there.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -11,21 +10,27 @@ use rustix::net::listen;
 use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
 use timewait_exporter::domain::options::{CensusOptions, PinnedDestination};
 use timewait_exporter::domain::snapshot::{Destination, DestinationFigures, PortFigures};
-use timewait_exporter::kernel::sock_diag::NetlinkConnect;
+use timewait_exporter::domain::socket::TcpState;
+use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 use super::situation::{ADDRESSES, Group, Route, Situation, State};
 use crate::consistency::assert_consistent;
 use crate::namespace::{enter_new_namespace, set_sysctl};
 use crate::net::{
-    Connection, accepted, at, bound_with, connect_from, connected_at, connecting, eventually,
+    Connection, accepted, at, bound_with, connect_bound, connect_from, connecting, eventually,
     listening_with, source_towards,
 };
 
 /// How exactly an age is known: the kernel tells it by a timer that counts in ticks (4 or 10 ms).
 const AGE_TOLERANCE: Duration = Duration::from_millis(25);
 
-/// `/proc/net/tcp` in these states changes by itself: SYN-RECV, FIN-WAIT-1, LAST-ACK, CLOSING.
-const PASSING_STATES: [&str; 4] = ["03", "04", "09", "0B"];
+/// A socket in one of these states leaves it as soon as its peer answers.
+const PASSING_STATES: [TcpState; 4] = [
+    TcpState::SynRecv,
+    TcpState::FinWait1,
+    TcpState::LastAck,
+    TcpState::Closing,
+];
 
 /// A situation that is set up.
 pub struct Stage {
@@ -44,6 +49,12 @@ impl Stage {
     pub fn set(situation: &Situation) -> Self {
         enter_new_namespace(&ADDRESSES);
         set_sysctls(situation);
+        eventually("every address can be used", || {
+            let mut addresses = ADDRESSES
+                .iter()
+                .filter_map(|address| address.split('/').next());
+            addresses.all(|address| source_towards(at(address, 9)).is_ok())
+        });
         let destinations = situation.routes.iter().map(destination);
         let config = CollectorConfig {
             source: SourceChoice::Netlink,
@@ -90,8 +101,7 @@ impl Stage {
                 let outside = (1_000..)
                     .find(|port| !(self.situation.min..=self.situation.max).contains(port));
                 let local = SocketAddr::new(to.ip(), outside.unwrap() + index as u16);
-                let socket = bound_with(local, false, false).unwrap();
-                rustix::net::connect(&socket, &to).unwrap();
+                let socket = connect_bound(local, to).unwrap();
                 self.kept.push(socket);
             }
             self.listeners.push(listener);
@@ -150,24 +160,22 @@ impl Stage {
         }
     }
 
-    /// Waits until no socket is in a state that passes by itself.
+    /// Waits until no socket is in a state that passes by itself. (By /proc/net/tcp that would take
+    /// ten times as long.)
     fn settle(&self) {
+        let mut dumper = Dumper::new(Box::new(NetlinkConnect));
         eventually("no socket is on its way to another state", || {
-            ["tcp", "tcp6"].iter().all(|table| {
-                let path = format!("/proc/thread-self/net/{table}");
-                let text = fs::read_to_string(path).unwrap();
-                let mut states = text
-                    .lines()
-                    .filter_map(|line| line.split_whitespace().nth(3));
-                states.all(|state| !PASSING_STATES.contains(&state))
-            })
+            let mut dump = dumper.open(deadline()).unwrap();
+            let mut passing = 0;
+            dump.sockets(|socket| passing += u32::from(PASSING_STATES.contains(&socket.state)))
+                .unwrap();
+            passing == 0
         });
     }
 
     /// What the program says of the range now.
     pub fn scrape(&self) -> PortFigures {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let snapshot = self.runtime.block_on(self.collector.scrape(deadline));
+        let snapshot = self.runtime.block_on(self.collector.scrape(deadline()));
         assert_consistent(&snapshot);
         let sockets = snapshot.sockets.expect("the collector is on");
         sockets
@@ -231,6 +239,10 @@ impl Stage {
     }
 }
 
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
 /// Closes what is to be closed, and returns what is to be kept open.
 pub fn brought_to(state: State, connection: Connection) -> Vec<OwnedFd> {
     match state {
@@ -252,7 +264,9 @@ pub fn brought_to(state: State, connection: Connection) -> Vec<OwnedFd> {
 
 /// Which destination a route leads to.
 pub fn destination(route: &Route) -> Destination {
-    let source = route.source.unwrap_or_else(|| source_towards(route.to));
+    let source = route
+        .source
+        .unwrap_or_else(|| source_towards(route.to).unwrap());
     Destination {
         src_addr: source.into(),
         dst_addr: route.to.ip().into(),
