@@ -16,6 +16,8 @@ use super::top::Top;
 #[derive(Clone, Debug, Default)]
 pub(super) struct SourcePools {
     by_address: FastMap<Address, HeldPortSet>,
+    /// What is listening or merely bound, and whether it keeps to IPv6.
+    owners: FastMap<(Address, u16), bool>,
     /// Held on `::` by sockets that keep to IPv6.
     v6_only_wildcard: HeldPortSet,
     /// Held by outgoing sockets of IPv6. Their port is taken on the IPv4 wildcard too, though on no
@@ -25,19 +27,45 @@ pub(super) struct SourcePools {
 }
 
 impl SourcePools {
-    /// A connected socket that is not outgoing, on a port of the range.
-    #[inline]
-    pub(super) fn add(&mut self, address: Address, port: u16) {
-        self.by_address.entry(address).or_default().insert(port);
-    }
-
     /// A socket that listens or is merely bound.
     pub(super) fn add_owner(&mut self, owner: &PortOwner) {
-        if owner.v6_only && owner.addr.is_wildcard() {
+        let v6_only = owner.v6_only && owner.addr.is_wildcard();
+        self.owners
+            .entry((owner.addr, owner.port))
+            .and_modify(|of_all| *of_all &= v6_only)
+            .or_insert(v6_only);
+        if v6_only {
             self.v6_only_wildcard.insert(owner.port);
         } else {
             self.add(owner.addr, owner.port);
         }
+    }
+
+    /// A connected socket on a port that something listens on. As a rule it is the listener's own,
+    /// and taken where the listener takes it. But connect() may have taken the same port on an
+    /// address that the listener, which came later, does not cover.
+    #[inline]
+    pub(super) fn add_listened(&mut self, address: Address, port: u16) {
+        if self.is_covered(address, port) {
+            return;
+        }
+        self.add(address, port);
+        if address.family() == Family::Ipv6 {
+            self.outgoing_v6.insert(port);
+        }
+    }
+
+    /// Whether something that listens or is merely bound has the port on this address.
+    fn is_covered(&self, address: Address, port: u16) -> bool {
+        let owner = |address| self.owners.get(&(address, port));
+        let is_v4 = address.family() == Family::Ipv4;
+        owner(address).is_some()
+            || owner(Address::ANY_V6).is_some_and(|v6_only| !(*v6_only && is_v4))
+            || (is_v4 && owner(Address::ANY_V4).is_some())
+    }
+
+    fn add(&mut self, address: Address, port: u16) {
+        self.by_address.entry(address).or_default().insert(port);
     }
 
     /// Outgoing sockets.

@@ -18,6 +18,7 @@
 mod consistency;
 mod fake_kernel;
 mod kernel;
+mod loopback;
 mod namespace;
 mod net;
 mod oracle;

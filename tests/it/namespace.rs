@@ -6,10 +6,11 @@
 
 use std::any::type_name;
 use std::env;
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{ErrorKind, Write as _};
-use std::process::{Command, Output, Stdio};
+use std::io::ErrorKind;
+use std::process::{Command, Output};
+
+use crate::loopback;
 
 /// Set in the process inside; its value is the test's name.
 const INSIDE: &str = "TIMEWAIT_TEST_INSIDE";
@@ -97,22 +98,10 @@ pub fn ip(arguments: &[&str]) {
 /// the last of them and the last of their sockets.
 pub fn enter_new_namespace(addresses: &[&str]) {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root of a user namespace");
-    let mut commands = String::from("link set lo up\n");
+    loopback::bring_up();
     for address in addresses {
-        let nodad = if address.contains(':') { "nodad" } else { "" };
-        writeln!(commands, "address add {address} dev lo {nodad}").expect("a string takes all");
+        loopback::add_address(address);
     }
-    let mut child = Command::new("ip")
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("ip(8) is installed");
-    let mut stdin = child.stdin.take().expect("it is a pipe");
-    stdin
-        .write_all(commands.as_bytes())
-        .expect("ip(8) reads it");
-    drop(stdin);
-    assert!(child.wait().expect("it ends").success(), "ip: {commands}");
 }
 
 /// Adds an address to lo, ready at once.

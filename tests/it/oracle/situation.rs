@@ -343,7 +343,11 @@ fn owner_address(random: &mut Random) -> (&'static str, bool) {
         0 => ("0.0.0.0", false),
         1 => ("::", false),
         2 => ("::", true),
-        3..=6 => (random.pick(&V4), false),
+        3 => (
+            random.pick(&["::ffff:127.0.0.1", "::ffff:192.0.2.1"]),
+            false,
+        ),
+        4..=6 => (random.pick(&V4), false),
         _ => (random.pick(&V6), false),
     }
 }
