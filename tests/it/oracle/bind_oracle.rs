@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use timewait_exporter::domain::address::{Address, Family};
 use timewait_exporter::domain::snapshot::{PortFigures, SourceFigures};
 
-use super::situation::Situation;
+use super::situation::{PortTaken, Situation};
 use super::stage::Stage;
 use super::{Verdict, prove};
 use crate::namespace::in_namespace;
@@ -16,7 +16,12 @@ use crate::net::{bound, is_mapped, mapped};
 
 #[test]
 fn source_ports_are_what_bind_cannot_have_and_the_ratio_is_one_when_it_fails() {
-    in_namespace(|| prove("bind", 200, judge));
+    in_namespace(|| prove("bind", 200, Situation::from_seed, judge));
+}
+
+#[test]
+fn source_ports_are_right_for_sockets_that_were_bound_before_they_were_connected() {
+    in_namespace(|| prove("bind, blind spot", 100, Situation::with_blind_spot, judge));
 }
 
 fn judge(situation: &Situation) -> Verdict {
@@ -83,13 +88,13 @@ fn judge_address(
 /// The one case that the table does not tell: whether a connected IPv6 socket, whose port is taken
 /// on 0.0.0.0 too, was bound to its address first, whereupon it is not.
 fn is_told_too_high(situation: &Situation, source: &SourceFigures) -> bool {
-    let is_bound_v6 = |source: IpAddr| source.is_ipv6() && !is_mapped(SocketAddr::new(source, 0));
-    source.src_addr == Address::ANY_V4
-        && situation
-            .routes
-            .iter()
-            .filter_map(|route| route.source)
-            .any(is_bound_v6)
+    let is_v6 = |address: SocketAddr| address.is_ipv6() && !is_mapped(address);
+    let was_bound = situation.groups.iter().any(|group| {
+        let route = &situation.routes[group.route];
+        let is_bound = route.source.is_some() || group.port != PortTaken::ByConnect;
+        is_v6(route.to) && (is_bound || situation.servers[route.server].closes)
+    });
+    source.src_addr == Address::ANY_V4 && was_bound
 }
 
 fn draw_all(address: SocketAddr) -> Vec<OwnedFd> {

@@ -10,7 +10,7 @@ use crate::namespace::in_namespace;
 
 #[test]
 fn headroom_is_how_many_more_connects_succeed_and_the_ratio_is_one_when_the_next_fails() {
-    in_namespace(|| prove("connect", 200, judge));
+    in_namespace(|| prove("connect", 200, Situation::from_seed, judge));
 }
 
 fn judge(situation: &Situation) -> Verdict {

@@ -43,7 +43,12 @@ enum Verdict {
 
 /// Tries an oracle on random situations, several at a time, and fails with the simplest situation
 /// found in which it differs.
-fn prove(oracle: &str, default_count: u64, judge: fn(&Situation) -> Verdict) {
+fn prove(
+    oracle: &str,
+    default_count: u64,
+    situation: fn(u64) -> Situation,
+    judge: fn(&Situation) -> Verdict,
+) {
     let first_seed = setting("TIMEWAIT_ORACLE_SEED").unwrap_or_else(|| {
         let since_epoch = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
         u64::from(since_epoch.subsec_nanos()) * 1_000
@@ -64,7 +69,7 @@ fn prove(oracle: &str, default_count: u64, judge: fn(&Situation) -> Verdict) {
                     if index >= count || failure.lock().unwrap().is_some() {
                         break;
                     }
-                    let situation = Situation::from_seed(first_seed.wrapping_add(index));
+                    let situation = situation(first_seed.wrapping_add(index));
                     match tried(&situation, judge) {
                         Ok(count) => calls.fetch_add(count, Ordering::Relaxed),
                         Err(text) => {

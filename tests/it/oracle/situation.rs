@@ -47,6 +47,8 @@ pub struct Server {
     pub v6_only: bool,
     /// Its backlog is full, so that it answers nobody.
     pub silent: bool,
+    /// It is closed before anybody asks; its connections are not.
+    pub closes: bool,
 }
 
 /// A socket inside the range that listens or is merely bound. Where it cannot be bound it is not
@@ -80,6 +82,18 @@ pub struct Group {
     pub count: u16,
     /// Made early enough to be reusable, if anything is.
     pub old: bool,
+    pub port: PortTaken,
+}
+
+/// How a client's end came by its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortTaken {
+    /// connect() chose it.
+    ByConnect,
+    /// bind(address, 0) chose it.
+    ByBind,
+    /// The client asked for it in bind().
+    AsAsked,
 }
 
 /// What the client's end of a connection is doing.
@@ -145,6 +159,26 @@ impl Situation {
         situation
     }
 
+    /// One in which some ports belong to bind() though their sockets are connected, which the
+    /// connection table does not tell.
+    pub fn with_blind_spot(seed: u64) -> Self {
+        let mut situation = Self::from_seed(seed);
+        let random = &mut Random::new(!seed);
+        for server in &mut situation.servers {
+            server.closes = random.percent(40) && !server.silent;
+        }
+        for route in 0..situation.routes.len() {
+            for _ in 0..random.between(0, 2) {
+                let mut group = situation.group(random, route);
+                if group.state != State::SynSent {
+                    group.port = random.pick(&[PortTaken::ByBind, PortTaken::AsAsked]);
+                    situation.groups.push(group);
+                }
+            }
+        }
+        situation
+    }
+
     pub fn ports(&self) -> u32 {
         u32::from(self.max - self.min) + 1
     }
@@ -197,6 +231,7 @@ impl Situation {
             bind: at(address, port),
             v6_only,
             silent: random.percent(15),
+            closes: false,
         }
     }
 
@@ -267,6 +302,7 @@ impl Situation {
             state,
             count: random.between(1, most),
             old: random.percent(50),
+            port: PortTaken::ByConnect,
         }
     }
 

@@ -13,7 +13,7 @@ use timewait_exporter::domain::snapshot::{Destination, DestinationFigures, PortF
 use timewait_exporter::domain::socket::TcpState;
 use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
-use super::situation::{ADDRESSES, Group, Route, Situation, State};
+use super::situation::{ADDRESSES, Group, PortTaken, Route, Situation, State};
 use crate::consistency::assert_consistent;
 use crate::namespace::{enter_new_namespace, set_sysctl};
 use crate::net::{
@@ -35,7 +35,8 @@ const PASSING_STATES: [TcpState; 4] = [
 /// A situation that is set up.
 pub struct Stage {
     pub situation: Situation,
-    listeners: Vec<OwnedFd>,
+    /// `None` once closed.
+    listeners: Vec<Option<OwnedFd>>,
     /// Every other socket there is. None is closed before the end.
     kept: Vec<OwnedFd>,
     last_old: Option<Instant>,
@@ -86,6 +87,7 @@ impl Stage {
             thread::sleep(delay + 2 * AGE_TOLERANCE);
         }
         stage.add_groups(false);
+        stage.close_servers();
         stage.add_owners(true);
         stage.settle();
         stage
@@ -104,7 +106,7 @@ impl Stage {
                 let socket = connect_bound(local, to).unwrap();
                 self.kept.push(socket);
             }
-            self.listeners.push(listener);
+            self.listeners.push(Some(listener));
         }
     }
 
@@ -135,28 +137,55 @@ impl Stage {
     fn add_group(&mut self, group: &Group) {
         let route = self.situation.routes[group.route].clone();
         let is_young = !(group.old && self.situation.waits());
-        for _ in 0..group.count {
+        for index in 0..group.count {
             if is_young {
                 self.first_young.get_or_insert_with(Instant::now);
             }
-            if group.state == State::SynSent {
-                match connecting(route.source, route.to) {
-                    Ok(socket) => self.kept.push(socket),
-                    Err(Errno::ADDRNOTAVAIL) => break,
-                    Err(error) => panic!("{route:?}: {error}"),
-                }
-                continue;
-            }
-            let client = match connect_from(route.source, route.to) {
+            let client = match self.open(group, &route, index) {
                 Ok(client) => client,
-                Err(Errno::ADDRNOTAVAIL) => break,
+                // The next one may find its port free.
+                Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) if group.port == PortTaken::AsAsked => {
+                    continue;
+                }
+                Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) => break,
                 Err(error) => panic!("{route:?}: {error}"),
             };
-            let connection = accepted(client, &self.listeners[route.server]);
-            self.kept.extend(brought_to(group.state, connection));
+            if group.state == State::SynSent {
+                self.kept.push(client);
+            } else {
+                let listener = self.listeners[route.server].as_ref();
+                let connection = accepted(client, listener.expect("not closed yet"));
+                self.kept.extend(brought_to(group.state, connection));
+            }
         }
         if !is_young {
             self.last_old = Some(Instant::now());
+        }
+    }
+
+    fn open(&self, group: &Group, route: &Route, index: u16) -> Result<OwnedFd, Errno> {
+        let local = |port| {
+            let source = route
+                .source
+                .unwrap_or_else(|| source_towards(route.to).unwrap());
+            SocketAddr::new(source, port)
+        };
+        let Situation { min, max, .. } = self.situation;
+        match group.port {
+            PortTaken::ByConnect if group.state == State::SynSent => {
+                connecting(route.source, route.to)
+            }
+            PortTaken::ByConnect => connect_from(route.source, route.to),
+            PortTaken::ByBind => connect_bound(local(0), route.to),
+            PortTaken::AsAsked => connect_bound(local(min + index % (max - min + 1)), route.to),
+        }
+    }
+
+    fn close_servers(&mut self) {
+        for (server, listener) in self.situation.servers.iter().zip(&mut self.listeners) {
+            if server.closes {
+                *listener = None;
+            }
         }
     }
 
@@ -211,15 +240,6 @@ impl Stage {
         count
     }
 
-    /// Keeps a socket until the end.
-    pub fn keep(&mut self, sockets: impl IntoIterator<Item = OwnedFd>) {
-        self.kept.extend(sockets);
-    }
-
-    pub fn listener(&self, route: &Route) -> &OwnedFd {
-        &self.listeners[route.server]
-    }
-
     /// Whether every TIME-WAIT socket could be taken over at the scrape that began then.
     pub fn old_were_old(&self, scraped: Instant) -> bool {
         let delay = Duration::from_millis(self.situation.tw_reuse_delay_ms.into());
@@ -244,7 +264,7 @@ fn deadline() -> Instant {
 }
 
 /// Closes what is to be closed, and returns what is to be kept open.
-pub fn brought_to(state: State, connection: Connection) -> Vec<OwnedFd> {
+fn brought_to(state: State, connection: Connection) -> Vec<OwnedFd> {
     match state {
         State::Established | State::SynSent => {}
         State::TimeWait => {
