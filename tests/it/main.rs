@@ -22,4 +22,5 @@ mod loopback;
 mod namespace;
 mod net;
 mod oracle;
+mod scraper;
 mod sock_diag;

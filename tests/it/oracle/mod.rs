@@ -11,8 +11,10 @@
 
 mod bind_oracle;
 mod blind_spot;
+mod churn;
 mod connect_oracle;
 mod random;
+mod search_cost;
 mod situation;
 mod stage;
 

@@ -7,19 +7,17 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::listen;
-use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
-use timewait_exporter::domain::options::{CensusOptions, PinnedDestination};
-use timewait_exporter::domain::snapshot::{Destination, DestinationFigures, PortFigures};
+use timewait_exporter::domain::snapshot::{Destination, PortFigures};
 use timewait_exporter::domain::socket::TcpState;
 use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 use super::situation::{ADDRESSES, Group, PortTaken, Route, Situation, State};
-use crate::consistency::assert_consistent;
 use crate::namespace::{enter_new_namespace, set_sysctl};
 use crate::net::{
     Connection, accepted, at, bound_with, connect_bound, connect_from, connecting, eventually,
     listening_with, source_towards,
 };
+use crate::scraper::Scraper;
 
 /// How exactly an age is known: the kernel tells it by a timer that counts in ticks (4 or 10 ms).
 const AGE_TOLERANCE: Duration = Duration::from_millis(25);
@@ -41,8 +39,7 @@ pub struct Stage {
     kept: Vec<OwnedFd>,
     last_old: Option<Instant>,
     first_young: Option<Instant>,
-    collector: Collector,
-    runtime: tokio::runtime::Runtime,
+    scraper: Scraper,
 }
 
 impl Stage {
@@ -56,28 +53,13 @@ impl Stage {
                 .filter_map(|address| address.split('/').next());
             addresses.all(|address| source_towards(at(address, 9)).is_ok())
         });
-        let destinations = situation.routes.iter().map(destination);
-        let config = CollectorConfig {
-            source: SourceChoice::Netlink,
-            procfs: "/proc".into(),
-            enabled: Enabled::default(),
-            census: CensusOptions {
-                top: 1_000,
-                pinned_destinations: destinations.map(pin).collect(),
-                ..CensusOptions::default()
-            },
-        };
         let mut stage = Self {
             situation: situation.clone(),
             listeners: Vec::new(),
             kept: Vec::new(),
             last_old: None,
             first_young: None,
-            collector: Collector::open(config, Box::new(NetlinkConnect)).unwrap(),
-            runtime: tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap(),
+            scraper: Scraper::open(situation.routes.iter().map(destination)),
         };
         stage.add_servers();
         stage.add_owners(false);
@@ -204,14 +186,7 @@ impl Stage {
 
     /// What the program says of the range now.
     pub fn scrape(&self) -> PortFigures {
-        let snapshot = self.runtime.block_on(self.collector.scrape(deadline()));
-        assert_consistent(&snapshot);
-        let sockets = snapshot.sockets.expect("the collector is on");
-        sockets
-            .value
-            .expect("a dump")
-            .ports
-            .expect("the range is known")
+        self.scraper.ports()
     }
 
     /// One more connect(), and whether it got a port.
@@ -292,25 +267,6 @@ pub fn destination(route: &Route) -> Destination {
         dst_addr: route.to.ip().into(),
         dst_port: route.to.port(),
     }
-}
-
-fn pin(destination: Destination) -> PinnedDestination {
-    PinnedDestination {
-        src_addr: Some(destination.src_addr),
-        dst_addr: destination.dst_addr,
-        dst_port: destination.dst_port,
-    }
-}
-
-/// What is told of a destination.
-pub fn told(ports: &PortFigures, destination: Destination) -> DestinationFigures {
-    let told = &ports.by_destination.as_ref().expect("it is on").told;
-    let mut matching = told
-        .iter()
-        .filter(|figures| figures.destination == destination);
-    let figures = matching.next().expect("it is pinned");
-    assert!(matching.next().is_none(), "{destination:?} is told twice");
-    *figures
 }
 
 fn reachable(bound: SocketAddr) -> SocketAddr {
