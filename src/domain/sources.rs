@@ -154,3 +154,93 @@ pub(super) fn share(part: u32, whole: u32) -> f64 {
         f64::from(part) / f64::from(whole)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    fn owner(address: &str, port: u16, v6_only: bool) -> PortOwner {
+        PortOwner {
+            addr: addr(address),
+            port,
+            listening: true,
+            v6_only,
+        }
+    }
+
+    fn ports(pools: &SourcePools, address: &str) -> Option<u32> {
+        let drawable: PortSet = (100..200).collect();
+        let figures = pools.figures(100, &drawable);
+        let mut matching = figures.iter().filter(|told| told.src_addr == addr(address));
+        matching.next().map(|told| told.ports)
+    }
+
+    #[test]
+    fn wildcards_take_a_port_from_the_addresses_they_cover_and_the_other_way_about() {
+        let mut pools = SourcePools::default();
+        for owner in [
+            owner("127.0.0.1", 100, false),
+            owner("::1", 101, false),
+            owner("0.0.0.0", 102, false),
+            owner("::", 103, false),
+            owner("::", 104, true),
+        ] {
+            pools.add_owner(&owner);
+        }
+        for (address, told) in [
+            // 100, 102, 103.
+            ("127.0.0.1", Some(3)),
+            // 101, 103, 104.
+            ("::1", Some(3)),
+            // The same as 127.0.0.1; ::1 was bound and is IPv6 only.
+            ("0.0.0.0", Some(3)),
+            ("::", Some(5)),
+            ("127.0.0.2", None),
+        ] {
+            assert_eq!(ports(&pools, address), told, "{address}");
+        }
+    }
+
+    #[test]
+    fn ports_of_outgoing_ipv6_sockets_are_taken_on_the_ipv4_wildcard_too() {
+        let mut pools = SourcePools::default();
+        let mut held = HeldPortSet::default();
+        held.insert(100);
+        pools.add_outgoing(addr("2001:db8::1"), &held);
+        pools.add_outgoing(addr("127.0.0.1"), &HeldPortSet::default());
+        for (address, told) in [
+            ("2001:db8::1", 1),
+            ("127.0.0.1", 0),
+            ("0.0.0.0", 1),
+            ("::", 1),
+        ] {
+            assert_eq!(ports(&pools, address), Some(told), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_connected_socket_is_counted_where_the_listener_on_its_port_is_not() {
+        let mut pools = SourcePools::default();
+        pools.add_owner(&owner("127.0.0.1", 100, false));
+        pools.add_owner(&owner("::", 101, true));
+        // The listeners' own: nothing changes.
+        pools.add_listened(addr("127.0.0.1"), 100);
+        pools.add_listened(addr("2001:db8::1"), 101);
+        assert_eq!(ports(&pools, "127.0.0.1"), Some(1));
+        assert_eq!(ports(&pools, "2001:db8::1"), None);
+        assert_eq!(ports(&pools, "0.0.0.0"), Some(1));
+        // Not theirs: connect() had these before.
+        pools.add_listened(addr("127.0.0.2"), 100);
+        pools.add_listened(addr("127.0.0.2"), 101);
+        pools.add_listened(addr("2001:db8::1"), 100);
+        assert_eq!(ports(&pools, "127.0.0.2"), Some(2));
+        // 100, and 101 by the wildcard.
+        assert_eq!(ports(&pools, "2001:db8::1"), Some(2));
+        assert_eq!(ports(&pools, "0.0.0.0"), Some(2));
+    }
+}

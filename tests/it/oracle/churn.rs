@@ -58,7 +58,7 @@ fn scrape_and_report(churn: &Churn) {
         let before = kernel_count();
         // Checks that it adds up.
         let snapshot = scraper.scrape();
-        deviations.note(&snapshot, before, kernel_count());
+        deviations.note(&snapshot, &before, &kernel_count());
         thread::sleep(Duration::from_millis(10));
     }
     let rate = churn.count.load(Ordering::Relaxed) / begin.elapsed().as_secs().max(1);
@@ -139,7 +139,7 @@ struct Deviations {
 }
 
 impl Deviations {
-    fn note(&mut self, snapshot: &Snapshot, before: KernelCount, after: KernelCount) {
+    fn note(&mut self, snapshot: &Snapshot, before: &KernelCount, after: &KernelCount) {
         let sockets = snapshot.sockets.as_ref().expect("the collector is on");
         let sums = sockets.value.as_ref().expect("there is a dump").time_wait;
         let told = sums.ipv4 + sums.ipv6;

@@ -54,6 +54,7 @@ pub struct Server {
 /// A socket inside the range that listens or is merely bound. Where it cannot be bound it is not
 /// there.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent of each other")]
 pub struct Owner {
     pub bind: SocketAddr,
     pub v6_only: bool,

@@ -71,7 +71,7 @@ impl Stage {
         stage.add_groups(false);
         stage.close_servers();
         stage.add_owners(true);
-        stage.settle();
+        settle();
         stage
     }
 
@@ -82,9 +82,9 @@ impl Stage {
             if server.silent {
                 // A backlog of 0 holds one connection.
                 let to = reachable(server.bind);
-                let outside = (1_000..)
-                    .find(|port| !(self.situation.min..=self.situation.max).contains(port));
-                let local = SocketAddr::new(to.ip(), outside.unwrap() + index as u16);
+                // Outside of every range.
+                let port = 500 + u16::try_from(index).expect("few servers");
+                let local = SocketAddr::new(to.ip(), port);
                 let socket = connect_bound(local, to).unwrap();
                 self.kept.push(socket);
             }
@@ -171,19 +171,6 @@ impl Stage {
         }
     }
 
-    /// Waits until no socket is in a state that passes by itself. (By /proc/net/tcp that would take
-    /// ten times as long.)
-    fn settle(&self) {
-        let mut dumper = Dumper::new(Box::new(NetlinkConnect));
-        eventually("no socket is on its way to another state", || {
-            let mut dump = dumper.open(deadline()).unwrap();
-            let mut passing = 0;
-            dump.sockets(|socket| passing += u32::from(PASSING_STATES.contains(&socket.state)))
-                .unwrap();
-            passing == 0
-        });
-    }
-
     /// What the program says of the range now.
     pub fn scrape(&self) -> PortFigures {
         self.scraper.ports()
@@ -236,6 +223,19 @@ impl Stage {
 
 fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(10)
+}
+
+/// Waits until no socket is in a state that passes by itself. (By /proc/net/tcp that would take
+/// ten times as long.)
+fn settle() {
+    let mut dumper = Dumper::new(Box::new(NetlinkConnect));
+    eventually("no socket is on its way to another state", || {
+        let mut dump = dumper.open(deadline()).unwrap();
+        let mut passing = 0;
+        dump.sockets(|socket| passing += u32::from(PASSING_STATES.contains(&socket.state)))
+            .unwrap();
+        passing == 0
+    });
 }
 
 /// Closes what is to be closed, and returns what is to be kept open.
