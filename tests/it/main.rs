@@ -1,7 +1,8 @@
 //! Tests of the whole, from outside.
 //!
 //! Where a new test goes: what bytes from a kernel do, in `sock_diag`; what a real kernel says, in
-//! `kernel`, inside a namespace of its own ([`namespace`]).
+//! `kernel`, inside a namespace of its own ([`namespace`]); what a figure promises of connect() or
+//! bind(), in [`oracle`]; what holds of every scrape, in [`consistency`].
 
 #![allow(
     unreachable_pub,

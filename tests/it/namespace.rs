@@ -8,6 +8,7 @@ use std::any::type_name;
 use std::env;
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::loopback;
@@ -119,4 +120,16 @@ pub fn set_sysctl(name: &str, value: &str) {
     let path = format!("/proc/sys/net/ipv4/{name}");
     fs::write(&path, value)
         .unwrap_or_else(|error| panic!("cannot write {value} to {path}: {error}"));
+}
+
+/// The same, unless this kernel has no such setting.
+pub fn set_sysctl_if_any(name: &str, value: &str) {
+    if has_sysctl(name) {
+        set_sysctl(name, value);
+    }
+}
+
+/// Whether this kernel has a setting under /proc/sys/net/ipv4.
+pub fn has_sysctl(name: &str) -> bool {
+    Path::new("/proc/sys/net/ipv4").join(name).exists()
 }

@@ -15,6 +15,7 @@ mod churn;
 mod connect_oracle;
 mod random;
 mod search_cost;
+mod simplify;
 mod situation;
 mod stage;
 
@@ -25,13 +26,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
+use simplify::simplified;
 use situation::Situation;
 
 /// How often a situation is tried anew that the machine was too slow for.
 const TRIES: usize = 5;
-
-/// How often a situation is made simpler, at most.
-const SIMPLIFICATIONS: usize = 400;
 
 /// What became of a situation.
 enum Verdict {
@@ -86,7 +85,8 @@ fn prove(
     if let Some((situation, text)) = failure.into_inner().unwrap() {
         let seed = situation.seed;
         println!("{oracle}: differs from the kernel, simplifying: {text}");
-        let (situation, text) = simplified(situation, text, judge);
+        let still_fails = |simpler: &Situation| tried(simpler, judge).err();
+        let (situation, text) = simplified(situation, text, still_fails);
         panic!(
             "{oracle}: {text}\nin {situation:#?}\nreplay the situation that this was made from with \
              TIMEWAIT_ORACLE_SEED={seed} TIMEWAIT_ORACLE_SITUATIONS=1"
@@ -126,25 +126,4 @@ fn judged(situation: &Situation, judge: fn(&Situation) -> Verdict) -> Verdict {
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
         Verdict::Differs(text.unwrap_or_default())
     })
-}
-
-fn simplified(
-    mut situation: Situation,
-    mut text: String,
-    judge: fn(&Situation) -> Verdict,
-) -> (Situation, String) {
-    let mut tries = 0;
-    'simpler: loop {
-        for simpler in situation.simpler() {
-            tries += 1;
-            if tries > SIMPLIFICATIONS {
-                return (situation, text);
-            }
-            if let Err(why) = tried(&simpler, judge) {
-                (situation, text) = (simpler, why);
-                continue 'simpler;
-            }
-        }
-        return (situation, text);
-    }
 }

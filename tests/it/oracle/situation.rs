@@ -306,45 +306,6 @@ impl Situation {
             port: PortTaken::ByConnect,
         }
     }
-
-    /// The situations that are this one less a part of it.
-    pub fn simpler(&self) -> Vec<Self> {
-        let mut simpler = Vec::new();
-        for index in 0..self.routes.len() {
-            let mut less = self.clone();
-            less.routes.remove(index);
-            less.groups.retain(|group| group.route != index);
-            for group in &mut less.groups {
-                group.route -= usize::from(group.route > index);
-            }
-            simpler.push(less);
-        }
-        for index in 0..self.groups.len() {
-            let mut less = self.clone();
-            less.groups.remove(index);
-            simpler.push(less);
-        }
-        for index in 0..self.owners.len() {
-            let mut less = self.clone();
-            less.owners.remove(index);
-            simpler.push(less);
-        }
-        if !self.reserved.is_empty() {
-            let mut less = self.clone();
-            less.reserved.clear();
-            simpler.push(less);
-        }
-        for (index, group) in self.groups.iter().enumerate() {
-            for count in [group.count / 2, group.count - 1] {
-                if count > 0 {
-                    let mut less = self.clone();
-                    less.groups[index].count = count;
-                    simpler.push(less);
-                }
-            }
-        }
-        simpler
-    }
 }
 
 fn range(random: &mut Random) -> (u16, u16) {

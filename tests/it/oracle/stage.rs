@@ -12,7 +12,7 @@ use timewait_exporter::domain::socket::TcpState;
 use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 use super::situation::{ADDRESSES, Group, PortTaken, Route, Situation, State};
-use crate::namespace::{enter_new_namespace, set_sysctl};
+use crate::namespace::{enter_new_namespace, has_sysctl, set_sysctl, set_sysctl_if_any};
 use crate::net::{
     Connection, accepted, at, bound_with, connect_bound, connect_from, connecting, eventually,
     listening_with, source_towards,
@@ -21,6 +21,9 @@ use crate::scraper::Scraper;
 
 /// How exactly an age is known: the kernel tells it by a timer that counts in ticks (4 or 10 ms).
 const AGE_TOLERANCE: Duration = Duration::from_millis(25);
+
+/// Linux >= 6.14.
+const REUSE_DELAY: &str = "tcp_tw_reuse_delay";
 
 /// A socket in one of these states leaves it as soon as its peer answers.
 const PASSING_STATES: [TcpState; 4] = [
@@ -45,6 +48,7 @@ pub struct Stage {
 impl Stage {
     /// Sets it up in a new namespace of the calling thread's own.
     pub fn set(situation: &Situation) -> Self {
+        let situation = &possible_here(situation);
         enter_new_namespace(&ADDRESSES);
         set_sysctls(situation);
         eventually("every address can be used", || {
@@ -298,4 +302,32 @@ fn set_sysctls(situation: &Situation) {
     for (name, value) in &settings {
         set_sysctl(name, value);
     }
+    set_sysctl_if_any(REUSE_DELAY, &situation.tw_reuse_delay_ms.to_string());
+}
+
+/// What of a situation the kernel at hand can do and tell.
+fn possible_here(situation: &Situation) -> Situation {
+    let mut possible = situation.clone();
+    if !has_sysctl(REUSE_DELAY) {
+        // It is built in, and counted in whole seconds: up to 1 s nobody can say, so that all are
+        // made older than that.
+        possible.tw_reuse_delay_ms = 1_000;
+        for group in &mut possible.groups {
+            group.old = true;
+        }
+    }
+    if !tells_bound_sockets() {
+        possible.owners.retain(|owner| owner.listens);
+    }
+    possible
+}
+
+/// Sockets that are merely bound are told since Linux 6.8.
+fn tells_bound_sockets() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release
+        .split('.')
+        .map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(8))
 }
