@@ -1,7 +1,9 @@
 //! timewait_exporter tells, before connect() fails, that a Linux host is running out of ephemeral
 //! ports: where, why, and what would help.
 
+pub mod cli;
 pub mod collector;
+pub mod config;
 pub mod domain;
 pub mod exposition;
 pub mod http;
