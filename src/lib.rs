@@ -8,3 +8,4 @@ pub mod domain;
 pub mod exposition;
 pub mod http;
 pub mod kernel;
+pub mod logging;
