@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
+use crate::build_info::BUILD;
 use crate::collector::{CollectorConfig, SourceChoice};
 use crate::config::{
     Config, ListenAddress, LogConfig, LogFormat, LogLevel, TelemetryPath, WebConfig,
@@ -283,12 +284,8 @@ fn blame_variable(
 /// What `--version` tells, after the program's name, in the form of the Go exporters.
 fn version() -> String {
     format!(
-        "version {} (branch: {}, revision: {})\n  platform:         {}/{}",
-        env!("CARGO_PKG_VERSION"),
-        option_env!("TIMEWAIT_EXPORTER_BUILD_BRANCH").unwrap_or_default(),
-        option_env!("TIMEWAIT_EXPORTER_BUILD_REVISION").unwrap_or("unknown"),
-        std::env::consts::OS,
-        std::env::consts::ARCH,
+        "version {} (revision: {})\n  rust version:     {}\n  platform:         {}",
+        BUILD.version, BUILD.revision, BUILD.rustversion, BUILD.target,
     )
 }
 
