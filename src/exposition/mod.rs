@@ -51,7 +51,7 @@ pub enum EncodeError {
         /// Its type.
         kind: MetricType,
     },
-    /// A counter that OpenMetrics has no name for.
+    /// A counter that `OpenMetrics` has no name for.
     #[error("metric family {family}: a counter's name must end in _total")]
     CounterName {
         /// The family's name.
@@ -78,9 +78,7 @@ pub fn encode(
 ) -> Result<Encoded, EncodeError> {
     refuse_unsupported_types(families)?;
     let plain = match format {
-        Format::Text => TextEncoder::new()
-            .encode_to_string(families)?
-            .into_bytes(),
+        Format::Text => TextEncoder::new().encode_to_string(families)?.into_bytes(),
         Format::OpenMetrics => openmetrics::encode(families)?.into_bytes(),
         Format::Protobuf => {
             let mut body = Vec::new();
@@ -114,8 +112,12 @@ fn refuse_unsupported_types(families: &[MetricFamily]) -> Result<(), EncodeError
     Ok(())
 }
 
+/// Level 2: 32 kB, a whole top 20, become 6.1 kB in 63 us. Level 1 makes 7.6 kB of them in 35 us,
+/// level 6 (what Go uses) 5.6 kB in 175 us.
+const GZIP_LEVEL: Compression = Compression::new(2);
+
 fn compress(plain: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut encoder = GzEncoder::new(Vec::new(), GZIP_LEVEL);
     encoder.write_all(plain)?;
     encoder.finish()
 }

@@ -3,15 +3,15 @@
 //! Weights and specificity are those of RFC 9110 (12.4.2, 12.5.1, 12.5.3). Beyond it:
 //!
 //! - Nothing acceptable, no header, or rubbish is answered with text 0.0.4, never with 406, as
-//!   client_golang does: a scrape that can be read beats one that fails.
+//!   `client_golang` does: a scrape that can be read beats one that fails.
 //! - An entry whose weight cannot be read is ignored.
 //! - Among formats of the same weight one that the client named beats one that only a wildcard
-//!   admits, then the one named first wins; a wildcard alone means text, then OpenMetrics.
+//!   admits, then the one named first wins; a wildcard alone means text, then `OpenMetrics`.
 //! - Parameters that do not choose among our formats are ignored. `escaping` is one: every name we
 //!   tell is valid in the oldest scheme, so all schemes of Prometheus 3 give the same bytes, and the
 //!   answer needs no such parameter.
-//! - `version` must be one that we write (`text/plain` 0.0.4, OpenMetrics 1.0.0) or absent.
-//!   `application/openmetrics-text;version=0.0.1` alone gets text: client_golang calls its 1.0.0
+//! - `version` must be one that we write (`text/plain` 0.0.4, `OpenMetrics` 1.0.0) or absent.
+//!   `application/openmetrics-text;version=0.0.1` alone gets text: `client_golang` calls its 1.0.0
 //!   output 0.0.1 then, we claim no version that we do not write.
 //! - Protobuf must be asked for with both `proto` and `encoding=delimited`, or by a wildcard.
 //!
@@ -25,7 +25,7 @@ use std::cmp::Reverse;
 pub enum Format {
     /// Prometheus' text format 0.0.4.
     Text,
-    /// OpenMetrics 1.0.0.
+    /// `OpenMetrics` 1.0.0.
     OpenMetrics,
     /// Length-delimited `io.prometheus.client.MetricFamily` messages.
     Protobuf,
@@ -52,7 +52,7 @@ impl Format {
     /// All formats; of those that a client likes equally the first is sent.
     const BY_PREFERENCE: [Self; 3] = [Self::Text, Self::OpenMetrics, Self::Protobuf];
 
-    /// The value of `Content-Type`, letter by letter as client_golang has it.
+    /// The value of `Content-Type`, letter by letter as `client_golang` has it.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -173,28 +173,23 @@ impl<'a> MediaRange<'a> {
 
     /// How many of the format's parameters the range names; nothing if it names another value.
     fn matching_parameters(&self, format: Format) -> Option<usize> {
-        let telling = self.parameters.iter().filter(|(name, _)| {
-            TELLING_PARAMETERS
-                .iter()
-                .any(|telling| name.eq_ignore_ascii_case(telling))
-        });
-        let mut all_match = true;
-        let mut seen: Vec<&[u8]> = Vec::new();
-        for (name, value) in telling {
-            let ours = format
-                .parameters()
-                .iter()
-                .find(|(our_name, _)| name.eq_ignore_ascii_case(our_name));
-            match ours {
-                Some((our_name, our_value)) if value.eq_ignore_ascii_case(our_value) => {
-                    if !seen.contains(our_name) {
-                        seen.push(our_name);
-                    }
-                }
-                _ => all_match = false,
+        let mut matched: Vec<&[u8]> = Vec::new();
+        for (name, value) in &self.parameters {
+            let is_called = |other: &[u8]| name.eq_ignore_ascii_case(other);
+            if !TELLING_PARAMETERS.into_iter().any(is_called) {
+                continue;
+            }
+            let mut ours = format.parameters().iter();
+            let (our_name, our_value) = ours.find(|(our_name, _)| is_called(our_name))?;
+            if !value.eq_ignore_ascii_case(our_value) {
+                return None;
+            }
+            // Told twice, it counts once: it makes the range no more specific.
+            if !matched.contains(our_name) {
+                matched.push(our_name);
             }
         }
-        all_match.then_some(seen.len())
+        Some(matched.len())
     }
 }
 
@@ -334,8 +329,7 @@ mod tests {
         accepts_gzip(lines.iter().map(|line| line.as_bytes()))
     }
 
-    const PROTOBUF: &str =
-        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    const PROTOBUF: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
     #[test]
     fn every_prometheus_gets_the_format_it_lists_first() {
@@ -365,7 +359,15 @@ mod tests {
         let chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,\
                         image/webp,image/apng,*/*;q=0.8,application/signed-exchange;v=b3;q=0.7";
         let java = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2";
-        for header in ["*/*", "*", chromium, java, "text/*", "text/plain", "text/html"] {
+        for header in [
+            "*/*",
+            "*",
+            chromium,
+            java,
+            "text/*",
+            "text/plain",
+            "text/html",
+        ] {
             assert_eq!(negotiate(&[header]), Format::Text, "{header}");
         }
     }
@@ -400,12 +402,21 @@ mod tests {
     fn only_versions_that_we_write_are_served() {
         for (header, format) in [
             ("application/openmetrics-text", Format::OpenMetrics),
-            ("application/openmetrics-text;version=1.0.0", Format::OpenMetrics),
+            (
+                "application/openmetrics-text;version=1.0.0",
+                Format::OpenMetrics,
+            ),
             ("application/openmetrics-text;version=0.0.1", Format::Text),
             ("application/openmetrics-text;version=2.0.0", Format::Text),
-            ("application/openmetrics-text;charset=utf-8", Format::OpenMetrics),
+            (
+                "application/openmetrics-text;charset=utf-8",
+                Format::OpenMetrics,
+            ),
             ("application/openmetrics-text;charset=utf-16", Format::Text),
-            ("application/openmetrics-text;version=1.0.0;v=3", Format::OpenMetrics),
+            (
+                "application/openmetrics-text;version=1.0.0;v=3",
+                Format::OpenMetrics,
+            ),
             (PROTOBUF, Format::Protobuf),
             ("application/vnd.google.protobuf", Format::Text),
             (
@@ -432,9 +443,18 @@ mod tests {
             (format!("text/plain,{openmetrics}"), Format::Text),
             (format!("*/*,{openmetrics}"), Format::OpenMetrics),
             (format!("text/*,{openmetrics}"), Format::OpenMetrics),
-            (format!("{openmetrics};q=0.301,text/plain;q=0.300"), Format::OpenMetrics),
-            (format!("{openmetrics};q=.4,text/plain;q=0.3999"), Format::OpenMetrics),
-            (format!("{PROTOBUF};q=0.9,{openmetrics};q=0.8"), Format::Protobuf),
+            (
+                format!("{openmetrics};q=0.301,text/plain;q=0.300"),
+                Format::OpenMetrics,
+            ),
+            (
+                format!("{openmetrics};q=.4,text/plain;q=0.3999"),
+                Format::OpenMetrics,
+            ),
+            (
+                format!("{PROTOBUF};q=0.9,{openmetrics};q=0.8"),
+                Format::Protobuf,
+            ),
             ("application/*".to_owned(), Format::OpenMetrics),
             (format!("application/*,{openmetrics};q=0"), Format::Protobuf),
         ] {
@@ -446,7 +466,10 @@ mod tests {
     fn the_most_specific_entry_decides_on_a_format() {
         for (header, format) in [
             ("*/*,text/plain;q=0", Format::OpenMetrics),
-            ("text/plain;q=0,text/*;q=0.9,application/openmetrics-text;q=0.1", Format::OpenMetrics),
+            (
+                "text/plain;q=0,text/*;q=0.9,application/openmetrics-text;q=0.1",
+                Format::OpenMetrics,
+            ),
             (
                 "text/plain;version=0.0.4;q=0.1,text/plain,application/openmetrics-text;q=0.5",
                 Format::OpenMetrics,
@@ -522,8 +545,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_answered(lines: Vec<Vec<u8>>) {
-            Format::negotiate(lines.iter().map(Vec::as_slice));
-            accepts_gzip(lines.iter().map(Vec::as_slice));
+            let _ = Format::negotiate(lines.iter().map(Vec::as_slice));
+            let _ = accepts_gzip(lines.iter().map(Vec::as_slice));
         }
 
         #[test]
@@ -537,8 +560,8 @@ mod tests {
             ),
         ) {
             let header = pieces.concat();
-            negotiate(&[&header]);
-            gzip(&[&header]);
+            let _ = negotiate(&[&header]);
+            let _ = gzip(&[&header]);
         }
 
         #[test]

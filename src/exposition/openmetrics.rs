@@ -1,4 +1,4 @@
-//! The OpenMetrics 1.0.0 text format.
+//! The `OpenMetrics` 1.0.0 text format.
 //!
 //! The prometheus crate has no encoder for it. This one writes counters and gauges, which is all
 //! the program has, and refuses the rest rather than write something a strict parser would drop.
@@ -70,7 +70,12 @@ fn write_metadata(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::
 fn write_labels(out: &mut String, metric: &Metric) -> fmt::Result {
     let mut separator = '{';
     for pair in metric.get_label() {
-        write!(out, "{separator}{}=\"{}\"", pair.name(), Escaped(pair.value()))?;
+        write!(
+            out,
+            "{separator}{}=\"{}\"",
+            pair.name(),
+            Escaped(pair.value())
+        )?;
         separator = ',';
     }
     if separator == ',' {
@@ -150,8 +155,17 @@ mod tests {
             "# HELP a_seconds help\n# TYPE a_seconds gauge\n# UNIT a_seconds seconds\n\
              a_seconds{x=\"1\",y=\"2\"} 0.5\na_seconds{x=\"2\"} 1\n# EOF\n"
         );
-        let cpu = family(MetricType::COUNTER, "cpu_seconds_total", "help", &[(&[], 1.0)]);
-        assert!(encode(&[cpu]).unwrap().contains("# UNIT cpu_seconds seconds\n"));
+        let cpu = family(
+            MetricType::COUNTER,
+            "cpu_seconds_total",
+            "help",
+            &[(&[], 1.0)],
+        );
+        assert!(
+            encode(&[cpu])
+                .unwrap()
+                .contains("# UNIT cpu_seconds seconds\n")
+        );
         for unitless in ["a_megabytes", "seconds", "a_bytes_free", "a_ratio"] {
             let gauge = family(MetricType::GAUGE, unitless, "help", &[(&[], 1.0)]);
             assert!(!encode(&[gauge]).unwrap().contains("UNIT"), "{unitless}");
@@ -165,20 +179,31 @@ mod tests {
 
     #[test]
     fn what_the_format_cannot_tell_truly_is_refused() {
-        for kind in [MetricType::HISTOGRAM, MetricType::SUMMARY, MetricType::UNTYPED] {
+        for kind in [
+            MetricType::HISTOGRAM,
+            MetricType::SUMMARY,
+            MetricType::UNTYPED,
+        ] {
             assert!(matches!(
                 encode(&[family(kind, "a", "help", &[(&[], 1.0)])]),
                 Err(EncodeError::UnsupportedType { .. })
             ));
         }
         let nameless = family(MetricType::COUNTER, "a", "help", &[(&[], 1.0)]);
-        assert!(matches!(encode(&[nameless]), Err(EncodeError::CounterName { .. })));
+        assert!(matches!(
+            encode(&[nameless]),
+            Err(EncodeError::CounterName { .. })
+        ));
     }
 
     #[test]
     fn help_escapes_quotes_too() {
         let gauge = family(MetricType::GAUGE, "a", "\"q\" \\ \n", &[(&[], 1.0)]);
-        assert!(encode(&[gauge]).unwrap().starts_with("# HELP a \\\"q\\\" \\\\ \\n\n# TYPE"));
+        assert!(
+            encode(&[gauge])
+                .unwrap()
+                .starts_with("# HELP a \\\"q\\\" \\\\ \\n\n# TYPE")
+        );
     }
 
     #[test]
@@ -208,7 +233,8 @@ mod tests {
             prop_assert_eq!(samples.len(), 1);
             let sample = samples.first().unwrap();
             prop_assert_eq!(&sample.labels, &[("x".to_owned(), value)]);
-            prop_assert!(sample.value == number || sample.value.is_nan() && number.is_nan());
+            let same_bits = sample.value.to_bits() == number.to_bits();
+            prop_assert!(same_bits || sample.value.is_nan() && number.is_nan());
         }
     }
 }

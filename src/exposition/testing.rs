@@ -39,7 +39,7 @@ impl Sample {
     }
 }
 
-/// All samples of a text 0.0.4 or OpenMetrics exposition without timestamps.
+/// All samples of a text 0.0.4 or `OpenMetrics` exposition without timestamps.
 pub(super) fn parse(text: &str) -> Vec<Sample> {
     assert!(text.ends_with('\n'), "the last line must be whole");
     text.split_terminator('\n')
@@ -126,6 +126,7 @@ fn metric(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
 }
 
 /// An outcome that found something.
+#[expect(clippy::unnecessary_wraps, reason = "a snapshot holds it as an option")]
 pub(super) fn found<T>(value: T) -> Option<Outcome<T>> {
     Some(Outcome {
         value: Some(value),
@@ -185,7 +186,10 @@ fn rich_sockets() -> SocketFigures {
             ipv6: 232,
         },
         by_src_addr: Some(Breakdown {
-            told: vec![(address("192.0.2.7"), 31_000), (address("2001:db8::7"), 200)],
+            told: vec![
+                (address("192.0.2.7"), 31_000),
+                (address("2001:db8::7"), 200),
+            ],
             other: 32,
         }),
         by_src_port: Some(PortBreakdown {

@@ -10,8 +10,9 @@ pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::counter(
         "timewait_entered_total",
         &[],
-        "Sockets whose TIME-WAIT the kernel has counted under TcpExt TW. It counts them when TIME-WAIT \
-         ends by its timer, so a socket shows up here 60 s after it closed.",
+        "Sockets that have entered TIME-WAIT (TcpExt TW), those that the kernel keeps as time-wait \
+         buckets in FIN-WAIT-2 included. Newer kernels count a socket when it enters, seen on Linux \
+         6.18; older ones when its timer ends, 60 s later.",
         Value(|snapshot| counters_of(snapshot)?.entered.map(float)),
     ),
     MetricDescription::counter(
@@ -23,14 +24,15 @@ pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::counter(
         "timewait_killed_total",
         &[],
-        "Sockets whose TIME-WAIT was ended early by the fast timer of tcp_tw_recycle (TcpExt \
-         TWKilled). Stands still on kernels without that setting.",
+        "Time-wait buckets with a timer of 4 s or less (TcpExt TWKilled), which timewait_entered_total \
+         leaves out: orphaned sockets in FIN-WAIT-2 where tcp_fin_timeout is that short, and \
+         TIME-WAIT cut short by tcp_tw_recycle.",
         Value(|snapshot| counters_of(snapshot)?.killed.map(float)),
     ),
     MetricDescription::counter(
         "timewait_overflows_total",
         &[],
-        "Sockets closed without TIME-WAIT since tcp_max_tw_buckets was reached or no memory could be \
+        "Sockets closed without TIME-WAIT because tcp_max_tw_buckets was reached or no memory could be \
          had (TcpExt TCPTimeWaitOverflow).",
         Value(|snapshot| counters_of(snapshot)?.overflows.map(float)),
     ),

@@ -58,7 +58,10 @@ fn by_destination(snapshot: &Snapshot) -> Option<&DestinationBreakdown> {
 
 /// One figure for each destination that is told.
 fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&DestinationFigures) -> f64) {
-    for told in by_destination(snapshot).into_iter().flat_map(|found| &found.told) {
+    for told in by_destination(snapshot)
+        .into_iter()
+        .flat_map(|found| &found.told)
+    {
         let triple = &told.destination;
         series.tell(
             &[&triple.src_addr, &triple.dst_addr, &triple.dst_port],

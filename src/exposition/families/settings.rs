@@ -2,9 +2,8 @@
 //!
 //! The port range is not among them: see `ports`.
 
-use super::Teller::{self, Value};
+use super::Teller::Value;
 use super::{MetricDescription, settings_of, signed_float};
-use crate::domain::settings::Settings;
 
 /// One raw setting: an entry needs only its name, its meaning and where it stands.
 macro_rules! sysctl {
@@ -13,19 +12,9 @@ macro_rules! sysctl {
             concat!("timewait_sysctl_", $name),
             &[],
             concat!("net.ipv4.", $name, ": ", $help),
-            raw!($field),
+            Value(|snapshot| settings_of(snapshot)?.$field.map(signed_float)),
         )
     };
-}
-
-macro_rules! raw {
-    ($field:ident) => {{
-        const READ: Teller = Value(|snapshot| {
-            let settings: &Settings = settings_of(snapshot)?;
-            settings.$field.map(signed_float)
-        });
-        READ
-    }};
 }
 
 pub(super) const METRICS: &[MetricDescription] = &[
