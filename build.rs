@@ -2,8 +2,6 @@
 //! `timewait_exporter_build_info`. Runs no git: a packager says the revision in
 //! `TIMEWAIT_EXPORTER_BUILD_REVISION`, so that the same source gives the same program anywhere.
 
-#![expect(clippy::print_stdout, reason = "how a build script talks to Cargo")]
-
 use std::env;
 use std::process::Command;
 

@@ -27,9 +27,6 @@ use values::{Words, pinned_destination, words};
 /// What every environment variable begins with.
 const ENVIRONMENT_PREFIX: &str = "TIMEWAIT_EXPORTER_";
 
-/// The most values a breakdown may tell: each is a series on every host.
-const MAX_TOP: i64 = 1000;
-
 const AFTER_HELP: &str = "\
 Environment:
   Each flag has a variable: TIMEWAIT_EXPORTER_ and its name in capitals, with
@@ -94,11 +91,11 @@ struct WebFlags {
     telemetry_path: TelemetryPath,
 
     /// Maximum number of scrapes under way at once; others are answered 503. 0 is no limit
-    #[arg(long = "web.max-requests", value_name = "N", default_value = "40")]
+    #[arg(long = "web.max-requests", value_name = "N", default_value = "40", value_parser = values::max_requests)]
     max_requests: usize,
 
     /// Leave out the metrics about the exporter itself (promhttp_*, process_*)
-    #[arg(long = "web.disable-exporter-metrics", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long = "web.disable-exporter-metrics", value_parser = values::boolean)]
     disable_exporter_metrics: bool,
 }
 
@@ -120,9 +117,9 @@ struct CollectorFlags {
         long = "collector.top",
         value_name = "N",
         default_value = "20",
-        value_parser = clap::value_parser!(u16).range(1..=MAX_TOP),
+        value_parser = values::top,
     )]
-    top: u16,
+    top: usize,
 
     /// Always tell this port, local or remote, even at 0. Repeatable
     #[arg(
@@ -188,7 +185,7 @@ where
 impl Cli {
     fn into_config(self) -> Config {
         let mut census = CensusOptions {
-            top: usize::from(self.collector.top),
+            top: self.collector.top,
             pinned_ports: distinct(
                 Words::flatten(self.collector.pinned_ports).map(values::PinnedPort::get),
             ),
@@ -284,7 +281,7 @@ fn blame_variable(
 /// What `--version` tells, after the program's name, in the form of the Go exporters.
 fn version() -> String {
     format!(
-        "version {} (revision: {})\n  rust version:     {}\n  platform:         {}",
+        "version {} (revision: {})\n  rust version:     {}\n  platform:         {}\n",
         BUILD.version, BUILD.revision, BUILD.rustversion, BUILD.target,
     )
 }
@@ -381,15 +378,15 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_wrong_usage_that_names_the_bounds() {
         for (flag, says) in [
-            ("--collector.top=0", "1..=1000"),
-            ("--collector.top=1001", "1..=1000"),
-            ("--collector.pin-port=0", "1 to 65535"),
-            ("--collector.pin-port=65536", "1 to 65535"),
+            ("--collector.top=0", "from 1 to 1000"),
+            ("--collector.top=1001", "from 1 to 1000"),
+            ("--collector.pin-port=0", "from 1 to 65535"),
+            ("--collector.pin-port=65536", "from 1 to 65535"),
             ("--web.listen-address=10072", ":PORT"),
             ("--web.telemetry-path=metrics", "begins with a slash"),
             ("--collector.source=ebpf", "auto, netlink, procfs"),
             ("--collector.pin-destination=192.0.2.1", "DST_PORT"),
-            ("--web.max-requests=-1", "invalid digit"),
+            ("--web.max-requests=-1", "0 for no limit"),
         ] {
             let error = typed(&[flag]).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{flag}");

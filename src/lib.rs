@@ -1,6 +1,7 @@
 //! timewait_exporter tells, before connect() fails, that a Linux host is running out of ephemeral
 //! ports: where, why, and what would help.
 
+pub mod app;
 pub mod build_info;
 pub mod cli;
 pub mod collector;

@@ -3,10 +3,10 @@
 //! Made from one table, for clap's derive would want two fields for each of them. Holds what was
 //! switched; what that means is [`Switches::apply`]'s matter alone.
 
-use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::values::boolean;
 use crate::collector::Enabled;
 use crate::domain::census::CensusOptions;
 
@@ -168,7 +168,7 @@ impl clap::Args for Switches {
                 .help(switch.help)
                 .help_heading(HEADING)
                 .action(ArgAction::SetTrue)
-                .value_parser(BoolishValueParser::new())
+                .value_parser(boolean)
                 .aliases(switch.aliases.map(|[on, _]| on))
                 .overrides_with_all([switch.flag, switch.negation]);
             let off = Arg::new(switch.negation)

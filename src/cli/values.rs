@@ -86,6 +86,42 @@ impl From<SourceFlag> for SourceChoice {
     }
 }
 
+/// The most values a breakdown may tell: each is a series on every host.
+const MAX_TOP: usize = 1000;
+
+/// A value that is not of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum KindError {
+    #[error("write true or false")]
+    Boolean,
+    #[error("write a number from 1 to {MAX_TOP}")]
+    Top,
+    #[error("write a number, 0 for no limit")]
+    MaxRequests,
+}
+
+/// What the environment variable of a flag without a value may hold.
+pub(super) fn boolean(text: &str) -> Result<bool, KindError> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(KindError::Boolean),
+    }
+}
+
+/// How many values of a breakdown are told.
+pub(super) fn top(text: &str) -> Result<usize, KindError> {
+    match text.parse() {
+        Ok(top) if (1..=MAX_TOP).contains(&top) => Ok(top),
+        _ => Err(KindError::Top),
+    }
+}
+
+/// How many scrapes may be under way.
+pub(super) fn max_requests(text: &str) -> Result<usize, KindError> {
+    text.parse().map_err(|_| KindError::MaxRequests)
+}
+
 /// A port that sockets can have: not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PinnedPort(u16);

@@ -76,9 +76,12 @@ pub(super) async fn serve<S>(
                 debug!(?phase, "Connection closed: the client took too long");
                 return;
             }
-            () = activity.make_way(), if activity.state().0.is_between_requests() => {
-                debug!("Connection closed: it was idle, and there are too many");
-                return;
+            () = activity.make_way() => {
+                // A request may have come at the same moment; then another one will be asked.
+                if activity.state().0.is_between_requests() {
+                    debug!("Connection closed: it was idle, and there are too many");
+                    return;
+                }
             }
             // An error means that the server is gone, which closes too.
             _ = closing.wait_for(|closing| *closing), if !is_closing => {

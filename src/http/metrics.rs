@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, VARY};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue, VARY};
 use hyper::{HeaderMap, StatusCode};
 use tracing::error;
 
@@ -25,7 +25,7 @@ use crate::exposition::{
 };
 
 /// How the process is doing; `None` where that cannot be read. It may block.
-type ReadProcess = dyn Fn() -> Option<ProcessFigures> + Send + Sync;
+pub type ReadProcess = dyn Fn() -> Option<ProcessFigures> + Send + Sync;
 
 /// What the exporter tells about itself.
 pub struct About {
@@ -145,10 +145,7 @@ fn render(
 }
 
 fn lines(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .map(|value| value.as_bytes())
+    headers.get_all(name).into_iter().map(HeaderValue::as_bytes)
 }
 
 fn told(encoded: Encoded) -> Answer {

@@ -36,6 +36,6 @@ mod server;
 mod slots;
 
 pub use listener::{BindError, Listener};
-pub use metrics::About;
+pub use metrics::{About, ReadProcess};
 pub use routes::Site;
 pub use server::{Drained, Limits, Server};

@@ -18,10 +18,10 @@ use crate::domain::snapshot::Snapshot;
 /// What is known so far.
 #[derive(Debug, Default)]
 pub(super) struct Readiness {
-    is_working: AtomicBool,
+    works: AtomicBool,
     /// Whether a failure was logged that is not over yet.
-    is_failing: AtomicBool,
-    is_shutting_down: AtomicBool,
+    failure_logged: AtomicBool,
+    shutting_down: AtomicBool,
 }
 
 /// The answer to "are you ready?".
@@ -36,9 +36,9 @@ pub(super) enum State {
 impl Readiness {
     /// What is known now.
     pub(super) fn state(&self) -> State {
-        if self.is_shutting_down.load(Ordering::Relaxed) {
+        if self.shutting_down.load(Ordering::Relaxed) {
             State::ShuttingDown
-        } else if self.is_working.load(Ordering::Relaxed) {
+        } else if self.works.load(Ordering::Relaxed) {
             State::Ready
         } else {
             State::NotWorking
@@ -47,7 +47,7 @@ impl Readiness {
 
     /// Never ready again.
     pub(super) fn shut_down(&self) {
-        self.is_shutting_down.store(true, Ordering::Relaxed);
+        self.shutting_down.store(true, Ordering::Relaxed);
     }
 
     /// Learns from a scrape that has just ended; logs when something changed.
@@ -57,13 +57,13 @@ impl Readiness {
             .as_ref()
             .is_none_or(|sockets| sockets.success);
         if is_success {
-            self.is_working.store(true, Ordering::Relaxed);
-            if self.is_failing.swap(false, Ordering::Relaxed) {
+            self.works.store(true, Ordering::Relaxed);
+            if self.failure_logged.swap(false, Ordering::Relaxed) {
                 info!("Sockets can be read again");
             }
         } else if Instant::now() < deadline {
-            self.is_working.store(false, Ordering::Relaxed);
-            if !self.is_failing.swap(true, Ordering::Relaxed) {
+            self.works.store(false, Ordering::Relaxed);
+            if !self.failure_logged.swap(true, Ordering::Relaxed) {
                 warn!("Sockets cannot be read: answering without them, and not ready");
             }
         }
@@ -93,7 +93,7 @@ mod tests {
     fn it_follows_the_last_conclusive_reading() {
         let readiness = Readiness::default();
         let past = Instant::now();
-        let future = past.checked_add(Duration::from_secs(3600)).unwrap();
+        let future = past.checked_add(Duration::from_hours(1)).unwrap();
         assert_eq!(readiness.state(), State::NotWorking);
         readiness.observe(&snapshot(true), future);
         assert_eq!(readiness.state(), State::Ready);

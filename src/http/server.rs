@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -40,7 +40,7 @@ impl Default for Limits {
             receive: Duration::from_secs(10),
             send: Duration::from_secs(30),
             // Above the scrape intervals in use, so that Prometheus keeps its connection.
-            idle: Duration::from_secs(300),
+            idle: Duration::from_mins(5),
             // Below the 30 s that Kubernetes gives, and the 90 s of systemd.
             shutdown: Duration::from_secs(10),
         }
@@ -117,7 +117,7 @@ async fn accept_all(
     loop {
         match listener.accept().await {
             Ok(stream) => {
-                trouble.is_over();
+                trouble.accepted(Instant::now());
                 let connection = open.open().await;
                 let (site, closing) = (Arc::clone(&site), closing.clone());
                 tokio::spawn(connection::serve(stream, connection, site, limits, closing));
@@ -126,7 +126,7 @@ async fn accept_all(
             Err(error) => {
                 // Out of file descriptors, most likely: one fewer may help.
                 open.make_longest_idle_go();
-                tokio::time::sleep(trouble.pause_after(&error)).await;
+                tokio::time::sleep(trouble.pause_after(&error, Instant::now())).await;
             }
         }
     }
@@ -141,10 +141,10 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-/// Errors from accept() that repeat, logged when they begin, when they change and when they end.
+/// Errors from accept() that repeat, logged when they begin, when they change and when they are over.
 #[derive(Debug, Default)]
 struct Trouble {
-    errno: Option<i32>,
+    latest: Option<(i32, Instant)>,
     pause: Duration,
 }
 
@@ -152,20 +152,28 @@ impl Trouble {
     const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-    /// How long to wait: a connection stays in the backlog, so the error would come again at once.
-    fn pause_after(&mut self, error: &io::Error) -> Duration {
-        let errno = Some(error.raw_os_error().unwrap_or_default());
-        if self.errno != errno {
-            self.errno = errno;
+    /// Without an error for so long it is over. At the limit of descriptors one accept() fails and
+    /// the next succeeds, again and again; that is one trouble.
+    const QUIET: Duration = Duration::from_secs(10);
+
+    /// How long to wait: the connection stays in the backlog, so the error would come again at once.
+    fn pause_after(&mut self, error: &io::Error, now: Instant) -> Duration {
+        let errno = error.raw_os_error().unwrap_or_default();
+        let before = self.latest.replace((errno, now));
+        if before.is_none_or(|(known, _)| known != errno) {
             warn!(%error, "Cannot accept connections; trying again");
         }
         self.pause = (self.pause * 2).clamp(Self::SHORTEST_PAUSE, Self::LONGEST_PAUSE);
         self.pause
     }
 
-    fn is_over(&mut self) {
-        if self.errno.take().is_some() {
-            self.pause = Duration::ZERO;
+    fn accepted(&mut self, now: Instant) {
+        self.pause = Duration::ZERO;
+        if self
+            .latest
+            .is_some_and(|(_, then)| now - then >= Self::QUIET)
+        {
+            self.latest = None;
             info!("Accepting connections again");
         }
     }
@@ -179,11 +187,22 @@ mod tests {
     fn the_pause_grows_to_a_second_and_begins_anew() {
         let mut trouble = Trouble::default();
         let error = io::Error::from_raw_os_error(24);
-        let pauses: Vec<_> = (0..9)
-            .map(|_| trouble.pause_after(&error).as_millis())
-            .collect();
+        let now = Instant::now();
+        let mut pause = || trouble.pause_after(&error, now).as_millis();
+        let pauses: Vec<_> = (0..9).map(|_| pause()).collect();
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
-        trouble.is_over();
-        assert_eq!(trouble.pause_after(&error).as_millis(), 10);
+        trouble.accepted(now);
+        assert_eq!(trouble.pause_after(&error, now).as_millis(), 10);
+    }
+
+    #[test]
+    fn one_success_is_not_the_end_of_it() {
+        let mut trouble = Trouble::default();
+        let begin = Instant::now();
+        trouble.pause_after(&io::Error::from_raw_os_error(24), begin);
+        trouble.accepted(begin + Duration::from_secs(1));
+        assert!(trouble.latest.is_some());
+        trouble.accepted(begin + Trouble::QUIET);
+        assert!(trouble.latest.is_none());
     }
 }
