@@ -3,6 +3,7 @@
 //! Has no logic of its own that a part could have: reads no figures, answers no requests.
 
 mod own_port;
+mod process;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,9 +16,11 @@ use tracing::{info, warn};
 
 use crate::build_info::BUILD;
 use crate::collector::Collector;
-use crate::config::{ListenAddress, WebConfig};
+use crate::config::{Config, ListenAddress, WebConfig};
 use crate::domain::snapshot::Snapshot;
 use crate::http::{About, BindError, Drained, Limits, Listener, Server, Site};
+use crate::kernel::process::kernel_release;
+use crate::kernel::sock_diag::NetlinkConnect;
 
 /// Threads for what may block: encoding, and the resolver at start. More would only compete with the
 /// host's own work; fewer would let one slow answer hold up all others.
@@ -29,6 +32,12 @@ pub enum AppError {
     /// The system gave no thread or no descriptor to the runtime.
     #[error("cannot start the runtime: {source}")]
     Runtime {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gave no thread to the collector.
+    #[error("cannot start the collector's threads: {source}")]
+    Collector {
         /// What the system said.
         source: io::Error,
     },
@@ -44,9 +53,16 @@ pub enum AppError {
 }
 
 /// Serves until SIGTERM or SIGINT, and then until what is under way is done or a second one comes.
-pub fn run(web: &WebConfig, collector: Collector, about: About) -> Result<(), AppError> {
+pub fn run(config: Config) -> Result<(), AppError> {
+    let Config { web, collector, .. } = config;
+    let collector = Collector::open(collector, Box::new(NetlinkConnect))
+        .map_err(|source| AppError::Collector { source })?;
+    let about = About {
+        build: BUILD,
+        process: web.exporter_metrics.then(process::reader),
+    };
     let runtime = runtime().map_err(|source| AppError::Runtime { source })?;
-    let result = runtime.block_on(serve(web, collector, about));
+    let result = runtime.block_on(serve(&web, collector, about));
     // Otherwise an encoder at work would keep the program from ending.
     runtime.shutdown_background();
     result
@@ -140,11 +156,10 @@ fn chosen_ports(addresses: &[ListenAddress], listeners: &[Listener]) -> Vec<u16>
 }
 
 fn log_start() {
-    let system = rustix::system::uname();
     info!(
         version = BUILD.version,
         revision = BUILD.revision,
-        kernel = %system.release().to_string_lossy(),
+        kernel = kernel_release(),
         "Starting timewait_exporter"
     );
     if rustix::process::geteuid().is_root() {

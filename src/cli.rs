@@ -19,7 +19,7 @@ use crate::collector::{CollectorConfig, SourceChoice};
 use crate::config::{
     Config, ListenAddress, LogConfig, LogFormat, LogLevel, TelemetryPath, WebConfig,
 };
-use crate::domain::census::{CensusOptions, PinnedDestination};
+use crate::domain::options::{CensusOptions, PinnedDestination};
 
 use switches::Switches;
 use values::{Words, pinned_destination, words};

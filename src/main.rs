@@ -1,14 +1,10 @@
 //! The program: arguments, log, threads, exit status. Everything else is in the library.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use timewait_exporter::collector::{Collector, FileReadings};
 use timewait_exporter::config::Config;
-use timewait_exporter::domain::snapshot::Outcome;
-use timewait_exporter::http::About;
 use timewait_exporter::logging::Log;
-use timewait_exporter::{app, build_info, cli};
+use timewait_exporter::{app, cli};
 
 /// Exit status for wrong usage, as clap has it.
 const USAGE: u8 = 2;
@@ -22,49 +18,19 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(error) => return complain(&error),
     };
-    let code = serve(&config);
+    let code = serve(config);
     log.flush();
     code
 }
 
-fn serve(config: &Config) -> ExitCode {
-    let collector = match start_collector(config) {
-        Ok(collector) => collector,
-        Err(error) => {
-            tracing::error!(%error, "Cannot start the collector's threads");
-            return ExitCode::FAILURE;
-        }
-    };
-    match app::run(&config.web, collector, about(config)) {
+fn serve(config: Config) -> ExitCode {
+    match app::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// Stands in for the jobs that read the kernel, until these are there: nothing can be read.
-fn start_collector(config: &Config) -> std::io::Result<Collector> {
-    let sockets = |_| Outcome {
-        value: None,
-        success: false,
-        duration: Duration::ZERO,
-    };
-    let enabled = config.collector.enabled;
-    Collector::start(enabled, sockets, |_| FileReadings::default())
-}
-
-fn about(config: &Config) -> About {
-    About {
-        build: build_info::BUILD,
-        process: config.web.exporter_metrics.then(read_process),
-    }
-}
-
-/// Stands in for the reader of `/proc/self`, until it is there.
-fn read_process() -> Box<timewait_exporter::http::ReadProcess> {
-    Box::new(|| None)
 }
 
 /// Help, version, or what was wrong with the command line.

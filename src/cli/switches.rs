@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::values::boolean;
 use crate::collector::Enabled;
-use crate::domain::census::CensusOptions;
+use crate::domain::options::CensusOptions;
 
 /// One switch: its flag is `--collector.NAME`, its negation `--no-collector.NAME`.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ enum Id {
     ByDstPort,
     ByAge,
     ByDestination,
+    BySource,
 }
 
 const fn switch(
@@ -61,7 +62,7 @@ macro_rules! both {
     };
 }
 
-const SWITCHES: [Switch; 11] = [
+const SWITCHES: [Switch; 12] = [
     switch(
         Id::Sockets,
         both!("sockets"),
@@ -128,6 +129,12 @@ const SWITCHES: [Switch; 11] = [
         Some(both!("by_destination")),
         "Ports held, headroom and exhaustion of each destination",
     ),
+    switch(
+        Id::BySource,
+        both!("by-source"),
+        Some(both!("by_source")),
+        "Ports held on each local address, the pool of bind(addr, 0)",
+    ),
 ];
 
 const HEADING: &str = "Collectors and breakdowns (all on; --no-collector.NAME switches NAME off)";
@@ -153,6 +160,7 @@ impl Switches {
                 Id::ByDstPort => &mut census.by_dst_port,
                 Id::ByAge => &mut census.by_age,
                 Id::ByDestination => &mut census.by_destination,
+                Id::BySource => &mut census.by_source,
             };
             *target = mentioned.unwrap_or(*target);
         }

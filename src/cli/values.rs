@@ -9,7 +9,7 @@ use std::str::FromStr;
 use crate::collector::SourceChoice;
 use crate::config::decimal_port;
 use crate::domain::address::Address;
-use crate::domain::census::PinnedDestination;
+use crate::domain::options::PinnedDestination;
 
 /// Values separated by white space: one on the command line, several in an environment variable.
 #[derive(Clone, Debug)]

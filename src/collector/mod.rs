@@ -5,19 +5,26 @@
 //! what it has by then: a late lane never takes the other's figures along. Knows no metric names and
 //! no HTTP.
 
+mod complaint;
+mod files;
 mod lane;
+mod sockets;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use files::FilesJob;
 use lane::Lane;
+use sockets::SocketsJob;
 
-use crate::domain::census::CensusOptions;
+use crate::domain::options::CensusOptions;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
     KernelCounters, Outcome, SlabMemory, Snapshot, SocketFigures, SocketStatistics,
 };
+use crate::kernel::procfs::ProcRoot;
+use crate::kernel::sock_diag::Connect;
 
 /// Which collectors run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +104,28 @@ pub struct Collector {
 }
 
 impl Collector {
+    /// Starts the collectors. `connect` opens conversations with sock_diag; the kernel is not asked
+    /// for anything yet.
+    ///
+    /// Fails if the system gives no thread.
+    pub fn open(config: CollectorConfig, connect: Box<dyn Connect>) -> io::Result<Self> {
+        let CollectorConfig {
+            source,
+            procfs,
+            enabled,
+            census,
+        } = config;
+        let procfs = ProcRoot::new(procfs);
+        let mut sockets = SocketsJob::new(source, procfs.clone(), connect, census, !enabled.sysctl);
+        let page_size_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX);
+        let mut files = FilesJob::new(procfs, enabled, page_size_bytes);
+        Self::start(
+            enabled,
+            move |deadline| sockets.run(deadline),
+            move |_| files.run(),
+        )
+    }
+
     /// Starts one thread for each of two jobs. A job is given the time by which it must be done
     /// and is only called when someone waits for it; `sockets` is never called when it is off.
     ///

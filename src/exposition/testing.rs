@@ -19,7 +19,7 @@ use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
     Breakdown, Destination, DestinationBreakdown, DestinationFigures, HeldPorts, KernelCounters,
     Outcome, PerFamily, PortBreakdown, PortFigures, SlabMemory, Snapshot, SocketFigures,
-    SocketStatistics, Source,
+    SocketStatistics, Source, SourceFigures,
 };
 
 /// One line of an exposition.
@@ -222,6 +222,7 @@ fn rich_ports() -> PortFigures {
         blocked: 3,
         listeners: 1,
         usable: 28_227,
+        free: 200,
         worst_ratio: PerFamily {
             ipv4: 0.992,
             ipv6: 0.0,
@@ -238,6 +239,11 @@ fn rich_ports() -> PortFigures {
                 other: 1,
             },
         }),
+        by_source: Some(vec![SourceFigures {
+            src_addr: address("192.0.2.7"),
+            ports: 28_008,
+            exhaustion_ratio: 28_008.0 / 28_230.0,
+        }]),
     }
 }
 
@@ -257,6 +263,7 @@ fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationFigu
         headroom: 220,
         exhaustion_ratio: 0.992_206_043_858_717,
         close_rate: 466.7,
+        search_ports: 14_000,
     }
 }
 

@@ -50,6 +50,15 @@ pub(super) const METRICS: &[MetricDescription] = &[
          reused or ended early.",
         Many(|snapshot, series| each(snapshot, series, |told| told.close_rate)),
     ),
+    MetricDescription::gauge(
+        "timewait_destination_search_ports",
+        TRIPLE,
+        "The longest run of held ports of one parity, in the order in which connect() tries them, \
+         from the last port of the range on to its first: how many candidates the kernel may have to \
+         examine for the next connect(). The CPU cost of a crowded range. Reusable ports end a run; \
+         reserved and blocked ones neither count nor end it.",
+        Many(|snapshot, series| each(snapshot, series, |told| told.search_ports.into())),
+    ),
 ];
 
 fn by_destination(snapshot: &Snapshot) -> Option<&DestinationBreakdown> {

@@ -3,7 +3,7 @@
 //! Each metric is one entry of [`METRICS`]: its name, type, labels and help text, and the function
 //! that finds its series in a [`Snapshot`] or in [`ExporterFigures`]. [`families`] walks that table,
 //! so a family that is not in it cannot be told, and the order of the table is the order of the
-//! output: sockets, port range, destinations, settings, kernel counters, the scrape, the build, the
+//! output: sockets, port range, destinations, sources, settings, kernel counters, the scrape, the build, the
 //! process, the HTTP handler.
 //!
 //! To add a metric, add an entry to the table of its subject; nothing else names it. What will be
@@ -23,6 +23,7 @@ mod process;
 mod scrape;
 mod settings;
 mod sockets;
+mod sources;
 
 use std::fmt;
 
@@ -194,10 +195,11 @@ fn label_pair(name: &str, value: String) -> LabelPair {
 }
 
 /// The tables of all subjects, in the order of the output.
-const SUBJECTS: [&[MetricDescription]; 8] = [
+const SUBJECTS: [&[MetricDescription]; 9] = [
     sockets::METRICS,
     ports::METRICS,
     destinations::METRICS,
+    sources::METRICS,
     settings::METRICS,
     counters::METRICS,
     scrape::METRICS,

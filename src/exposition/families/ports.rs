@@ -54,6 +54,15 @@ pub(super) const METRICS: &[MetricDescription] = &[
         Value(|snapshot| Some(ports_of(snapshot)?.usable.into())),
     ),
     MetricDescription::gauge(
+        "timewait_port_range_free_ports",
+        &[],
+        "Usable ports that no socket at all holds. connect() succeeds at least this often, to any \
+         destination (one less where the range has an odd number of ports): a bound from below that \
+         holds even where programs call bind() with port 0 before connect(), when the headroom of a \
+         destination is only a bound from above.",
+        Value(|snapshot| Some(ports_of(snapshot)?.free.into())),
+    ),
+    MetricDescription::gauge(
         "timewait_port_range_exhaustion_ratio",
         &["family"],
         "Exhaustion ratio of the worst destination, 0 to 1, by IP version; 0 where there is no \

@@ -398,6 +398,7 @@ prop_compose! {
             headroom: 1,
             exhaustion_ratio: 0.0,
             close_rate: 0.0,
+            search_ports: 0,
         });
         DestinationBreakdown { told: told.collect(), other: HeldPorts::default() }
     }
