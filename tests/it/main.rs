@@ -1,7 +1,14 @@
-//! Tests of the whole, from outside.
+//! The one integration crate: each module is compiled into one program, which links once.
 //!
-//! Where a new test goes: what bytes from a kernel do, in `sock_diag`; what a real kernel says, in
-//! `kernel`, inside a namespace of its own ([`namespace`]).
+//! Where a new test goes: what one module promises is tested beside it, in `src`. Here is what only
+//! shows from outside: [`http`] for what a client sees on real connections, with collectors that the
+//! test controls; [`cli`] for the program itself, its exit status and its messages; [`sock_diag`] for
+//! what a kernel that follows a script can do to a dump; [`kernel`] for what a real kernel says, inside
+//! a [`namespace`] of its own; [`golden`] for all that the program tells of a fixture tree. A new area
+//! is a new module; helpers that two of them need are in [`support`], [`program`] and [`net`].
+//!
+//! No test may depend on how fast the machine is: wait for something to happen, with
+//! [`support::PATIENCE`] as the only limit.
 
 #![allow(
     unreachable_pub,
@@ -15,8 +22,13 @@
     reason = "a test that finds things otherwise than it expects is to fail on the spot"
 )]
 
+mod cli;
 mod fake_kernel;
+mod golden;
+mod http;
 mod kernel;
 mod namespace;
 mod net;
+mod program;
 mod sock_diag;
+mod support;
