@@ -3,7 +3,8 @@
 //! Where a new test goes: what one module promises is tested beside it, in `src`. Here is what only
 //! shows from outside: [`http`] for what a client sees on real connections, with collectors that the
 //! test controls; [`cli`] for the program itself, its exit status and its messages; [`sock_diag`] for
-//! what a kernel that follows a script can do to a dump; [`kernel`] for what a real kernel says, inside
+//! what a kernel that follows a script can do to a dump; [`collector`] for what a scrape makes of a
+//! source or file that fails; [`kernel`] for what a real kernel says, inside
 //! a [`namespace`] of its own; [`golden`] for all that the program tells of a fixture tree. A new area
 //! is a new module; helpers that two of them need are in [`support`], [`program`] and [`net`].
 //!
@@ -23,6 +24,7 @@
 )]
 
 mod cli;
+mod collector;
 mod fake_kernel;
 mod golden;
 mod http;
