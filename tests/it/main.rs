@@ -14,11 +14,16 @@
 #![allow(
     unreachable_pub,
     clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::float_cmp,
     clippy::indexing_slicing,
+    clippy::large_stack_arrays,
     clippy::panic,
     clippy::print_stderr,
     clippy::print_stdout,
+    clippy::struct_field_names,
     clippy::unwrap_used,
     reason = "a test that finds things otherwise than it expects is to fail on the spot"
 )]
