@@ -261,7 +261,7 @@ fn started_without_log(stderr: Stdio) -> (Running, String) {
 fn a_log_that_nobody_reads_holds_up_nothing() {
     let (_reader, mut writer) = std::io::pipe().unwrap();
     // A pipe's default capacity: the program's first line finds no room.
-    writer.write_all(&[b'x'; 65_536]).unwrap();
+    writer.write_all(&"x".repeat(65_536).into_bytes()).unwrap();
     let (mut running, address) = started_without_log(writer.into());
     assert!(get(&address).starts_with("HTTP/1.1 200"));
     running.signal(Signal::TERM);

@@ -329,10 +329,16 @@ async fn between_requests_another_limit_holds() {
 #[tokio::test]
 async fn a_head_that_is_too_long_is_refused() {
     let server = Running::start(collector(|_| outcome(true))).await;
-    let header = format!("X-Long: {}\r\n", "x".repeat(100_000));
+    // The server closes with most of it unread, which may cost the client the answer.
     let mut client = server.connect().await;
-    client.ask("GET", "/", &header).await;
-    assert_eq!(client.answer(true).await.status, 431);
+    client.send("GET / HTTP/1.1\r\nX-Long: ").await;
+    let rest = [b'x'; 1024];
+    while tokio::io::AsyncWriteExt::write_all(&mut client.stream, &rest)
+        .await
+        .is_ok()
+    {}
+    let received = client.closed().await;
+    assert!(received.is_empty() || received.starts_with(b"HTTP/1.1 431 "));
     let many = "X-Many: y\r\n".repeat(200);
     let mut client = server.connect().await;
     client.ask("GET", "/", &many).await;
