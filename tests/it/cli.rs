@@ -80,10 +80,16 @@ fn field<'a>(line: &'a str, key: &str) -> &'a str {
 }
 
 fn get(address: &str) -> String {
+    get_with(address, "")
+}
+
+fn get_with(address: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -212,6 +218,44 @@ fn it_ends_in_good_order_on_either_signal() {
 }
 
 #[test]
+fn a_second_signal_ends_it_at_once() {
+    // A file that never gives anything: the scrape waits for its deadline.
+    let procfs = tempfile::tempdir().unwrap();
+    let net = procfs.path().join("net");
+    std::fs::create_dir(&net).unwrap();
+    let made = Command::new("mkfifo")
+        .arg(net.join("sockstat"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let command = &mut program();
+    command
+        .arg("--web.listen-address=127.0.0.1:0")
+        .arg(format!("--path.procfs={}", procfs.path().display()))
+        .stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let line = running.line_with("Listening on");
+    let mut waits = TcpStream::connect(field(&line, "address")).unwrap();
+    waits
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let begin = Instant::now();
+    let impatient = "X-Prometheus-Scrape-Timeout-Seconds: 0.5\r\n";
+    while !get_with(field(&line, "address"), impatient).contains("requests_in_flight 2") {
+        assert!(begin.elapsed() < PATIENCE, "the scrape does not begin");
+    }
+    running.signal(Signal::TERM);
+    running.line_with("Shutting down");
+    assert!(
+        running.0.try_wait().unwrap().is_none(),
+        "it waits for the scrape"
+    );
+    running.signal(Signal::TERM);
+    running.line_with("Ending at once");
+    assert_eq!(running.wait().code(), Some(0));
+}
+
+#[test]
 fn json_lines_are_json() {
     let command = &mut program();
     command
@@ -261,7 +305,7 @@ fn started_without_log(stderr: Stdio) -> (Running, String) {
 fn a_log_that_nobody_reads_holds_up_nothing() {
     let (_reader, mut writer) = std::io::pipe().unwrap();
     // A pipe's default capacity: the program's first line finds no room.
-    writer.write_all(&[b'x'; 65_536]).unwrap();
+    writer.write_all(&"x".repeat(65_536).into_bytes()).unwrap();
     let (mut running, address) = started_without_log(writer.into());
     assert!(get(&address).starts_with("HTTP/1.1 200"));
     running.signal(Signal::TERM);

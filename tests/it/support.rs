@@ -16,21 +16,34 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// How long a test waits for what must happen, before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Limits that no test reaches by chance.
+pub(crate) const fn generous() -> Limits {
+    Limits {
+        receive: LONGER_THAN_PATIENCE,
+        send: LONGER_THAN_PATIENCE,
+        idle: LONGER_THAN_PATIENCE,
+        shutdown: LONGER_THAN_PATIENCE,
+        connections: 100,
+    }
+}
+
+const LONGER_THAN_PATIENCE: Duration = Duration::from_hours(1);
 
 /// Waits for what must happen.
-pub async fn patiently<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("happens")
+pub(crate) async fn patiently<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.unwrap()
 }
 
 /// What the flags would give.
-pub fn config(flags: &[&str]) -> Config {
+pub(crate) fn config(flags: &[&str]) -> Config {
     let flags = std::iter::once("timewait_exporter").chain(flags.iter().copied());
     timewait_exporter::cli::parse(flags).unwrap()
 }
 
 /// An outcome without figures.
-pub const fn outcome(success: bool) -> Outcome<SocketFigures> {
+pub(crate) const fn outcome(success: bool) -> Outcome<SocketFigures> {
     Outcome {
         value: None,
         success,
@@ -39,7 +52,7 @@ pub const fn outcome(success: bool) -> Outcome<SocketFigures> {
 }
 
 /// A collector whose sockets job is this, and whose files say nothing.
-pub fn collector(
+pub(crate) fn collector(
     sockets: impl FnMut(Instant) -> Outcome<SocketFigures> + Send + 'static,
 ) -> Collector {
     let none = |_| FileReadings::default();
@@ -47,13 +60,13 @@ pub fn collector(
 }
 
 /// A sockets job that says when it was entered and waits for leave.
-pub struct Gate {
+pub(crate) struct Gate {
     entered: mpsc::UnboundedReceiver<()>,
     leave: blocking::Sender<()>,
 }
 
 impl Gate {
-    pub fn collector() -> (Self, Collector) {
+    pub(crate) fn collector() -> (Self, Collector) {
         let (enter, entered) = mpsc::unbounded_channel();
         let (leave, may_leave) = blocking::channel();
         let collector = collector(move |_| {
@@ -65,35 +78,35 @@ impl Gate {
     }
 
     /// Waits until the job runs.
-    pub async fn entered(&mut self) {
+    pub(crate) async fn entered(&mut self) {
         patiently(self.entered.recv()).await.unwrap();
     }
 
     /// Whether another run has begun.
-    pub fn was_entered(&mut self) -> bool {
+    pub(crate) fn was_entered(&mut self) -> bool {
         self.entered.try_recv().is_ok()
     }
 
     /// Lets one run end.
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         self.leave.send(()).unwrap();
     }
 }
 
 /// A running server.
-pub struct Running {
-    pub addresses: Vec<SocketAddr>,
+pub(crate) struct Running {
+    pub(crate) addresses: Vec<SocketAddr>,
     shutdown: Option<oneshot::Sender<()>>,
     drained: JoinHandle<Drained>,
 }
 
 impl Running {
     /// With the defaults.
-    pub async fn start(collector: Collector) -> Self {
+    pub(crate) async fn start(collector: Collector) -> Self {
         Self::with(collector, &[], Limits::default()).await
     }
 
-    pub async fn with(collector: Collector, flags: &[&str], limits: Limits) -> Self {
+    pub(crate) async fn with(collector: Collector, flags: &[&str], limits: Limits) -> Self {
         let WebConfig {
             mut listen_addresses,
             ..
@@ -130,49 +143,49 @@ impl Running {
         }
     }
 
-    pub async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         Client::connect(self.addresses[0]).await
     }
 
     /// One request on a connection of its own.
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.connect().await.request("GET", path, "").await
     }
 
     /// Begins to shut down.
-    pub fn shut_down(&mut self) {
+    pub(crate) fn shut_down(&mut self) {
         self.shutdown.take().unwrap().send(()).unwrap();
     }
 
     /// Waits for the end.
-    pub async fn drained(self) -> Drained {
+    pub(crate) async fn drained(self) -> Drained {
         patiently(self.drained).await.unwrap()
     }
 }
 
 /// An answer as it came.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
         assert!(values.next().is_none(), "{name} comes twice: {self:?}");
         value
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         str::from_utf8(&self.body).unwrap()
     }
 
     /// The value of a series, written as the text format has it.
-    pub fn series(&self, series: &str) -> Option<f64> {
+    pub(crate) fn series(&self, series: &str) -> Option<f64> {
         let line = self
             .text()
             .lines()
@@ -182,40 +195,40 @@ impl Answer {
 }
 
 /// One connection.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     received: Vec<u8>,
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).await.unwrap())
     }
 
-    pub fn over(stream: TcpStream) -> Self {
+    pub(crate) fn over(stream: TcpStream) -> Self {
         Self {
             stream,
             received: Vec::new(),
         }
     }
 
-    pub async fn send(&mut self, bytes: &str) {
+    pub(crate) async fn send(&mut self, bytes: &str) {
         self.stream.write_all(bytes.as_bytes()).await.unwrap();
     }
 
     /// Sends a request, with more header lines (each with its end) if wanted.
-    pub async fn ask(&mut self, method: &str, path: &str, headers: &str) {
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, headers: &str) {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
         self.send(&request).await;
     }
 
-    pub async fn request(&mut self, method: &str, path: &str, headers: &str) -> Answer {
+    pub(crate) async fn request(&mut self, method: &str, path: &str, headers: &str) -> Answer {
         self.ask(method, path, headers).await;
         self.answer(method != "HEAD").await
     }
 
     /// The next answer. One to a HEAD request has no body.
-    pub async fn answer(&mut self, has_body: bool) -> Answer {
+    pub(crate) async fn answer(&mut self, has_body: bool) -> Answer {
         patiently(async {
             let end = loop {
                 if let Some(at) = self
@@ -246,7 +259,7 @@ impl Client {
     }
 
     /// Waits until the server closes, and gives all that came before.
-    pub async fn closed(mut self) -> Vec<u8> {
+    pub(crate) async fn closed(mut self) -> Vec<u8> {
         patiently(async {
             while self.receive().await {}
             self.received
@@ -284,16 +297,16 @@ fn parse_head(head: &str) -> Answer {
     }
 }
 
-/// A count that a job and a test share.
+/// What a test tells its job.
 #[derive(Clone, Default)]
-pub struct Switch(Arc<Mutex<bool>>);
+pub(crate) struct Switch(Arc<Mutex<bool>>);
 
 impl Switch {
-    pub fn set(&self, on: bool) {
+    pub(crate) fn set(&self, on: bool) {
         *self.0.lock().unwrap() = on;
     }
 
-    pub fn get(&self) -> bool {
+    pub(crate) fn get(&self) -> bool {
         *self.0.lock().unwrap()
     }
 }
