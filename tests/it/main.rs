@@ -4,9 +4,10 @@
 //! shows from outside: [`http`] for what a client sees on real connections, with collectors that the
 //! test controls, and [`limits`] for what a client may hold; [`cli`] for the program itself, its exit
 //! status and its messages; [`sock_diag`] for what a kernel that follows a script can do to a dump;
-//! [`kernel`] for what a real kernel says, inside a [`namespace`] of its own; [`golden`] for all that
-//! the program tells of a fixture tree. A new area is a new module; helpers that two of them need are
-//! in [`support`], [`program`] and [`net`].
+//! [`collector`] for what a scrape makes of a source or file that fails; [`kernel`] for what a real
+//! kernel says, inside a [`namespace`] of its own; [`golden`] for all that the program tells of a
+//! fixture tree. A new area is a new module; helpers that two of them need are in [`support`],
+//! [`program`] and [`net`].
 //!
 //! No test may depend on how fast the machine is: wait for something to happen, with
 //! [`support::PATIENCE`] as the only limit.
@@ -24,6 +25,7 @@
 )]
 
 mod cli;
+mod collector;
 mod fake_kernel;
 mod golden;
 mod http;

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use tokio::runtime::Runtime;
@@ -16,6 +16,7 @@ use crate::support::{Client, PATIENCE};
 pub struct Program {
     child: Child,
     pub address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Program {
@@ -33,10 +34,13 @@ impl Program {
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (found, address) = mpsc::channel();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
         // Reads on to the end, so that the program never waits for its log.
         thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 eprintln!("{line}");
+                lines.lock().unwrap().push(line.clone());
                 if let Some((_, rest)) = line.split_once("msg=\"Listening on\" address=") {
                     let address = rest.split(' ').next().unwrap_or_default().parse();
                     let _test_over = found.send(address.unwrap());
@@ -46,7 +50,20 @@ impl Program {
         let address = address
             .recv_timeout(PATIENCE)
             .expect("the program says where it listens");
-        Self { child, address }
+        Self {
+            child,
+            address,
+            log,
+        }
+    }
+
+    /// The lines logged so far that contain a text.
+    pub fn logged(&self, text: &str) -> Vec<String> {
+        let log = self.log.lock().unwrap();
+        log.iter()
+            .filter(|line| line.contains(text))
+            .cloned()
+            .collect()
     }
 
     /// Opens a connection that stays open from scrape to scrape, so that scraping leaves no
