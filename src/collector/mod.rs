@@ -1,1 +1,194 @@
-//! (to be written)
+//! Turns requests for figures into readings of the kernel, and these into a [`Snapshot`].
+//!
+//! Two [lanes](lane) read at the same time: one walks the connection table, which may take a second
+//! on a busy host, one reads the small files. A scrape waits for both until its deadline and tells
+//! what it has by then: a late lane never takes the other's figures along. Knows no metric names and
+//! no HTTP.
+
+mod complaint;
+mod files;
+mod lane;
+mod sockets;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use files::FilesJob;
+use lane::Lane;
+use sockets::SocketsJob;
+
+use crate::domain::options::CensusOptions;
+use crate::domain::settings::Settings;
+use crate::domain::snapshot::{
+    KernelCounters, Outcome, SlabMemory, Snapshot, SocketFigures, SocketStatistics,
+};
+use crate::kernel::procfs::ProcRoot;
+use crate::kernel::sock_diag::Connect;
+
+/// Which collectors run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one switch each, as the flags have them"
+)]
+pub struct Enabled {
+    /// The pass over the connection table.
+    pub sockets: bool,
+    /// `/proc/sys/net/ipv4`.
+    pub sysctl: bool,
+    /// `/proc/net/netstat`.
+    pub netstat: bool,
+    /// `/proc/net/sockstat`.
+    pub sockstat: bool,
+    /// `/proc/slabinfo`.
+    pub slabinfo: bool,
+}
+
+impl Default for Enabled {
+    fn default() -> Self {
+        Self {
+            sockets: true,
+            sysctl: true,
+            netstat: true,
+            sockstat: true,
+            slabinfo: true,
+        }
+    }
+}
+
+/// Where the sockets are to be read from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceChoice {
+    /// Netlink, and /proc where netlink cannot be used.
+    #[default]
+    Auto,
+    /// Netlink or nothing.
+    Netlink,
+    /// /proc/net/tcp and tcp6.
+    Procfs,
+}
+
+/// What the collector needs to know.
+#[derive(Clone, Debug)]
+pub struct CollectorConfig {
+    /// Where the sockets are read from.
+    pub source: SourceChoice,
+    /// Where procfs is mounted.
+    pub procfs: PathBuf,
+    /// Which collectors run.
+    pub enabled: Enabled,
+    /// What the pass over the connection table tells.
+    pub census: CensusOptions,
+}
+
+/// What the small files said.
+#[derive(Clone, Debug, Default)]
+pub struct FileReadings {
+    /// `/proc/sys/net/ipv4`.
+    pub sysctl: Option<Outcome<Settings>>,
+    /// `/proc/net/netstat`.
+    pub netstat: Option<Outcome<KernelCounters>>,
+    /// `/proc/net/sockstat`.
+    pub sockstat: Option<Outcome<SocketStatistics>>,
+    /// `/proc/slabinfo`.
+    pub slabinfo: Option<Outcome<SlabMemory>>,
+}
+
+/// Reads the kernel for those who ask.
+#[derive(Debug)]
+pub struct Collector {
+    enabled: Enabled,
+    sockets: Lane<Outcome<SocketFigures>>,
+    files: Lane<FileReadings>,
+}
+
+impl Collector {
+    /// Starts the collectors. `connect` opens conversations with sock_diag; the kernel is not asked
+    /// for anything yet.
+    ///
+    /// Fails if the system gives no thread.
+    pub fn open(config: CollectorConfig, connect: Box<dyn Connect>) -> io::Result<Self> {
+        let CollectorConfig {
+            source,
+            procfs,
+            enabled,
+            census,
+        } = config;
+        let procfs = ProcRoot::new(procfs);
+        let mut sockets = SocketsJob::new(source, procfs.clone(), connect, census, !enabled.sysctl);
+        let page_size_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX);
+        let mut files = FilesJob::new(procfs, enabled, page_size_bytes);
+        Self::start(
+            enabled,
+            move |deadline| sockets.run(deadline),
+            move |_| files.run(),
+        )
+    }
+
+    /// Starts one thread for each of two jobs. A job is given the time by which it must be done
+    /// and is only called when someone waits for it; `sockets` is never called when it is off.
+    ///
+    /// Fails if the system gives no thread.
+    pub fn start(
+        enabled: Enabled,
+        sockets: impl FnMut(Instant) -> Outcome<SocketFigures> + Send + 'static,
+        files: impl FnMut(Instant) -> FileReadings + Send + 'static,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            enabled,
+            sockets: Lane::start("sockets", sockets)?,
+            files: Lane::start("files", files)?,
+        })
+    }
+
+    /// One scrape: readings that begin after this call, as far as they are there by the deadline.
+    pub async fn scrape(&self, deadline: Instant) -> Snapshot {
+        let begin = Instant::now();
+        let files = self.files.request(deadline);
+        let sockets = self.enabled.sockets.then(|| self.sockets.request(deadline));
+        let until = tokio::time::Instant::from_std(deadline);
+        let files = match tokio::time::timeout_at(until, files).await {
+            Ok(Ok(readings)) => readings,
+            _ => late_files(self.enabled, begin.elapsed()),
+        };
+        let sockets = match sockets {
+            None => None,
+            Some(receiver) => Some(match tokio::time::timeout_at(until, receiver).await {
+                Ok(Ok(outcome)) => outcome,
+                _ => missing(begin.elapsed()),
+            }),
+        };
+        let FileReadings {
+            sysctl,
+            netstat,
+            sockstat,
+            slabinfo,
+        } = files;
+        Snapshot {
+            sockets,
+            sysctl,
+            netstat,
+            sockstat,
+            slabinfo,
+        }
+    }
+}
+
+fn late_files(enabled: Enabled, waited: Duration) -> FileReadings {
+    FileReadings {
+        sysctl: enabled.sysctl.then(|| missing(waited)),
+        netstat: enabled.netstat.then(|| missing(waited)),
+        sockstat: enabled.sockstat.then(|| missing(waited)),
+        slabinfo: enabled.slabinfo.then(|| missing(waited)),
+    }
+}
+
+/// The outcome of a collector that had nothing to tell by the deadline.
+const fn missing<T>(waited: Duration) -> Outcome<T> {
+    Outcome {
+        value: None,
+        success: false,
+        duration: waited,
+    }
+}

@@ -93,7 +93,7 @@ impl Address {
     #[inline]
     #[must_use]
     pub const fn is_loopback(self) -> bool {
-        self.0 >> 24 == 0xffff_7f || self.0 == 1
+        self.0 >> 24 == 0x00ff_ff7f || self.0 == 1
     }
 
     /// 0.0.0.0 or ::.

@@ -1,1 +1,280 @@
-//! (to be written)
+//! The pass over the connection table: adds up one socket at a time and keeps no list of them.
+//!
+//! Knows nothing of where the sockets come from, or of metric names.
+
+use std::fmt;
+use std::hash::Hash;
+
+use super::address::Address;
+use super::age;
+use super::capacity::{PortPool, ReuseRule};
+use super::destinations::{self, DestinationTally};
+use super::fast_map::FastMap;
+use super::options::CensusOptions;
+use super::settings::Settings;
+use super::snapshot::{
+    AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, SocketFigures, Source,
+};
+use super::socket::{PortOwner, Socket, TcpState};
+use super::sources::SourcePools;
+use super::top;
+
+/// Adds up sockets, one at a time.
+///
+/// **Invariant:** memory grows with different destinations, local endpoints and remote addresses,
+/// not with sockets; every TIME-WAIT socket is counted in exactly one of `destinations` and
+/// `endpoints`, from which all breakdowns are made, so that their sums are equal.
+pub struct Census {
+    options: CensusOptions,
+    pool: Option<PortPool>,
+    reuse: ReuseRule,
+    destinations: FastMap<Destination, DestinationTally>,
+    /// TIME-WAIT sockets that are not outgoing, by their local end.
+    endpoints: FastMap<(Address, u16), u64>,
+    /// The same sockets by their remote address. Apart by family: a server's clients may be
+    /// millions, and an IPv4 entry takes 8 bytes instead of 20.
+    remotes_v4: FastMap<u32, u32>,
+    remotes_v6: FastMap<[u8; 16], u32>,
+    /// Ports of the range held other than by outgoing sockets.
+    sources: SourcePools,
+    ages: [u64; AGE_BANDS],
+}
+
+impl fmt::Debug for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Census").finish_non_exhaustive()
+    }
+}
+
+impl Census {
+    /// An empty pass, with the settings and the owners of ports as they stand when it begins.
+    pub fn new(options: CensusOptions, settings: &Settings, owners: &[PortOwner]) -> Self {
+        let reserved = settings.reserved_ports.as_ref();
+        let mut sources = SourcePools::default();
+        for owner in owners {
+            sources.add_owner(owner);
+        }
+        Self {
+            options,
+            pool: settings
+                .port_range
+                .map(|range| PortPool::new(range, reserved, owners)),
+            reuse: ReuseRule::new(settings),
+            destinations: FastMap::default(),
+            endpoints: FastMap::default(),
+            remotes_v4: FastMap::default(),
+            remotes_v6: FastMap::default(),
+            sources,
+            ages: [0; AGE_BANDS],
+        }
+    }
+
+    /// Adds one socket. The hot path of the program: no allocation but for the first socket of a
+    /// destination, an endpoint or a remote address.
+    #[inline]
+    pub fn add(&mut self, socket: &Socket) {
+        if self
+            .pool
+            .as_ref()
+            .is_some_and(|pool| pool.outgoing.contains(socket.src_port))
+        {
+            self.add_outgoing(socket);
+        } else if socket.state == TcpState::TimeWait {
+            self.add_incoming(socket);
+        }
+    }
+
+    fn add_outgoing(&mut self, socket: &Socket) {
+        let Some(pool) = &self.pool else { return };
+        let destination = Destination {
+            src_addr: socket.src_addr,
+            dst_addr: socket.dst_addr,
+            dst_port: socket.dst_port,
+        };
+        let reuse = self.reuse;
+        let tally = self
+            .destinations
+            .entry(destination)
+            .or_insert_with(|| DestinationTally::new(reuse.age_limit_ms(&destination)));
+        let is_reusable = match socket.state {
+            TcpState::TimeWait => {
+                let age_ms = age::age_ms(socket.remaining_ms);
+                count_age(&mut self.ages, age_ms);
+                tally.add_time_wait(age_ms)
+            }
+            TcpState::Established => {
+                tally.held.established += 1;
+                false
+            }
+            _ => {
+                tally.held.other += 1;
+                false
+            }
+        };
+        if !is_reusable && pool.usable.contains(socket.src_port) {
+            tally.taken.insert(socket.src_port);
+        } else {
+            tally.not_taken.insert(socket.src_port);
+        }
+    }
+
+    fn add_incoming(&mut self, socket: &Socket) {
+        count_age(&mut self.ages, age::age_ms(socket.remaining_ms));
+        *self
+            .endpoints
+            .entry((socket.src_addr, socket.src_port))
+            .or_default() += 1;
+        if self.options.by_dst_addr {
+            let count = match socket.dst_addr.to_v4_bits() {
+                Some(bits) => self.remotes_v4.entry(bits).or_default(),
+                None => self
+                    .remotes_v6
+                    .entry(socket.dst_addr.to_bits().to_be_bytes())
+                    .or_default(),
+            };
+            *count += 1;
+        }
+    }
+
+    /// What it all adds up to. `source` and `messages` are told as given.
+    pub fn finish(mut self, source: Source, messages: u64) -> SocketFigures {
+        let sources = std::mem::take(&mut self.sources);
+        let options = &self.options;
+        let ranged = self.pool.is_some();
+        SocketFigures {
+            source,
+            messages,
+            time_wait: self.time_wait(),
+            by_src_addr: options.by_src_addr.then(|| self.by_src_addr()),
+            by_src_port: (options.by_src_port && ranged).then(|| self.by_src_port()),
+            by_dst_addr: options.by_dst_addr.then(|| self.by_dst_addr()),
+            by_dst_port: (options.by_dst_port && ranged).then(|| self.by_dst_port()),
+            by_age: options.by_age.then_some(self.ages),
+            ports: self
+                .pool
+                .as_ref()
+                .map(|pool| destinations::figures(pool, &self.destinations, sources, options)),
+        }
+    }
+
+    fn time_wait(&self) -> PerFamily<u64> {
+        let mut sums = PerFamily::default();
+        for (destination, tally) in &self.destinations {
+            *sums.get_mut(destination.src_addr.family()) += tally.held.time_wait;
+        }
+        for ((src_addr, _), count) in &self.endpoints {
+            *sums.get_mut(src_addr.family()) += count;
+        }
+        sums
+    }
+
+    fn by_src_addr(&self) -> Breakdown<Address> {
+        let outgoing = self
+            .outgoing()
+            .map(|(destination, count)| (destination.src_addr, count));
+        let incoming = self
+            .endpoints
+            .iter()
+            .map(|((address, _), count)| (*address, *count));
+        self.breakdown(outgoing.chain(incoming), &[])
+    }
+
+    fn by_src_port(&self) -> PortBreakdown {
+        let incoming = self
+            .endpoints
+            .iter()
+            .map(|((_, port), count)| (*port, *count));
+        PortBreakdown {
+            ports: self.breakdown(incoming, &self.options.pinned_ports),
+            ephemeral: self.outgoing().map(|(_, count)| count).sum(),
+        }
+    }
+
+    fn by_dst_addr(&self) -> Breakdown<Address> {
+        // A remote address may be both a server and a client of ours. The servers are few; the map
+        // of clients, which may be vast, is read in place.
+        let mut servers: FastMap<Address, u64> = FastMap::default();
+        for (destination, count) in self.outgoing().filter(|(_, count)| *count > 0) {
+            *servers.entry(destination.dst_addr).or_default() += count;
+        }
+        for (address, count) in &mut servers {
+            *count += self.incoming_from(*address);
+        }
+        let v4 = self.remotes_v4.iter().map(|(bits, count)| {
+            (
+                Address::from_v4_bytes(bits.to_be_bytes()),
+                u64::from(*count),
+            )
+        });
+        let v6 = self
+            .remotes_v6
+            .iter()
+            .map(|(bytes, count)| (Address::from_v6_bytes(*bytes), u64::from(*count)));
+        let only_clients = v4
+            .chain(v6)
+            .filter(|(address, _)| !servers.contains_key(address));
+        let counts = servers
+            .iter()
+            .map(|(address, count)| (*address, *count))
+            .chain(only_clients);
+        top::breakdown(counts, self.options.top, &[])
+    }
+
+    fn incoming_from(&self, remote: Address) -> u64 {
+        let count = match remote.to_v4_bits() {
+            Some(bits) => self.remotes_v4.get(&bits),
+            None => self.remotes_v6.get(&remote.to_bits().to_be_bytes()),
+        };
+        count.copied().map_or(0, u64::from)
+    }
+
+    fn by_dst_port(&self) -> PortBreakdown {
+        let outgoing = self
+            .outgoing()
+            .map(|(destination, count)| (destination.dst_port, count));
+        PortBreakdown {
+            ports: self.breakdown(outgoing, &self.options.pinned_ports),
+            ephemeral: self.endpoints.values().sum(),
+        }
+    }
+
+    /// TIME-WAIT sockets by destination.
+    fn outgoing(&self) -> impl Iterator<Item = (&Destination, u64)> {
+        self.destinations
+            .iter()
+            .map(|(destination, tally)| (destination, tally.held.time_wait))
+    }
+
+    /// Adds up counts that may tell a value more than once, and picks the top N. A value with no
+    /// TIME-WAIT socket is none.
+    fn breakdown<K: Copy + Ord + Hash>(
+        &self,
+        counts: impl Iterator<Item = (K, u64)>,
+        pinned: &[K],
+    ) -> Breakdown<K> {
+        let mut sums: FastMap<K, u64> = FastMap::default();
+        for (key, count) in counts.filter(|(_, count)| *count > 0) {
+            *sums.entry(key).or_default() += count;
+        }
+        let sums = sums.into_iter();
+        top::breakdown(sums, self.options.top, pinned)
+    }
+}
+
+#[inline]
+fn count_age(ages: &mut [u64; AGE_BANDS], age_ms: u32) {
+    if let Some(count) = ages.get_mut(age::band_index(age_ms)) {
+        *count += 1;
+    }
+}
+
+#[cfg(test)]
+#[path = "census_tests.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "tests"
+)]
+mod tests;

@@ -5,9 +5,16 @@
 
 pub mod address;
 pub mod age;
+mod capacity;
 pub mod census;
+mod destinations;
+mod fast_map;
+mod held_ports;
+pub mod options;
 pub mod ports;
+mod search;
 pub mod settings;
 pub mod snapshot;
 pub mod socket;
-pub mod top;
+mod sources;
+mod top;

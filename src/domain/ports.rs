@@ -61,6 +61,25 @@ impl PortSet {
         }
     }
 
+    /// Takes out every port that another set does not have.
+    pub fn intersect_with(&mut self, other: &Self) {
+        for (word, mask) in self.words.iter_mut().zip(other.words.iter()) {
+            *word &= mask;
+        }
+    }
+
+    /// Takes out every port that another set has.
+    pub fn subtract(&mut self, other: &Self) {
+        for (word, mask) in self.words.iter_mut().zip(other.words.iter()) {
+            *word &= !mask;
+        }
+    }
+
+    /// Takes out every port.
+    pub fn clear(&mut self) {
+        self.words.fill(0);
+    }
+
     /// How many ports it holds, 0 to 65,536.
     #[must_use]
     pub fn len(&self) -> u32 {
@@ -169,9 +188,17 @@ mod tests {
                 model.remove(port);
                 set.remove(*port);
             }
-            prop_assert_eq!(set.len() as usize, model.len());
+            prop_assert_eq!(usize::try_from(set.len()), Ok(model.len()));
             prop_assert_eq!(set.is_empty(), model.is_empty());
             prop_assert!(set.iter().eq(model.iter().copied()));
+            let other: PortSet = removed.iter().copied().chain(0..9_000).collect();
+            let (mut both, mut less) = (set.clone(), set);
+            both.intersect_with(&other);
+            less.subtract(&other);
+            prop_assert!(both.iter().eq(model.iter().copied().filter(|p| other.contains(*p))));
+            prop_assert!(less.iter().eq(model.iter().copied().filter(|p| !other.contains(*p))));
+            both.clear();
+            prop_assert!(both.is_empty());
         }
     }
 }

@@ -59,11 +59,13 @@ pub struct Snapshot {
 /// The columns of `/proc/net/netstat`, `TcpExt`, about TIME-WAIT. `None` where the kernel lacks it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelCounters {
-    /// `TW`: sockets whose TIME-WAIT ended by its slow timer.
+    /// `TW`: sockets that entered TIME-WAIT or became a FIN-WAIT-2 mini-socket (on older kernels:
+    /// whose time there ended).
     pub entered: Option<u64>,
     /// `TWRecycled`: TIME-WAIT sockets taken over by a new connection.
     pub recycled: Option<u64>,
-    /// `TWKilled`: sockets whose TIME-WAIT was ended early.
+    /// `TWKilled`: mini-sockets with a timer of 4 s or less (on older kernels: whose time ended by
+    /// the slow timer).
     pub killed: Option<u64>,
     /// `TCPTimeWaitOverflow`: sockets destroyed since `tcp_max_tw_buckets` was reached.
     pub overflows: Option<u64>,
@@ -185,12 +187,28 @@ pub struct PortFigures {
     pub listeners: u32,
     /// range - reserved - blocked.
     pub usable: u32,
+    /// Usable ports that no socket at all holds: a bound from below for every headroom, whatever
+    /// the table does not tell of how the held ports were come by.
+    pub free: u32,
     /// The worst destination's ratio by family, 0 where there is none.
     pub worst_ratio: PerFamily<f64>,
     /// How many destinations there are.
     pub destinations: u64,
     /// The worst destinations and the pinned ones; `None` where switched off.
     pub by_destination: Option<DestinationBreakdown>,
+    /// The fullest pools of bind(addr, 0), fullest first; `None` where switched off.
+    pub by_source: Option<Vec<SourceFigures>>,
+}
+
+/// The pool of one local address, from which bind(addr, 0) draws.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SourceFigures {
+    /// Which address; a wildcard for sockets that are bound to none.
+    pub src_addr: Address,
+    /// Different unreserved ports of the range that are taken there.
+    pub ports: u32,
+    /// 0 to 1; 1 exactly when bind(addr, 0) fails.
+    pub exhaustion_ratio: f64,
 }
 
 /// The destinations that are told one by one, and the sum of the others.
@@ -247,4 +265,6 @@ pub struct DestinationFigures {
     pub exhaustion_ratio: f64,
     /// Sockets a second that entered TIME-WAIT during the last 10 s.
     pub close_rate: f64,
+    /// How many taken ports of one parity the next connect() may have to try in a row.
+    pub search_ports: u32,
 }

@@ -1,0 +1,158 @@
+//! One thread that may block, and the queue of those who wait for what it finds out.
+//!
+//! Requests that come in while the thread is busy wait for its *next* run and share it: each gets a
+//! result whose making began after the request came in, and however many ask, at most one run is
+//! under way and one ahead. Knows nothing of what the job does.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::time::Instant;
+use std::{io, thread};
+
+use tokio::sync::oneshot;
+use tracing::error;
+
+/// A thread of its own that runs one job, again and again, whenever someone asks.
+///
+/// **Invariant:** between requests the thread sleeps without a timer.
+#[derive(Debug)]
+pub(crate) struct Lane<T> {
+    requests: mpsc::Sender<Waiter<T>>,
+}
+
+#[derive(Debug)]
+struct Waiter<T> {
+    deadline: Instant,
+    answer: oneshot::Sender<T>,
+}
+
+impl<T: Clone + Send + 'static> Lane<T> {
+    /// Starts the thread. The job is given the time by which it must be done: the latest that
+    /// anyone who shares the run will wait for. The thread ends when the lane is dropped.
+    pub(crate) fn start(
+        name: &'static str,
+        mut job: impl FnMut(Instant) -> T + Send + 'static,
+    ) -> io::Result<Self> {
+        let (requests, queue) = mpsc::channel::<Waiter<T>>();
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                while let Ok(first) = queue.recv() {
+                    serve(name, first, &queue, &mut job);
+                }
+            })?;
+        Ok(Self { requests })
+    }
+
+    /// Asks for a result whose making begins after this call. The receiver fails if the job
+    /// panicked.
+    pub(crate) fn request(&self, deadline: Instant) -> oneshot::Receiver<T> {
+        let (answer, receiver) = oneshot::channel();
+        // A closed queue drops the sender with the error, and the receiver learns of it.
+        let _closed = self.requests.send(Waiter { deadline, answer });
+        receiver
+    }
+}
+
+fn serve<T: Clone>(
+    name: &str,
+    first: Waiter<T>,
+    queue: &mpsc::Receiver<Waiter<T>>,
+    job: &mut impl FnMut(Instant) -> T,
+) {
+    let mut waiters = vec![first];
+    waiters.extend(queue.try_iter());
+    // Who has gone away or given up needs no dump.
+    waiters.retain(|waiter| !waiter.answer.is_closed());
+    let Some(deadline) = waiters.iter().map(|waiter| waiter.deadline).max() else {
+        return;
+    };
+    // A panic is a defect, but it must not take every later scrape along.
+    let Ok(result) = catch_unwind(AssertUnwindSafe(|| job(deadline))) else {
+        error!(
+            collector = name,
+            "collector panicked, which is a defect: please report"
+        );
+        return;
+    };
+    for waiter in waiters {
+        let _gone = waiter.answer.send(result.clone());
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    /// A lane whose job waits at a barrier on entry and at another on its way out.
+    fn gated() -> (Lane<usize>, Arc<Barrier>, Arc<Barrier>) {
+        let (enter, leave) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let runs = AtomicUsize::new(0);
+        let (inner_enter, inner_leave) = (Arc::clone(&enter), Arc::clone(&leave));
+        let lane = Lane::start("test", move |_| {
+            inner_enter.wait();
+            inner_leave.wait();
+            runs.fetch_add(1, Ordering::SeqCst) + 1
+        });
+        (lane.unwrap(), enter, leave)
+    }
+
+    #[test]
+    fn requests_made_during_a_run_share_the_next_one() {
+        let (lane, enter, leave) = gated();
+        let first = lane.request(soon());
+        enter.wait();
+        let late: Vec<_> = (0..40).map(|_| lane.request(soon())).collect();
+        leave.wait();
+        enter.wait();
+        leave.wait();
+        assert_eq!(first.blocking_recv().unwrap(), 1);
+        for receiver in late {
+            assert_eq!(receiver.blocking_recv().unwrap(), 2);
+        }
+    }
+
+    #[test]
+    fn nothing_is_run_for_those_who_have_gone() {
+        let (lane, enter, leave) = gated();
+        let first = lane.request(soon());
+        enter.wait();
+        drop(lane.request(soon()));
+        leave.wait();
+        assert_eq!(first.blocking_recv().unwrap(), 1);
+        let next = lane.request(soon());
+        enter.wait();
+        leave.wait();
+        assert_eq!(next.blocking_recv().unwrap(), 2);
+    }
+
+    #[test]
+    fn the_run_has_the_latest_deadline_of_those_who_share_it() {
+        let lane = Lane::start("test", |deadline| deadline).unwrap();
+        let (early, late) = (soon(), soon() + Duration::from_secs(5));
+        assert_eq!(lane.request(early).blocking_recv().unwrap(), early);
+        assert_eq!(lane.request(late).blocking_recv().unwrap(), late);
+    }
+
+    #[test]
+    fn a_job_that_panics_fails_its_request_and_serves_the_next() {
+        let mut runs = 0;
+        let lane = Lane::start("test", move |_| {
+            runs += 1;
+            assert!(runs != 1, "the first run fails");
+            runs
+        })
+        .unwrap();
+        assert!(lane.request(soon()).blocking_recv().is_err());
+        assert_eq!(lane.request(soon()).blocking_recv().unwrap(), 2);
+    }
+}

@@ -1,0 +1,168 @@
+//! The job that walks the connection table and adds it up.
+
+use std::time::Instant;
+
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::SourceChoice;
+use super::complaint::{Complaint, join};
+use crate::domain::census::Census;
+use crate::domain::options::CensusOptions;
+use crate::domain::settings::Settings;
+use crate::domain::snapshot::{Outcome, SocketFigures, Source};
+use crate::kernel::procfs::{ProcRoot, TableError};
+use crate::kernel::sock_diag::{Connect, DumpCount, DumpError, Dumper};
+
+/// How often a dump is tried when the kernel's state was a passing one.
+const TRIES: usize = 3;
+
+/// Walks the connection table, from whichever source serves.
+#[derive(Debug)]
+pub(super) struct SocketsJob {
+    choice: SourceChoice,
+    procfs: ProcRoot,
+    dumper: Dumper,
+    options: CensusOptions,
+    /// Where the sockets were read from last, so that a change is said once.
+    source: Option<Source>,
+    /// Whether to complain of settings: not where the sysctl collector does.
+    complains_of_settings: bool,
+    settings: Complaint,
+    sockets: Complaint,
+    last_unknown: Option<(u8, u8)>,
+}
+
+/// Why there are no socket figures.
+#[derive(Debug, Error)]
+enum WalkError {
+    #[error(transparent)]
+    Dump(#[from] DumpError),
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+impl SocketsJob {
+    pub(super) fn new(
+        choice: SourceChoice,
+        procfs: ProcRoot,
+        connect: Box<dyn Connect>,
+        options: CensusOptions,
+        complains_of_settings: bool,
+    ) -> Self {
+        Self {
+            choice,
+            procfs,
+            dumper: Dumper::new(connect),
+            options,
+            source: None,
+            complains_of_settings,
+            settings: Complaint::new("sysctl"),
+            sockets: Complaint::new("sockets"),
+            last_unknown: None,
+        }
+    }
+
+    pub(super) fn run(&mut self, deadline: Instant) -> Outcome<SocketFigures> {
+        let begin = Instant::now();
+        let (settings, errors) = self.procfs.read_settings();
+        if self.complains_of_settings {
+            self.settings.note(join(&errors));
+        }
+        let result = self.walk(&settings, deadline);
+        let duration = begin.elapsed();
+        self.sockets
+            .note(result.as_ref().err().map(ToString::to_string));
+        Outcome {
+            success: result.is_ok(),
+            value: result.ok(),
+            duration,
+        }
+    }
+
+    fn walk(&mut self, settings: &Settings, deadline: Instant) -> Result<SocketFigures, WalkError> {
+        if self.choice == SourceChoice::Procfs {
+            return self.walk_procfs(settings, deadline, None);
+        }
+        match self.walk_netlink(settings, deadline) {
+            Err(error) if error.is_unusable() && self.choice == SourceChoice::Auto => {
+                self.walk_procfs(settings, deadline, Some(&error))
+            }
+            result => {
+                self.note_source(Source::Netlink, None);
+                Ok(result?)
+            }
+        }
+    }
+
+    fn walk_netlink(
+        &mut self,
+        settings: &Settings,
+        deadline: Instant,
+    ) -> Result<SocketFigures, DumpError> {
+        let mut tries = 1;
+        loop {
+            match self.dump(settings, deadline) {
+                Err(error) if error.is_passing() && tries < TRIES => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    fn dump(&mut self, settings: &Settings, deadline: Instant) -> Result<SocketFigures, DumpError> {
+        let mut dump = self.dumper.open(deadline)?;
+        // Owners first: they define which of the other sockets are outgoing.
+        let mut owners = Vec::new();
+        let owner_count = dump.owners(|owner| owners.push(owner))?;
+        let mut census = Census::new(self.options.clone(), settings, &owners);
+        let socket_count = dump.sockets(|socket| census.add(socket))?;
+        self.note_unknown(&socket_count);
+        Ok(census.finish(Source::Netlink, owner_count.records + socket_count.records))
+    }
+
+    fn walk_procfs(
+        &mut self,
+        settings: &Settings,
+        deadline: Instant,
+        reason: Option<&DumpError>,
+    ) -> Result<SocketFigures, WalkError> {
+        self.note_source(Source::Procfs, reason);
+        let table = self.procfs.tcp_table();
+        let mut owners = Vec::new();
+        let owner_count = table.read_owners(&mut |owner| owners.push(owner))?;
+        let mut census = Census::new(self.options.clone(), settings, &owners);
+        let count = table.read_sockets(deadline, &mut |socket| census.add(&socket))?;
+        Ok(census.finish(Source::Procfs, owner_count + count.records))
+    }
+
+    fn note_source(&mut self, source: Source, reason: Option<&DumpError>) {
+        let before = self.source.replace(source);
+        if before == Some(source) {
+            return;
+        }
+        if let Some(error) = reason {
+            warn!(
+                source = source.as_str(),
+                err = error.to_string(),
+                "netlink cannot be used, sockets are read from /proc/net/tcp and tcp6: slower, and \
+                 without the ports of merely bound sockets"
+            );
+        } else if before.is_some() {
+            info!(
+                source = source.as_str(),
+                "the source of sockets has changed"
+            );
+        }
+    }
+
+    fn note_unknown(&mut self, count: &DumpCount) {
+        if let Some((family, state)) = count.last_unknown
+            && self.last_unknown.replace((family, state)) != count.last_unknown
+        {
+            warn!(
+                count = count.unknown,
+                family, state, "sockets of a family or state unknown to this program are left out"
+            );
+        }
+    }
+}

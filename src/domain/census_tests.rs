@@ -1,0 +1,453 @@
+//! The laws of the pass, held against a model that keeps a list.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::address::Family;
+use crate::domain::options::PinnedDestination;
+use crate::domain::ports::{PortRange, PortSet};
+use crate::domain::snapshot::{DestinationFigures, HeldPorts};
+
+const RANGE: (u16, u16) = (40_000, 40_019);
+
+fn settings() -> Settings {
+    Settings {
+        port_range: PortRange::new(RANGE.0, RANGE.1),
+        reserved_ports: Some([40_001, 40_002].into_iter().collect()),
+        tcp_tw_reuse: Some(2),
+        tcp_timestamps: Some(1),
+        ..Settings::default()
+    }
+}
+
+/// 40,003 listens, 40,004 is merely bound.
+fn owners() -> [PortOwner; 3] {
+    let owner = |port, listening| PortOwner {
+        addr: addr("::1"),
+        port,
+        listening,
+        v6_only: false,
+    };
+    [owner(40_003, true), owner(40_004, false), owner(80, true)]
+}
+
+fn addr(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+fn time_wait(src: (&str, u16), dst: (&str, u16), age_ms: u32) -> Socket {
+    socket(src, dst, TcpState::TimeWait, 60_000 - age_ms)
+}
+
+fn socket(src: (&str, u16), dst: (&str, u16), state: TcpState, remaining_ms: u32) -> Socket {
+    Socket {
+        src_addr: addr(src.0),
+        src_port: src.1,
+        dst_addr: addr(dst.0),
+        dst_port: dst.1,
+        state,
+        remaining_ms,
+    }
+}
+
+fn census(options: &CensusOptions, settings: &Settings, sockets: &[Socket]) -> SocketFigures {
+    let mut census = Census::new(options.clone(), settings, &owners());
+    for socket in sockets {
+        census.add(socket);
+    }
+    census.finish(Source::Netlink, 0)
+}
+
+fn counted(sockets: &[Socket]) -> SocketFigures {
+    census(&CensusOptions::default(), &settings(), sockets)
+}
+
+fn only_destination(sockets: &[Socket]) -> DestinationFigures {
+    let told = counted(sockets).ports.unwrap().by_destination.unwrap().told;
+    assert_eq!(told.len(), 1, "{told:?}");
+    *told.first().unwrap()
+}
+
+#[test]
+fn the_range_is_told_even_where_no_socket_is() {
+    let ports = counted(&[]).ports.unwrap();
+    assert_eq!(
+        (ports.reserved, ports.blocked, ports.listeners, ports.usable),
+        (2, 2, 1, 16)
+    );
+    assert_eq!(
+        ports.worst_ratio,
+        PerFamily {
+            ipv4: 0.0,
+            ipv6: 0.0
+        }
+    );
+    assert_eq!(ports.destinations, 0);
+}
+
+#[test]
+fn a_socket_is_outgoing_by_its_local_port_alone() {
+    let server = ("192.0.2.9", 443);
+    let local = |port| ("192.0.2.1", port);
+    let sockets = [
+        time_wait(local(40_000), server, 0),
+        // Outside the range, reserved, listened on: none of these is outgoing.
+        time_wait(local(39_999), server, 0),
+        time_wait(local(40_020), server, 0),
+        time_wait(local(40_001), server, 0),
+        time_wait(local(40_003), server, 0),
+    ];
+    let figures = counted(&sockets);
+    let by_src_port = figures.by_src_port.unwrap();
+    assert_eq!(by_src_port.ephemeral, 1);
+    let told = [(39_999, 1), (40_001, 1), (40_003, 1), (40_020, 1)];
+    assert_eq!(by_src_port.ports.told, told);
+    let by_dst_port = figures.by_dst_port.unwrap();
+    assert_eq!(
+        (by_dst_port.ports.told, by_dst_port.ephemeral),
+        (vec![(443, 1)], 4)
+    );
+}
+
+#[test]
+fn a_port_that_is_merely_bound_is_told_as_held_but_takes_no_headroom_twice() {
+    let sockets = [socket(
+        ("192.0.2.1", 40_004),
+        ("192.0.2.9", 443),
+        TcpState::Established,
+        0,
+    )];
+    let figures = only_destination(&sockets);
+    assert_eq!(figures.held.established, 1);
+    assert_eq!((figures.headroom, figures.exhaustion_ratio), (16, 0.0));
+}
+
+#[test]
+fn a_port_told_twice_by_a_dump_that_is_not_atomic_is_spent_once() {
+    let ends = (("192.0.2.1", 40_000), ("192.0.2.9", 443));
+    let sockets = [
+        socket(ends.0, ends.1, TcpState::Established, 0),
+        time_wait(ends.0, ends.1, 0),
+    ];
+    let figures = only_destination(&sockets);
+    assert_eq!(figures.held.total(), 2);
+    assert_eq!(figures.headroom, 15);
+}
+
+#[test]
+fn only_time_wait_older_than_the_delay_on_loopback_is_reusable_with_the_value_two() {
+    let to = |dst| [time_wait(("192.0.2.1", 40_000), (dst, 443), 1_001)];
+    assert_eq!(only_destination(&to("192.0.2.9")).reusable, 0);
+    assert_eq!(only_destination(&to("127.0.0.1")).reusable, 1);
+    assert_eq!(only_destination(&to("127.0.0.1")).headroom, 16);
+    let young = [time_wait(("127.0.0.1", 40_000), ("127.0.0.1", 443), 1_000)];
+    assert_eq!(only_destination(&young).reusable, 0);
+    let fin = [socket(
+        ("127.0.0.1", 40_000),
+        ("127.0.0.1", 443),
+        TcpState::FinWait2,
+        10_000,
+    )];
+    let figures = only_destination(&fin);
+    assert_eq!(
+        (figures.reusable, figures.held.other, figures.headroom),
+        (0, 1, 15)
+    );
+}
+
+#[test]
+fn the_ratio_is_one_exactly_when_every_usable_port_is_taken() {
+    let usable: Vec<u16> = (40_005..40_020).chain([40_000]).collect();
+    let sockets: Vec<Socket> = usable
+        .iter()
+        .map(|port| time_wait(("192.0.2.1", *port), ("192.0.2.9", 443), 0))
+        .collect();
+    let full = only_destination(&sockets);
+    assert_eq!((full.headroom, full.exhaustion_ratio), (0, 1.0));
+    let worst = counted(&sockets).ports.unwrap().worst_ratio;
+    assert_eq!(
+        worst,
+        PerFamily {
+            ipv4: 1.0,
+            ipv6: 0.0
+        }
+    );
+    let one_less = only_destination(sockets.get(1..).unwrap());
+    assert_eq!(
+        (one_less.headroom, one_less.exhaustion_ratio),
+        (1, 15.0 / 16.0)
+    );
+}
+
+#[test]
+fn with_no_usable_port_every_destination_is_exhausted() {
+    let all: PortSet = (RANGE.0..=RANGE.1).collect();
+    let settings = Settings {
+        reserved_ports: Some(all),
+        ..settings()
+    };
+    let options = CensusOptions {
+        pinned_destinations: vec![PinnedDestination {
+            src_addr: None,
+            dst_addr: addr("::2"),
+            dst_port: 1,
+        }],
+        ..CensusOptions::default()
+    };
+    let ports = census(&options, &settings, &[]).ports.unwrap();
+    assert_eq!(ports.usable, 0);
+    assert_eq!(
+        ports.worst_ratio,
+        PerFamily {
+            ipv4: 1.0,
+            ipv6: 1.0
+        }
+    );
+    let told = ports.by_destination.unwrap().told;
+    assert_eq!(
+        told.first().map(|pinned| pinned.exhaustion_ratio),
+        Some(1.0)
+    );
+}
+
+#[test]
+fn the_close_rate_counts_the_sockets_of_the_last_ten_seconds() {
+    let ages = [0, 9_999, 10_000, 59_000];
+    let sockets: Vec<Socket> = (40_005..)
+        .zip(ages)
+        .map(|(port, age)| time_wait(("192.0.2.1", port), ("192.0.2.9", 443), age))
+        .collect();
+    assert!((only_destination(&sockets).close_rate - 0.2).abs() < 1e-9);
+}
+
+#[test]
+fn pinned_destinations_are_told_at_zero_and_outside_the_top() {
+    let pin = |src: Option<&str>, dst: &str, dst_port| PinnedDestination {
+        src_addr: src.map(addr),
+        dst_addr: addr(dst),
+        dst_port,
+    };
+    let options = CensusOptions {
+        top: 1,
+        pinned_destinations: vec![
+            pin(None, "192.0.2.9", 443),
+            pin(Some("192.0.2.1"), "192.0.2.8", 53),
+            pin(None, "2001:db8::9", 443),
+        ],
+        ..CensusOptions::default()
+    };
+    let to = |src_port, dst| time_wait(("192.0.2.1", src_port), (dst, 443), 0);
+    let sockets = [
+        to(40_005, "192.0.2.7"),
+        to(40_006, "192.0.2.7"),
+        to(40_005, "192.0.2.9"),
+        to(40_005, "192.0.2.6"),
+    ];
+    let by_destination = census(&options, &settings(), &sockets)
+        .ports
+        .unwrap()
+        .by_destination;
+    let by_destination = by_destination.unwrap();
+    let told: BTreeMap<String, u64> = by_destination
+        .told
+        .iter()
+        .map(|told| {
+            let Destination {
+                src_addr,
+                dst_addr,
+                dst_port,
+            } = told.destination;
+            (
+                format!("{src_addr} {dst_addr} {dst_port}"),
+                told.held.total(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("192.0.2.1 192.0.2.7 443", 2),
+        ("192.0.2.1 192.0.2.8 53", 0),
+        ("192.0.2.1 192.0.2.9 443", 1),
+        (":: 2001:db8::9 443", 0),
+    ];
+    assert_eq!(
+        told,
+        expected
+            .map(|(name, count)| (name.to_owned(), count))
+            .into()
+    );
+    assert_eq!(by_destination.other.total(), 1);
+}
+
+#[test]
+fn a_pinned_port_is_told_on_both_sides_even_at_zero() {
+    let options = CensusOptions {
+        pinned_ports: vec![8080, 443],
+        ..CensusOptions::default()
+    };
+    let sockets = [time_wait(("192.0.2.1", 40_005), ("192.0.2.9", 443), 0)];
+    let figures = census(&options, &settings(), &sockets);
+    assert_eq!(
+        figures.by_src_port.unwrap().ports.told,
+        [(443, 0), (8080, 0)]
+    );
+    assert_eq!(
+        figures.by_dst_port.unwrap().ports.told,
+        [(443, 1), (8080, 0)]
+    );
+}
+
+#[test]
+fn without_a_range_nothing_that_depends_on_direction_is_told() {
+    let settings = Settings {
+        port_range: None,
+        ..settings()
+    };
+    let sockets = [time_wait(("192.0.2.1", 40_005), ("192.0.2.9", 443), 0)];
+    let figures = census(&CensusOptions::default(), &settings, &sockets);
+    assert_eq!(figures.time_wait, PerFamily { ipv4: 1, ipv6: 0 });
+    assert_eq!(figures.by_dst_addr.map(|by| by.total()), Some(1));
+    assert_eq!((figures.by_src_port, figures.by_dst_port), (None, None));
+    assert_eq!(figures.ports, None);
+}
+
+#[test]
+fn what_is_switched_off_is_absent_and_the_rest_stays() {
+    let options = CensusOptions {
+        by_src_addr: false,
+        by_dst_addr: false,
+        by_age: false,
+        by_destination: false,
+        ..CensusOptions::default()
+    };
+    let sockets = [time_wait(("192.0.2.1", 80), ("192.0.2.9", 40_005), 0)];
+    let figures = census(&options, &settings(), &sockets);
+    assert_eq!(
+        (figures.by_src_addr, figures.by_dst_addr, figures.by_age),
+        (None, None, None)
+    );
+    assert_eq!(figures.by_src_port.unwrap().ports.total(), 1);
+    assert_eq!(figures.ports.unwrap().by_destination, None);
+}
+
+fn any_addr() -> impl Strategy<Value = Address> {
+    prop::sample::select(vec![
+        "192.0.2.1",
+        "192.0.2.2",
+        "198.51.100.1",
+        "127.0.0.1",
+        "::ffff:192.0.2.1",
+        "::1",
+        "2001:db8::1",
+    ])
+    .prop_map(addr)
+}
+
+fn any_port() -> impl Strategy<Value = u16> {
+    prop_oneof![3 => RANGE.0 - 2..RANGE.1 + 3, 1 => prop::sample::select(vec![80, 443, 22])]
+}
+
+prop_compose! {
+    fn any_socket()(
+        src_addr in any_addr(), dst_addr in any_addr(),
+        src_port in any_port(), dst_port in any_port(),
+        state in prop_oneof![3 => Just(6_u8), 1 => 1_u8..=6, 1 => 8_u8..=9, 1 => Just(11_u8)],
+        remaining_ms in prop_oneof![4 => 0_u32..60_001, 1 => any::<u32>()],
+    ) -> Socket {
+        let state = TcpState::from_number(state).unwrap();
+        Socket { src_addr, dst_addr, src_port, dst_port, state, remaining_ms }
+    }
+}
+
+fn is_outgoing(port: u16) -> bool {
+    (RANGE.0..=RANGE.1).contains(&port) && ![40_001, 40_002, 40_003].contains(&port)
+}
+
+/// The figures of each destination, from a list of all sockets and the contract's words.
+fn model(sockets: &[Socket]) -> BTreeMap<Destination, (HeldPorts, BTreeSet<u16>)> {
+    let mut destinations: BTreeMap<Destination, (HeldPorts, BTreeSet<u16>)> = BTreeMap::new();
+    for socket in sockets.iter().filter(|socket| is_outgoing(socket.src_port)) {
+        let Socket {
+            src_addr,
+            dst_addr,
+            dst_port,
+            ..
+        } = *socket;
+        let (held, taken) = destinations
+            .entry(Destination {
+                src_addr,
+                dst_addr,
+                dst_port,
+            })
+            .or_default();
+        match socket.state {
+            TcpState::TimeWait => held.time_wait += 1,
+            TcpState::Established => held.established += 1,
+            _ => held.other += 1,
+        }
+        let loopback = src_addr.is_loopback() || dst_addr.is_loopback();
+        let old = socket.state == TcpState::TimeWait && socket.remaining_ms < 59_000;
+        if socket.src_port != 40_004 && !(loopback && old) {
+            taken.insert(socket.src_port);
+        }
+    }
+    destinations
+}
+
+proptest! {
+    #[test]
+    fn all_breakdowns_have_the_same_total(
+        sockets in prop::collection::vec(any_socket(), 0..120), top in 1_usize..5,
+    ) {
+        let options = CensusOptions { top, pinned_ports: vec![80, 1], ..CensusOptions::default() };
+        let figures = census(&options, &settings(), &sockets);
+        let expected = sockets.iter().filter(|s| s.state == TcpState::TimeWait).count() as u64;
+        let ports = |by: Option<PortBreakdown>| by.map(|by| by.ports.total() + by.ephemeral);
+        let totals = [
+            Some(figures.time_wait.ipv4 + figures.time_wait.ipv6),
+            figures.by_src_addr.map(|by| by.total()),
+            ports(figures.by_src_port),
+            figures.by_dst_addr.map(|by| by.total()),
+            ports(figures.by_dst_port),
+            figures.by_age.map(|bands| bands.iter().sum()),
+        ];
+        prop_assert_eq!(totals, [Some(expected); 6]);
+    }
+
+    #[test]
+    fn destinations_are_what_a_list_of_all_sockets_says(
+        sockets in prop::collection::vec(any_socket(), 0..120), top in 1_usize..30,
+    ) {
+        let options = CensusOptions { top, ..CensusOptions::default() };
+        let ports = census(&options, &settings(), &sockets).ports.unwrap();
+        let model = model(&sockets);
+        prop_assert_eq!(ports.destinations, model.len() as u64);
+        let by_destination = ports.by_destination.unwrap();
+        prop_assert_eq!(by_destination.told.len(), top.min(model.len()));
+        for told in &by_destination.told {
+            let (held, taken) = model.get(&told.destination).unwrap();
+            prop_assert_eq!(told.held, *held);
+            prop_assert_eq!(told.headroom as usize, 16 - taken.len());
+            prop_assert_eq!(told.exhaustion_ratio, taken.len() as f64 / 16.0);
+        }
+        let told: u64 = by_destination.told.iter().map(|told| told.held.total()).sum();
+        let all: u64 = model.values().map(|(held, _)| held.total()).sum();
+        prop_assert_eq!(told + by_destination.other.total(), all);
+        for family in Family::ALL {
+            let worst = model.iter().filter(|(d, _)| d.dst_addr.family() == family);
+            let worst = worst.map(|(_, (_, taken))| taken.len()).max().unwrap_or(0);
+            prop_assert_eq!(*ports.worst_ratio.get(family), worst as f64 / 16.0);
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_sockets_does_not_matter(
+        (sockets, shuffled) in prop::collection::vec(any_socket(), 0..60)
+            .prop_flat_map(|sockets| (Just(sockets.clone()), Just(sockets).prop_shuffle())),
+    ) {
+        let options = CensusOptions { top: 3, ..CensusOptions::default() };
+        let one = census(&options, &settings(), &sockets);
+        prop_assert_eq!(one, census(&options, &settings(), &shuffled));
+    }
+}

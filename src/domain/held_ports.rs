@@ -1,0 +1,167 @@
+//! The ports that one destination holds: a set that is small while it holds few.
+//!
+//! A host may have a million destinations with one socket each, or fifty with twenty thousand each;
+//! the set takes no memory of its own for the former and 8 KiB for each of the latter.
+
+use super::ports::PortSet;
+
+/// How many ports fit beside the tag without an allocation.
+const INLINE: usize = 11;
+/// From here on a bitmap is cheaper to add to, and not much larger, than a list.
+const LISTED: usize = 512;
+
+/// A set of ports that only grows.
+#[derive(Clone, Debug)]
+pub(super) enum HeldPortSet {
+    /// Up to [`INLINE`] ports in order of arrival, perhaps told twice.
+    Inline { len: u8, ports: [u16; INLINE] },
+    /// Up to [`LISTED`] ports in order of arrival, perhaps told twice.
+    Listed(Vec<u16>),
+    /// Any number.
+    Bitmap(PortSet),
+}
+
+impl Default for HeldPortSet {
+    fn default() -> Self {
+        Self::Inline {
+            len: 0,
+            ports: [0; INLINE],
+        }
+    }
+}
+
+impl HeldPortSet {
+    #[inline]
+    pub(super) fn insert(&mut self, port: u16) {
+        match self {
+            Self::Bitmap(set) => {
+                set.insert(port);
+            }
+            Self::Inline { len, ports } if usize::from(*len) < INLINE => {
+                if let Some(slot) = ports.get_mut(usize::from(*len)) {
+                    *slot = port;
+                    *len += 1;
+                }
+            }
+            Self::Listed(list) if list.len() < LISTED => list.push(port),
+            _ => self.grow(port),
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, port: u16) {
+        let listed = std::mem::take(self);
+        *self = match listed {
+            Self::Inline { ports, .. } => {
+                let mut list = Vec::with_capacity(4 * INLINE);
+                list.extend_from_slice(&ports);
+                Self::Listed(list)
+            }
+            Self::Listed(list) => Self::Bitmap(list.into_iter().collect()),
+            bitmap @ Self::Bitmap(_) => bitmap,
+        };
+        self.insert(port);
+    }
+
+    /// How many different ports it holds.
+    pub(super) fn len(&self) -> u32 {
+        match self {
+            Self::Inline { len, ports } => {
+                let mut ports = *ports;
+                ports
+                    .get_mut(..usize::from(*len))
+                    .map_or(0, count_different)
+            }
+            Self::Listed(list) => count_different(&mut list.clone()),
+            Self::Bitmap(set) => set.len(),
+        }
+    }
+
+    /// Adds every port of another set.
+    pub(super) fn union_with(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (Self::Bitmap(set), other) => other.add_to(set),
+            (_, Self::Bitmap(ports)) => {
+                let mut set = ports.clone();
+                self.add_to(&mut set);
+                *self = Self::Bitmap(set);
+            }
+            (_, few) => {
+                for port in few.listed() {
+                    self.insert(*port);
+                }
+            }
+        }
+    }
+
+    /// Adds its ports to a bitmap.
+    pub(super) fn add_to(&self, target: &mut PortSet) {
+        match self {
+            Self::Inline { .. } | Self::Listed(_) => {
+                for port in self.listed() {
+                    target.insert(*port);
+                }
+            }
+            Self::Bitmap(set) => target.union_with(set),
+        }
+    }
+
+    fn listed(&self) -> &[u16] {
+        match self {
+            Self::Inline { len, ports } => ports.get(..usize::from(*len)).unwrap_or(ports),
+            Self::Listed(list) => list,
+            Self::Bitmap(_) => &[],
+        }
+    }
+}
+
+fn count_different(ports: &mut [u16]) -> u32 {
+    ports.sort_unstable();
+    let different = ports.chunk_by(|one, next| one == next).count();
+    u32::try_from(different).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_set_at_every_size(
+            ports in prop_oneof![
+                prop::collection::vec(0_u16..20, 0..30),
+                prop::collection::vec(any::<u16>(), 0..2 * LISTED),
+            ],
+            more in prop_oneof![
+                prop::collection::vec(0_u16..20, 0..30),
+                prop::collection::vec(any::<u16>(), 0..2 * LISTED),
+            ],
+        ) {
+            let mut held = HeldPortSet::default();
+            for port in &ports {
+                held.insert(*port);
+            }
+            let mut joined = HeldPortSet::default();
+            for port in &more {
+                joined.insert(*port);
+            }
+            joined.union_with(&held);
+            let both: BTreeSet<u16> = ports.iter().chain(&more).copied().collect();
+            prop_assert_eq!(usize::try_from(joined.len()), Ok(both.len()));
+            let model: BTreeSet<u16> = ports.into_iter().collect();
+            prop_assert_eq!(usize::try_from(held.len()), Ok(model.len()));
+            let mut target = PortSet::new();
+            held.add_to(&mut target);
+            prop_assert!(target.iter().eq(model));
+        }
+    }
+
+    #[test]
+    fn a_set_of_few_fits_in_half_a_cache_line() {
+        assert!(size_of::<HeldPortSet>() <= 32);
+    }
+}

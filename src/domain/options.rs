@@ -1,0 +1,60 @@
+//! What a user may choose about the pass over the connection table.
+
+use super::address::Address;
+
+/// What the pass tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one switch each, as the flags have them"
+)]
+pub struct CensusOptions {
+    /// How many values of each breakdown are told.
+    pub top: usize,
+    /// Whether TIME-WAIT sockets are told by local address.
+    pub by_src_addr: bool,
+    /// Whether they are told by local port.
+    pub by_src_port: bool,
+    /// Whether they are told by remote address.
+    pub by_dst_addr: bool,
+    /// Whether they are told by remote port.
+    pub by_dst_port: bool,
+    /// Whether they are told by age.
+    pub by_age: bool,
+    /// Whether destinations are told one by one.
+    pub by_destination: bool,
+    /// Whether the pools of local addresses are told one by one.
+    pub by_source: bool,
+    /// Ports that are always told, on either side.
+    pub pinned_ports: Vec<u16>,
+    /// Destinations that are always told.
+    pub pinned_destinations: Vec<PinnedDestination>,
+}
+
+impl Default for CensusOptions {
+    fn default() -> Self {
+        Self {
+            top: 20,
+            by_src_addr: true,
+            by_src_port: true,
+            by_dst_addr: true,
+            by_dst_port: true,
+            by_age: true,
+            by_destination: true,
+            by_source: true,
+            pinned_ports: Vec::new(),
+            pinned_destinations: Vec::new(),
+        }
+    }
+}
+
+/// A destination that is always told, even at 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PinnedDestination {
+    /// The local address; `None` for whichever one is used.
+    pub src_addr: Option<Address>,
+    /// The remote address.
+    pub dst_addr: Address,
+    /// The remote port.
+    pub dst_port: u16,
+}

@@ -1,0 +1,58 @@
+//! Metrics of the kernel's own counters (`/proc/net/netstat`, `TcpExt`).
+//!
+//! They count since the network namespace was made, whatever this program does.
+
+use super::Teller::{Series as Many, Value};
+use super::{MetricDescription, Series, float};
+use crate::domain::snapshot::{KernelCounters, Snapshot};
+
+pub(super) const METRICS: &[MetricDescription] = &[
+    MetricDescription::counter(
+        "timewait_entered_total",
+        &[],
+        "Sockets that have entered TIME-WAIT (TcpExt TW), those that the kernel keeps as time-wait \
+         buckets in FIN-WAIT-2 included. Newer kernels count a socket when it enters, seen on Linux \
+         6.18; older ones when its timer ends, 60 s later.",
+        Value(|snapshot| counters_of(snapshot)?.entered.map(float)),
+    ),
+    MetricDescription::counter(
+        "timewait_recycled_total",
+        &[],
+        "Sockets in TIME-WAIT whose port connect() has taken over (TcpExt TWRecycled).",
+        Value(|snapshot| counters_of(snapshot)?.recycled.map(float)),
+    ),
+    MetricDescription::counter(
+        "timewait_killed_total",
+        &[],
+        "Time-wait buckets with a timer of 4 s or less (TcpExt TWKilled), which timewait_entered_total \
+         leaves out: orphaned sockets in FIN-WAIT-2 where tcp_fin_timeout is that short, and \
+         TIME-WAIT cut short by tcp_tw_recycle.",
+        Value(|snapshot| counters_of(snapshot)?.killed.map(float)),
+    ),
+    MetricDescription::counter(
+        "timewait_overflows_total",
+        &[],
+        "Sockets closed without TIME-WAIT because tcp_max_tw_buckets was reached or no memory could be \
+         had (TcpExt TCPTimeWaitOverflow).",
+        Value(|snapshot| counters_of(snapshot)?.overflows.map(float)),
+    ),
+    MetricDescription::counter(
+        "timewait_paws_rejects_total",
+        &["counter"],
+        "Segments that the kernel rejected for their timestamps, by its own name for the counter \
+         (TcpExt). PAWSTimewait counts those that met a socket in TIME-WAIT. A counter that the kernel \
+         does not have is absent.",
+        Many(paws_rejects),
+    ),
+];
+
+fn counters_of(snapshot: &Snapshot) -> Option<&KernelCounters> {
+    snapshot.netstat.as_ref()?.value.as_ref()
+}
+
+fn paws_rejects(snapshot: &Snapshot, series: &mut Series) {
+    let counters = counters_of(snapshot);
+    for (counter, segments) in counters.into_iter().flat_map(|found| &found.paws_rejects) {
+        series.tell(&[counter], float(*segments));
+    }
+}

@@ -1,0 +1,106 @@
+//! Metrics of single destinations: the triple that the kernel spends ephemeral ports on.
+//!
+//! Does not choose which destinations are told; that is done where they are counted.
+
+use super::Teller::Series as Many;
+use super::{MetricDescription, OTHER, Series, float, ports_of};
+use crate::domain::snapshot::{DestinationBreakdown, DestinationFigures, HeldPorts, Snapshot};
+
+const TRIPLE: &[&str] = &["src_addr", "dst_addr", "dst_port"];
+
+pub(super) const METRICS: &[MetricDescription] = &[
+    MetricDescription::gauge(
+        "timewait_destination_ports",
+        &["src_addr", "dst_addr", "dst_port", "state"],
+        "Ephemeral ports held towards a destination, by what their sockets are doing: time_wait, \
+         established, or other for every other state but LISTEN and CLOSE. The worst destinations by \
+         ratio; the sum of all others has \"other\" in the three labels of the destination.",
+        Many(held_ports),
+    ),
+    MetricDescription::gauge(
+        "timewait_destination_reusable_ports",
+        TRIPLE,
+        "Held ports in TIME-WAIT that the next connect() to the destination may take over now: \
+         tcp_timestamps is on, tcp_tw_reuse allows it (2 for loopback addresses only), and the socket \
+         is older than tcp_tw_reuse_delay. Too high by the sockets whose peer used no timestamps: the \
+         kernel does not show which those are, and does not reuse them.",
+        Many(|snapshot, series| each(snapshot, series, |told| float(told.reusable))),
+    ),
+    MetricDescription::gauge(
+        "timewait_destination_headroom_ports",
+        TRIPLE,
+        "How many more connect() calls to the destination succeed now: usable ports less held ones, \
+         plus reusable ones. Can be one too high where the range has an odd number of ports, and is \
+         an upper bound where programs call bind() with port 0 before connect().",
+        Many(|snapshot, series| each(snapshot, series, |told| told.headroom.into())),
+    ),
+    MetricDescription::gauge(
+        "timewait_destination_exhaustion_ratio",
+        TRIPLE,
+        "Held ports less reusable ones, divided by the usable ports of the range, 0 to 1. 1 when the \
+         next connect() to the destination fails with EADDRNOTAVAIL. A lower bound where programs \
+         call bind() with port 0 before connect().",
+        Many(|snapshot, series| each(snapshot, series, |told| told.exhaustion_ratio)),
+    ),
+    MetricDescription::gauge(
+        "timewait_destination_close_rate",
+        TRIPLE,
+        "Sockets a second of the destination that entered TIME-WAIT during the last 10 s and are \
+         still in it, told from their ages: it needs no second scrape, but misses sockets that were \
+         reused or ended early.",
+        Many(|snapshot, series| each(snapshot, series, |told| told.close_rate)),
+    ),
+    MetricDescription::gauge(
+        "timewait_destination_search_ports",
+        TRIPLE,
+        "The longest run of held ports of one parity, in the order in which connect() tries them, \
+         from the last port of the range on to its first: how many candidates the kernel may have to \
+         examine for the next connect(). The CPU cost of a crowded range. Reusable ports end a run; \
+         reserved and blocked ones neither count nor end it.",
+        Many(|snapshot, series| each(snapshot, series, |told| told.search_ports.into())),
+    ),
+];
+
+fn by_destination(snapshot: &Snapshot) -> Option<&DestinationBreakdown> {
+    ports_of(snapshot)?.by_destination.as_ref()
+}
+
+/// One figure for each destination that is told.
+fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&DestinationFigures) -> f64) {
+    for told in by_destination(snapshot)
+        .into_iter()
+        .flat_map(|found| &found.told)
+    {
+        let triple = &told.destination;
+        series.tell(
+            &[&triple.src_addr, &triple.dst_addr, &triple.dst_port],
+            figure(told),
+        );
+    }
+}
+
+fn held_ports(snapshot: &Snapshot, series: &mut Series) {
+    let Some(found) = by_destination(snapshot) else {
+        return;
+    };
+    for told in &found.told {
+        let triple = &told.destination;
+        for (state, ports) in by_state(told.held) {
+            series.tell(
+                &[&triple.src_addr, &triple.dst_addr, &triple.dst_port, &state],
+                float(ports),
+            );
+        }
+    }
+    for (state, ports) in by_state(found.other) {
+        series.tell(&[&OTHER, &OTHER, &OTHER, &state], float(ports));
+    }
+}
+
+const fn by_state(held: HeldPorts) -> [(&'static str, u64); 3] {
+    [
+        ("time_wait", held.time_wait),
+        ("established", held.established),
+        ("other", held.other),
+    ]
+}

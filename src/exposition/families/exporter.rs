@@ -1,0 +1,59 @@
+//! What the exporter tells about its own build, and the figures that the other tables about the
+//! exporter read.
+//!
+//! Does not find any of these figures out: the caller brings them.
+
+use super::MetricDescription;
+use super::Teller::OwnSeries;
+use super::process::{HandlerFigures, ProcessFigures};
+
+/// Everything told about the exporter itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExporterFigures {
+    /// Which build this is. Always told.
+    pub build: BuildInfo,
+    /// `None` with `--web.disable-exporter-metrics`.
+    pub self_figures: Option<SelfFigures>,
+}
+
+/// Which build is running. A value that was not known at build time is `"unknown"`, not empty: to
+/// Prometheus an empty label is no label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuildInfo {
+    /// The package's version.
+    pub version: &'static str,
+    /// The source revision.
+    pub revision: &'static str,
+    /// The version of the Rust compiler.
+    pub rustversion: &'static str,
+    /// The target triple it was built for.
+    pub target: &'static str,
+}
+
+/// What the process and its HTTP handler are doing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SelfFigures {
+    /// `None` where `/proc/self` could not be read.
+    pub process: Option<ProcessFigures>,
+    /// The handler of the metrics path.
+    pub http: HandlerFigures,
+}
+
+pub(super) const METRICS: &[MetricDescription] = &[MetricDescription::gauge(
+    "timewait_exporter_build_info",
+    &["version", "revision", "rustversion", "target"],
+    "Always 1; the labels tell the version and revision from which timewait_exporter was built, the \
+     Rust compiler's version and the target.",
+    OwnSeries(|exporter, series| {
+        let build = &exporter.build;
+        series.tell(
+            &[
+                &build.version,
+                &build.revision,
+                &build.rustversion,
+                &build.target,
+            ],
+            1.0,
+        );
+    }),
+)];

@@ -1,0 +1,287 @@
+//! From a snapshot to metric families: the table of everything that is told.
+//!
+//! Each metric is one entry of [`METRICS`]: its name, type, labels and help text, and the function
+//! that finds its series in a [`Snapshot`] or in [`ExporterFigures`]. [`families`] walks that table,
+//! so a family that is not in it cannot be told, and the order of the table is the order of the
+//! output: sockets, port range, destinations, sources, settings, kernel counters, the scrape, the build, the
+//! process, the HTTP handler.
+//!
+//! To add a metric, add an entry to the table of its subject; nothing else names it. What will be
+//! told of several namespaces is an entry that reads the snapshot ([`Teller::Value`] and
+//! [`Teller::Series`]): their label sets are made in one place, [`Series::tell`].
+//!
+//! **Invariant:** what is unknown has no series. Nothing in here puts a 0 where a figure is missing.
+//!
+//! Does not count, rank or divide anything: all figures are final in the snapshot. Does not know how
+//! families are written.
+
+mod counters;
+mod destinations;
+mod exporter;
+mod ports;
+mod process;
+mod scrape;
+mod settings;
+mod sockets;
+mod sources;
+
+use std::fmt;
+
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+pub use exporter::{BuildInfo, ExporterFigures, SelfFigures};
+pub use process::{HandlerErrors, HandlerFigures, ProcessFigures};
+
+use crate::domain::settings::Settings;
+use crate::domain::snapshot::{PortFigures, Snapshot, SocketFigures};
+
+/// The label value for everything that a top N leaves out.
+const OTHER: &str = "other";
+
+/// What a metric's values may do between two scrapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// It only grows, or starts again at 0. Its name ends in `_total`.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+impl MetricKind {
+    /// As the `# TYPE` line spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// One metric: all that is said of it apart from its values.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricDescription {
+    /// The full name, a counter's with `_total`.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: MetricKind,
+    /// The names of its labels, in the order in which they are told.
+    pub labels: &'static [&'static str],
+    /// The meaning, in one line, with units.
+    pub help: &'static str,
+    teller: Teller,
+}
+
+/// Where a metric's series come from.
+#[derive(Clone, Copy, Debug)]
+enum Teller {
+    /// One figure of a namespace, without labels of its own.
+    Value(fn(&Snapshot) -> Option<f64>),
+    /// Any number of figures of a namespace.
+    Series(fn(&Snapshot, &mut Series)),
+    /// One figure of the exporter itself.
+    OwnValue(fn(&ExporterFigures) -> Option<f64>),
+    /// Any number of figures of the exporter itself.
+    OwnSeries(fn(&ExporterFigures, &mut Series)),
+}
+
+impl MetricDescription {
+    const fn gauge(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+        teller: Teller,
+    ) -> Self {
+        Self {
+            name,
+            kind: MetricKind::Gauge,
+            labels,
+            help,
+            teller,
+        }
+    }
+
+    const fn counter(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+        teller: Teller,
+    ) -> Self {
+        Self {
+            name,
+            kind: MetricKind::Counter,
+            labels,
+            help,
+            teller,
+        }
+    }
+
+    /// The family with all its series, or nothing if it has none: the encoders refuse an empty one.
+    fn family(&self, snapshot: &Snapshot, exporter: &ExporterFigures) -> Option<MetricFamily> {
+        let mut series = Series::new(self.kind, self.labels);
+        match self.teller {
+            Teller::Value(find) => series.tell_if_known(find(snapshot)),
+            Teller::Series(find) => find(snapshot, &mut series),
+            Teller::OwnValue(find) => series.tell_if_known(find(exporter)),
+            Teller::OwnSeries(find) => find(exporter, &mut series),
+        }
+        if series.metrics.is_empty() {
+            return None;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(self.name.to_owned());
+        family.set_help(self.help.to_owned());
+        family.set_field_type(match self.kind {
+            MetricKind::Counter => MetricType::COUNTER,
+            MetricKind::Gauge => MetricType::GAUGE,
+        });
+        family.set_metric(series.metrics);
+        Some(family)
+    }
+}
+
+/// The series of one family while they are being found.
+struct Series {
+    kind: MetricKind,
+    labels: &'static [&'static str],
+    metrics: Vec<Metric>,
+}
+
+impl Series {
+    const fn new(kind: MetricKind, labels: &'static [&'static str]) -> Self {
+        Self {
+            kind,
+            labels,
+            metrics: Vec::new(),
+        }
+    }
+
+    /// Adds one series. The values belong to the metric's labels in the table's order.
+    fn tell(&mut self, label_values: &[&dyn fmt::Display], value: f64) {
+        debug_assert_eq!(label_values.len(), self.labels.len(), "one value a label");
+        let labels = self.labels.iter().zip(label_values);
+        let mut metric = Metric::from_label(
+            labels
+                .map(|(name, value)| label_pair(name, value.to_string()))
+                .collect(),
+        );
+        match self.kind {
+            MetricKind::Counter => {
+                let mut counter = Counter::default();
+                counter.set_value(value);
+                metric.set_counter(counter);
+            }
+            MetricKind::Gauge => {
+                let mut gauge = Gauge::default();
+                gauge.set_value(value);
+                metric.set_gauge(gauge);
+            }
+        }
+        self.metrics.push(metric);
+    }
+
+    fn tell_if_known(&mut self, value: Option<f64>) {
+        if let Some(value) = value {
+            self.tell(&[], value);
+        }
+    }
+}
+
+fn label_pair(name: &str, value: String) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value);
+    pair
+}
+
+/// The tables of all subjects, in the order of the output.
+const SUBJECTS: [&[MetricDescription]; 9] = [
+    sockets::METRICS,
+    ports::METRICS,
+    destinations::METRICS,
+    sources::METRICS,
+    settings::METRICS,
+    counters::METRICS,
+    scrape::METRICS,
+    exporter::METRICS,
+    process::METRICS,
+];
+
+const METRIC_COUNT: usize = {
+    let mut count = 0;
+    let mut rest: &[&[MetricDescription]] = &SUBJECTS;
+    while let [subject, tail @ ..] = rest {
+        count += subject.len();
+        rest = tail;
+    }
+    count
+};
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "runs in the compiler: iterators are not const, and an index out of bounds is a compile error"
+)]
+const ALL_METRICS: [MetricDescription; METRIC_COUNT] = {
+    let mut all = [sockets::METRICS[0]; METRIC_COUNT];
+    let (mut subject, mut entry, mut next) = (0, 0, 0);
+    while next < METRIC_COUNT {
+        if entry == SUBJECTS[subject].len() {
+            subject += 1;
+            entry = 0;
+        } else {
+            all[next] = SUBJECTS[subject][entry];
+            entry += 1;
+            next += 1;
+        }
+    }
+    all
+};
+
+/// Every metric that the program can tell, in the order in which it tells them.
+pub const METRICS: &[MetricDescription] = &ALL_METRICS;
+
+/// All families that have at least one series, in the order of [`METRICS`].
+///
+/// **Invariant:** as long as no breakdown of the snapshot tells a value twice, no series (name and
+/// label set) is told twice.
+#[must_use]
+pub fn families(snapshot: &Snapshot, exporter: &ExporterFigures) -> Vec<MetricFamily> {
+    METRICS
+        .iter()
+        .filter_map(|metric| metric.family(snapshot, exporter))
+        .collect()
+}
+
+/// The pass over the connection table, if it came to an end.
+fn sockets_of(snapshot: &Snapshot) -> Option<&SocketFigures> {
+    snapshot.sockets.as_ref()?.value.as_ref()
+}
+
+/// How the range is spent, if both the sockets and the range are known.
+fn ports_of(snapshot: &Snapshot) -> Option<&PortFigures> {
+    sockets_of(snapshot)?.ports.as_ref()
+}
+
+/// The kernel's settings, as far as they were read.
+fn settings_of(snapshot: &Snapshot) -> Option<&Settings> {
+    snapshot.sysctl.as_ref()?.value.as_ref()
+}
+
+/// A whole number as the floating-point number that every exposition format carries.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::as_conversions,
+    reason = "exact up to 2^53, the limit of the formats themselves; `From` does not exist"
+)]
+const fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// A whole number with a sign, likewise.
+fn signed_float(number: i64) -> f64 {
+    let magnitude = float(number.unsigned_abs());
+    if number < 0 { -magnitude } else { magnitude }
+}
+
+#[cfg(test)]
+mod tests;

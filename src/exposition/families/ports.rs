@@ -1,0 +1,114 @@
+//! Metrics of the ephemeral port range as a whole.
+//!
+//! The range and its reserved ports are those that the pass over the connection table worked with;
+//! where that pass failed or came late they are the settings as read, so that the size of the range
+//! is known even then. What needs the sockets is absent then.
+
+use super::Teller::{Series as Many, Value};
+use super::sockets::family_name;
+use super::{MetricDescription, Series, float, ports_of, settings_of};
+use crate::domain::address::Family;
+use crate::domain::ports::PortRange;
+use crate::domain::snapshot::Snapshot;
+
+pub(super) const METRICS: &[MetricDescription] = &[
+    MetricDescription::gauge(
+        "timewait_port_range_min",
+        &[],
+        "First port of the ephemeral port range (net.ipv4.ip_local_port_range), inclusive. A \
+         narrower range that a program has set for one of its sockets is not visible.",
+        Value(|snapshot| Some(range(snapshot)?.min().into())),
+    ),
+    MetricDescription::gauge(
+        "timewait_port_range_max",
+        &[],
+        "Last port of the ephemeral port range (net.ipv4.ip_local_port_range), inclusive.",
+        Value(|snapshot| Some(range(snapshot)?.max().into())),
+    ),
+    MetricDescription::gauge(
+        "timewait_port_range_ports",
+        &[],
+        "Ports in the ephemeral port range, reserved and blocked ones included.",
+        Value(|snapshot| Some(range(snapshot)?.ports().into())),
+    ),
+    MetricDescription::gauge(
+        "timewait_port_range_reserved_ports",
+        &[],
+        "Ports of the range that the kernel never gives out by itself \
+         (net.ipv4.ip_local_reserved_ports). Reserved ports outside the range are not counted.",
+        Value(|snapshot| reserved(snapshot).map(f64::from)),
+    ),
+    MetricDescription::gauge(
+        "timewait_port_range_blocked_ports",
+        &[],
+        "Ports of the range, not reserved, that connect() skips for every destination since a \
+         listening or a merely bound socket owns them, on any address and of either family. Merely \
+         bound sockets are known on Linux 6.8 and newer only.",
+        Value(|snapshot| Some(ports_of(snapshot)?.blocked.into())),
+    ),
+    MetricDescription::gauge(
+        "timewait_port_range_usable_ports",
+        &[],
+        "Ports of the range that connect() can use towards any one destination: all less the reserved \
+         and the blocked ones. Of a range with an odd number of ports the kernel may use one less.",
+        Value(|snapshot| Some(ports_of(snapshot)?.usable.into())),
+    ),
+    MetricDescription::gauge(
+        "timewait_port_range_free_ports",
+        &[],
+        "Usable ports that no socket at all holds. connect() succeeds at least this often, to any \
+         destination (one less where the range has an odd number of ports): a bound from below that \
+         holds even where programs call bind() with port 0 before connect(), when the headroom of a \
+         destination is only a bound from above.",
+        Value(|snapshot| Some(ports_of(snapshot)?.free.into())),
+    ),
+    MetricDescription::gauge(
+        "timewait_port_range_exhaustion_ratio",
+        &["family"],
+        "Exhaustion ratio of the worst destination, 0 to 1, by IP version; 0 where there is no \
+         destination. 1 when the next connect() to it fails with EADDRNOTAVAIL. A lower bound where \
+         programs call bind() with port 0 before connect(): the socket table does not show that such \
+         a port is taken from every destination.",
+        Many(worst_ratio),
+    ),
+    MetricDescription::gauge(
+        "timewait_listeners_in_port_range",
+        &[],
+        "Ports of the range, not reserved, that something listens on. When such a service restarts, \
+         an outgoing connection may hold its port and it fails with EADDRINUSE.",
+        Value(|snapshot| Some(ports_of(snapshot)?.listeners.into())),
+    ),
+    MetricDescription::gauge(
+        "timewait_destinations",
+        &[],
+        "Destinations (local address, remote address, remote port) towards which ephemeral ports are \
+         held, whether the timewait_destination_ metrics name them or not.",
+        Value(|snapshot| Some(float(ports_of(snapshot)?.destinations))),
+    ),
+];
+
+fn range(snapshot: &Snapshot) -> Option<PortRange> {
+    match ports_of(snapshot) {
+        Some(ports) => Some(ports.range),
+        None => settings_of(snapshot)?.port_range,
+    }
+}
+
+fn reserved(snapshot: &Snapshot) -> Option<u32> {
+    if let Some(ports) = ports_of(snapshot) {
+        return Some(ports.reserved);
+    }
+    let settings = settings_of(snapshot)?;
+    let (range, reserved) = (settings.port_range?, settings.reserved_ports.as_ref()?);
+    let inside = (range.min()..=range.max()).filter(|port| reserved.contains(*port));
+    u32::try_from(inside.count()).ok()
+}
+
+fn worst_ratio(snapshot: &Snapshot, series: &mut Series) {
+    let Some(ports) = ports_of(snapshot) else {
+        return;
+    };
+    for family in Family::ALL {
+        series.tell(&[&family_name(family)], *ports.worst_ratio.get(family));
+    }
+}

@@ -1,0 +1,145 @@
+//! Metrics of the sockets in TIME-WAIT and of what they cost.
+//!
+//! Does not tell who spends the port range: see `destinations`.
+
+use std::fmt::Display;
+
+use super::Teller::{Series as Many, Value};
+use super::{MetricDescription, OTHER, Series, float, settings_of, signed_float, sockets_of};
+use crate::domain::address::{Address, Family};
+use crate::domain::age::BANDS;
+use crate::domain::snapshot::{Breakdown, PortBreakdown, Snapshot, SocketFigures};
+
+/// The label value for the ports on a side that means no service.
+const EPHEMERAL: &str = "ephemeral";
+
+pub(super) const METRICS: &[MetricDescription] = &[
+    MetricDescription::gauge(
+        "timewait_sockets",
+        &["family"],
+        "Sockets in TIME-WAIT, by IP version; an IPv4-mapped IPv6 address counts as IPv4. Sockets in \
+         FIN-WAIT-2 are not among them, not even those that the kernel keeps as time-wait buckets.",
+        Many(by_family),
+    ),
+    MetricDescription::gauge(
+        "timewait_sockets_by_src_addr",
+        &["src_addr"],
+        "Sockets in TIME-WAIT by local address: the most frequent addresses, the sockets of all \
+         others under \"other\". Adds up to timewait_sockets.",
+        Many(|snapshot, series| by_address(snapshot, series, |found| &found.by_src_addr)),
+    ),
+    MetricDescription::gauge(
+        "timewait_sockets_by_src_port",
+        &["src_port"],
+        "Sockets in TIME-WAIT by local port: the most frequent ports, the sockets of all others under \
+         \"other\". Sockets whose local port is an ephemeral one (inside the port range, not \
+         reserved, nothing listening on it) are under \"ephemeral\". Adds up to timewait_sockets.",
+        Many(|snapshot, series| by_port(snapshot, series, |found| &found.by_src_port)),
+    ),
+    MetricDescription::gauge(
+        "timewait_sockets_by_dst_addr",
+        &["dst_addr"],
+        "Sockets in TIME-WAIT by remote address: the most frequent addresses, the sockets of all \
+         others under \"other\". Adds up to timewait_sockets.",
+        Many(|snapshot, series| by_address(snapshot, series, |found| &found.by_dst_addr)),
+    ),
+    MetricDescription::gauge(
+        "timewait_sockets_by_dst_port",
+        &["dst_port"],
+        "Sockets in TIME-WAIT by remote port: the most frequent ports, the sockets of all others \
+         under \"other\". Sockets whose local port is not an ephemeral one are under \"ephemeral\": \
+         there the peer connected, and its port means no service. Adds up to timewait_sockets.",
+        Many(|snapshot, series| by_port(snapshot, series, |found| &found.by_dst_port)),
+    ),
+    MetricDescription::gauge(
+        "timewait_sockets_by_age",
+        &["age_seconds"],
+        "Sockets in TIME-WAIT by how many seconds they have been in it, in bands whose lower bound is \
+         inclusive. The age is 60 s less what the kernel's timer has left, clamped to the first and \
+         the last band. Adds up to timewait_sockets.",
+        Many(by_age),
+    ),
+    MetricDescription::gauge(
+        "timewait_buckets",
+        &[],
+        "Time-wait buckets in use as the kernel counts them (tw in /proc/net/sockstat). More than \
+         timewait_sockets by the orphaned sockets in FIN-WAIT-2 that it keeps as buckets too, and \
+         read at another moment of the same scrape.",
+        Value(|snapshot| {
+            let statistics = snapshot.sockstat.as_ref()?.value?;
+            statistics.time_wait_buckets.map(float)
+        }),
+    ),
+    MetricDescription::gauge(
+        "timewait_buckets_limit",
+        &[],
+        "How many time-wait buckets the kernel allows (net.ipv4.tcp_max_tw_buckets). A socket beyond \
+         it is closed without TIME-WAIT and counted in timewait_overflows_total.",
+        Value(|snapshot| settings_of(snapshot)?.tcp_max_tw_buckets.map(signed_float)),
+    ),
+    MetricDescription::gauge(
+        "timewait_memory_bytes",
+        &[],
+        "Bytes that the kernel's tw_sock slab caches hold, in use or not, for all network namespaces \
+         of the host together. Absent without root's right to read /proc/slabinfo, and where the \
+         kernel does not list such caches.",
+        Value(|snapshot| {
+            let memory = snapshot.slabinfo.as_ref()?.value?;
+            memory.time_wait_bytes.map(float)
+        }),
+    ),
+];
+
+/// The label value of a family.
+pub(super) const fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ipv4",
+        Family::Ipv6 => "ipv6",
+    }
+}
+
+fn by_family(snapshot: &Snapshot, series: &mut Series) {
+    let Some(found) = sockets_of(snapshot) else {
+        return;
+    };
+    for family in Family::ALL {
+        let count = *found.time_wait.get(family);
+        series.tell(&[&family_name(family)], float(count));
+    }
+}
+
+fn by_address(
+    snapshot: &Snapshot,
+    series: &mut Series,
+    breakdown_of: fn(&SocketFigures) -> &Option<Breakdown<Address>>,
+) {
+    if let Some(breakdown) = sockets_of(snapshot).and_then(|found| breakdown_of(found).as_ref()) {
+        tell_breakdown(breakdown, series);
+    }
+}
+
+fn by_port(
+    snapshot: &Snapshot,
+    series: &mut Series,
+    breakdown_of: fn(&SocketFigures) -> &Option<PortBreakdown>,
+) {
+    if let Some(breakdown) = sockets_of(snapshot).and_then(|found| breakdown_of(found).as_ref()) {
+        tell_breakdown(&breakdown.ports, series);
+        series.tell(&[&EPHEMERAL], float(breakdown.ephemeral));
+    }
+}
+
+/// The told values and the rest; the rest even at 0, so that a sum over the family never lacks it.
+fn tell_breakdown<K: Display>(breakdown: &Breakdown<K>, series: &mut Series) {
+    for (value, count) in &breakdown.told {
+        series.tell(&[value], float(*count));
+    }
+    series.tell(&[&OTHER], float(breakdown.other));
+}
+
+fn by_age(snapshot: &Snapshot, series: &mut Series) {
+    let counts = sockets_of(snapshot).and_then(|found| found.by_age.as_ref());
+    for (band, count) in BANDS.iter().zip(counts.into_iter().flatten()) {
+        series.tell(&[&band.name], float(*count));
+    }
+}

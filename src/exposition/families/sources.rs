@@ -1,0 +1,36 @@
+//! Metrics of single local addresses: the pools that bind(addr, 0) draws from.
+//!
+//! Does not choose which addresses are told; that is done where they are counted.
+
+use super::Teller::Series as Many;
+use super::{MetricDescription, Series, ports_of};
+use crate::domain::snapshot::{Snapshot, SourceFigures};
+
+pub(super) const METRICS: &[MetricDescription] = &[
+    MetricDescription::gauge(
+        "timewait_source_ports",
+        &["src_addr"],
+        "Different unreserved ports of the range that are taken on a local address by sockets of any \
+         state and direction, those on the wildcard addresses that cover it included: what \
+         bind(addr, 0) cannot draw. The worst addresses; 0.0.0.0 and :: stand for sockets bound to \
+         no address, and are covered by every address of theirs.",
+        Many(|snapshot, series| each(snapshot, series, |told| told.ports.into())),
+    ),
+    MetricDescription::gauge(
+        "timewait_source_exhaustion_ratio",
+        &["src_addr"],
+        "timewait_source_ports divided by the unreserved ports of the range, 0 to 1. 1 when \
+         bind(addr, 0) fails with EADDRINUSE. Where programs bind to an address before connect(), \
+         this is the ratio that reaches 1, not that of a destination (IP_BIND_ADDRESS_NO_PORT avoids \
+         it).",
+        Many(|snapshot, series| each(snapshot, series, |told| told.exhaustion_ratio)),
+    ),
+];
+
+/// One figure for each address that is told.
+fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&SourceFigures) -> f64) {
+    let told = ports_of(snapshot).and_then(|ports| ports.by_source.as_deref());
+    for source in told.unwrap_or_default() {
+        series.tell(&[&source.src_addr], figure(source));
+    }
+}

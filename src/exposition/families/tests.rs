@@ -1,0 +1,478 @@
+//! Laws of the table and of the families made from it.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::address::Address;
+use crate::domain::ports::PortRange;
+use crate::domain::snapshot::{
+    Breakdown, Destination, DestinationBreakdown, DestinationFigures, HeldPorts, KernelCounters,
+    Outcome, PortBreakdown, SlabMemory,
+};
+use crate::exposition::testing::{
+    Sample, found, parse, rich_exporter, rich_settings, rich_snapshot, silent_exporter,
+};
+use crate::exposition::{Format, encode};
+
+fn samples_of(snapshot: &Snapshot, exporter: &ExporterFigures) -> Vec<Sample> {
+    let encoded = encode(&families(snapshot, exporter), Format::Text, false).unwrap();
+    parse(&String::from_utf8(encoded.body).unwrap())
+}
+
+fn samples(snapshot: &Snapshot) -> Vec<Sample> {
+    samples_of(snapshot, &silent_exporter())
+}
+
+/// The samples of one metric as "label values: value".
+fn told(samples: &[Sample], name: &str) -> Vec<String> {
+    samples
+        .iter()
+        .filter(|sample| sample.name == name)
+        .map(|sample| {
+            let values: Vec<&str> = sample.labels.iter().map(|(_, v)| v.as_str()).collect();
+            format!("{}: {}", values.join(" "), sample.value)
+        })
+        .collect()
+}
+
+fn names(samples: &[Sample]) -> BTreeSet<String> {
+    samples.iter().map(|sample| sample.name.clone()).collect()
+}
+
+fn edit_sockets(snapshot: &mut Snapshot, edit: impl FnOnce(&mut SocketFigures)) {
+    edit(snapshot.sockets.as_mut().unwrap().value.as_mut().unwrap());
+}
+
+#[test]
+fn every_metric_of_the_table_is_told_with_its_labels_in_its_order() {
+    let families = families(&rich_snapshot(), &rich_exporter());
+    let told: Vec<&str> = families.iter().map(MetricFamily::name).collect();
+    let listed: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
+    assert_eq!(told, listed);
+    for (family, metric) in families.iter().zip(METRICS) {
+        assert_eq!(family.help(), metric.help);
+        for series in family.get_metric() {
+            let labels: Vec<&str> = series.get_label().iter().map(LabelPair::name).collect();
+            assert_eq!(labels, metric.labels, "{}", metric.name);
+        }
+    }
+}
+
+#[test]
+fn names_are_unique_even_as_openmetrics_families() {
+    let mut reserved = BTreeSet::new();
+    for metric in METRICS {
+        let family = metric.name.strip_suffix("_total");
+        for name in std::iter::once(metric.name).chain(family) {
+            assert!(reserved.insert(name), "{name} is taken");
+        }
+    }
+}
+
+#[test]
+fn names_types_and_help_texts_follow_the_conventions() {
+    for metric in METRICS {
+        let name = metric.name;
+        assert_eq!(
+            metric.kind == MetricKind::Counter,
+            name.ends_with("_total"),
+            "{name}"
+        );
+        assert!(
+            ["timewait_", "process_", "promhttp_"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix)),
+            "{name}"
+        );
+        let words = name
+            .chars()
+            .chain(metric.labels.iter().flat_map(|l| l.chars()));
+        assert!(
+            words
+                .clone()
+                .all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()),
+            "{name}"
+        );
+        assert!(
+            metric.help.ends_with('.') && !metric.help.contains('\n'),
+            "{name}"
+        );
+        assert!(
+            !metric.help.contains("  "),
+            "{name}: a broken line of the source shows"
+        );
+    }
+}
+
+#[test]
+fn an_empty_snapshot_tells_nothing_but_the_build() {
+    let expected =
+        ["timewait_exporter_build_info: 0.1.0 unknown 1.95.0 x86_64-unknown-linux-gnu: 1"];
+    let samples = samples(&Snapshot::default());
+    let told: Vec<String> = samples
+        .iter()
+        .map(|s| format!("{}: {}", s.name, told(&samples, &s.name).concat()))
+        .collect();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_is_folded_is_told_even_at_zero() {
+    let mut snapshot = rich_snapshot();
+    edit_sockets(&mut snapshot, |sockets| {
+        sockets.by_src_addr = Some(Breakdown {
+            told: Vec::new(),
+            other: 0,
+        });
+        sockets.by_dst_port = Some(PortBreakdown::default());
+        sockets.ports.as_mut().unwrap().by_destination = Some(DestinationBreakdown::default());
+    });
+    let samples = samples(&snapshot);
+    assert_eq!(told(&samples, "timewait_sockets_by_src_addr"), ["other: 0"]);
+    assert_eq!(
+        told(&samples, "timewait_sockets_by_dst_port"),
+        ["other: 0", "ephemeral: 0"]
+    );
+    assert_eq!(
+        told(&samples, "timewait_destination_ports"),
+        [
+            "other other other time_wait: 0",
+            "other other other established: 0",
+            "other other other other: 0",
+        ]
+    );
+    assert!(told(&samples, "timewait_destination_headroom_ports").is_empty());
+}
+
+#[test]
+fn a_breakdown_that_is_switched_off_is_absent() {
+    let mut snapshot = rich_snapshot();
+    edit_sockets(&mut snapshot, |sockets| {
+        sockets.by_src_addr = None;
+        sockets.by_src_port = None;
+        sockets.by_dst_addr = None;
+        sockets.by_dst_port = None;
+        sockets.by_age = None;
+        sockets.ports.as_mut().unwrap().by_destination = None;
+    });
+    let names = names(&samples(&snapshot));
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.starts_with("timewait_sockets_by_"))
+    );
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.starts_with("timewait_destination_"))
+    );
+    assert!(names.contains("timewait_sockets") && names.contains("timewait_destinations"));
+}
+
+#[test]
+fn figures_reach_their_series() {
+    let samples = samples_of(&rich_snapshot(), &rich_exporter());
+    for (name, expected) in [
+        ("timewait_sockets", vec!["ipv4: 31000", "ipv6: 232"]),
+        (
+            "timewait_sockets_by_src_addr",
+            vec!["192.0.2.7: 31000", "2001:db8::7: 200", "other: 32"],
+        ),
+        (
+            "timewait_sockets_by_dst_port",
+            vec!["5432: 28000", "6379: 0", "other: 2232", "ephemeral: 1000"],
+        ),
+        (
+            "timewait_sockets_by_age",
+            vec![
+                "0-1: 500",
+                "1-5: 2000",
+                "5-15: 5000",
+                "15-30: 8000",
+                "30-45: 8000",
+                "45-60: 7732",
+            ],
+        ),
+        ("timewait_buckets", vec![": 31282"]),
+        ("timewait_buckets_limit", vec![": 262144"]),
+        (
+            "timewait_port_range_exhaustion_ratio",
+            vec!["ipv4: 0.992", "ipv6: 0"],
+        ),
+        ("timewait_port_range_reserved_ports", vec![": 2"]),
+        ("timewait_port_range_blocked_ports", vec![": 3"]),
+        ("timewait_port_range_usable_ports", vec![": 28227"]),
+        ("timewait_listeners_in_port_range", vec![": 1"]),
+        ("timewait_destinations", vec![": 17"]),
+        (
+            "timewait_destination_headroom_ports",
+            vec![
+                "192.0.2.7 198.51.100.1 5432: 220",
+                "2001:db8::7 2001:db8::1 5432: 220",
+            ],
+        ),
+        ("timewait_sysctl_tcp_tw_reuse_delay", vec![": 1000"]),
+        ("timewait_entered_total", vec![": 1000000"]),
+        (
+            "timewait_paws_rejects_total",
+            vec!["PAWSActive: 0", "PAWSEstab: 7", "PAWSTimewait: 1"],
+        ),
+        ("timewait_scrape_source", vec!["netlink: 1"]),
+        ("timewait_scrape_dump_messages", vec![": 31400"]),
+        (
+            "promhttp_metric_handler_requests_total",
+            vec!["200: 40", "500: 0", "503: 2"],
+        ),
+        (
+            "promhttp_metric_handler_errors_total",
+            vec!["encoding: 0", "gathering: 1"],
+        ),
+    ] {
+        assert_eq!(told(&samples, name), expected, "{name}");
+    }
+}
+
+#[test]
+fn without_the_sockets_the_range_comes_from_the_settings() {
+    let mut snapshot = rich_snapshot();
+    snapshot.sockets.as_mut().unwrap().value = None;
+    let late = samples(&snapshot);
+    for (name, expected) in [
+        ("timewait_port_range_min", ": 32768"),
+        ("timewait_port_range_max", ": 60999"),
+        ("timewait_port_range_ports", ": 28232"),
+        // 8080 is reserved too, but lies outside.
+        ("timewait_port_range_reserved_ports", ": 2"),
+    ] {
+        assert_eq!(told(&late, name), [expected], "{name}");
+    }
+    let range_names: Vec<String> = names(&late)
+        .into_iter()
+        .filter(|name| name.starts_with("timewait_port_range_"))
+        .collect();
+    assert_eq!(range_names.len(), 4, "{range_names:?}");
+    assert!(!names(&late).contains("timewait_destinations"));
+    assert!(!names(&late).contains("timewait_listeners_in_port_range"));
+}
+
+#[test]
+fn the_sockets_reading_of_the_range_wins_over_the_settings() {
+    let mut snapshot = rich_snapshot();
+    let settings = snapshot.sysctl.as_mut().unwrap().value.as_mut().unwrap();
+    settings.port_range = PortRange::new(1_024, 2_047);
+    settings.reserved_ports = None;
+    let samples = samples(&snapshot);
+    assert_eq!(told(&samples, "timewait_port_range_min"), [": 32768"]);
+    assert_eq!(
+        told(&samples, "timewait_port_range_reserved_ports"),
+        [": 2"]
+    );
+}
+
+#[test]
+fn an_unknown_figure_is_absent_and_its_neighbours_are_not() {
+    let mut snapshot = rich_snapshot();
+    snapshot.sockets = None;
+    snapshot.slabinfo = found(SlabMemory::default());
+    snapshot.netstat = found(KernelCounters {
+        entered: Some(0),
+        ..KernelCounters::default()
+    });
+    snapshot.sysctl = found(Settings {
+        tcp_tw_recycle: None,
+        reserved_ports: None,
+        tcp_timestamps: Some(-1),
+        ..rich_settings()
+    });
+    let samples = samples(&snapshot);
+    let names = names(&samples);
+    for absent in [
+        "timewait_memory_bytes",
+        "timewait_recycled_total",
+        "timewait_paws_rejects_total",
+        "timewait_sysctl_tcp_tw_recycle",
+        "timewait_port_range_reserved_ports",
+        "timewait_scrape_source",
+    ] {
+        assert!(!names.contains(absent), "{absent}");
+    }
+    assert_eq!(told(&samples, "timewait_entered_total"), [": 0"]);
+    assert_eq!(told(&samples, "timewait_sysctl_tcp_timestamps"), [": -1"]);
+    assert_eq!(told(&samples, "timewait_port_range_ports"), [": 28232"]);
+}
+
+#[test]
+fn collectors_are_told_in_order_and_only_those_that_are_on() {
+    let mut snapshot = rich_snapshot();
+    snapshot.sockstat = None;
+    snapshot.sockets = Some(Outcome {
+        value: None,
+        success: false,
+        duration: Duration::from_millis(9_500),
+    });
+    let samples = samples(&snapshot);
+    assert_eq!(
+        told(&samples, "timewait_scrape_collector_success"),
+        ["sockets: 0", "sysctl: 1", "netstat: 1", "slabinfo: 1"]
+    );
+    assert_eq!(
+        told(&samples, "timewait_scrape_collector_duration_seconds"),
+        [
+            "sockets: 9.5",
+            "sysctl: 0.00125",
+            "netstat: 0.00125",
+            "slabinfo: 0.00125"
+        ]
+    );
+}
+
+#[test]
+fn without_its_own_figures_the_exporter_tells_its_build_only() {
+    let silent = names(&samples(&rich_snapshot()));
+    assert!(silent.iter().all(|name| name.starts_with("timewait_")));
+    assert!(silent.contains("timewait_exporter_build_info"));
+
+    let mut exporter = rich_exporter();
+    exporter.self_figures.as_mut().unwrap().process = None;
+    let without_process = names(&samples_of(&rich_snapshot(), &exporter));
+    assert!(
+        !without_process
+            .iter()
+            .any(|name| name.starts_with("process_"))
+    );
+    assert!(without_process.contains("promhttp_metric_handler_requests_in_flight"));
+}
+
+#[test]
+fn whole_numbers_are_exact_up_to_two_to_the_53() {
+    for number in [0, 1, 28_232, (1 << 53) - 1, 1 << 53] {
+        assert_eq!(format!("{}", float(number)), number.to_string());
+    }
+    assert_eq!(signed_float(-1).to_string(), "-1");
+}
+
+prop_compose! {
+    fn breakdown_of(address: impl Strategy<Value = u128>)(
+        told in prop::collection::btree_map(address, 0u64..1_000, 0..5),
+        other in 0u64..1_000,
+    ) -> Breakdown<Address> {
+        let told = told
+            .into_iter()
+            .map(|(bits, count)| (Address::from_v6_bytes(bits.to_be_bytes()), count));
+        Breakdown { told: told.collect(), other }
+    }
+}
+
+prop_compose! {
+    fn port_breakdowns()(
+        told in prop::collection::btree_map(any::<u16>(), 0u64..1_000, 0..5),
+        other in 0u64..1_000,
+        ephemeral in 0u64..1_000,
+    ) -> PortBreakdown {
+        PortBreakdown { ports: Breakdown { told: told.into_iter().collect(), other }, ephemeral }
+    }
+}
+
+/// Addresses of a few bits on both sides of the IPv4-mapped block, where spellings could meet.
+fn address_bits() -> impl Strategy<Value = u128> {
+    prop_oneof![
+        any::<u128>(),
+        0u128..4,
+        (0xffff_0000_0000u128..0xffff_0000_0004)
+    ]
+}
+
+prop_compose! {
+    fn destination_breakdowns()(
+        told in prop::collection::btree_set((address_bits(), address_bits(), any::<u16>()), 0..5),
+    ) -> DestinationBreakdown {
+        let address = |bits: u128| Address::from_v6_bytes(bits.to_be_bytes());
+        let told = told.into_iter().map(|(src, dst, dst_port)| DestinationFigures {
+            destination: Destination { src_addr: address(src), dst_addr: address(dst), dst_port },
+            held: HeldPorts::default(),
+            reusable: 0,
+            headroom: 1,
+            exhaustion_ratio: 0.0,
+            close_rate: 0.0,
+            search_ports: 0,
+        });
+        DestinationBreakdown { told: told.collect(), other: HeldPorts::default() }
+    }
+}
+
+/// Which parts of a snapshot are missing, one bit each.
+fn thin_out(snapshot: &mut Snapshot, missing: u16) {
+    let is_missing = |bit: u16| missing & (1 << bit) != 0;
+    if let Some(sockets) = snapshot.sockets.as_mut().and_then(|s| s.value.as_mut()) {
+        if is_missing(0) {
+            sockets.ports = None;
+        }
+        if is_missing(1) {
+            sockets.by_src_addr = None;
+        }
+        if is_missing(2) {
+            sockets.by_dst_port = None;
+        }
+    }
+    if is_missing(3) {
+        snapshot.sockets.as_mut().unwrap().value = None;
+    }
+    if is_missing(4) {
+        snapshot.sockets = None;
+    }
+    if is_missing(5) {
+        snapshot.sysctl = None;
+    }
+    if is_missing(6) {
+        snapshot.netstat = None;
+    }
+    if is_missing(7) {
+        snapshot.sockstat.as_mut().unwrap().value = None;
+    }
+    if is_missing(8) {
+        snapshot.slabinfo = None;
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_series_is_told_twice_and_breakdowns_add_up(
+        by_src_addr in breakdown_of(address_bits()),
+        by_dst_addr in breakdown_of(address_bits()),
+        by_src_port in port_breakdowns(),
+        by_dst_port in port_breakdowns(),
+        by_destination in destination_breakdowns(),
+        missing in 0u16..512,
+    ) {
+        let totals = BTreeMap::from([
+            ("timewait_sockets_by_src_addr", by_src_addr.total()),
+            ("timewait_sockets_by_dst_addr", by_dst_addr.total()),
+            ("timewait_sockets_by_src_port", by_src_port.ports.total() + by_src_port.ephemeral),
+            ("timewait_sockets_by_dst_port", by_dst_port.ports.total() + by_dst_port.ephemeral),
+        ]);
+        let mut snapshot = rich_snapshot();
+        edit_sockets(&mut snapshot, |sockets| {
+            sockets.by_src_addr = Some(by_src_addr);
+            sockets.by_dst_addr = Some(by_dst_addr);
+            sockets.by_src_port = Some(by_src_port);
+            sockets.by_dst_port = Some(by_dst_port);
+            sockets.ports.as_mut().unwrap().by_destination = Some(by_destination);
+        });
+        thin_out(&mut snapshot, missing);
+
+        let samples = samples_of(&snapshot, &rich_exporter());
+        let identities: BTreeSet<_> = samples.iter().map(Sample::identity).collect();
+        prop_assert_eq!(identities.len(), samples.len());
+        for (name, total) in totals {
+            let mut values = samples.iter().filter(|s| s.name == name).peekable();
+            if values.peek().is_some() {
+                let sum: f64 = values.map(|sample| sample.value).sum();
+                prop_assert_eq!(sum.to_string(), total.to_string());
+            }
+        }
+    }
+}

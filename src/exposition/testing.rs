@@ -1,0 +1,307 @@
+//! What the tests of this module share: a snapshot with everything in it, families made by hand, and
+//! a reader of the text formats that is independent of the writers.
+//!
+//! The reader takes no shortcuts that our writers would hide: it reads escapes by the formats'
+//! grammar, not by undoing what the encoders do. It does not check metadata lines.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::families::{
+    BuildInfo, ExporterFigures, HandlerErrors, HandlerFigures, ProcessFigures, SelfFigures,
+};
+use crate::domain::address::Address;
+use crate::domain::ports::PortRange;
+use crate::domain::settings::Settings;
+use crate::domain::snapshot::{
+    Breakdown, Destination, DestinationBreakdown, DestinationFigures, HeldPorts, KernelCounters,
+    Outcome, PerFamily, PortBreakdown, PortFigures, SlabMemory, Snapshot, SocketFigures,
+    SocketStatistics, Source, SourceFigures,
+};
+
+/// One line of an exposition.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sample {
+    pub(super) name: String,
+    pub(super) labels: Vec<(String, String)>,
+    pub(super) value: f64,
+}
+
+impl Sample {
+    /// The name and the label set, whatever its order.
+    pub(super) fn identity(&self) -> (String, Vec<(String, String)>) {
+        let mut labels = self.labels.clone();
+        labels.sort();
+        (self.name.clone(), labels)
+    }
+}
+
+/// All samples of a text 0.0.4 or `OpenMetrics` exposition without timestamps.
+pub(super) fn parse(text: &str) -> Vec<Sample> {
+    assert!(text.ends_with('\n'), "the last line must be whole");
+    text.split_terminator('\n')
+        .filter(|line| !line.starts_with('#'))
+        .map(parse_sample)
+        .collect()
+}
+
+fn parse_sample(line: &str) -> Sample {
+    let name_end = line.find(['{', ' ']).unwrap();
+    let (name, mut rest) = line.split_at(name_end);
+    let mut labels = Vec::new();
+    if let Some(inside) = rest.strip_prefix('{') {
+        rest = inside;
+        while !rest.starts_with('}') {
+            let (label, after_name) = rest.split_once("=\"").unwrap();
+            let (value, after_value) = quoted(after_name);
+            labels.push((label.to_owned(), value));
+            rest = after_value.strip_prefix(',').unwrap_or(after_value);
+        }
+        rest = rest.strip_prefix('}').unwrap();
+    }
+    Sample {
+        name: name.to_owned(),
+        labels,
+        value: rest.strip_prefix(' ').unwrap().parse().unwrap(),
+    }
+}
+
+/// A quoted string's meaning, and what stands after its closing quote.
+fn quoted(text: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut characters = text.chars();
+    loop {
+        match characters.next().unwrap() {
+            '"' => return (value, characters.as_str()),
+            '\\' => value.push(match characters.next().unwrap() {
+                'n' => '\n',
+                other => other,
+            }),
+            other => value.push(other),
+        }
+    }
+}
+
+/// A family made by hand.
+pub(super) fn family(
+    kind: MetricType,
+    name: &str,
+    help: &str,
+    samples: &[(&[(&str, &str)], f64)],
+) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(
+        samples
+            .iter()
+            .map(|(labels, value)| metric(kind, labels, *value))
+            .collect(),
+    );
+    family
+}
+
+fn metric(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
+    let pairs = labels.iter().map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    let mut metric = Metric::from_label(pairs.collect());
+    if kind == MetricType::COUNTER {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    metric
+}
+
+/// An outcome that found something.
+#[expect(clippy::unnecessary_wraps, reason = "a snapshot holds it as an option")]
+pub(super) fn found<T>(value: T) -> Option<Outcome<T>> {
+    Some(Outcome {
+        value: Some(value),
+        success: true,
+        duration: Duration::from_micros(1_250),
+    })
+}
+
+pub(super) fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+/// A host where every collector found everything: each metric of the table has a series.
+pub(super) fn rich_snapshot() -> Snapshot {
+    Snapshot {
+        sockets: found(rich_sockets()),
+        sysctl: found(rich_settings()),
+        netstat: found(KernelCounters {
+            entered: Some(1_000_000),
+            recycled: Some(12),
+            killed: Some(0),
+            overflows: Some(3),
+            paws_rejects: vec![("PAWSActive", 0), ("PAWSEstab", 7), ("PAWSTimewait", 1)],
+        }),
+        sockstat: found(SocketStatistics {
+            time_wait_buckets: Some(31_282),
+            in_use: Some(40),
+            orphans: Some(0),
+        }),
+        slabinfo: found(SlabMemory {
+            time_wait_bytes: Some(8_388_608),
+        }),
+    }
+}
+
+pub(super) fn rich_settings() -> Settings {
+    Settings {
+        port_range: PortRange::new(32_768, 60_999),
+        reserved_ports: Some([8_080, 40_000, 40_001].into_iter().collect()),
+        tcp_tw_reuse: Some(2),
+        tcp_tw_reuse_delay_ms: Some(1_000),
+        tcp_tw_recycle: Some(0),
+        tcp_timestamps: Some(1),
+        tcp_fin_timeout_seconds: Some(60),
+        tcp_max_tw_buckets: Some(262_144),
+        tcp_rfc1337: Some(0),
+        ip_unprivileged_port_start: Some(1_024),
+    }
+}
+
+fn rich_sockets() -> SocketFigures {
+    SocketFigures {
+        source: Source::Netlink,
+        messages: 31_400,
+        time_wait: PerFamily {
+            ipv4: 31_000,
+            ipv6: 232,
+        },
+        by_src_addr: Some(Breakdown {
+            told: vec![
+                (address("192.0.2.7"), 31_000),
+                (address("2001:db8::7"), 200),
+            ],
+            other: 32,
+        }),
+        by_src_port: Some(PortBreakdown {
+            ports: Breakdown {
+                told: vec![(443, 1_000)],
+                other: 0,
+            },
+            ephemeral: 30_232,
+        }),
+        by_dst_addr: Some(Breakdown {
+            told: vec![(address("198.51.100.1"), 28_000)],
+            other: 3_232,
+        }),
+        by_dst_port: Some(PortBreakdown {
+            ports: Breakdown {
+                told: vec![(5_432, 28_000), (6_379, 0)],
+                other: 2_232,
+            },
+            ephemeral: 1_000,
+        }),
+        by_age: Some([500, 2_000, 5_000, 8_000, 8_000, 7_732]),
+        ports: Some(rich_ports()),
+    }
+}
+
+fn rich_ports() -> PortFigures {
+    PortFigures {
+        range: PortRange::new(32_768, 60_999).unwrap(),
+        reserved: 2,
+        blocked: 3,
+        listeners: 1,
+        usable: 28_227,
+        free: 200,
+        worst_ratio: PerFamily {
+            ipv4: 0.992,
+            ipv6: 0.0,
+        },
+        destinations: 17,
+        by_destination: Some(DestinationBreakdown {
+            told: vec![
+                destination("192.0.2.7", "198.51.100.1", 5_432),
+                destination("2001:db8::7", "2001:db8::1", 5_432),
+            ],
+            other: HeldPorts {
+                time_wait: 2_000,
+                established: 10,
+                other: 1,
+            },
+        }),
+        by_source: Some(vec![SourceFigures {
+            src_addr: address("192.0.2.7"),
+            ports: 28_008,
+            exhaustion_ratio: 28_008.0 / 28_230.0,
+        }]),
+    }
+}
+
+fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationFigures {
+    DestinationFigures {
+        destination: Destination {
+            src_addr: address(src_addr),
+            dst_addr: address(dst_addr),
+            dst_port,
+        },
+        held: HeldPorts {
+            time_wait: 28_000,
+            established: 5,
+            other: 2,
+        },
+        reusable: 0,
+        headroom: 220,
+        exhaustion_ratio: 0.992_206_043_858_717,
+        close_rate: 466.7,
+        search_ports: 14_000,
+    }
+}
+
+/// An exporter that tells everything about itself.
+pub(super) fn rich_exporter() -> ExporterFigures {
+    ExporterFigures {
+        self_figures: Some(SelfFigures {
+            process: Some(ProcessFigures {
+                cpu_seconds: 0.25,
+                open_fds: 11,
+                max_fds: Some(1_024),
+                virtual_memory_bytes: 150_000_000,
+                virtual_memory_max_bytes: Some(u64::MAX),
+                resident_memory_bytes: 6_000_000,
+                start_time_seconds: 1_760_000_000.12,
+            }),
+            http: HandlerFigures {
+                in_flight: 1,
+                requests_by_code: [(200, 40), (500, 0), (503, 2)],
+                errors: HandlerErrors {
+                    encoding: 0,
+                    gathering: 1,
+                },
+            },
+        }),
+        ..silent_exporter()
+    }
+}
+
+/// An exporter that tells its build only.
+pub(super) fn silent_exporter() -> ExporterFigures {
+    ExporterFigures {
+        build: BuildInfo {
+            version: "0.1.0",
+            revision: "unknown",
+            rustversion: "1.95.0",
+            target: "x86_64-unknown-linux-gnu",
+        },
+        self_figures: None,
+    }
+}

@@ -1,0 +1,136 @@
+//! What the exporter's own process spends, and the name of the kernel it runs on.
+//!
+//! Always the real /proc, never `--path.procfs`: that one may be of a host whose process numbers
+//! mean nothing here. Names no metric; units are in the names of the fields.
+
+use std::io;
+use std::time::Duration;
+
+use ::procfs::process::Process;
+use ::procfs::{ProcError, WithCurrentSystemInfo};
+use rustix::process::{Resource, getrlimit};
+
+/// What the process has spent and may spend.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProcessFigures {
+    /// User and system time of all its threads, in seconds. `utime` and `stime` of `proc_pid_stat(5)`.
+    pub cpu_seconds: f64,
+    /// Open file descriptors, without the one that counting them takes.
+    pub open_fds: u64,
+    /// The soft limit of `RLIMIT_NOFILE`; `None` is unlimited.
+    pub max_fds: Option<u64>,
+    /// Address space, in bytes. `vsize` of `proc_pid_stat(5)`.
+    pub virtual_memory_bytes: u64,
+    /// The part of it that is in memory, in bytes; the kernel's count lags a little. `rss` of
+    /// `proc_pid_stat(5)`.
+    pub resident_memory_bytes: u64,
+    /// The soft limit of `RLIMIT_AS`, in bytes; `None` is unlimited.
+    pub virtual_memory_max_bytes: Option<u64>,
+    /// When it started, in seconds since 1970; as exact as a clock tick plus the second in which the
+    /// kernel tells its boot time. `starttime` of `proc_pid_stat(5)`, `btime` of `proc_stat(5)`.
+    pub start_time_seconds: f64,
+    /// How many threads it has.
+    pub threads: u64,
+}
+
+/// Why the process could not find out about itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// A file of /proc/self, or /proc/stat. The error names it.
+    #[error("cannot read what /proc tells of the exporter: {0}")]
+    Proc(#[from] ProcError),
+    /// The directory of its file descriptors.
+    #[error("cannot count the entries of /proc/self/fd: {0}")]
+    FileDescriptors(#[source] io::Error),
+}
+
+/// Reads what the process has spent so far.
+///
+/// Reads /proc/self/stat and lists /proc/self/fd; once a thread also /proc/stat, which is long on a
+/// large machine.
+///
+/// # Errors
+/// /proc is not mounted, or tells something that is not understood.
+pub fn read_process_figures() -> Result<ProcessFigures, ProcessError> {
+    let open_fds = count_open_fds().map_err(ProcessError::FileDescriptors)?;
+    let stat = Process::myself()?.stat()?;
+    let booted = Duration::from_secs(::procfs::boot_time_secs()?);
+    Ok(ProcessFigures {
+        cpu_seconds: ticks(stat.utime.saturating_add(stat.stime)).as_secs_f64(),
+        open_fds,
+        max_fds: getrlimit(Resource::Nofile).current,
+        virtual_memory_bytes: stat.vsize,
+        resident_memory_bytes: stat.rss_bytes().get(),
+        virtual_memory_max_bytes: getrlimit(Resource::As).current,
+        start_time_seconds: booted.saturating_add(ticks(stat.starttime)).as_secs_f64(),
+        threads: stat.num_threads.unsigned_abs(),
+    })
+}
+
+/// The release of the running kernel, `uname -r`.
+pub fn kernel_release() -> String {
+    let name = rustix::system::uname();
+    name.release().to_string_lossy().into_owned()
+}
+
+fn count_open_fds() -> io::Result<u64> {
+    let mut entries = 0;
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        entry?;
+        entries += 1;
+    }
+    // One of them is the directory itself, open while it is read.
+    Ok(u64::saturating_sub(entries, 1))
+}
+
+/// The length of so many clock ticks (`_SC_CLK_TCK`).
+fn ticks(count: u64) -> Duration {
+    let a_second = ::procfs::ticks_per_second().max(1);
+    let nanoseconds = (count % a_second).saturating_mul(1_000_000_000) / a_second;
+    Duration::from_secs(count / a_second).saturating_add(Duration::from_nanos(nanoseconds))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn the_figures_are_those_of_a_process_that_runs_now() {
+        let figures = read_process_figures().unwrap();
+        assert!(figures.threads >= 1);
+        assert!(figures.resident_memory_bytes > 100_000);
+        assert!(figures.virtual_memory_bytes >= figures.resident_memory_bytes);
+        assert!(figures.open_fds >= 1);
+        assert!(figures.max_fds.is_none_or(|max| max >= figures.open_fds));
+        assert!((0.0..1_000_000.0).contains(&figures.cpu_seconds));
+    }
+
+    #[test]
+    fn the_start_is_in_the_recent_past() {
+        let since_1970 = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        let age = since_1970.as_secs_f64() - read_process_figures().unwrap().start_time_seconds;
+        // The boot time is in whole seconds and follows the clock when that is set.
+        assert!((-5.0..86_400.0).contains(&age), "{age}");
+    }
+
+    #[test]
+    fn the_kernel_has_a_release() {
+        let release = kernel_release();
+        let file = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert_eq!(release, file.trim_end());
+    }
+
+    #[test]
+    fn ticks_become_time_without_losing_any() {
+        let a_second = ::procfs::ticks_per_second();
+        assert_eq!(ticks(3 * a_second), Duration::from_secs(3));
+        assert_eq!(ticks(a_second / 2), Duration::from_millis(500));
+        assert_eq!(ticks(0), Duration::ZERO);
+        assert!(ticks(u64::MAX) > Duration::from_secs(u64::MAX / a_second - 1));
+    }
+}

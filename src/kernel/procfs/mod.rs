@@ -1,0 +1,181 @@
+//! The small files under /proc that tell settings and counters, and the connection table in the form
+//! it has there, for hosts where netlink is shut.
+//!
+//! One module a file format; those parse text and do no I/O. The network files are those of the
+//! process (`<root>/net`), which is the namespace of its main thread, whatever thread reads them.
+//! Nothing is cached, nothing is retried, and absent is never 0.
+//!
+//! The traits of the procfs crate for such parsers (`FromRead`, `FromBufRead`) are not implemented:
+//! their error has no place for the line and the text.
+
+mod error;
+mod file;
+mod line_reader;
+mod netstat;
+mod slabinfo;
+mod sockstat;
+mod sysctl;
+mod tcp_line;
+mod tcp_table;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::domain::settings::Settings;
+use crate::domain::snapshot::{KernelCounters, SlabMemory, SocketStatistics};
+
+pub use error::{Excerpt, Malformed, ReadError};
+use file::FirstRead;
+pub use tcp_table::{TableCount, TableError, TcpTable};
+
+/// Where procfs is mounted: /proc, unless the exporter runs in a container that sees the host's
+/// elsewhere. A value, so that tests read trees of other kernels.
+#[derive(Clone, Debug)]
+pub struct ProcRoot {
+    path: PathBuf,
+}
+
+impl ProcRoot {
+    /// The procfs at this path. Nothing is looked at yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// As given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The connection table, `net/tcp` and `net/tcp6`.
+    pub fn tcp_table(&self) -> TcpTable<'_> {
+        TcpTable::new(self)
+    }
+
+    /// The settings in `sys/net/ipv4`. Each is read by itself: one that this kernel does not have is
+    /// `None`; one that cannot be read or understood is `None` too and adds an error.
+    pub fn read_settings(&self) -> (Settings, Vec<ReadError>) {
+        let mut reader = SettingsReader {
+            root: self,
+            errors: Vec::new(),
+        };
+        let settings = Settings {
+            port_range: reader.read("ip_local_port_range", sysctl::parse_port_range),
+            reserved_ports: reader.read_from(
+                "ip_local_reserved_ports",
+                FirstRead::PortBitmap,
+                sysctl::parse_reserved_ports,
+            ),
+            tcp_tw_reuse: reader.read("tcp_tw_reuse", sysctl::parse_integer),
+            tcp_tw_reuse_delay_ms: reader.read("tcp_tw_reuse_delay", sysctl::parse_integer),
+            tcp_tw_recycle: reader.read("tcp_tw_recycle", sysctl::parse_integer),
+            tcp_timestamps: reader.read("tcp_timestamps", sysctl::parse_integer),
+            tcp_fin_timeout_seconds: reader.read("tcp_fin_timeout", sysctl::parse_integer),
+            tcp_max_tw_buckets: reader.read("tcp_max_tw_buckets", sysctl::parse_integer),
+            tcp_rfc1337: reader.read("tcp_rfc1337", sysctl::parse_integer),
+            ip_unprivileged_port_start: reader
+                .read("ip_unprivileged_port_start", sysctl::parse_integer),
+        };
+        (settings, reader.errors)
+    }
+
+    /// The `TcpExt` counters of `net/netstat`; all absent where there is no such file.
+    ///
+    /// # Errors
+    /// The file is there but cannot be read, or a line of values does not match its names.
+    pub fn read_kernel_counters(&self) -> Result<KernelCounters, ReadError> {
+        let counters = self.parse_file("net/netstat", FirstRead::Page, netstat::parse)?;
+        Ok(counters.unwrap_or_default())
+    }
+
+    /// The TCP line of `net/sockstat`, with the sockets of `net/sockstat6` (absent where IPv6 is
+    /// off) added to `in_use`. All absent where there is no `net/sockstat`.
+    ///
+    /// # Errors
+    /// One of the files is there but cannot be read or understood.
+    pub fn read_socket_statistics(&self) -> Result<SocketStatistics, ReadError> {
+        let parsed = self.parse_file("net/sockstat", FirstRead::Page, sockstat::parse)?;
+        let mut statistics = parsed.unwrap_or_default();
+        let v6 = self.parse_file("net/sockstat6", FirstRead::Page, sockstat::parse_v6)?;
+        if let (Some(in_use), Some(v6)) = (&mut statistics.in_use, v6.flatten()) {
+            *in_use = in_use.saturating_add(v6);
+        }
+        Ok(statistics)
+    }
+
+    /// What the slab caches of TIME-WAIT sockets hold, by `slabinfo`. Only root may read that file:
+    /// being refused is no failure, it makes the figure absent, as does a kernel without the file.
+    ///
+    /// The kernel holds a lock of the whole host (`slab_mutex`) while it prints this file.
+    ///
+    /// # Errors
+    /// The file may be read but cannot be, or a cache's line is not that of slabinfo 2.1.
+    pub fn read_slab_memory(&self, page_size_bytes: u64) -> Result<SlabMemory, ReadError> {
+        let parse = |text: &str| slabinfo::parse(text, page_size_bytes);
+        match self.parse_file("slabinfo", FirstRead::Page, parse) {
+            Ok(memory) => Ok(memory.unwrap_or_default()),
+            Err(ReadError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(SlabMemory::default())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a file says; `None` where it does not exist.
+    fn parse_file<T>(
+        &self,
+        relative: &str,
+        first: FirstRead,
+        parse: impl FnOnce(&str) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, ReadError> {
+        let path = self.path.join(relative);
+        let text = match file::read_text(&path, first) {
+            Ok(text) => text,
+            Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        match parse(&text) {
+            Ok(value) => Ok(Some(value)),
+            Err(fault) => Err(ReadError::Malformed { path, fault }),
+        }
+    }
+}
+
+/// Reads one setting after the other and keeps what went wrong.
+struct SettingsReader<'root> {
+    root: &'root ProcRoot,
+    errors: Vec<ReadError>,
+}
+
+impl SettingsReader<'_> {
+    fn read<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, Malformed>,
+    ) -> Option<T> {
+        self.read_from(name, FirstRead::Page, parse)
+    }
+
+    fn read_from<T>(
+        &mut self,
+        name: &str,
+        first: FirstRead,
+        parse: impl FnOnce(&str) -> Result<T, Malformed>,
+    ) -> Option<T> {
+        let relative = format!("sys/net/ipv4/{name}");
+        match self.root.parse_file(&relative, first, parse) {
+            Ok(value) => value,
+            Err(error) => {
+                self.errors.push(error);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The text of `/proc/net/sockstat` and `sockstat6`: a line a protocol, with names and values in
+//! turns, as `sockstat_seq_show` in net/ipv4/proc.c prints them.
+//!
+//! Reads no file, and no line but those of TCP.
+
+use super::error::Malformed;
+use super::text::{numbered_lines, parse_unsigned};
+use crate::domain::snapshot::SocketStatistics;
+
+/// The `TCP:` line of `/proc/net/sockstat`. `in_use` is that of IPv4 sockets alone.
+pub(super) fn parse(text: &str) -> Result<SocketStatistics, Malformed> {
+    let [in_use, orphans, time_wait_buckets] =
+        find_values(text, "TCP:", ["inuse", "orphan", "tw"])?;
+    Ok(SocketStatistics {
+        time_wait_buckets,
+        in_use,
+        orphans,
+    })
+}
+
+/// `inuse` of the `TCP6:` line of `/proc/net/sockstat6`, which has no other value.
+pub(super) fn parse_v6(text: &str) -> Result<Option<u64>, Malformed> {
+    let [in_use] = find_values(text, "TCP6:", ["inuse"])?;
+    Ok(in_use)
+}
+
+/// The values of some names on the first line that begins with `group`. A name that we do not look
+/// for may have any value (`mem` is a signed one).
+fn find_values<const N: usize>(
+    text: &str,
+    group: &str,
+    names: [&str; N],
+) -> Result<[Option<u64>; N], Malformed> {
+    let mut found = [None; N];
+    let Some((number, line)) =
+        numbered_lines(text).find_map(|(number, line)| Some((number, line.strip_prefix(group)?)))
+    else {
+        return Ok(found);
+    };
+    let mut words = line.split_ascii_whitespace();
+    while let Some(word) = words.next() {
+        let Some(value) = words.next() else {
+            return Err(Malformed::new(number, word, "a name and its value"));
+        };
+        let slot = names
+            .iter()
+            .zip(&mut found)
+            .find(|(name, _)| **name == word);
+        if let Some((_, slot)) = slot {
+            let count = parse_unsigned(value)
+                .ok_or_else(|| Malformed::new(number, value, "a count, not negative"))?;
+            *slot = Some(count);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_name_and_those_of_other_names_may_be_anything() {
+        let text = "sockets: used 12\nUDP: inuse 9 mem 0\nTCP: mem -3 tw 7 new x inuse 5\n";
+        assert_eq!(
+            parse(text).unwrap(),
+            SocketStatistics {
+                time_wait_buckets: Some(7),
+                in_use: Some(5),
+                orphans: None,
+            }
+        );
+        assert_eq!(parse_v6("TCP6: inuse 3\nUDP6: inuse 1\n").unwrap(), Some(3));
+    }
+
+    #[test]
+    fn a_protocol_that_is_not_there_has_no_values() {
+        assert_eq!(
+            parse("TCP6: inuse 3\n").unwrap(),
+            SocketStatistics::default()
+        );
+        assert_eq!(parse_v6("TCP: inuse 3\n").unwrap(), None);
+    }
+
+    #[test]
+    fn a_line_that_is_cut_or_has_no_count_is_refused() {
+        for (text, offending) in [
+            ("\nTCP: inuse\n", "inuse"),
+            ("\nTCP: inuse -1\n", "-1"),
+            ("\nTCP: tw 1x\n", "1x"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!((error.line, error.text.as_str()), (2, offending));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(
+            text in ".{0,80}",
+            shaped in "(TCP6?:( ?(inuse|tw|[0-9]{1,22}|-))*\n){0,3}",
+        ) {
+            for text in [text, shaped] {
+                let _ = parse(&text);
+                let _ = parse_v6(&text);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The reader held against whole /proc trees: those of four kernels, broken ones, and the real one.
+//!
+//! Small files here, the connection table in `table`. The trees are of little-endian machines.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod table;
+
+use std::fs;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+const KERNELS: [&str; 4] = ["linux-3.10", "linux-4.19", "linux-5.15", "linux-6.18"];
+
+fn fixture(kernel: &str) -> ProcRoot {
+    let trees = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/procfs");
+    ProcRoot::new(trees.join(kernel))
+}
+
+/// A tree with these files and no others.
+fn tree(files: &[(&str, &[u8])]) -> (TempDir, ProcRoot) {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let root = ProcRoot::new(directory.path());
+    (directory, root)
+}
+
+#[test]
+fn each_kernel_has_its_own_settings() {
+    let reuse = [Some(0), Some(2), Some(1), Some(2)];
+    let recycle = [Some(0), None, None, None];
+    let delay = [None, None, None, Some(1_000)];
+    let unprivileged = [None, Some(1_024), Some(0), Some(1_024)];
+    for (index, kernel) in KERNELS.into_iter().enumerate() {
+        let (settings, errors) = fixture(kernel).read_settings();
+        assert!(errors.is_empty(), "{kernel}: {errors:?}");
+        assert_eq!(settings.tcp_tw_reuse, reuse[index], "{kernel}");
+        assert_eq!(settings.tcp_tw_recycle, recycle[index], "{kernel}");
+        assert_eq!(settings.tcp_tw_reuse_delay_ms, delay[index], "{kernel}");
+        assert_eq!(settings.ip_unprivileged_port_start, unprivileged[index]);
+        assert_eq!(settings.tcp_timestamps, Some(1), "{kernel}");
+        assert_eq!(settings.tcp_fin_timeout_seconds, Some(60), "{kernel}");
+    }
+    let (settings, _) = fixture("linux-5.15").read_settings();
+    let range = settings.port_range.unwrap();
+    assert_eq!((range.min(), range.max()), (40_000, 40_019));
+    let reserved = settings.reserved_ports.unwrap();
+    assert!(reserved.iter().eq([40_005, 40_010, 40_011, 40_012, 50_000]));
+    assert_eq!(settings.tcp_max_tw_buckets, Some(32_768));
+    assert_eq!(settings.tcp_rfc1337, Some(1));
+    let (settings, _) = fixture("linux-3.10").read_settings();
+    assert_eq!(settings.port_range.unwrap().max(), 61_000);
+    assert!(settings.reserved_ports.unwrap().is_empty());
+}
+
+#[test]
+fn each_kernel_has_its_own_counters() {
+    let old = [("PAWSPassive", 4), ("PAWSActive", 3), ("PAWSEstab", 271)];
+    let usual = [("PAWSActive", 3), ("PAWSEstab", 271)];
+    let new = [
+        ("PAWSActive", 3),
+        ("PAWSEstab", 271),
+        ("TSEcrRejected", 7),
+        ("PAWSOldAck", 5),
+        ("PAWSTimewait", 6),
+    ];
+    let paws: [&[(&str, u64)]; 4] = [&old, &usual, &usual, &new];
+    for (kernel, paws) in KERNELS.into_iter().zip(paws) {
+        let counters = fixture(kernel).read_kernel_counters().unwrap();
+        assert_eq!(counters.entered, Some(104_729), "{kernel}");
+        assert_eq!(counters.recycled, Some(1_543), "{kernel}");
+        assert_eq!(counters.killed, Some(12), "{kernel}");
+        assert_eq!(counters.overflows, Some(17), "{kernel}");
+        assert_eq!(counters.paws_rejects, paws, "{kernel}");
+    }
+}
+
+#[test]
+fn sockets_in_use_are_those_of_both_families() {
+    for kernel in KERNELS {
+        let statistics = fixture(kernel).read_socket_statistics().unwrap();
+        assert_eq!(statistics.in_use, Some(14 + 6), "{kernel}");
+        assert_eq!(statistics.orphans, Some(4), "{kernel}");
+        assert_eq!(statistics.time_wait_buckets, Some(21), "{kernel}");
+    }
+    let (_directory, root) = tree(&[("net/sockstat", b"TCP: inuse 3 orphan 0 tw 0\n")]);
+    assert_eq!(root.read_socket_statistics().unwrap().in_use, Some(3));
+}
+
+#[test]
+fn the_slabs_of_time_wait_sockets_are_added_up() {
+    let pages = [4 + 9, 2 * (3 + 11), 2 * 10, 1 + 2];
+    for (kernel, pages) in KERNELS.into_iter().zip(pages) {
+        let memory = fixture(kernel).read_slab_memory(4_096).unwrap();
+        assert_eq!(memory.time_wait_bytes, Some(pages * 4_096), "{kernel}");
+    }
+}
+
+#[test]
+fn nothing_is_absent_and_no_failure_where_there_are_no_files() {
+    let (_directory, root) = tree(&[]);
+    let (settings, errors) = root.read_settings();
+    assert_eq!(settings, Settings::default());
+    assert!(errors.is_empty());
+    assert_eq!(
+        root.read_kernel_counters().unwrap(),
+        KernelCounters::default()
+    );
+    assert_eq!(
+        root.read_socket_statistics().unwrap(),
+        SocketStatistics::default()
+    );
+    assert_eq!(root.read_slab_memory(4_096).unwrap(), SlabMemory::default());
+}
+
+#[test]
+fn one_bad_setting_does_not_take_the_others_along() {
+    let (directory, root) = tree(&[
+        ("sys/net/ipv4/ip_local_port_range", b"5\t4\n"),
+        ("sys/net/ipv4/ip_local_reserved_ports", b"1,x\n"),
+        ("sys/net/ipv4/tcp_tw_reuse", b"\xff\xfe\n"),
+        ("sys/net/ipv4/tcp_rfc1337", &vec![b'1'; 2 * 1024 * 1024]),
+        ("sys/net/ipv4/tcp_fin_timeout", b"60\n"),
+    ]);
+    fs::create_dir(directory.path().join("sys/net/ipv4/tcp_timestamps")).unwrap();
+    let (settings, errors) = root.read_settings();
+    let expected = Settings {
+        tcp_fin_timeout_seconds: Some(60),
+        ..Settings::default()
+    };
+    assert_eq!(settings, expected);
+    let kinds: Vec<(&str, bool)> = errors
+        .iter()
+        .map(|error| match error {
+            ReadError::Malformed { path, .. } => (path, "malformed"),
+            ReadError::Io { path, .. } => (path, "io"),
+            ReadError::TooLarge { path, .. } => (path, "too large"),
+            ReadError::LineTooLong { path, .. } => (path, "line too long"),
+        })
+        .map(|(path, kind)| (kind, path.starts_with(directory.path())))
+        .collect();
+    let (malformed, io) = (("malformed", true), ("io", true));
+    let too_large = ("too large", true);
+    assert_eq!(kinds, [malformed, malformed, malformed, io, too_large]);
+}
+
+#[test]
+fn the_real_files_of_this_host_are_understood() {
+    let root = ProcRoot::new("/proc");
+    let (settings, errors) = root.read_settings();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert!(settings.port_range.is_some() && settings.reserved_ports.is_some());
+    assert!(root.read_kernel_counters().unwrap().entered.is_some());
+    assert!(root.read_socket_statistics().unwrap().in_use.is_some());
+    root.read_slab_memory(4_096).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_bytes_in_the_files_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let (_directory, root) = tree(&[
+            ("sys/net/ipv4/ip_local_reserved_ports", &bytes),
+            ("net/netstat", &bytes),
+            ("net/sockstat", &bytes),
+            ("slabinfo", &bytes),
+            ("net/tcp", &[b"  sl  local_address\n", &*bytes].concat()),
+        ]);
+        let _ = root.read_settings();
+        let _ = root.read_kernel_counters();
+        let _ = root.read_socket_statistics();
+        let _ = root.read_slab_memory(4_096);
+        let _ = table::sockets(&root);
+        let _ = table::owners(&root);
+    }
+}

@@ -1,0 +1,361 @@
+//! Takes a received datagram apart into netlink messages. Pure: nothing is copied or allocated.
+
+use netlink_packet_core::{NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN};
+use thiserror::Error;
+use zerocopy::byteorder::native_endian::{I32, U16, U32};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+/// Types from here on belong to the protocol; those before are netlink's own.
+const NLMSG_MIN_TYPE: u16 = 0x10;
+
+/// `struct nlmsghdr`, 16 bytes.
+#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Header {
+    length: U32,
+    message_type: U16,
+    flags: U16,
+    sequence: U32,
+    port: U32,
+}
+
+const HEADER_LENGTH: usize = size_of::<Header>();
+/// `NLMSG_ALIGNTO`: every message but the last is padded to a multiple of it.
+const ALIGNMENT: usize = 4;
+
+/// One netlink message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// A record of the protocol: what the dump is about.
+    Record {
+        /// Its type, which answers the request's.
+        message_type: u16,
+        /// What follows the header.
+        payload: &'a [u8],
+    },
+    /// The dump has ended; the errno is 0 if it ended well.
+    Done {
+        /// Why it ended early, as a positive number, or 0.
+        errno: i32,
+    },
+    /// The request was refused.
+    Refused {
+        /// Why, as a positive number.
+        errno: i32,
+    },
+    /// The kernel lost data.
+    Overrun,
+    /// Nothing.
+    Noop,
+}
+
+/// What is wrong with a datagram. Offsets are in bytes from its start.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum DatagramError {
+    /// Fewer bytes than a header are left.
+    #[error("{left} bytes are left at offset {offset}, a netlink header has 16")]
+    ShortHeader {
+        /// Where.
+        offset: usize,
+        /// How many.
+        left: usize,
+    },
+    /// A length that is less than its own header or more than the datagram has left.
+    #[error("the message at offset {offset} says it has {length} bytes, {left} are there")]
+    WrongLength {
+        /// Where.
+        offset: usize,
+        /// What it says.
+        length: u32,
+        /// What is there, header included.
+        left: usize,
+    },
+    /// An answer to another request.
+    #[error("the message at offset {offset} answers request {got}, not {expected}")]
+    WrongSequence {
+        /// Where.
+        offset: usize,
+        /// The request that was sent.
+        expected: u32,
+        /// The request that it answers.
+        got: u32,
+    },
+    /// The table changed so that the dump may have missed entries (`NLM_F_DUMP_INTR`).
+    #[error("the kernel says that the dump is inconsistent (NLM_F_DUMP_INTR)")]
+    Inconsistent,
+    /// An error or end message without its number, or with a number that is no errno.
+    #[error("the message at offset {offset} of type {message_type} has no valid errno")]
+    NoErrno {
+        /// Where.
+        offset: usize,
+        /// `NLMSG_ERROR` or `NLMSG_DONE`.
+        message_type: u16,
+    },
+    /// A control message that netlink does not know.
+    #[error("the message at offset {offset} has the unknown control type {message_type}")]
+    UnknownControl {
+        /// Where.
+        offset: usize,
+        /// The type.
+        message_type: u16,
+    },
+}
+
+/// The messages of one datagram. Ends after the first error.
+#[derive(Clone, Debug)]
+pub struct Messages<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+    sequence: u32,
+}
+
+impl<'a> Messages<'a> {
+    /// Messages must all answer the request with this sequence number.
+    #[must_use]
+    pub const fn new(datagram: &'a [u8], sequence: u32) -> Self {
+        Self {
+            bytes: datagram,
+            offset: 0,
+            sequence,
+        }
+    }
+
+    #[inline]
+    fn take(&mut self) -> Result<Message<'a>, DatagramError> {
+        let (bytes, offset) = (self.bytes, self.offset);
+        let Ok((header, _)) = Header::ref_from_prefix(bytes) else {
+            return Err(DatagramError::ShortHeader {
+                offset,
+                left: bytes.len(),
+            });
+        };
+        let length = header.length.get();
+        let Some(payload) = usize::try_from(length)
+            .ok()
+            .and_then(|end| bytes.get(HEADER_LENGTH..end))
+        else {
+            return Err(DatagramError::WrongLength {
+                offset,
+                length,
+                left: bytes.len(),
+            });
+        };
+        let got = header.sequence.get();
+        if got != self.sequence {
+            return Err(DatagramError::WrongSequence {
+                offset,
+                expected: self.sequence,
+                got,
+            });
+        }
+        if header.flags.get() & NLM_F_DUMP_INTR != 0 {
+            return Err(DatagramError::Inconsistent);
+        }
+        // The last message need not be padded.
+        let padded = (HEADER_LENGTH + payload.len()).next_multiple_of(ALIGNMENT);
+        self.bytes = bytes.get(padded..).unwrap_or_default();
+        self.offset += padded;
+        let message_type = header.message_type.get();
+        match message_type {
+            NLMSG_MIN_TYPE.. => Ok(Message::Record {
+                message_type,
+                payload,
+            }),
+            NLMSG_DONE => Ok(Message::Done {
+                errno: errno(offset, message_type, payload)?,
+            }),
+            NLMSG_ERROR => Ok(Message::Refused {
+                errno: errno(offset, message_type, payload)?,
+            }),
+            NLMSG_OVERRUN => Ok(Message::Overrun),
+            NLMSG_NOOP => Ok(Message::Noop),
+            _ => Err(DatagramError::UnknownControl {
+                offset,
+                message_type,
+            }),
+        }
+    }
+}
+
+fn errno(offset: usize, message_type: u16, payload: &[u8]) -> Result<i32, DatagramError> {
+    let no_errno = DatagramError::NoErrno {
+        offset,
+        message_type,
+    };
+    let (code, _) = I32::ref_from_prefix(payload).map_err(|_| no_errno.clone())?;
+    match code.get().checked_neg() {
+        Some(errno) if errno >= 0 => Ok(errno),
+        _ => Err(no_errno),
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Message<'a>, DatagramError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let message = self.take();
+        if message.is_err() {
+            self.bytes = &[];
+        }
+        Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SEQUENCE: u32 = 7;
+
+    fn message(message_type: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(HEADER_LENGTH + payload.len()).unwrap_or(u32::MAX);
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(message_type.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn first(bytes: &[u8]) -> Option<Result<Message<'_>, DatagramError>> {
+        Messages::new(bytes, SEQUENCE).next()
+    }
+
+    #[test]
+    fn messages_are_told_one_by_one_with_their_padding_skipped() {
+        let mut datagram = message(18, 2, SEQUENCE, b"abcde");
+        datagram.extend([0; 3]);
+        datagram.extend(message(20, 2, SEQUENCE, b"f"));
+        let told: Vec<_> = Messages::new(&datagram, SEQUENCE).collect();
+        let record = |message_type, payload| {
+            Ok(Message::Record {
+                message_type,
+                payload,
+            })
+        };
+        assert_eq!(told, [record(18, &b"abcde"[..]), record(20, &b"f"[..])]);
+    }
+
+    #[test]
+    fn the_end_and_a_refusal_tell_their_errno() {
+        let code = |code: i32| code.to_ne_bytes();
+        let done = message(3, 2, SEQUENCE, &code(0));
+        assert_eq!(first(&done), Some(Ok(Message::Done { errno: 0 })));
+        let done = message(3, 2, SEQUENCE, &code(-12));
+        assert_eq!(first(&done), Some(Ok(Message::Done { errno: 12 })));
+        let busy = message(2, 0, SEQUENCE, &code(-16));
+        assert_eq!(first(&busy), Some(Ok(Message::Refused { errno: 16 })));
+    }
+
+    #[test]
+    fn an_errno_that_is_missing_or_none_is_an_error() {
+        let wrong = |message_type| {
+            Some(Err(DatagramError::NoErrno {
+                offset: 0,
+                message_type,
+            }))
+        };
+        assert_eq!(first(&message(3, 2, SEQUENCE, &[0; 3])), wrong(3));
+        assert_eq!(first(&message(2, 2, SEQUENCE, &[])), wrong(2));
+        assert_eq!(
+            first(&message(2, 2, SEQUENCE, &5_i32.to_ne_bytes())),
+            wrong(2)
+        );
+        assert_eq!(
+            first(&message(3, 2, SEQUENCE, &i32::MIN.to_ne_bytes())),
+            wrong(3)
+        );
+    }
+
+    #[test]
+    fn lengths_that_lie_are_errors() {
+        let mut long = message(18, 2, SEQUENCE, b"abcd");
+        long.truncate(19);
+        let error = DatagramError::WrongLength {
+            offset: 0,
+            length: 20,
+            left: 19,
+        };
+        assert_eq!(first(&long), Some(Err(error)));
+        let mut short = message(18, 2, SEQUENCE, b"abcd");
+        short.splice(..4, 15_u32.to_ne_bytes());
+        let error = DatagramError::WrongLength {
+            offset: 0,
+            length: 15,
+            left: 20,
+        };
+        assert_eq!(first(&short), Some(Err(error)));
+        let mut tail = message(18, 2, SEQUENCE, b"abcd");
+        tail.extend([0; 15]);
+        let told: Vec<_> = Messages::new(&tail, SEQUENCE).collect();
+        assert_eq!(
+            told.last(),
+            Some(&Err(DatagramError::ShortHeader {
+                offset: 20,
+                left: 15
+            }))
+        );
+    }
+
+    #[test]
+    fn an_answer_to_another_request_is_an_error_and_ends_the_datagram() {
+        let mut datagram = message(18, 2, SEQUENCE + 1, b"abcd");
+        datagram.extend(message(3, 2, SEQUENCE, &[0; 4]));
+        let told: Vec<_> = Messages::new(&datagram, SEQUENCE).collect();
+        assert_eq!(
+            told,
+            [Err(DatagramError::WrongSequence {
+                offset: 0,
+                expected: 7,
+                got: 8
+            })]
+        );
+    }
+
+    #[test]
+    fn an_inconsistent_dump_is_an_error() {
+        let bytes = message(3, 2 | 16, SEQUENCE, &[0; 4]);
+        assert_eq!(first(&bytes), Some(Err(DatagramError::Inconsistent)));
+    }
+
+    #[test]
+    fn control_messages_are_known_or_errors() {
+        assert_eq!(
+            first(&message(1, 0, SEQUENCE, &[])),
+            Some(Ok(Message::Noop))
+        );
+        assert_eq!(
+            first(&message(4, 0, SEQUENCE, &[])),
+            Some(Ok(Message::Overrun))
+        );
+        let unknown = DatagramError::UnknownControl {
+            offset: 0,
+            message_type: 9,
+        };
+        assert_eq!(first(&message(9, 0, SEQUENCE, &[])), Some(Err(unknown)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_apart_without_panic_and_to_an_end(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            prop_assert!(Messages::new(&bytes, 0).count() <= bytes.len() / HEADER_LENGTH + 1);
+        }
+
+        #[test]
+        fn any_small_lengths_are_taken_apart_without_panic_and_to_an_end(
+            words in prop::collection::vec(0_u32..40, 0..80),
+        ) {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            prop_assert!(Messages::new(&bytes, 0).count() <= bytes.len() / HEADER_LENGTH + 1);
+        }
+    }
+}

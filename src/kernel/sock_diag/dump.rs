@@ -1,0 +1,307 @@
+//! Conducts a dump from its request to its end.
+
+use std::io;
+use std::time::Instant;
+
+use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
+use rustix::io::Errno;
+use thiserror::Error;
+
+use super::datagram::{DatagramError, Message, Messages};
+use super::record::{Decoded, ShortRecord, decode_owner, decode_socket};
+use super::request::{States, TCPDIAG_GETSOCK, dump_request};
+use super::transport::{Connect, RECEIVE_BUFFER_BYTES, Transport};
+use crate::domain::socket::{PortOwner, Socket};
+
+/// How many records a dump told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DumpCount {
+    /// All of them.
+    pub records: u64,
+    /// Those among them of a family or state that this program does not know, which it left out.
+    pub unknown: u64,
+    /// Family and state of the last of these.
+    pub last_unknown: Option<(u8, u8)>,
+}
+
+impl DumpCount {
+    fn add<T>(&mut self, decoded: Decoded<T>) -> Option<T> {
+        self.records += 1;
+        match decoded {
+            Decoded::Known(value) => Some(value),
+            Decoded::Unknown { family, state } => {
+                self.unknown += 1;
+                self.last_unknown = Some((family, state));
+                None
+            }
+        }
+    }
+}
+
+/// Why a dump came to nothing. Whatever it told before must not be used.
+#[derive(Debug, Error)]
+pub enum DumpError {
+    /// No netlink socket.
+    #[error("cannot open a netlink socket for sock_diag: {0}")]
+    Open(#[source] io::Error),
+    /// The request was not taken.
+    #[error("cannot send a sock_diag request: {0}")]
+    Send(#[source] io::Error),
+    /// Nothing could be received.
+    #[error("cannot receive from sock_diag: {0}")]
+    Receive(#[source] io::Error),
+    /// The kernel answered the request with an error.
+    #[error("the kernel refused the sock_diag dump: {0}")]
+    Refused(#[source] io::Error),
+    /// The kernel ended the dump with an error.
+    #[error("the sock_diag dump failed after {records} records: {error}")]
+    Failed {
+        /// Which.
+        #[source]
+        error: io::Error,
+        /// How many records had come.
+        records: u64,
+    },
+    /// A datagram was larger than the buffer.
+    #[error("a sock_diag datagram of {length} bytes was cut to {capacity}")]
+    Truncated {
+        /// Its true length.
+        length: usize,
+        /// What was received.
+        capacity: usize,
+    },
+    /// The conversation ended before the dump did.
+    #[error("the sock_diag dump ended after {records} records without NLMSG_DONE")]
+    EndedEarly {
+        /// How many records had come.
+        records: u64,
+    },
+    /// The kernel dropped data.
+    #[error("the kernel lost data of the sock_diag dump after {records} records")]
+    Overrun {
+        /// How many records had come.
+        records: u64,
+    },
+    /// A datagram that is none.
+    #[error("a sock_diag datagram after {records} records is malformed: {error}")]
+    Datagram {
+        /// What is wrong.
+        error: DatagramError,
+        /// How many records had come before.
+        records: u64,
+    },
+    /// A record that is none.
+    #[error("sock_diag record {records} is malformed: {error}")]
+    Record {
+        /// What is wrong.
+        error: ShortRecord,
+        /// Its number, from 1.
+        records: u64,
+    },
+    /// A record that answers no request of ours.
+    #[error("a sock_diag record after {records} others has the unknown type {message_type}")]
+    UnknownType {
+        /// Its netlink message type.
+        message_type: u16,
+        /// How many records had come before.
+        records: u64,
+    },
+    /// Time was up.
+    #[error("the deadline came after {records} records of the sock_diag dump")]
+    Deadline {
+        /// How many records had come.
+        records: u64,
+    },
+}
+
+impl DumpError {
+    /// Whether sock_diag cannot be used here at all, so that trying again is of no use: no such
+    /// protocol, no kernel module, or not allowed.
+    #[must_use]
+    pub fn is_unusable(&self) -> bool {
+        const UNUSABLE: [Errno; 10] = [
+            Errno::PERM,
+            Errno::ACCESS,
+            Errno::NOSYS,
+            Errno::INVAL,
+            Errno::NOENT,
+            Errno::OPNOTSUPP,
+            Errno::PROTONOSUPPORT,
+            Errno::SOCKTNOSUPPORT,
+            Errno::AFNOSUPPORT,
+            Errno::CONNREFUSED,
+        ];
+        match self {
+            Self::Open(error) | Self::Send(error) | Self::Refused(error) => {
+                is_one_of(error, &UNUSABLE)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the next try, in a new conversation, may go better: a passing state of the kernel's.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        const PASSING: [Errno; 4] = [Errno::BUSY, Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM];
+        match self {
+            Self::Open(error)
+            | Self::Send(error)
+            | Self::Receive(error)
+            | Self::Refused(error)
+            | Self::Failed { error, .. } => is_one_of(error, &PASSING),
+            Self::Datagram {
+                error: DatagramError::Inconsistent,
+                ..
+            }
+            | Self::Overrun { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
+    errnos
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Asks for dumps, with one receive buffer that is used again and again.
+#[derive(Debug)]
+pub struct Dumper {
+    connect: Box<dyn Connect>,
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+impl Dumper {
+    /// Nothing is opened yet.
+    #[must_use]
+    pub fn new(connect: Box<dyn Connect>) -> Self {
+        Self {
+            connect,
+            buffer: Vec::new(),
+            sequence: 0,
+        }
+    }
+
+    /// Opens a conversation for one or more dumps, one after the other, by the deadline. After an
+    /// error it must not be used any more.
+    pub fn open(&mut self, deadline: Instant) -> Result<Dump<'_>, DumpError> {
+        let transport = self.connect.connect(deadline).map_err(DumpError::Open)?;
+        self.buffer
+            .reserve_exact(RECEIVE_BUFFER_BYTES.saturating_sub(self.buffer.len()));
+        Ok(Dump {
+            transport,
+            buffer: &mut self.buffer,
+            sequence: &mut self.sequence,
+            deadline,
+        })
+    }
+}
+
+/// An open conversation.
+pub struct Dump<'a> {
+    transport: Box<dyn Transport>,
+    buffer: &'a mut Vec<u8>,
+    sequence: &'a mut u32,
+    deadline: Instant,
+}
+
+impl Dump<'_> {
+    /// Tells every listening or merely bound socket.
+    pub fn owners(&mut self, mut on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
+        self.run(States::OWNERS, |count, payload| {
+            if let Some(owner) = count.add(decode_owner(payload)?) {
+                on_owner(owner);
+            }
+            Ok(())
+        })
+    }
+
+    /// Tells every socket that is or was connected.
+    pub fn sockets(&mut self, mut on_socket: impl FnMut(&Socket)) -> Result<DumpCount, DumpError> {
+        self.run(States::CONNECTED, |count, payload| {
+            if let Some(socket) = count.add(decode_socket(payload)?) {
+                on_socket(&socket);
+            }
+            Ok(())
+        })
+    }
+
+    fn run(
+        &mut self,
+        states: States,
+        mut on_record: impl FnMut(&mut DumpCount, &[u8]) -> Result<(), ShortRecord>,
+    ) -> Result<DumpCount, DumpError> {
+        *self.sequence = self.sequence.wrapping_add(1);
+        let request = dump_request(states, *self.sequence);
+        self.transport.send(&request).map_err(DumpError::Send)?;
+        let mut count = DumpCount::default();
+        loop {
+            self.receive(&count)?;
+            let records = count.records;
+            for message in Messages::new(self.buffer, *self.sequence) {
+                match message.map_err(|error| DumpError::Datagram { error, records })? {
+                    Message::Record {
+                        message_type: TCPDIAG_GETSOCK | SOCK_DIAG_BY_FAMILY,
+                        payload,
+                    } => {
+                        on_record(&mut count, payload).map_err(|error| DumpError::Record {
+                            error,
+                            records: count.records + 1,
+                        })?;
+                    }
+                    Message::Record { message_type, .. } => {
+                        return Err(DumpError::UnknownType {
+                            message_type,
+                            records: count.records,
+                        });
+                    }
+                    Message::Done { errno: 0 } => return Ok(count),
+                    Message::Done { errno } => {
+                        let error = io::Error::from_raw_os_error(errno);
+                        return Err(DumpError::Failed {
+                            error,
+                            records: count.records,
+                        });
+                    }
+                    Message::Refused { errno } => {
+                        return Err(DumpError::Refused(io::Error::from_raw_os_error(errno)));
+                    }
+                    Message::Overrun => {
+                        return Err(DumpError::Overrun {
+                            records: count.records,
+                        });
+                    }
+                    Message::Noop => {}
+                }
+            }
+        }
+    }
+
+    /// Receives one whole datagram.
+    fn receive(&mut self, count: &DumpCount) -> Result<(), DumpError> {
+        let records = count.records;
+        if Instant::now() >= self.deadline {
+            return Err(DumpError::Deadline { records });
+        }
+        let length = self
+            .transport
+            .receive(self.buffer)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    DumpError::Deadline { records }
+                }
+                _ if is_one_of(&error, &[Errno::NOBUFS]) => DumpError::Overrun { records },
+                _ => DumpError::Receive(error),
+            })?;
+        let capacity = self.buffer.len();
+        if length > capacity {
+            return Err(DumpError::Truncated { length, capacity });
+        }
+        if length == 0 {
+            return Err(DumpError::EndedEarly { records });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! Decodes one record of a dump: a `struct inet_diag_msg` and, for some, attributes. Pure.
+
+use netlink_packet_sock_diag::{AF_INET, AF_INET6, INET_DIAG_SKV6ONLY};
+use thiserror::Error;
+use zerocopy::byteorder::native_endian::{U16, U32};
+use zerocopy::byteorder::network_endian::U16 as BigU16;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use crate::domain::address::Address;
+use crate::domain::socket::{PortOwner, Socket, TcpState};
+
+/// `struct inet_diag_msg`, include/uapi/linux/inet_diag.h: 72 bytes on every kernel so far.
+#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct InetDiagMessage {
+    family: u8,
+    state: u8,
+    timer: u8,
+    retransmits: u8,
+    src_port: BigU16,
+    dst_port: BigU16,
+    src: [u8; 16],
+    dst: [u8; 16],
+    interface: U32,
+    cookie: [U32; 2],
+    /// What is left of the timer, in milliseconds.
+    expires: U32,
+    receive_queue: U32,
+    send_queue: U32,
+    uid: U32,
+    inode: U32,
+}
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoded<T> {
+    /// A socket.
+    Known(T),
+    /// A socket of a family or state that this program does not know, from a kernel newer than it.
+    Unknown {
+        /// `AF_*` of the record.
+        family: u8,
+        /// Its state's number.
+        state: u8,
+    },
+}
+
+/// A record that is too short to be one.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("a record has {got} bytes, an inet_diag_msg has {}", size_of::<InetDiagMessage>())]
+pub struct ShortRecord {
+    /// How many bytes it has.
+    pub got: usize,
+}
+
+/// Decodes a connected socket; attributes behind it are of no interest. A listening or unconnected
+/// one, which was not asked for, is told as unknown.
+#[inline]
+pub fn decode_socket(payload: &[u8]) -> Result<Decoded<Socket>, ShortRecord> {
+    let Ok((message, _)) = InetDiagMessage::ref_from_prefix(payload) else {
+        return Err(ShortRecord { got: payload.len() });
+    };
+    let (Some(src_addr), Some(dst_addr), Some(state)) = (
+        message.address(&message.src),
+        message.address(&message.dst),
+        message.connected_state(),
+    ) else {
+        return Ok(message.unknown());
+    };
+    Ok(Decoded::Known(Socket {
+        src_addr,
+        dst_addr,
+        src_port: message.src_port.get(),
+        dst_port: message.dst_port.get(),
+        state,
+        remaining_ms: message.expires.get(),
+    }))
+}
+
+/// Decodes a socket that owns a port without a connection: LISTEN, or merely bound, which the
+/// kernel tells as CLOSE (as 13 in case a later one does otherwise).
+pub fn decode_owner(payload: &[u8]) -> Result<Decoded<PortOwner>, ShortRecord> {
+    let Ok((message, attributes)) = InetDiagMessage::ref_from_prefix(payload) else {
+        return Err(ShortRecord { got: payload.len() });
+    };
+    let listening = match TcpState::from_number(message.state) {
+        Some(TcpState::Listen) => true,
+        Some(TcpState::Close | TcpState::BoundInactive) => false,
+        _ => return Ok(message.unknown()),
+    };
+    let Some(addr) = message.address(&message.src) else {
+        return Ok(message.unknown());
+    };
+    let v6_only = attribute(attributes, INET_DIAG_SKV6ONLY)
+        .and_then(<[u8]>::first)
+        .is_some_and(|value| *value != 0);
+    Ok(Decoded::Known(PortOwner {
+        addr,
+        port: message.src_port.get(),
+        listening,
+        v6_only,
+    }))
+}
+
+impl InetDiagMessage {
+    #[inline]
+    fn address(&self, bytes: &[u8; 16]) -> Option<Address> {
+        match self.family {
+            AF_INET => bytes.first_chunk().map(|v4| Address::from_v4_bytes(*v4)),
+            AF_INET6 => Some(Address::from_v6_bytes(*bytes)),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn connected_state(&self) -> Option<TcpState> {
+        match TcpState::from_number(self.state) {
+            None | Some(TcpState::Listen | TcpState::Close | TcpState::BoundInactive) => None,
+            connected => connected,
+        }
+    }
+
+    const fn unknown<T>(&self) -> Decoded<T> {
+        Decoded::Unknown {
+            family: self.family,
+            state: self.state,
+        }
+    }
+}
+
+/// `struct nlattr`, include/uapi/linux/netlink.h.
+#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct AttributeHeader {
+    /// Header included, padding not.
+    length: U16,
+    kind: U16,
+}
+
+/// The value of the first attribute of this kind. Attributes whose lengths lie end the search.
+fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    loop {
+        let (header, _) = AttributeHeader::ref_from_prefix(bytes).ok()?;
+        let length = usize::from(header.length.get());
+        let value = bytes.get(size_of::<AttributeHeader>()..length)?;
+        if header.kind.get() == kind {
+            return Some(value);
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use netlink_packet_core::Parseable;
+    use netlink_packet_sock_diag::TCP_CLOSE;
+    use netlink_packet_sock_diag::inet::InetResponse;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A record as Linux lays it out, by hand and not by the struct under test.
+    fn bytes(family: u8, state: u8, src: [u8; 16], dst: [u8; 16], expires: u32) -> Vec<u8> {
+        let mut bytes = vec![family, state, 3, 0];
+        bytes.extend(40_000_u16.to_be_bytes());
+        bytes.extend(443_u16.to_be_bytes());
+        bytes.extend(src);
+        bytes.extend(dst);
+        bytes.extend([0; 12]);
+        bytes.extend(expires.to_ne_bytes());
+        bytes.extend([0; 16]);
+        bytes
+    }
+
+    fn v4(last: u8) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes
+            .iter_mut()
+            .zip([192, 0, 2, last])
+            .for_each(|(to, from)| *to = from);
+        bytes
+    }
+
+    fn v6(text: &str) -> [u8; 16] {
+        text.parse::<std::net::Ipv6Addr>().unwrap().octets()
+    }
+
+    fn known<T: Copy>(decoded: &Decoded<T>) -> Option<T> {
+        match decoded {
+            Decoded::Known(value) => Some(*value),
+            Decoded::Unknown { .. } => None,
+        }
+    }
+
+    #[test]
+    fn a_time_wait_record_of_any_length_a_kernel_sends_is_decoded() {
+        // 72 bytes as on 3.10, 88 - 16 with a capability less, and more with attributes.
+        for extra in [0, 8, 36, 500] {
+            let mut record = bytes(AF_INET, 6, v4(1), v4(2), 59_999);
+            record.extend(vec![0xff; extra]);
+            let socket = known(&decode_socket(&record).unwrap()).unwrap();
+            assert_eq!(socket.src_addr.to_string(), "192.0.2.1");
+            assert_eq!(socket.dst_addr.to_string(), "192.0.2.2");
+            assert_eq!((socket.src_port, socket.dst_port), (40_000, 443));
+            assert_eq!(
+                (socket.state, socket.remaining_ms),
+                (TcpState::TimeWait, 59_999)
+            );
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_of_an_ipv6_socket_is_ipv4() {
+        let record = bytes(
+            AF_INET6,
+            1,
+            v6("::ffff:192.0.2.1"),
+            v6("::ffff:192.0.2.2"),
+            0,
+        );
+        let socket = known(&decode_socket(&record).unwrap()).unwrap();
+        assert_eq!(socket.src_addr.to_string(), "192.0.2.1");
+        assert_eq!(socket.dst_addr.to_string(), "192.0.2.2");
+    }
+
+    #[test]
+    fn a_short_record_is_an_error() {
+        let record = bytes(AF_INET, 6, v4(1), v4(2), 0);
+        for length in [0, 1, 71] {
+            let cut = record.get(..length).unwrap();
+            assert_eq!(decode_socket(cut), Err(ShortRecord { got: length }));
+            assert_eq!(decode_owner(cut), Err(ShortRecord { got: length }));
+        }
+    }
+
+    #[test]
+    fn unknown_families_and_states_are_told_as_such() {
+        for (family, state) in [(AF_INET, 0), (AF_INET, 14), (AF_INET, 255), (1, 6), (0, 1)] {
+            let record = bytes(family, state, v4(1), v4(2), 0);
+            let unknown = Decoded::Unknown { family, state };
+            assert_eq!(decode_socket(&record), Ok(unknown));
+        }
+        // Not asked for in the one dump or the other.
+        for state in [7, 10, 13] {
+            let record = bytes(AF_INET, state, v4(1), v4(2), 0);
+            assert_eq!(
+                decode_socket(&record),
+                Ok(Decoded::Unknown {
+                    family: AF_INET,
+                    state
+                })
+            );
+        }
+        let record = bytes(AF_INET, 6, v4(1), v4(2), 0);
+        assert_eq!(
+            decode_owner(&record),
+            Ok(Decoded::Unknown {
+                family: AF_INET,
+                state: 6
+            })
+        );
+    }
+
+    #[test]
+    fn owners_tell_whether_they_listen_and_whether_they_keep_to_ipv6() {
+        let mut record = bytes(AF_INET6, 10, v6("::"), v6("::"), 0);
+        // INET_DIAG_SHUTDOWN (8) in front, padded to four bytes, then INET_DIAG_SKV6ONLY (11).
+        record.extend([5, 0, 8, 0, 1, 0, 0, 0, 5, 0, 11, 0, 1, 0, 0, 0]);
+        let owner = known(&decode_owner(&record).unwrap()).unwrap();
+        assert!(owner.listening && owner.v6_only && owner.addr.is_wildcard());
+        assert_eq!(owner.port, 40_000);
+        let bound = bytes(AF_INET6, TCP_CLOSE, v6("::1"), v6("::"), 0);
+        let owner = known(&decode_owner(&bound).unwrap()).unwrap();
+        assert!(!owner.listening && !owner.v6_only);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_without_panic(
+            record in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _socket = decode_socket(&record);
+            let _owner = decode_owner(&record);
+        }
+
+        #[test]
+        fn it_agrees_with_netlink_packet_sock_diag(
+            src: [u8; 16], dst: [u8; 16], is_v6: bool, state in 1_u8..=11, expires: u32,
+        ) {
+            let family = if is_v6 { AF_INET6 } else { AF_INET };
+            let record = bytes(family, state, src, dst, expires);
+            let theirs = InetResponse::parse(&record).unwrap().header;
+            let (addr, src_port) = match (decode_socket(&record)?, decode_owner(&record)?) {
+                (Decoded::Known(socket), _) => {
+                    let their_dst = theirs.socket_id.destination_address;
+                    prop_assert_eq!(socket.dst_addr, Address::from(their_dst));
+                    prop_assert_eq!(socket.dst_port, theirs.socket_id.destination_port);
+                    (socket.src_addr, socket.src_port)
+                }
+                (_, Decoded::Known(owner)) => (owner.addr, owner.port),
+                _ => return Err(TestCaseError::fail("neither socket nor owner")),
+            };
+            prop_assert_eq!(addr, Address::from(theirs.socket_id.source_address));
+            prop_assert_eq!(src_port, theirs.socket_id.source_port);
+            prop_assert_eq!(state, theirs.state);
+        }
+    }
+}

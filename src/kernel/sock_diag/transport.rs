@@ -1,0 +1,88 @@
+//! Sends requests to the kernel and receives its datagrams. The only system calls of a dump.
+//!
+//! Behind a trait so that tests can play a kernel that cuts, repeats or lies.
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use rustix::net::RecvFlags;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+/// The kernel never puts more into a datagram of a dump than the receiver's buffer holds, and never
+/// more than 32 KiB (`netlink_recvmsg` and `netlink_dump` in net/netlink/af_netlink.c).
+pub const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
+
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(1);
+
+/// One conversation with the kernel.
+pub trait Transport {
+    /// Sends one request.
+    fn send(&mut self, request: &[u8]) -> io::Result<()>;
+
+    /// Receives one datagram into `buffer`, whose content is replaced, and returns the datagram's
+    /// true length: more than the buffer holds if it was cut. Fails with `WouldBlock` or `TimedOut`
+    /// if none comes for as long as the deadline was away when the conversation was opened.
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
+}
+
+/// Opens conversations. After any error a conversation is closed and a new one opened, since what is
+/// left of the old dump would answer the new one.
+pub trait Connect: Send + fmt::Debug {
+    /// Opens a conversation that is to end by the deadline.
+    fn connect(&mut self, deadline: Instant) -> io::Result<Box<dyn Transport>>;
+}
+
+/// Talks to the running kernel, about the network namespace of the calling thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetlinkConnect;
+
+impl Connect for NetlinkConnect {
+    fn connect(&mut self, deadline: Instant) -> io::Result<Box<dyn Transport>> {
+        let socket = Socket::new(NETLINK_SOCK_DIAG)?;
+        // A timeout of zero would mean none.
+        let patience = deadline
+            .saturating_duration_since(Instant::now())
+            .max(SHORTEST_PATIENCE);
+        for direction in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&socket, direction, Some(patience))?;
+        }
+        // Connected to the kernel (port 0), it takes datagrams from nobody else.
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Box::new(NetlinkTransport { socket }))
+    }
+}
+
+/// A netlink socket. Not to be cloned: netlink-sys would close the descriptor twice.
+struct NetlinkTransport {
+    socket: Socket,
+}
+
+impl Transport for NetlinkTransport {
+    fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        let sent = retry_interrupted(|| self.socket.send(request, 0))?;
+        if sent == request.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        retry_interrupted(|| {
+            buffer.clear();
+            self.socket
+                .recv(buffer, RecvFlags::TRUNC.bits().cast_signed())
+        })
+    }
+}
+
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Runs a test in a network namespace of its own, as root of a user namespace of its own: works for
+//! an ordinary user, and whatever the test does to sysctls, addresses and sockets goes with it.
+//!
+//! A process may only enter a new user namespace while it has one thread, so the test program is
+//! started anew under unshare(1), for this one test.
+
+use std::any::type_name;
+use std::env;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::process::{Command, Output};
+
+use crate::net::eventually;
+
+/// Set in the process inside; its value is the test's name.
+const INSIDE: &str = "TIMEWAIT_TEST_INSIDE";
+
+/// Runs `body` in a new namespace with lo up. To be called with a closure of the test function
+/// itself, and to be all that the test does.
+///
+/// Where the system allows no user namespaces the test is skipped, and says so; under `CI` that is
+/// a failure.
+pub fn in_namespace<F: FnOnce()>(body: F) {
+    let name = test_name::<F>();
+    if env::var(INSIDE).as_deref() == Ok(name) {
+        bring_up_loopback();
+        body();
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net", "--"]);
+    command.arg(env::current_exe().expect("the test program has a path"));
+    command.args([name, "--exact", "--nocapture"]);
+    let output = match command.env(INSIDE, name).output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return skip(name, "unshare(1) is not installed");
+        }
+        Err(error) => panic!("cannot run unshare: {error}"),
+    };
+    print_output(&output);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if stderr.starts_with("unshare: unshare failed") {
+        return skip(name, stderr.trim());
+    }
+    assert!(
+        output.status.success(),
+        "{name} failed inside its namespace, see above"
+    );
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        stdout.contains("1 passed"),
+        "{name} was not run inside its namespace"
+    );
+}
+
+/// The name that the test harness knows the function by in which the closure `F` stands.
+fn test_name<F>() -> &'static str {
+    let path = type_name::<F>();
+    let function = path
+        .strip_suffix("::{{closure}}")
+        .expect("called with a closure");
+    function
+        .split_once("::")
+        .expect("a crate's name comes first")
+        .1
+}
+
+fn print_output(output: &Output) {
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn skip(name: &str, reason: &str) {
+    assert!(
+        env::var_os("CI").is_none(),
+        "{name} cannot be skipped in CI: {reason}"
+    );
+    println!("SKIPPED {name}: {reason}");
+}
+
+fn bring_up_loopback() {
+    ip(&["link", "set", "lo", "up"]);
+}
+
+/// Runs ip(8).
+pub fn ip(arguments: &[&str]) {
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .expect("ip(8) is installed");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments:?}: {stderr}");
+}
+
+/// Adds an address to lo, ready at once.
+pub fn add_address(address: &str) {
+    let mut arguments = vec!["address", "add", address, "dev", "lo"];
+    if address.contains(':') {
+        // Duplicate address detection would hold it back for a second.
+        arguments.push("nodad");
+    }
+    ip(&arguments);
+    // The kernel makes an IPv6 address ready, and its routes, a little later. Nobody listens on the
+    // port of the test connection, which leaves nothing behind.
+    let (address, _) = address
+        .split_once('/')
+        .expect("an address with its prefix length");
+    eventually("the new address is ready", || {
+        TcpStream::connect((address, 9))
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+}
+
+/// Writes a setting under /proc/sys/net/ipv4.
+pub fn set_sysctl(name: &str, value: &str) {
+    let path = format!("/proc/sys/net/ipv4/{name}");
+    fs::write(&path, value)
+        .unwrap_or_else(|error| panic!("cannot write {value} to {path}: {error}"));
+}
