@@ -101,10 +101,19 @@ def rule_expressions():
     yield from ((rule["record"], rule["expr"]) for rule in RECORDS)
 
 
+def readme_expressions():
+    """Every line of the PromQL blocks in the texts for users."""
+    for path in (ROOT / "README.md", ROOT / "dashboards/README.md"):
+        text = path.read_text() if path.exists() else ""
+        for block in re.findall(r"^```promql\n(.*?)^```", text, re.M | re.S):
+            yield from ((f"{path.relative_to(ROOT)}", line) for line in block.splitlines() if line.strip() and not line.startswith("#"))
+
+
 def every_expression():
     for name, board in BOARDS.items():
         yield from ((f"{name}: {where}", expr) for where, expr in board_expressions(board))
     yield from rule_expressions()
+    yield from readme_expressions()
 
 
 # ---- dashboards ---------------------------------------------------------------------------------
@@ -357,6 +366,18 @@ def test_threshold_titles_tell_the_numbers():
     for number in (0.75, 0.9):
         titles = [panel["title"] for panel, target in targets(board) if panel["type"] == "stat" and re.search(rf">= {number}\b", target["expr"])]
         assert titles == [f"Hosts at {number:.0%} or more"], titles
+
+
+def test_what_the_boards_show_can_be_asked_without_them():
+    """The PromQL in the README covers what the boards are about."""
+    asked = {name for _, text in readme_expressions() for name in promql.metrics(promql.parse(text))}
+    about = {name for name in EXPORTED if re.match(r"timewait_(sockets_by|destination_[ehcs]|destination_ports|source_ex|buckets|overflows|port_range_(exh|usable|free))", name)}
+    return sorted(about - asked)
+
+
+def test_links_of_the_dashboards_readme():
+    folder = ROOT / "dashboards"
+    return [link for link in re.findall(r"\]\(([^)#:]+)\)", (folder / "README.md").read_text()) if not (folder / link).exists()]
 
 
 def test_sustainable_rate_is_usable_ports_in_a_minute():
