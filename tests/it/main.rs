@@ -8,6 +8,7 @@
 //! - [`sock_diag`]: what a kernel that follows a script can do to a dump;
 //! - [`collector`]: what a scrape makes of a source or file that fails;
 //! - [`golden`]: all that the program tells of a fixture tree;
+//! - [`readme`]: what the README says;
 //! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own.
 //!
 //! A new area is a new module; helpers that two of them need are in [`support`], [`program`] and
@@ -43,5 +44,6 @@ mod limits;
 mod namespace;
 mod net;
 mod program;
+mod readme;
 mod sock_diag;
 mod support;
