@@ -21,6 +21,8 @@ TESTS = sorted(path for path in (ROOT / "tests/rules").glob("*.yml") if "alerts.
 
 # Changes that mean the same, with the reason.
 SAME = {
+    ("TimewaitPortsRunningOut", ">= 1 becomes > 1"): "a forecast is never exactly 1",
+    ("TimewaitBucketsOverflow", "> 0 with 1"): "Prometheus extrapolates one more to a little over one",
     ("TimewaitBucketsOverflow", "> 0 becomes >= 1"): "whole numbers",
     ("TimewaitRecycleOn", "> 0 becomes >= 1"): "whole numbers",
     ("TimewaitListenerInPortRange", "> 0 becomes >= 1"): "whole numbers",

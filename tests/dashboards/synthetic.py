@@ -160,6 +160,7 @@ def series(at, end, hours):
             ("process_max_fds", 1024),
             ("process_resident_memory_bytes", 6_400_000 + int(4e5 * math.sin(at / 900))),
             ("process_virtual_memory_bytes", 74_000_000),
+            ("process_virtual_memory_max_bytes", 18446744073709551615),
             ("process_start_time_seconds", end - 40 * 86400),
             ("promhttp_metric_handler_requests_in_flight", 1),
         ):
