@@ -218,6 +218,23 @@ fn it_ends_in_good_order_on_either_signal() {
 }
 
 #[test]
+fn the_log_tells_at_start_the_kernel_and_where_sockets_are_read_from() {
+    for source in ["netlink", "procfs"] {
+        let command = &mut program();
+        command
+            .arg("--web.listen-address=127.0.0.1:0")
+            .arg(format!("--collector.source={source}"))
+            .stderr(Stdio::piped());
+        let mut running = Running(command.spawn().unwrap());
+        let line = running.line_with("Starting timewait_exporter");
+        assert!(!field(&line, "kernel").is_empty(), "{line}");
+        let line = running.line_with("Read the connection table");
+        assert_eq!(field(&line, "level"), "INFO");
+        assert_eq!(field(&line, "source"), source);
+    }
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     // A file that never gives anything: the scrape waits for its deadline.
     let procfs = tempfile::tempdir().unwrap();
