@@ -136,7 +136,8 @@ impl SocketsJob {
     }
 
     fn note_source(&mut self, source: Source, reason: Option<&DumpError>) {
-        if self.source.replace(source) == Some(source) {
+        let before = self.source.replace(source);
+        if before == Some(source) {
             return;
         }
         if let Some(error) = reason {
@@ -146,8 +147,11 @@ impl SocketsJob {
                 "netlink cannot be used, sockets are read from /proc/net/tcp and tcp6: slower, and \
                  without the ports of merely bound sockets"
             );
-        } else {
-            info!(source = source.as_str(), "source of sockets");
+        } else if before.is_some() {
+            info!(
+                source = source.as_str(),
+                "the source of sockets has changed"
+            );
         }
     }
 

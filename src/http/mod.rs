@@ -1,1 +1,41 @@
-//! (to be written)
+//! The HTTP server: who may ask what, how often, for how long, and what is answered.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/metrics` (or `--web.telemetry-path`) | the figures, read for this request; 500 if they cannot be written, 503 above `--web.max-requests` |
+//! | `/` | a page with links to the other paths |
+//! | `/-/healthy` | 200 while the program answers at all |
+//! | `/-/ready` | 200 while the socket table can be read (see [`readiness`]), otherwise 503 |
+//! | anything else | 404 |
+//!
+//! GET and HEAD are answered, other methods with 405; HEAD has the same headers and no body. Requests'
+//! bodies are not read. HTTP/1 only.
+//!
+//! In reading order: [`listener`] binds, [`server`] accepts and shuts down, [`connection`] drives one
+//! connection and ends those that dawdle, [`routes`] picks a handler, [`metrics`] is the one that
+//! matters; [`slots`] and [`deadline`] are its limits.
+//!
+//! Nothing here blocks an async thread: the kernel is read on the collector's threads, and text is
+//! encoded on the blocking pool. Knows no metric names and no text formats (see
+//! [`crate::exposition`]).
+//!
+//! Where later parts belong: TLS wraps the stream between `server`'s accept and
+//! [`connection`], which takes any byte stream; a unix or systemd socket is another kind of
+//! [`Listener`]; authentication and further paths are [`routes`].
+
+mod answer;
+mod connection;
+mod deadline;
+mod landing;
+mod listener;
+mod metrics;
+mod open;
+mod readiness;
+mod routes;
+mod server;
+mod slots;
+
+pub use listener::{BindError, Listener};
+pub use metrics::{About, ReadProcess};
+pub use routes::Site;
+pub use server::{Drained, Limits, Server};

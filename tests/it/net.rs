@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{
-    AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, getsockname,
-    listen, shutdown, socket_with, sockopt,
+    AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, listen, shutdown,
+    socket_with, sockopt,
 };
 
 /// How long a state may take to come about on loopback.
@@ -67,11 +67,6 @@ pub fn bound_with(address: SocketAddr, reuse_addr: bool, v6_only: bool) -> io::R
     }
     bind(&socket, &address)?;
     Ok(socket)
-}
-
-/// The local end of a socket.
-pub fn local(socket: &OwnedFd) -> SocketAddr {
-    getsockname(socket).unwrap().try_into().unwrap()
 }
 
 /// A connection: the client's end and the server's.

@@ -16,12 +16,12 @@ use crate::net::{bound, is_mapped, mapped};
 
 #[test]
 fn source_ports_are_what_bind_cannot_have_and_the_ratio_is_one_when_it_fails() {
-    in_namespace(|| prove("bind", 200, Situation::from_seed, judge));
+    in_namespace(|| prove("bind", 40, Situation::from_seed, judge));
 }
 
 #[test]
 fn source_ports_are_right_for_sockets_that_were_bound_before_they_were_connected() {
-    in_namespace(|| prove("bind, blind spot", 100, Situation::with_blind_spot, judge));
+    in_namespace(|| prove("bind, blind spot", 25, Situation::with_blind_spot, judge));
 }
 
 fn judge(situation: &Situation) -> Verdict {

@@ -36,7 +36,7 @@ fn a_port_that_bind_chose_is_lost_to_other_destinations_and_only_the_source_pool
 
 #[test]
 fn free_ports_and_headroom_enclose_what_connect_gets() {
-    in_namespace(|| prove("blind spot", 100, Situation::with_blind_spot, judge));
+    in_namespace(|| prove("blind spot", 25, Situation::with_blind_spot, judge));
 }
 
 fn judge(situation: &Situation) -> Verdict {

@@ -11,7 +11,7 @@ use crate::scraper::told;
 
 #[test]
 fn headroom_is_how_many_more_connects_succeed_and_the_ratio_is_one_when_the_next_fails() {
-    in_namespace(|| prove("connect", 200, Situation::from_seed, judge));
+    in_namespace(|| prove("connect", 40, Situation::from_seed, judge));
 }
 
 fn judge(situation: &Situation) -> Verdict {

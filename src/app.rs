@@ -1,0 +1,249 @@
+//! The program as a whole: what is started, said and ended, in which order.
+//!
+//! Has no logic of its own that a part could have: reads no figures, answers no requests.
+
+mod own_port;
+mod process;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::build_info::BUILD;
+use crate::collector::Collector;
+use crate::config::{Config, ListenAddress, WebConfig};
+use crate::domain::settings::Settings;
+use crate::http::{About, BindError, Drained, Limits, Listener, Server, Site};
+use crate::kernel::process::kernel_release;
+use crate::kernel::procfs::ProcRoot;
+use crate::kernel::sock_diag::NetlinkConnect;
+
+/// Threads for what may block: encoding, and the resolver at start. More would only compete with the
+/// host's own work; fewer would let one slow answer hold up all others.
+const BLOCKING_THREADS: usize = 2;
+
+/// Why the program cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The system gave no thread or no descriptor to the runtime.
+    #[error("cannot start the runtime: {source}")]
+    Runtime {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gave no thread to the collector.
+    #[error("cannot start the collector's threads: {source}")]
+    Collector {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The signals that end the program cannot be received.
+    #[error("cannot receive signals: {source}")]
+    Signals {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// Serves until SIGTERM or SIGINT, and then until what is under way is done or a second one comes.
+pub fn run(config: Config) -> Result<(), AppError> {
+    let Config { web, collector, .. } = config;
+    let procfs = ProcRoot::new(collector.procfs.clone());
+    let collector = Collector::open(collector, Box::new(NetlinkConnect))
+        .map_err(|source| AppError::Collector { source })?;
+    let about = About {
+        build: BUILD,
+        process: web.exporter_metrics.then(process::reader),
+    };
+    let runtime = runtime().map_err(|source| AppError::Runtime { source })?;
+    let result = runtime.block_on(serve(&web, procfs, collector, about));
+    // Otherwise an encoder at work would keep the program from ending.
+    runtime.shutdown_background();
+    result
+}
+
+/// One thread is enough: all that takes time has threads of its own, and each thread more is memory.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("encode")
+        .build()
+}
+
+async fn serve(
+    web: &WebConfig,
+    procfs: ProcRoot,
+    collector: Collector,
+    about: About,
+) -> Result<(), AppError> {
+    // First, so that whoever sees the port open can end the program in good order.
+    let mut signals = Signals::receive().map_err(|source| AppError::Signals { source })?;
+    log_start();
+    let listeners = listen(&web.listen_addresses).await?;
+    let ports = chosen_ports(&web.listen_addresses, &listeners);
+    log_listeners(&listeners);
+    let site = Arc::new(Site::new(web, Arc::new(collector), about));
+    let first_look = tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
+    let server = Server::new(listeners, site, Limits::default());
+    let (first, rest) = tokio::sync::oneshot::channel();
+    let server = server.run(async {
+        let name = signals.next().await;
+        info!(signal = name, "Shutting down");
+        let _always_received = first.send(signals);
+    });
+    tokio::select! {
+        drained = server => log_end(drained),
+        () = second_signal(rest) => warn!("Ending at once, on a second signal"),
+    }
+    first_look.abort();
+    Ok(())
+}
+
+async fn second_signal(signals: tokio::sync::oneshot::Receiver<Signals>) {
+    match signals.await {
+        Ok(mut signals) => {
+            signals.next().await;
+        }
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// The signals that end the program.
+#[derive(Debug)]
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn receive() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn listen(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        listeners.push(Listener::bind(address).await?);
+    }
+    Ok(listeners)
+}
+
+/// The ports that the configuration names. One that the kernel chose is in the ephemeral range by
+/// design, and another the next time.
+fn chosen_ports(addresses: &[ListenAddress], listeners: &[Listener]) -> Vec<u16> {
+    let named = addresses.iter().zip(listeners);
+    let mut ports: Vec<u16> = named
+        .filter(|(address, _)| address.port != 0)
+        .map(|(_, listener)| listener.local_address().port())
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+fn log_start() {
+    info!(
+        version = BUILD.version,
+        revision = BUILD.revision,
+        kernel = kernel_release(),
+        "Starting timewait_exporter"
+    );
+    if rustix::process::geteuid().is_root() {
+        warn!(
+            "timewait_exporter is running as root user. This exporter is designed to run as \
+             unprivileged user, root is not required."
+        );
+    }
+}
+
+fn log_listeners(listeners: &[Listener]) {
+    for address in listeners.iter().map(Listener::local_address) {
+        log_listener(address);
+    }
+}
+
+/// In the words of the Go exporters.
+fn log_listener(address: SocketAddr) {
+    info!(%address, "Listening on");
+    info!(%address, http2 = false, "TLS is disabled.");
+}
+
+fn log_end(drained: Drained) {
+    match drained {
+        Drained::All => info!("Stopped"),
+        Drained::Cut { connections } => {
+            warn!(
+                connections,
+                "Stopped before these connections had their answer"
+            );
+        }
+    }
+}
+
+/// Reads everything once, so that the log tells from the start what works.
+async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
+    let snapshot = site.first_look().await;
+    if let Some(sockets) = &snapshot.sockets
+        && let Some(figures) = &sockets.value
+    {
+        info!(
+            source = figures.source.as_str(),
+            messages = figures.messages,
+            duration = %Seconds(sockets.duration),
+            "Read the connection table"
+        );
+    }
+    let settings = match snapshot.sysctl {
+        Some(sysctl) => sysctl.value,
+        // Switched off, which is about figures and not about this.
+        None => tokio::task::spawn_blocking(move || procfs.read_settings().0)
+            .await
+            .ok(),
+    };
+    if let Some(settings) = settings {
+        warn_of_own_ports(&ports, &settings);
+    }
+}
+
+fn warn_of_own_ports(ports: &[u16], settings: &Settings) {
+    let Some(advice) = own_port::advice(ports, settings) else {
+        return;
+    };
+    warn!(
+        ports = %advice.ports(),
+        range = %advice.range(),
+        remedy = %advice.remedy(),
+        "The exporter's own port lies inside the ephemeral range: an outgoing connection can hold it \
+         when the exporter is to start, which then fails. Reserve it, or choose another"
+    );
+}
+
+/// As Go writes a short duration.
+struct Seconds(Duration);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.6}s", self.0.as_secs_f64())
+    }
+}

@@ -1,0 +1,130 @@
+//! Whether the exporter's own port can be taken from it, and what helps.
+//!
+//! Pure: is given the settings and does not change them.
+
+use std::fmt::Write as _;
+
+use crate::domain::ports::{PortRange, PortSet};
+use crate::domain::settings::Settings;
+
+/// What to do about own ports that outgoing connections can be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Advice {
+    in_range: PortSet,
+    range: PortRange,
+    /// What is reserved already and must stay so, and the own ports.
+    to_reserve: PortSet,
+}
+
+/// Advice where at least one of these ports is inside the ephemeral range and not reserved. None
+/// while either is unknown.
+pub(super) fn advice(own: &[u16], settings: &Settings) -> Option<Advice> {
+    let range = settings.port_range?;
+    let reserved = settings.reserved_ports.as_ref()?;
+    let in_range: PortSet = own
+        .iter()
+        .copied()
+        .filter(|port| range.contains(*port) && !reserved.contains(*port))
+        .collect();
+    if in_range.is_empty() {
+        return None;
+    }
+    let mut to_reserve = reserved.clone();
+    to_reserve.union_with(&in_range);
+    Some(Advice {
+        in_range,
+        range,
+        to_reserve,
+    })
+}
+
+impl Advice {
+    /// The own ports in question.
+    pub(super) fn ports(&self) -> String {
+        list(&self.in_range)
+    }
+
+    /// The ephemeral range.
+    pub(super) fn range(&self) -> String {
+        format!("{}-{}", self.range.min(), self.range.max())
+    }
+
+    /// The command that helps. Writing the setting replaces all of it, so it names all ports.
+    pub(super) fn remedy(&self) -> String {
+        let ports = list(&self.to_reserve);
+        format!("sysctl -w net.ipv4.ip_local_reserved_ports={ports}")
+    }
+}
+
+/// As the kernel writes and reads it: `8080,9000-9100`.
+fn list(ports: &PortSet) -> String {
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for port in ports.iter() {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(port) => *last = port,
+            _ => runs.push((port, port)),
+        }
+    }
+    let mut text = String::new();
+    for (first, last) in runs {
+        let comma = if text.is_empty() { "" } else { "," };
+        let _infallible = if first == last {
+            write!(text, "{comma}{first}")
+        } else {
+            write!(text, "{comma}{first}-{last}")
+        };
+    }
+    text
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn settings(min: u16, max: u16, reserved: &[u16]) -> Settings {
+        Settings {
+            port_range: PortRange::new(min, max),
+            reserved_ports: Some(reserved.iter().copied().collect()),
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn only_an_unreserved_port_inside_the_range_is_warned_of() {
+        let default = settings(32_768, 60_999, &[40_000]);
+        assert_eq!(advice(&[10_072], &default), None);
+        assert_eq!(advice(&[40_000], &default), None);
+        assert_eq!(advice(&[], &default), None);
+        assert!(advice(&[40_001], &default).is_some());
+        assert!(advice(&[32_768], &default).is_some());
+        assert!(advice(&[60_999], &default).is_some());
+        assert_eq!(advice(&[61_000], &default), None);
+    }
+
+    #[test]
+    fn what_is_unknown_is_not_warned_of() {
+        let unknown_range = Settings {
+            port_range: None,
+            ..settings(1, 2, &[])
+        };
+        assert_eq!(advice(&[1], &unknown_range), None);
+        let unknown_reserved = Settings {
+            reserved_ports: None,
+            ..settings(1, 2, &[])
+        };
+        assert_eq!(advice(&[1], &unknown_reserved), None);
+    }
+
+    #[test]
+    fn the_remedy_keeps_what_is_reserved_inside_the_range_or_not() {
+        let settings = settings(1024, 65_535, &[80, 9100, 9101, 9102, 10_071, 65_535]);
+        let advice = advice(&[10_072, 9100, 20_000], &settings).unwrap();
+        assert_eq!(advice.ports(), "10072,20000");
+        assert_eq!(advice.range(), "1024-65535");
+        assert_eq!(
+            advice.remedy(),
+            "sysctl -w net.ipv4.ip_local_reserved_ports=80,9100-9102,10071-10072,20000,65535"
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! What the program needs to know before it starts, whoever said it.
+//!
+//! Values that must keep a form (an address to listen on, a path) are types here, so that the rest
+//! of the program need not doubt them. Knows nothing of flags and of environment variables: see
+//! [`crate::cli`].
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use crate::collector::CollectorConfig;
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The HTTP server.
+    pub web: WebConfig,
+    /// The figures.
+    pub collector: CollectorConfig,
+    /// The log.
+    pub log: LogConfig,
+}
+
+/// What the HTTP server needs to know.
+#[derive(Clone, Debug)]
+pub struct WebConfig {
+    /// Where to listen, at least one.
+    pub listen_addresses: Vec<ListenAddress>,
+    /// Where the metrics are told.
+    pub telemetry_path: TelemetryPath,
+    /// How many scrapes may be under way at once; `None` for no limit.
+    pub max_requests: Option<NonZeroUsize>,
+    /// Whether the exporter tells about itself.
+    pub exporter_metrics: bool,
+}
+
+/// What the log needs to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least grave lines that are written.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How grave a log line is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogLevel {
+    /// What each connection and request did.
+    Debug,
+    /// Start, end, and what changed.
+    #[default]
+    Info,
+    /// Something an operator should look at.
+    Warn,
+    /// Something does not work.
+    Error,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// `key=value`, as the Go exporters write it.
+    #[default]
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where a server is to listen, as the Go exporters write it: `:10072`, `host:port`, `[::1]:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// Which addresses of this machine.
+    pub host: ListenHost,
+    /// The port; 0 for any that is free.
+    pub port: u16,
+}
+
+/// Which of this machine's addresses a server listens on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenHost {
+    /// All of them, both families.
+    All,
+    /// This one. `::` stands for all of both families, `0.0.0.0` for all IPv4 ones.
+    Ip(IpAddr),
+    /// Whatever this name resolves to at start.
+    Name(String),
+}
+
+/// The port it listens on by default: below the kernel's default ephemeral range, 32768 to 60999.
+pub const DEFAULT_PORT: u16 = 10072;
+
+/// Why a text names no place to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListenAddressError {
+    /// There is no colon that a port could follow.
+    #[error("the port is missing: write \":PORT\" for all addresses, or \"HOST:PORT\"")]
+    NoPort,
+    /// What follows the last colon is not a port.
+    #[error("\"{port}\" is not a port: it must be a number from 0 to 65535")]
+    BadPort {
+        /// What stands in the port's place.
+        port: String,
+    },
+    /// A bare IPv6 address, whose last group cannot be told from a port.
+    #[error("an IPv6 address must stand in brackets: \"[::1]:{DEFAULT_PORT}\"")]
+    NoBrackets,
+    /// What precedes the port is neither an address nor a host name.
+    #[error("\"{host}\" is neither an IP address nor a host name")]
+    BadHost {
+        /// What stands in the host's place.
+        host: String,
+    },
+}
+
+impl FromStr for ListenAddress {
+    type Err = ListenAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').ok_or(ListenAddressError::NoPort)?;
+        let host = if let Some(inner) = host.strip_prefix('[') {
+            inner.strip_suffix(']').map_or_else(
+                || Err(bad_host(host)),
+                |inner| bracketed_host(inner).ok_or_else(|| bad_host(host)),
+            )?
+        } else {
+            plain_host(host)?
+        };
+        let port = decimal_port(port).ok_or_else(|| ListenAddressError::BadPort {
+            port: port.to_owned(),
+        })?;
+        Ok(Self { host, port })
+    }
+}
+
+fn bad_host(host: &str) -> ListenAddressError {
+    ListenAddressError::BadHost {
+        host: host.to_owned(),
+    }
+}
+
+/// `str::parse` alone would take "+80".
+pub(crate) fn decimal_port(text: &str) -> Option<u16> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+fn bracketed_host(inner: &str) -> Option<ListenHost> {
+    if let Ok(ip) = inner.parse() {
+        return Some(ListenHost::Ip(IpAddr::V6(ip)));
+    }
+    // A link-local address with its zone is left to the resolver, which knows interface names.
+    let (address, zone) = inner.split_once('%')?;
+    let is_zoned = address.parse::<std::net::Ipv6Addr>().is_ok() && !zone.is_empty();
+    is_zoned.then(|| ListenHost::Name(inner.to_owned()))
+}
+
+fn plain_host(host: &str) -> Result<ListenHost, ListenAddressError> {
+    if host.is_empty() {
+        return Ok(ListenHost::All);
+    }
+    if host.contains(':') {
+        return Err(ListenAddressError::NoBrackets);
+    }
+    if let Ok(ip) = host.parse() {
+        return Ok(ListenHost::Ip(IpAddr::V4(ip)));
+    }
+    let is_name = host
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+    // The resolver takes "127.1" and "1234" for addresses, and a slip such as "256.0.0.1" for a name.
+    let is_numeric = host
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if is_name && !is_numeric {
+        Ok(ListenHost::Name(host.to_owned()))
+    } else {
+        Err(bad_host(host))
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            ListenHost::All => write!(f, ":{}", self.port),
+            ListenHost::Ip(ip) => std::net::SocketAddr::new(*ip, self.port).fmt(f),
+            ListenHost::Name(name) if name.contains(':') => write!(f, "[{name}]:{}", self.port),
+            ListenHost::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+/// The path under which the metrics are told.
+///
+/// **Invariant:** begins with a slash, has only characters that a URL path holds as they are, and
+/// is none of the other routes' but perhaps `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TelemetryPath(String);
+
+/// Why a text is no path for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TelemetryPathError {
+    /// It does not begin with a slash.
+    #[error("a path begins with a slash, as in \"/metrics\"")]
+    NoSlash,
+    /// It has a character that would have to be escaped, or that ends a path.
+    #[error("{character:?} cannot stand in the path: use letters, digits and any of -._~/:@+,;=")]
+    BadCharacter {
+        /// The first such character.
+        character: char,
+    },
+    /// Something else is told there.
+    #[error("this path is the exporter's own for something else: choose another")]
+    Taken,
+}
+
+impl TelemetryPath {
+    /// The path, with its slash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TelemetryPath {
+    type Err = TelemetryPathError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if !text.starts_with('/') {
+            return Err(TelemetryPathError::NoSlash);
+        }
+        let is_good = |c: &char| c.is_ascii_alphanumeric() || "-._~/:@+,;=".contains(*c);
+        if let Some(character) = text.chars().find(|c| !is_good(c)) {
+            return Err(TelemetryPathError::BadCharacter { character });
+        }
+        // All of /-/ and /api/ is kept free for what later versions tell there.
+        if text.starts_with("/-/") || text.starts_with("/api/") {
+            return Err(TelemetryPathError::Taken);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> Result<ListenAddress, ListenAddressError> {
+        text.parse()
+    }
+
+    #[test]
+    fn listen_addresses_are_read_as_go_exporters_read_them() {
+        for (text, host, port) in [
+            (":10072", ListenHost::All, 10072),
+            (":0", ListenHost::All, 0),
+            ("127.0.0.1:80", ListenHost::Ip([127, 0, 0, 1].into()), 80),
+            ("[::1]:65535", ListenHost::Ip("::1".parse().unwrap()), 65535),
+            ("[::]:1", ListenHost::Ip("::".parse().unwrap()), 1),
+            ("localhost:9", ListenHost::Name("localhost".to_owned()), 9),
+            (
+                "[fe80::1%eth0]:9",
+                ListenHost::Name("fe80::1%eth0".to_owned()),
+                9,
+            ),
+        ] {
+            let address = listen(text).unwrap();
+            assert_eq!(address, ListenAddress { host, port });
+            assert_eq!(address.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn other_listen_addresses_are_refused_with_their_reason() {
+        use ListenAddressError as E;
+        assert_eq!(listen("10072"), Err(E::NoPort));
+        assert_eq!(listen(""), Err(E::NoPort));
+        for (text, port) in [
+            (":", ""),
+            (":65536", "65536"),
+            (":+80", "+80"),
+            ("a:http", "http"),
+        ] {
+            let port = port.to_owned();
+            assert_eq!(listen(text), Err(E::BadPort { port }), "{text}");
+        }
+        assert_eq!(listen("::1:80"), Err(E::NoBrackets));
+        for text in [
+            "[::1:80",
+            "[1.2.3.4]:80",
+            "[]:80",
+            "256.0.0.1:80",
+            "1234:80",
+            "a b:80",
+            "[fe80::1%]:9",
+        ] {
+            assert!(matches!(listen(text), Err(E::BadHost { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn telemetry_paths_stay_out_of_the_way_of_other_routes() {
+        use TelemetryPathError as E;
+        let path = |text: &str| text.parse::<TelemetryPath>();
+        for good in ["/metrics", "/", "/a/b-c.d~e", "/-metrics", "/apimetrics"] {
+            assert_eq!(path(good).unwrap().as_str(), good);
+        }
+        assert_eq!(path("metrics"), Err(E::NoSlash));
+        assert_eq!(path(""), Err(E::NoSlash));
+        assert_eq!(path("/a?b"), Err(E::BadCharacter { character: '?' }));
+        assert_eq!(path("/ä"), Err(E::BadCharacter { character: 'ä' }));
+        assert_eq!(path("/<x"), Err(E::BadCharacter { character: '<' }));
+        assert_eq!(path("/-/healthy"), Err(E::Taken));
+        assert_eq!(path("/api/v1/report"), Err(E::Taken));
+    }
+}

@@ -1,0 +1,72 @@
+//! Answers as the handlers make them: a head and all of its bytes.
+//!
+//! Knows nothing of connections; what becomes of the bytes is [`super::connection`]'s matter.
+
+use bytes::Bytes;
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Response, StatusCode};
+
+/// A complete answer.
+pub(super) type Answer = Response<Bytes>;
+
+/// The type of all plain texts.
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Nothing may be loaded, sent or framed: the pages need none of it.
+const CONTENT_POLICY: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// An answer with a body of this type.
+pub(super) fn with_body(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Answer {
+    let mut answer = Response::new(body.into());
+    *answer.status_mut() = status;
+    set(&mut answer, CONTENT_TYPE, content_type);
+    set(&mut answer, X_CONTENT_TYPE_OPTIONS, "nosniff");
+    answer
+}
+
+/// A line of plain text.
+pub(super) fn text(status: StatusCode, line: impl Into<String>) -> Answer {
+    let mut line = line.into();
+    line.push('\n');
+    let mut answer = with_body(status, TEXT, line);
+    // A proxy that keeps "not ready" would keep it for too long.
+    set(&mut answer, CACHE_CONTROL, "no-store");
+    answer
+}
+
+/// A page that may load nothing.
+pub(super) fn html(page: Bytes) -> Answer {
+    let mut answer = with_body(StatusCode::OK, "text/html; charset=utf-8", page);
+    set(&mut answer, CONTENT_SECURITY_POLICY, CONTENT_POLICY);
+    answer
+}
+
+/// There is nothing under this path.
+pub(super) fn not_found() -> Answer {
+    text(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+/// There is something, but not for this method.
+pub(super) fn method_not_allowed() -> Answer {
+    let mut answer = text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "Only GET and HEAD are allowed here.",
+    );
+    set(&mut answer, ALLOW, "GET, HEAD");
+    answer
+}
+
+/// Sets one header.
+pub(super) fn set(answer: &mut Answer, name: HeaderName, value: &'static str) {
+    answer
+        .headers_mut()
+        .insert(name, HeaderValue::from_static(value));
+}

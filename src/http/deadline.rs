@@ -1,0 +1,97 @@
+//! How long a scrape may take.
+//!
+//! Only reads the header; who keeps the time is the collector.
+
+use std::time::Duration;
+
+use hyper::HeaderMap;
+
+/// What Prometheus says it will wait, in seconds.
+const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
+
+/// For a scraper that names no time. Prometheus' own default is 10 s, the longest in common use 60 s.
+pub(super) const DEFAULT: Duration = Duration::from_secs(30);
+
+/// What the way to Prometheus and back is given, encoding included.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// Enough for the small files, however little the scraper leaves.
+const SHORTEST: Duration = Duration::from_millis(50);
+
+/// A longer time is no scraper's, and would let anyone keep a slot as long as he likes.
+const LONGEST: Duration = Duration::from_mins(10);
+
+/// How long this scrape may take until it answers with what it has.
+pub(super) fn time_allowed(headers: &HeaderMap) -> Duration {
+    let mut values = headers.get_all(TIMEOUT_HEADER).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return DEFAULT;
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse::<f64>().ok())
+        // Refuses NaN, the infinite and the negative.
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|timeout| !timeout.is_zero() && *timeout <= LONGEST)
+        .map_or(DEFAULT, |timeout| {
+            timeout.saturating_sub(MARGIN).max(SHORTEST)
+        })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn allowed(value: &str) -> Duration {
+        let mut headers = HeaderMap::new();
+        headers.insert(TIMEOUT_HEADER, value.parse().unwrap());
+        time_allowed(&headers)
+    }
+
+    #[test]
+    fn half_a_second_is_kept_back() {
+        assert_eq!(allowed("10"), Duration::from_millis(9500));
+        assert_eq!(allowed("10.000000"), Duration::from_millis(9500));
+        assert_eq!(allowed("1"), Duration::from_millis(500));
+        assert_eq!(allowed("600"), Duration::from_millis(599_500));
+    }
+
+    #[test]
+    fn little_time_is_never_none() {
+        for value in ["0.5", "0.1", "1e-9"] {
+            assert_eq!(allowed(value), SHORTEST);
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_ignored() {
+        for value in [
+            "", "0", "-0", "-1", "NaN", "inf", "-inf", "1e300", "600.1", "ten", "1,5", "1e-30",
+        ] {
+            assert_eq!(allowed(value), DEFAULT, "{value}");
+        }
+        assert_eq!(time_allowed(&HeaderMap::new()), DEFAULT);
+        let mut twice = HeaderMap::new();
+        twice.append(TIMEOUT_HEADER, "1".parse().unwrap());
+        twice.append(TIMEOUT_HEADER, "2".parse().unwrap());
+        assert_eq!(time_allowed(&twice), DEFAULT);
+        let mut binary = HeaderMap::new();
+        binary.append(
+            TIMEOUT_HEADER,
+            hyper::header::HeaderValue::from_bytes(b"\xff").unwrap(),
+        );
+        assert_eq!(time_allowed(&binary), DEFAULT);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_the_time_is_bounded(value in "[ -~]{0,12}") {
+            let time = allowed(&value);
+            prop_assert!((SHORTEST..LONGEST).contains(&time));
+        }
+    }
+}

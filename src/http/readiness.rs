@@ -1,0 +1,117 @@
+//! Whether the exporter does what it is for.
+//!
+//! **Invariant:** ready exactly while the last conclusive reading of the socket table succeeded and
+//! the program is not shutting down. A reading cut short by its scraper's deadline concludes nothing:
+//! an impatient scraper does not take the exporter out of service. Where the sockets collector is
+//! switched off, having answered once is enough.
+//!
+//! There is no timer that looks: scrapes do, and `/-/ready` itself does while the answer is no.
+//! Does not know how sockets are read.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use crate::domain::snapshot::Snapshot;
+
+/// What is known so far.
+#[derive(Debug, Default)]
+pub(super) struct Readiness {
+    works: AtomicBool,
+    /// Whether a failure was logged that is not over yet.
+    failure_logged: AtomicBool,
+    shutting_down: AtomicBool,
+}
+
+/// The answer to "are you ready?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Ready,
+    /// Not yet, or not any more: worth another look.
+    NotWorking,
+    ShuttingDown,
+}
+
+impl Readiness {
+    /// What is known now.
+    pub(super) fn state(&self) -> State {
+        if self.shutting_down.load(Ordering::Relaxed) {
+            State::ShuttingDown
+        } else if self.works.load(Ordering::Relaxed) {
+            State::Ready
+        } else {
+            State::NotWorking
+        }
+    }
+
+    /// Never ready again.
+    pub(super) fn shut_down(&self) {
+        self.shutting_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Learns from a scrape that has just ended; logs when something changed.
+    pub(super) fn observe(&self, snapshot: &Snapshot, deadline: Instant) {
+        let is_success = snapshot
+            .sockets
+            .as_ref()
+            .is_none_or(|sockets| sockets.success);
+        if is_success {
+            self.works.store(true, Ordering::Relaxed);
+            if self.failure_logged.swap(false, Ordering::Relaxed) {
+                info!("Sockets can be read again");
+            }
+        } else if Instant::now() < deadline {
+            self.works.store(false, Ordering::Relaxed);
+            if !self.failure_logged.swap(true, Ordering::Relaxed) {
+                warn!("Sockets cannot be read: answering without them, and not ready");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::snapshot::Outcome;
+
+    fn snapshot(success: bool) -> Snapshot {
+        Snapshot {
+            sockets: Some(Outcome {
+                value: None,
+                success,
+                duration: Duration::ZERO,
+            }),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn it_follows_the_last_conclusive_reading() {
+        let readiness = Readiness::default();
+        let past = Instant::now();
+        let future = past.checked_add(Duration::from_hours(1)).unwrap();
+        assert_eq!(readiness.state(), State::NotWorking);
+        readiness.observe(&snapshot(true), future);
+        assert_eq!(readiness.state(), State::Ready);
+        readiness.observe(&snapshot(false), past);
+        assert_eq!(readiness.state(), State::Ready);
+        readiness.observe(&snapshot(false), future);
+        assert_eq!(readiness.state(), State::NotWorking);
+        readiness.observe(&snapshot(true), past);
+        assert_eq!(readiness.state(), State::Ready);
+        readiness.shut_down();
+        readiness.observe(&snapshot(true), future);
+        assert_eq!(readiness.state(), State::ShuttingDown);
+    }
+
+    #[test]
+    fn without_the_sockets_collector_one_answer_is_enough() {
+        let readiness = Readiness::default();
+        readiness.observe(&Snapshot::default(), Instant::now());
+        assert_eq!(readiness.state(), State::Ready);
+    }
+}

@@ -1,0 +1,208 @@
+//! Accepts connections until it is told to end, and then lets the answers under way finish.
+//!
+//! **Invariant:** while nobody connects there is nothing that wakes up. Does not know what is asked
+//! or answered, nor how a connection is driven.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::connection;
+use super::listener::Listener;
+use super::open::OpenConnections;
+use super::routes::Site;
+
+/// What clients are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once. At the limit a new one takes the place of the one that has waited
+    /// longest for its client; where none waits, the new one does.
+    pub connections: u32,
+    /// Time to send a request's head, from the connection's beginning or the head's first byte.
+    pub receive: Duration,
+    /// Time to read an answer, in all. The kernel's send buffer takes most answers at once.
+    pub send: Duration,
+    /// Time between two requests.
+    pub idle: Duration,
+    /// Time for answers under way when the program ends.
+    pub shutdown: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // Half of the 1024 file descriptors that a process has by default.
+            connections: 512,
+            receive: Duration::from_secs(10),
+            send: Duration::from_secs(30),
+            // Above the scrape intervals in use, so that Prometheus keeps its connection.
+            idle: Duration::from_mins(5),
+            // Below the 30 s that Kubernetes gives, and the 90 s of systemd.
+            shutdown: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How the server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every answer under way was sent.
+    All,
+    /// Time was over for the connections still open.
+    Cut {
+        /// How many they were.
+        connections: usize,
+    },
+}
+
+/// Listeners and what is answered on them.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<Listener>,
+    site: Arc<Site>,
+    limits: Limits,
+}
+
+impl Server {
+    /// Puts the parts together.
+    #[must_use]
+    pub const fn new(listeners: Vec<Listener>, site: Arc<Site>, limits: Limits) -> Self {
+        Self {
+            listeners,
+            site,
+            limits,
+        }
+    }
+
+    /// Serves until `shutdown` completes and what was under way then is done.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
+        let open = OpenConnections::new(self.limits.connections);
+        let (close, closing) = watch::channel(false);
+        let mut accepting = JoinSet::new();
+        for listener in self.listeners {
+            accepting.spawn(accept_all(
+                listener,
+                Arc::clone(&open),
+                Arc::clone(&self.site),
+                self.limits,
+                closing.clone(),
+            ));
+        }
+        shutdown.await;
+        self.site.shut_down();
+        // Closes the listeners, so that whoever connects now is refused and goes elsewhere.
+        accepting.shutdown().await;
+        close.send_replace(true);
+        match tokio::time::timeout(self.limits.shutdown, open.none()).await {
+            Ok(()) => Drained::All,
+            Err(_) => Drained::Cut {
+                connections: open.len(),
+            },
+        }
+    }
+}
+
+async fn accept_all(
+    listener: Listener,
+    open: Arc<OpenConnections>,
+    site: Arc<Site>,
+    limits: Limits,
+    closing: watch::Receiver<bool>,
+) {
+    let mut trouble = Trouble::default();
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                trouble.accepted(Instant::now());
+                let connection = open.open().await;
+                let (site, closing) = (Arc::clone(&site), closing.clone());
+                tokio::spawn(connection::serve(stream, connection, site, limits, closing));
+            }
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                // Out of file descriptors, most likely: one fewer may help.
+                open.make_longest_idle_go();
+                tokio::time::sleep(trouble.pause_after(&error, Instant::now())).await;
+            }
+        }
+    }
+}
+
+/// Whether only the one connection failed, before it was accepted.
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+/// Errors from accept() that repeat, logged when they begin, when they change and when they are over.
+#[derive(Debug, Default)]
+struct Trouble {
+    latest: Option<(i32, Instant)>,
+    pause: Duration,
+}
+
+impl Trouble {
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+    /// Without an error for so long it is over. At the limit of descriptors one accept() fails and
+    /// the next succeeds, again and again; that is one trouble.
+    const QUIET: Duration = Duration::from_secs(10);
+
+    /// How long to wait: the connection stays in the backlog, so the error would come again at once.
+    fn pause_after(&mut self, error: &io::Error, now: Instant) -> Duration {
+        let errno = error.raw_os_error().unwrap_or_default();
+        let before = self.latest.replace((errno, now));
+        if before.is_none_or(|(known, _)| known != errno) {
+            warn!(%error, "Cannot accept connections; trying again");
+        }
+        self.pause = (self.pause * 2).clamp(Self::SHORTEST_PAUSE, Self::LONGEST_PAUSE);
+        self.pause
+    }
+
+    fn accepted(&mut self, now: Instant) {
+        self.pause = Duration::ZERO;
+        if self
+            .latest
+            .is_some_and(|(_, then)| now - then >= Self::QUIET)
+        {
+            self.latest = None;
+            info!("Accepting connections again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_to_a_second_and_begins_anew() {
+        let mut trouble = Trouble::default();
+        let error = io::Error::from_raw_os_error(24);
+        let now = Instant::now();
+        let mut pause = || trouble.pause_after(&error, now).as_millis();
+        let pauses: Vec<_> = (0..9).map(|_| pause()).collect();
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        trouble.accepted(now);
+        assert_eq!(trouble.pause_after(&error, now).as_millis(), 10);
+    }
+
+    #[test]
+    fn one_success_is_not_the_end_of_it() {
+        let mut trouble = Trouble::default();
+        let begin = Instant::now();
+        trouble.pause_after(&io::Error::from_raw_os_error(24), begin);
+        trouble.accepted(begin + Duration::from_secs(1));
+        assert!(trouble.latest.is_some());
+        trouble.accepted(begin + Trouble::QUIET);
+        assert!(trouble.latest.is_none());
+    }
+}
