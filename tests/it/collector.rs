@@ -164,6 +164,25 @@ fn a_dump_that_never_ends_costs_its_own_figures_only_and_the_next_scrape_is_well
     assert_eq!(source(&scrape(&collector)), Some(Source::Netlink));
 }
 
+#[test]
+fn reserved_ports_that_cannot_be_read_are_not_told_as_none() {
+    in_namespace(|| {
+        let tree = copy();
+        let file = tree.path().join("sys/net/ipv4/ip_local_reserved_ports");
+        let procfs = format!("--path.procfs={}", tree.path().display());
+        let program = Program::start(&["--collector.source=procfs", &procfs]);
+        let mut scraper = program.scraper();
+        let reserved = "timewait_port_range_reserved_ports";
+        assert!(scraper.metrics().get(reserved).is_some());
+        fs::write(&file, "some").unwrap();
+        assert_eq!(scraper.metrics().get(reserved), None);
+        fs::remove_file(&file).unwrap();
+        let metrics = scraper.metrics();
+        assert_eq!(metrics.get(reserved), None);
+        assert!(metrics.get("timewait_port_range_ports").is_some());
+    });
+}
+
 /// A copy of the fixture tree, to be broken.
 fn copy() -> TempDir {
     let copy = TempDir::new().unwrap();
