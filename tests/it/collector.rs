@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -162,6 +163,53 @@ fn a_dump_that_never_ends_costs_its_own_figures_only_and_the_next_scrape_is_well
     assert_eq!((sockets.success, sockets.value), (false, None));
     assert!(snapshot.sysctl.unwrap().success);
     assert_eq!(source(&scrape(&collector)), Some(Source::Netlink));
+}
+
+#[test]
+fn a_file_that_blocks_costs_its_own_collector_only() {
+    for (blocked, file) in [
+        ("sysctl", "sys/net/ipv4/tcp_rfc1337"),
+        ("slabinfo", "slabinfo"),
+    ] {
+        let tree = copy();
+        let path = tree.path().join(file);
+        fs::remove_file(&path).unwrap();
+        assert!(
+            Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let config = CollectorConfig {
+            source: SourceChoice::Procfs,
+            procfs: tree.path().to_owned(),
+            enabled: Enabled {
+                sockets: false,
+                ..Enabled::default()
+            },
+            census: CensusOptions::default(),
+        };
+        let collector = Collector::open(config, Box::new(FakeKernel::default())).unwrap();
+        let snapshot = scrape_within(&collector, Duration::from_secs(2));
+        let fared = [
+            ("sysctl", snapshot.sysctl.map(|sysctl| sysctl.success)),
+            ("netstat", snapshot.netstat.map(|netstat| netstat.success)),
+            (
+                "sockstat",
+                snapshot.sockstat.map(|sockstat| sockstat.success),
+            ),
+            (
+                "slabinfo",
+                snapshot.slabinfo.map(|slabinfo| slabinfo.success),
+            ),
+        ];
+        for (name, success) in fared {
+            assert_eq!(success, Some(name != blocked), "{name}, {blocked} blocked");
+        }
+        // A writer that goes at once lets the reader go too.
+        fs::write(&path, "").unwrap();
+    }
 }
 
 #[test]
