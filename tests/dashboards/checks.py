@@ -446,6 +446,24 @@ def test_every_metric_is_shown_alerted_on_or_in_the_readme():
     return complaints
 
 
+def test_figures_that_other_exporters_have_too_are_joined_with_ours():
+    """With all jobs chosen, `up` and process_* are also those of every other exporter that is scraped."""
+    complaints = []
+    for key, board in BOARDS.items():
+        for where, text in board_expressions(board):
+            node = promql.parse(text)
+            for found, parents in promql.walk(node):
+                if promql.kind(found) == "VectorSelector" and promql.metric(found).startswith(("up", "process_", "promhttp_")):
+                    joined = [
+                        one for one in parents
+                        if promql.kind(one) == "BinaryExpr" and str(one.op) == "and" and one.modifier is not None
+                        and set(one.modifier.matching.labels) == TARGET and any(name.startswith("timewait_") for name in promql.metrics(one.rhs))
+                    ]
+                    if not joined:
+                        complaints.append(f"{key}: {where}: {promql.metric(found)}")
+    return complaints
+
+
 def test_no_average():
     complaints = []
     for where, text in every_expression():
