@@ -184,6 +184,17 @@ def test_boards_are_linked_with_time_and_variables(board):
     assert links and all(link["keepTime"] and link["includeVars"] for link in links)
     urls = re.findall(r'"/d/([\w-]+)[?"]', json.dumps(board))
     assert set(urls) <= set(BOARDS), urls
+    complaints = []
+    for panel in panels(board):
+        columns = {name for one in panel.get("transformations", []) if one["id"] == "organize" for name in one["options"]["renameByName"].values()}
+        for url in re.findall(r'"(/d/[^"]+)"', json.dumps(panel)):
+            known = {one["name"] for one in BOARDS[re.match(r"/d/([\w-]+)", url)[1]]["templating"]["list"]}
+            given = re.findall(r"var-(\w+)=", url) + re.findall(r"\$\{(\w+):queryparam\}", url)
+            complaints += [f"{panel['title']}: ${name} is no variable of the other board" for name in given if name not in known]
+            complaints += [f"{panel['title']}: no column {name}" for name in re.findall(r"__data\.fields\.(\w+)", url) if name not in columns]
+            if not {"datasource", "job", "instance"} <= set(given) or "${__url_time_range}" not in url:
+                complaints.append(f"{panel['title']}: {url} leaves something out")
+    return complaints
 
 
 def test_alerts_are_annotated(board):
