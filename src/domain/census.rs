@@ -73,13 +73,16 @@ impl Census {
     /// destination, an endpoint or a remote address.
     #[inline]
     pub fn add(&mut self, socket: &Socket) {
-        if self
-            .pool
-            .as_ref()
-            .is_some_and(|pool| pool.outgoing.contains(socket.src_port))
-        {
-            self.add_outgoing(socket);
-        } else if socket.state == TcpState::TimeWait {
+        let port = socket.src_port;
+        if let Some(pool) = &self.pool {
+            if pool.outgoing.contains(port) {
+                return self.add_outgoing(socket);
+            }
+            if pool.unreserved.contains(port) {
+                self.sources.add_listened(socket.src_addr, port);
+            }
+        }
+        if socket.state == TcpState::TimeWait {
             self.add_incoming(socket);
         }
     }

@@ -59,13 +59,16 @@ fn empty(conversations: usize) -> Vec<Vec<Step>> {
 
 #[test]
 fn auto_reads_procfs_where_netlink_cannot_be_used() {
-    // EPERM and EACCES of a filter, EPROTONOSUPPORT without the protocol, ENOENT without the module.
+    // EPERM and EACCES of a filter, EPROTONOSUPPORT without the protocol, ENOENT without the module;
+    // in the dump's own end where inet_diag is there and tcp_diag is not.
+    let without_tcp_diag = vec![Step::Datagram(vec![Message::done(2)])];
     let kernels = [
         FakeKernel::closed(1),
         FakeKernel::closed(13),
         FakeKernel::closed(93),
         refusing(2),
         refusing(1),
+        FakeKernel::new([without_tcp_diag]),
     ];
     for kernel in kernels {
         let snapshot = scrape(&collector(SourceChoice::Auto, &kernel));
