@@ -141,7 +141,13 @@ fn many(
     let server = Server::exporter(&[]);
     let (_, _) = server.scrape();
     let before = server.status_bytes("VmRSS");
+    let begin = Instant::now();
     make();
+    eprintln!(
+        "  {} stand after {:?}",
+        time_wait_sockets(),
+        begin.elapsed()
+    );
     server.reset_peak();
     let pairs = Pairs::measure(&server, bare::CONNECTED, scale.pairs);
     let told = values(&pairs.answer, "timewait_scrape_dump_messages");
@@ -174,7 +180,7 @@ fn destinations(scale: &Scale, table: &mut Table) {
         grouped(scale.many),
         scale.destinations
     );
-    let make = || sockets::time_wait_of_clients(scale.many, scale.many / scale.destinations);
+    let make = || sockets::many_time_wait_of_clients(scale.many, scale.many / scale.destinations);
     many(&situation, "≤ 1.10", "≤ 16 MiB", scale, table, make);
 }
 
@@ -214,6 +220,21 @@ fn established(scale: &Scale, table: &mut Table) {
     table.add(&situation, "bare dump of all states, CPU", "", all);
 }
 
+/// What a filter program saves or costs on the sockets that stand now.
+fn tell_filter(situation: &str, scale: &Scale, table: &mut Table) {
+    let (mut all, mut filtered) = (Vec::new(), Vec::new());
+    for _ in 0..scale.pairs {
+        all.push(bare::dump(bare::CONNECTED).1);
+        filtered.push(bare::filtered_dump(bare::CONNECTED).1);
+    }
+    let told = format!(
+        "{} with, {} without",
+        ms(median(&filtered).cpu),
+        ms(median(&all).cpu)
+    );
+    table.add(situation, "bare dump, filter program, CPU", "", told);
+}
+
 fn nothing(scale: &Scale, table: &mut Table) {
     let server = Server::exporter(&[]);
     let pairs = Pairs::measure(&server, bare::CONNECTED, scale.pairs * 5);
@@ -240,7 +261,7 @@ fn against_peers(scale: &Scale, table: &mut Table) {
     let situation = format!("against others on {} TIME-WAIT, CPU", grouped(scale.some));
     let server = Server::exporter(&[]);
     let node_exporter = scale.has_peers.then(peers::node_exporter).flatten();
-    sockets::time_wait_of_clients(scale.some, scale.some / 10);
+    sockets::many_time_wait_of_clients(scale.some, scale.some / 10);
     server.scrape();
     let (mut own, mut bare_dumps) = (Vec::new(), Vec::new());
     let mut others: [Vec<Cost>; 3] = Default::default();
@@ -251,6 +272,7 @@ fn against_peers(scale: &Scale, table: &mut Table) {
         others[1].extend(peers::ss());
         others[2].push(peers::proc_net_tcp());
     }
+    tell_filter(&situation, scale, table);
     let own = median(&own).cpu;
     table.add(&situation, "the exporter", "", ms(own));
     table.add(&situation, "the bare dump", "", ms(median(&bare_dumps).cpu));
@@ -277,7 +299,7 @@ fn crowd(scale: &Scale, table: &mut Table) {
         grouped(scale.many)
     );
     let server = Server::exporter(&["--web.max-requests=50"]);
-    sockets::time_wait_of_clients(scale.many, scale.many / scale.destinations);
+    sockets::many_time_wait_of_clients(scale.many, scale.many / scale.destinations);
     let mut singles: Vec<Cost> = (0..3).map(|_| server.scrape().1).collect();
     server.reset_peak();
     singles.push(server.scrape().1);
@@ -350,7 +372,7 @@ fn crowd(scale: &Scale, table: &mut Table) {
 /// Scrapes while other clients misbehave, against scrapes alone.
 fn clients(scale: &Scale, table: &mut Table) {
     let server = Server::exporter(&["--web.max-requests=1"]);
-    sockets::time_wait_of_clients(scale.some, scale.some / 10);
+    sockets::many_time_wait_of_clients(scale.some, scale.some / 10);
     let situation = format!(
         "others' scrapes on {} TIME-WAIT, of their usual wall time",
         grouped(scale.some)
