@@ -9,6 +9,8 @@ use crate::exporter::Cost;
 
 /// ESTABLISHED to CLOSING without CLOSE and LISTEN, as the exporter asks for.
 pub const CONNECTED: u32 = 0b1011_0111_1110;
+/// LISTEN and bound but unconnected.
+pub const OWNERS: u32 = 1 << 10 | 1 << 13;
 /// TIME-WAIT alone.
 pub const TIME_WAIT: u32 = 1 << 6;
 

@@ -213,17 +213,14 @@ fn established(scale: &Scale, table: &mut Table) {
     sockets::time_wait_of_clients(scale.few, scale.few / 2);
     let pairs = Pairs::measure(&server, bare::TIME_WAIT, scale.pairs);
     pairs.tell(&situation, "≤ 1.5 of TIME-WAIT alone", table);
-    let unfiltered: Vec<Cost> = (0..scale.pairs)
-        .map(|_| bare::dump(bare::CONNECTED).1)
-        .collect();
-    let all = ms(median(&unfiltered).cpu);
-    table.add(&situation, "bare dump of all states, CPU", "", all);
+    tell_filter(&situation, scale, table);
 }
 
 /// What a filter program saves or costs on the sockets that stand now.
 fn tell_filter(situation: &str, scale: &Scale, table: &mut Table) {
-    let (mut all, mut filtered) = (Vec::new(), Vec::new());
+    let (mut all, mut filtered, mut owners) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..scale.pairs {
+        owners.push(bare::dump(bare::OWNERS).1);
         all.push(bare::dump(bare::CONNECTED).1);
         filtered.push(bare::filtered_dump(bare::CONNECTED).1);
     }
@@ -233,6 +230,8 @@ fn tell_filter(situation: &str, scale: &Scale, table: &mut Table) {
         ms(median(&all).cpu)
     );
     table.add(situation, "bare dump, filter program, CPU", "", told);
+    let told = ms(median(&owners).cpu);
+    table.add(situation, "bare dump of listening and bound, CPU", "", told);
 }
 
 fn nothing(scale: &Scale, table: &mut Table) {
