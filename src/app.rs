@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::build_info::BUILD;
 use crate::collector::Collector;
@@ -200,8 +200,7 @@ async fn first_look(site: Arc<Site>, ports: Vec<u16>) {
     if let Some(sockets) = &snapshot.sockets
         && let Some(figures) = &sockets.value
     {
-        info!(
-            from = figures.source.as_str(),
+        debug!(
             messages = figures.messages,
             duration = %Seconds(sockets.duration),
             "Read the connection table"

@@ -34,8 +34,8 @@ use super::open::{Activity, OpenConnection, Phase};
 use super::routes::Site;
 use super::server::Limits;
 
-/// A request's head may be this long, as the longest that proxies let through; hyper answers a longer
-/// one with 431 itself.
+/// A request's head may be this long, as the longest that proxies let through. hyper answers a longer
+/// one with 431 itself, once it has read as much again at the most.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Serves a client until it goes, dawdles, must make way, or the program ends.

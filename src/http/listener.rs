@@ -157,7 +157,8 @@ async fn candidates(address: &ListenAddress) -> Result<(Vec<SocketAddr>, Candida
     match &address.host {
         ListenHost::All => Ok((vec![any_v6, any_v4], Candidates::Fallback)),
         ListenHost::Ip(ip) => {
-            let one = SocketAddr::new(*ip, address.port);
+            // An IPv4-mapped address is the IPv4 address, here as everywhere.
+            let one = SocketAddr::new(ip.to_canonical(), address.port);
             Ok((vec![one], Candidates::First))
         }
         ListenHost::Name(name) => {

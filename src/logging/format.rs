@@ -1,6 +1,7 @@
 //! How a log line looks: logfmt as Go's slog writes it, or one JSON object.
 //!
-//! Both begin with `time`, `level`, `source` and `msg`, as the Go exporters' do. Keys are the
+//! Both begin with `time`, `level`, `caller` and `msg`, much as the Go exporters' do; theirs say
+//! `source` for the place in the program, which here is where sockets are read from. Keys are the
 //! program's own and known to be plain; values come from anywhere and are escaped, so that one event
 //! is always one line.
 
@@ -20,7 +21,7 @@ pub(super) fn line(format: LogFormat, time: SystemTime, event: &Event<'_>) -> St
     let head = [
         ("time", Value::Text(timestamp(time))),
         ("level", Value::Text(metadata.level().to_string())),
-        ("source", Value::Text(source(metadata))),
+        ("caller", Value::Text(caller(metadata))),
         ("msg", Value::Text(fields.message)),
     ];
     let all = head.into_iter().chain(fields.rest);
@@ -88,7 +89,7 @@ impl Visit for Fields {
 }
 
 /// File name and line, without directories: they are those of the machine that built the program.
-fn source(metadata: &Metadata<'_>) -> String {
+fn caller(metadata: &Metadata<'_>) -> String {
     let file = metadata.file().unwrap_or_else(|| metadata.target());
     let name = file.rsplit('/').next().unwrap_or(file);
     match metadata.line() {

@@ -1,41 +1,365 @@
 //! What the program tells of real sockets, held against ss(8) and /proc/net/sockstat.
 
 use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::Command;
-use std::time::{Duration, Instant};
-
-use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
-use timewait_exporter::domain::options::CensusOptions;
-use timewait_exporter::domain::snapshot::{Snapshot, SocketFigures};
-use timewait_exporter::kernel::sock_diag::NetlinkConnect;
 
 use crate::namespace::{add_address, in_namespace, set_sysctl};
-use crate::net::{at, connected, listening, mapped};
+use crate::net::{
+    Connection, at, bound, connected, connecting, eventually, listening, listening_with, mapped,
+};
+use crate::program::{Metrics, Program, Scraper};
 
-const PROBE: &str = "to be replaced";
+const NETLINK: &str = "--collector.source=netlink";
+const PROCFS: &str = "--collector.source=procfs";
+
+/// How many sockets ss(8) lists in a state.
+fn ss(state: &str) -> usize {
+    let output = Command::new("ss")
+        .args(["-Htan", "state", state])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap().lines().count()
+}
+
+/// The `tw` figure of sockstat.
+fn sockstat_tw() -> f64 {
+    let text = fs::read_to_string("/proc/net/sockstat").unwrap();
+    let tcp = text.lines().find(|line| line.starts_with("TCP:")).unwrap();
+    let mut words = tcp.split(' ').skip_while(|word| *word != "tw");
+    words.nth(1).unwrap().parse().unwrap()
+}
+
+/// One scrape, in whose sums ss(8) and sockstat agree.
+fn agreed(scraper: &mut Scraper) -> Metrics {
+    let metrics = scraper.metrics();
+    assert_eq!(metrics.time_wait(), ss("time-wait") as f64);
+    assert_eq!(metrics.value("timewait_buckets"), sockstat_tw());
+    for collector in ["sockets", "sysctl", "netstat", "sockstat", "slabinfo"] {
+        let series = format!("timewait_scrape_collector_success{{collector=\"{collector}\"}}");
+        assert_eq!(metrics.value(&series), 1.0);
+    }
+    metrics
+}
+
+fn connections(n: usize, listener: &OwnedFd, to: SocketAddr) -> Vec<Connection> {
+    (0..n).map(|_| connected(None, listener, to)).collect()
+}
+
+/// A series of one destination.
+fn of_destination(metric: &str, src: &str, dst: &str, port: u16, more: &str) -> String {
+    format!(
+        "timewait_destination_{metric}{{src_addr=\"{src}\",dst_addr=\"{dst}\",dst_port=\"{port}\"{more}}}"
+    )
+}
 
 #[test]
 fn a_client_that_closes_first_keeps_time_wait_towards_its_destination() {
     in_namespace(|| {
-        println!("{PROBE}");
-        set_sysctl("tcp_tw_reuse", "0");
-        add_address("2001:db8::1/128");
-        let listener = listening(at("127.0.0.1", 80));
-        for _ in 0..30 {
-            connected(None, &listener, at("127.0.0.1", 80)).close_client_first();
+        let program = Program::start(&[NETLINK]);
+        let to = at("127.0.0.1", 80);
+        let listener = listening(to);
+        for connection in connections(30, &listener, to) {
+            connection.close_client_first();
         }
-        let config = CollectorConfig {
-            source: SourceChoice::Netlink,
-            procfs: "/proc".into(),
-            enabled: Enabled::default(),
-            census: CensusOptions::default(),
+        let metrics = agreed(&mut program.scraper());
+        assert_eq!(metrics.value("timewait_sockets{family=\"ipv4\"}"), 30.0);
+        assert_eq!(metrics.value("timewait_sockets{family=\"ipv6\"}"), 0.0);
+        assert_eq!(
+            metrics.value("timewait_sockets_by_src_addr{src_addr=\"127.0.0.1\"}"),
+            30.0
+        );
+        assert_eq!(
+            metrics.value("timewait_sockets_by_src_port{src_port=\"ephemeral\"}"),
+            30.0
+        );
+        assert_eq!(
+            metrics.value("timewait_sockets_by_dst_port{dst_port=\"80\"}"),
+            30.0
+        );
+        assert_eq!(
+            metrics.value("timewait_sockets_by_dst_port{dst_port=\"ephemeral\"}"),
+            0.0
+        );
+        let held = of_destination(
+            "ports",
+            "127.0.0.1",
+            "127.0.0.1",
+            80,
+            ",state=\"time_wait\"",
+        );
+        assert_eq!(metrics.value(&held), 30.0);
+        assert_eq!(
+            metrics.value("timewait_scrape_source{source=\"netlink\"}"),
+            1.0
+        );
+        let rate = metrics.value(&of_destination(
+            "close_rate",
+            "127.0.0.1",
+            "127.0.0.1",
+            80,
+            "",
+        ));
+        assert!((0.0..=3.0).contains(&rate), "{rate}");
+    });
+}
+
+#[test]
+fn a_server_that_closes_first_keeps_time_wait_and_spends_no_port() {
+    in_namespace(|| {
+        let program = Program::start(&[NETLINK]);
+        let to = at("127.0.0.1", 80);
+        let listener = listening(to);
+        for connection in connections(30, &listener, to) {
+            connection.close_server_first();
+        }
+        let metrics = agreed(&mut program.scraper());
+        assert_eq!(
+            metrics.value("timewait_sockets_by_src_port{src_port=\"80\"}"),
+            30.0
+        );
+        assert_eq!(
+            metrics.value("timewait_sockets_by_src_port{src_port=\"ephemeral\"}"),
+            0.0
+        );
+        assert_eq!(
+            metrics.value("timewait_sockets_by_dst_port{dst_port=\"ephemeral\"}"),
+            30.0
+        );
+        let held = of_destination(
+            "ports",
+            "127.0.0.1",
+            "127.0.0.1",
+            80,
+            ",state=\"time_wait\"",
+        );
+        assert_eq!(metrics.get(&held), None);
+    });
+}
+
+#[test]
+fn ipv6_sockets_are_told_as_ipv6() {
+    in_namespace(|| {
+        add_address("2001:db8::1/128");
+        let program = Program::start(&[NETLINK]);
+        let to = at("2001:db8::1", 443);
+        let listener = listening(to);
+        for connection in connections(12, &listener, to) {
+            connection.close_client_first();
+        }
+        let metrics = agreed(&mut program.scraper());
+        assert_eq!(metrics.value("timewait_sockets{family=\"ipv6\"}"), 12.0);
+        assert_eq!(
+            metrics.value("timewait_sockets_by_dst_addr{dst_addr=\"2001:db8::1\"}"),
+            12.0
+        );
+        let ratio = metrics.value("timewait_port_range_exhaustion_ratio{family=\"ipv6\"}");
+        assert!((ratio - 12.0 / 28_232.0).abs() < 1e-9, "{ratio}");
+    });
+}
+
+#[test]
+fn a_mapped_address_is_told_as_the_ipv4_address() {
+    in_namespace(|| {
+        let program = Program::start(&[NETLINK]);
+        let to = at("127.0.0.1", 80);
+        let listener = listening(at("::", 80));
+        let mut all = connections(5, &listener, to);
+        all.extend(connections(7, &listener, mapped(to)));
+        for connection in all {
+            connection.close_client_first();
+        }
+        let metrics = agreed(&mut program.scraper());
+        assert_eq!(metrics.value("timewait_sockets{family=\"ipv4\"}"), 12.0);
+        let held = of_destination(
+            "ports",
+            "127.0.0.1",
+            "127.0.0.1",
+            80,
+            ",state=\"time_wait\"",
+        );
+        assert_eq!(metrics.value(&held), 12.0);
+        assert!(!format!("{metrics:?}").contains("ffff"));
+    });
+}
+
+#[test]
+fn half_closed_sockets_hold_ports_but_are_not_time_wait() {
+    in_namespace(|| {
+        let program = Program::start(&[NETLINK]);
+        let to = at("127.0.0.1", 80);
+        let listener = listening(to);
+        let mut scraper = program.scraper();
+        // FIN-WAIT-2 with an owner, CLOSE-WAIT, and orphans that are mini-sockets of FIN-WAIT-2.
+        let fin_wait = connections(3, &listener, to);
+        fin_wait.iter().for_each(Connection::half_close_client);
+        let close_wait = connections(4, &listener, to);
+        close_wait.iter().for_each(Connection::half_close_server);
+        let orphaned = connections(5, &listener, to);
+        orphaned.iter().for_each(Connection::half_close_client);
+        let _servers: Vec<OwnedFd> = orphaned.into_iter().map(|pair| pair.server).collect();
+        eventually("the orphans are mini-sockets", || sockstat_tw() == 5.0);
+        eventually("all are in their states", || ss("fin-wait-2") == 3 + 4 + 5);
+        let metrics = agreed(&mut scraper);
+        assert_eq!(metrics.time_wait(), 0.0);
+        assert_eq!(metrics.value("timewait_buckets"), 5.0);
+        let held = of_destination("ports", "127.0.0.1", "127.0.0.1", 80, ",state=\"other\"");
+        assert_eq!(metrics.value(&held), 12.0);
+    });
+}
+
+/// Sockets of all kinds at once, kept open until the namespace ends.
+struct Crowd {
+    _open: Vec<OwnedFd>,
+    _pairs: Vec<Connection>,
+}
+
+fn crowd() -> Crowd {
+    add_address("192.0.2.1/32");
+    add_address("2001:db8::1/128");
+    let addresses = [
+        at("127.0.0.1", 80),
+        at("192.0.2.1", 443),
+        at("2001:db8::1", 443),
+    ];
+    let mut open: Vec<OwnedFd> = Vec::new();
+    let mut pairs = Vec::new();
+    for (n, to) in addresses.into_iter().enumerate() {
+        let listener = listening(to);
+        for connection in connections(5 + n, &listener, to) {
+            connection.close_client_first();
+        }
+        for connection in connections(3 + n, &listener, to) {
+            connection.close_server_first();
+        }
+        let half = connections(2, &listener, to);
+        half.iter().for_each(Connection::half_close_client);
+        pairs.extend(half);
+        pairs.extend(connections(4, &listener, to));
+        open.push(listener);
+    }
+    open.push(listening(at("127.0.0.1", 40_000)));
+    open.push(listening(at("::", 40_001)));
+    let full = listening_with(at("127.0.0.1", 81), 0, false);
+    open.extend((0..4).map(|_| connecting(None, at("127.0.0.1", 81)).unwrap()));
+    open.push(full);
+    Crowd {
+        _open: open,
+        _pairs: pairs,
+    }
+}
+
+#[test]
+fn netlink_and_procfs_tell_the_same_of_the_same_sockets() {
+    in_namespace(|| {
+        let _crowd = crowd();
+        let netlink = Program::start(&[NETLINK]);
+        let procfs = Program::start(&[PROCFS]);
+        // Both connections first, so that both see them.
+        let (mut one, mut other) = (netlink.scraper(), procfs.scraper());
+        let (one, other) = (agreed(&mut one), agreed(&mut other));
+        assert_eq!(one.value("timewait_scrape_source{source=\"netlink\"}"), 1.0);
+        assert_eq!(
+            other.value("timewait_scrape_source{source=\"procfs\"}"),
+            1.0
+        );
+        let figures = |metrics: &Metrics| {
+            let mut all = std::collections::BTreeMap::new();
+            for metric in timewait_exporter::exposition::METRICS
+                .iter()
+                .map(|metric| metric.name)
+            {
+                let depends_on_sockets = metric.starts_with("timewait_sockets")
+                    || metric.starts_with("timewait_port_range")
+                    || metric.starts_with("timewait_destination")
+                    || metric.starts_with("timewait_source")
+                    || metric == "timewait_listeners_in_port_range"
+                    || metric == "timewait_scrape_dump_messages";
+                // Time goes on between the two.
+                let depends_on_age = metric.contains("age")
+                    || metric.contains("reusable")
+                    || metric.contains("close_rate");
+                if depends_on_sockets && !depends_on_age {
+                    for (series, value) in metrics.of(metric) {
+                        all.insert(series.to_owned(), value);
+                    }
+                }
+            }
+            all
         };
-        let collector = Collector::open(config, Box::new(NetlinkConnect)).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let snapshot = runtime.block_on(collector.scrape(Instant::now() + Duration::from_secs(5)));
-        println!("{snapshot:#?}");
+        assert!(figures(&one).len() > 50);
+        assert_eq!(figures(&one), figures(&other));
+    });
+}
+
+#[test]
+fn a_merely_bound_port_is_blocked_and_netlink_alone_sees_it() {
+    in_namespace(|| {
+        let _bound = bound(at("127.0.0.5", 40_050)).unwrap();
+        let blocked = |source| {
+            let program = Program::start(&[source]);
+            program
+                .scraper()
+                .metrics()
+                .value("timewait_port_range_blocked_ports")
+        };
+        // The kernel shows them since 6.8.
+        let release = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
+        let mut numbers = release
+            .split('.')
+            .map_while(|part| part.parse::<u32>().ok());
+        let shows = (numbers.next(), numbers.next()) >= (Some(6), Some(8));
+        assert_eq!(blocked(NETLINK), f64::from(u8::from(shows)));
+        assert_eq!(blocked(PROCFS), 0.0);
+    });
+}
+
+#[test]
+fn the_settings_are_told_as_they_stand_at_each_scrape() {
+    in_namespace(|| {
+        let program = Program::start(&[NETLINK]);
+        let mut scraper = program.scraper();
+        for (reuse, range, ports) in [("0", "40000 40009", 10.0), ("1", "50000 50100", 101.0)] {
+            set_sysctl("tcp_tw_reuse", reuse);
+            set_sysctl("ip_local_port_range", range);
+            let metrics = scraper.metrics();
+            let told = metrics.value("timewait_sysctl_tcp_tw_reuse");
+            assert_eq!(told, reuse.parse::<f64>().unwrap());
+            assert_eq!(metrics.value("timewait_port_range_ports"), ports);
+        }
+        set_sysctl("ip_local_reserved_ports", "50000-50004,50100,60000");
+        let metrics = scraper.metrics();
+        assert_eq!(metrics.value("timewait_port_range_reserved_ports"), 6.0);
+    });
+}
+
+#[test]
+fn the_ratio_reaches_one_when_connect_fails() {
+    in_namespace(|| {
+        set_sysctl("tcp_tw_reuse", "0");
+        let program = Program::start(&[NETLINK]);
+        let mut scraper = program.scraper();
+        set_sysctl("ip_local_port_range", "40000 40019");
+        let to = at("127.0.0.1", 80);
+        let listener = listening(to);
+        let ratio = "timewait_port_range_exhaustion_ratio{family=\"ipv4\"}";
+        let headroom = of_destination("headroom_ports", "127.0.0.1", "127.0.0.1", 80, "");
+        for n in 0..20 {
+            assert!(scraper.metrics().value(ratio) < 1.0, "after {n}");
+            connected(None, &listener, to).close_client_first();
+        }
+        let metrics = agreed(&mut scraper);
+        assert_eq!((metrics.value(ratio), metrics.value(&headroom)), (1.0, 0.0));
+        let error = crate::net::connect_from(None, to).unwrap_err();
+        assert_eq!(error, rustix::io::Errno::ADDRNOTAVAIL);
     });
 }

@@ -8,7 +8,10 @@ use std::any::type_name;
 use std::env;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::process::{Command, Output};
+
+use crate::net::eventually;
 
 /// Set in the process inside; its value is the test's name.
 const INSIDE: &str = "TIMEWAIT_TEST_INSIDE";
@@ -99,6 +102,15 @@ pub fn add_address(address: &str) {
         arguments.push("nodad");
     }
     ip(&arguments);
+    // The kernel makes an IPv6 address ready, and its routes, a little later. Nobody listens on the
+    // port of the test connection, which leaves nothing behind.
+    let (address, _) = address
+        .split_once('/')
+        .expect("an address with its prefix length");
+    eventually("the new address is ready", || {
+        TcpStream::connect((address, 9))
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
 }
 
 /// Writes a setting under /proc/sys/net/ipv4.

@@ -24,6 +24,7 @@
     unreachable_pub,
     clippy::as_conversions,
     clippy::cast_precision_loss,
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,

@@ -1,0 +1,147 @@
+//! The flags as a whole: defaults, bounds, the help text.
+
+use super::*;
+use crate::collector::Enabled;
+
+fn typed(flags: &[&str]) -> Result<Config, clap::Error> {
+    parse(std::iter::once("timewait_exporter").chain(flags.iter().copied()))
+}
+
+#[test]
+fn the_flags_are_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn nothing_typed_gives_the_documented_defaults() {
+    let config = typed(&[]).unwrap();
+    assert_eq!(config.web.listen_addresses, [":10072".parse().unwrap()]);
+    assert_eq!(config.web.telemetry_path.as_str(), "/metrics");
+    assert_eq!(config.web.max_requests, NonZeroUsize::new(40));
+    assert!(config.web.exporter_metrics);
+    assert_eq!(config.collector.source, SourceChoice::Auto);
+    assert_eq!(config.collector.procfs, PathBuf::from("/proc"));
+    assert_eq!(config.collector.enabled, Enabled::default());
+    assert_eq!(config.collector.census, CensusOptions::default());
+    assert_eq!(config.log, LogConfig::default());
+}
+
+#[test]
+fn every_flag_reaches_its_place() {
+    let config = typed(&[
+        "--web.listen-address=:1",
+        "--web.listen-address=[::1]:2",
+        "--web.listen-address=:1",
+        "--web.telemetry-path=/m",
+        "--web.max-requests=0",
+        "--web.disable-exporter-metrics",
+        "--collector.source=procfs",
+        "--collector.top=1000",
+        "--collector.pin-port=443",
+        "--collector.pin-port=80",
+        "--collector.pin-destination=192.0.2.1:5432",
+        "--path.procfs=/host/proc",
+        "--log.level=debug",
+        "--log.format=json",
+    ])
+    .unwrap();
+    let listen: Vec<_> = config
+        .web
+        .listen_addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(listen, [":1", "[::1]:2"]);
+    assert_eq!(config.web.telemetry_path.as_str(), "/m");
+    assert_eq!(config.web.max_requests, None);
+    assert!(!config.web.exporter_metrics);
+    assert_eq!(config.collector.source, SourceChoice::Procfs);
+    assert_eq!(config.collector.procfs, PathBuf::from("/host/proc"));
+    assert_eq!(config.collector.census.top, 1000);
+    assert_eq!(config.collector.census.pinned_ports, [443, 80]);
+    assert_eq!(config.collector.census.pinned_destinations.len(), 1);
+    assert_eq!(config.log.level, LogLevel::Debug);
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn the_last_of_a_switch_and_its_negation_wins() {
+    let slabinfo = |flags: &[&str]| typed(flags).unwrap().collector.enabled.slabinfo;
+    let (on, off) = ("--collector.slabinfo", "--no-collector.slabinfo");
+    assert!(slabinfo(&[]) && slabinfo(&[on]) && slabinfo(&[off, on]) && slabinfo(&[on, on]));
+    assert!(!slabinfo(&[off]) && !slabinfo(&[on, off]) && !slabinfo(&[off, on, off, off]));
+}
+
+#[test]
+fn a_breakdown_can_be_spelled_with_underscores() {
+    let census = typed(&["--no-collector.by_dst_port", "--no-collector.by-age"])
+        .unwrap()
+        .collector
+        .census;
+    let expected = CensusOptions {
+        by_dst_port: false,
+        by_age: false,
+        ..CensusOptions::default()
+    };
+    assert_eq!(census, expected);
+}
+
+#[test]
+fn values_out_of_bounds_are_wrong_usage_that_names_the_bounds() {
+    for (flag, says) in [
+        ("--collector.top=0", "from 1 to 1000"),
+        ("--collector.top=1001", "from 1 to 1000"),
+        ("--collector.pin-port=0", "from 1 to 65535"),
+        ("--collector.pin-port=65536", "from 1 to 65535"),
+        ("--web.listen-address=10072", ":PORT"),
+        ("--web.telemetry-path=metrics", "begins with a slash"),
+        ("--collector.source=ebpf", "auto, netlink, procfs"),
+        ("--collector.pin-destination=192.0.2.1", "DST_PORT"),
+        ("--web.max-requests=-1", "0 for no limit"),
+    ] {
+        let error = typed(&[flag]).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{flag}");
+        assert!(error.to_string().contains(says), "{flag}: {error}");
+    }
+}
+
+#[test]
+fn what_comes_later_is_refused_and_not_ignored() {
+    for flag in [
+        "--web.config.file=x",
+        "--web.systemd-socket",
+        "--collector.netns=all",
+        "report",
+        "check",
+        "-V",
+    ] {
+        assert_eq!(typed(&[flag]).unwrap_err().exit_code(), 2, "{flag}");
+    }
+}
+
+#[test]
+fn help_fits_into_80_columns_and_names_every_flag() {
+    let help = Cli::command().render_long_help().to_string();
+    for line in help.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    for arg in Cli::command().get_arguments() {
+        let long = arg.get_long().unwrap();
+        assert!(
+            long.starts_with("no-") || help.contains(&format!("--{long}")),
+            "{long}"
+        );
+    }
+}
+
+#[test]
+fn the_version_has_the_form_of_the_go_exporters() {
+    let error = typed(&["--version"]).unwrap_err();
+    assert_eq!(error.exit_code(), 0);
+    let first = concat!(
+        "timewait_exporter, version ",
+        env!("CARGO_PKG_VERSION"),
+        " ("
+    );
+    assert!(error.to_string().starts_with(first), "{error}");
+}

@@ -1,0 +1,359 @@
+//! The program itself: its exit status, its messages, its end.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::PATIENCE;
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).unwrap()
+}
+
+/// A program that runs, and is killed with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+impl Running {
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.0);
+        kill_process(pid, signal).unwrap();
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Reads the log until a line has this, and gives the line.
+    fn line_with(&mut self, text: &str) -> String {
+        let stderr = self.0.stderr.as_mut().unwrap();
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while stderr.read(&mut byte).unwrap() == 1 {
+            line.push(byte[0]);
+            if byte[0] == b'\n' {
+                let whole = String::from_utf8(std::mem::take(&mut line)).unwrap();
+                if whole.contains(text) {
+                    return whole;
+                }
+            }
+        }
+        panic!("no line has {text:?}");
+    }
+}
+
+/// The value of a logfmt key.
+fn field<'a>(line: &'a str, key: &str) -> &'a str {
+    let pairs = line
+        .split_whitespace()
+        .filter_map(|pair| pair.split_once('='));
+    let mut values = pairs
+        .filter(|(known, _)| *known == key)
+        .map(|(_, value)| value);
+    values.next().unwrap()
+}
+
+fn get(address: &str) -> String {
+    get_with(address, "")
+}
+
+fn get_with(address: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn help_and_version_are_no_failures() {
+    let help = output(program().arg("--help"));
+    assert_eq!(help.status.code(), Some(0));
+    assert!(
+        str::from_utf8(&help.stdout)
+            .unwrap()
+            .contains("--web.listen-address")
+    );
+    let version = output(program().arg("--version"));
+    assert_eq!(version.status.code(), Some(0));
+    let text = str::from_utf8(&version.stdout).unwrap();
+    let first = concat!(
+        "timewait_exporter, version ",
+        env!("CARGO_PKG_VERSION"),
+        " (revision: "
+    );
+    assert!(text.starts_with(first) && text.ends_with('\n'), "{text}");
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_names_the_flag() {
+    for (flag, says) in [
+        ("--web.listen-address=10072", "':PORT'"),
+        ("--collector.top=5000", "from 1 to 1000"),
+        ("--web.config.file=web.yml", "--web.config.file"),
+        ("--collector.netns=all", "--collector.netns"),
+        ("report", "'report'"),
+    ] {
+        let output = output(program().arg(flag));
+        assert_eq!(output.status.code(), Some(2), "{flag}");
+        let said = stderr(&output).replace('"', "'");
+        assert!(said.contains(says), "{flag}: {said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
+    for (variable, value, says) in [
+        ("TIMEWAIT_EXPORTER_COLLECTOR_TOP", "none", "from 1 to 1000"),
+        (
+            "TIMEWAIT_EXPORTER_COLLECTOR_BY_AGE",
+            "maybe",
+            "true or false",
+        ),
+        (
+            "TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS",
+            ":1 2",
+            "\"2\": the port is missing",
+        ),
+        ("TIMEWAIT_EXPORTER_LOG_LEVEL", "loud", "warn"),
+    ] {
+        let output = output(program().env(variable, value));
+        assert_eq!(output.status.code(), Some(2), "{variable}");
+        assert!(stderr(&output).contains(variable), "{}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+    // A flag's own wrong value is the flag's, whatever the variable says.
+    let output = output(
+        program()
+            .arg("--collector.top=0")
+            .env("TIMEWAIT_EXPORTER_COLLECTOR_TOP", "7"),
+    );
+    assert!(
+        stderr(&output).contains("--collector.top <N>"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(
+        !stderr(&output).contains("TIMEWAIT_EXPORTER"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
+    let command = &mut program();
+    command
+        .arg("--log.format=logfmt")
+        .env(
+            "TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS",
+            "127.0.0.1:0 [::ffff:127.0.0.1]:0",
+        )
+        .env("TIMEWAIT_EXPORTER_LOG_FORMAT", "json")
+        .env("TIMEWAIT_EXPORTER_COLLECTOR_TOP", "")
+        .env("TIMEWAIT_EXPORTER_COLLECTOR_SLABINFO", "false")
+        .stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let line = running.line_with("Listening on");
+    assert!(line.starts_with("time="), "{line}");
+    let answer = get(field(&line, "address"));
+    assert!(
+        answer.contains("collector=\"sockstat\"") && !answer.contains("collector=\"slabinfo\"")
+    );
+    running.line_with("Listening on");
+}
+
+#[test]
+fn it_ends_in_good_order_on_either_signal() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let command = &mut program();
+        command
+            .arg("--web.listen-address=127.0.0.1:0")
+            .stderr(Stdio::piped());
+        let mut running = Running(command.spawn().unwrap());
+        let line = running.line_with("Listening on");
+        assert!(
+            running
+                .line_with("TLS is disabled.")
+                .contains("http2=false")
+        );
+        let answer = get(field(&line, "address"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        running.signal(signal);
+        running.line_with("Shutting down");
+        running.line_with("Stopped");
+        assert_eq!(running.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    // A file that never gives anything: the scrape waits for its deadline.
+    let procfs = tempfile::tempdir().unwrap();
+    let net = procfs.path().join("net");
+    std::fs::create_dir(&net).unwrap();
+    let made = Command::new("mkfifo")
+        .arg(net.join("sockstat"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let command = &mut program();
+    command
+        .arg("--web.listen-address=127.0.0.1:0")
+        .arg(format!("--path.procfs={}", procfs.path().display()))
+        .stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let line = running.line_with("Listening on");
+    let mut waits = TcpStream::connect(field(&line, "address")).unwrap();
+    waits
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let begin = Instant::now();
+    let impatient = "X-Prometheus-Scrape-Timeout-Seconds: 0.5\r\n";
+    while !get_with(field(&line, "address"), impatient).contains("requests_in_flight 2") {
+        assert!(begin.elapsed() < PATIENCE, "the scrape does not begin");
+    }
+    running.signal(Signal::TERM);
+    running.line_with("Shutting down");
+    assert!(
+        running.0.try_wait().unwrap().is_none(),
+        "it waits for the scrape"
+    );
+    running.signal(Signal::TERM);
+    running.line_with("Ending at once");
+    assert_eq!(running.wait().code(), Some(0));
+}
+
+#[test]
+fn json_lines_are_json() {
+    let command = &mut program();
+    command
+        .args(["--web.listen-address=127.0.0.1:0", "--log.format=json"])
+        .stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let line = running.line_with("TLS is disabled.");
+    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(value["level"], "INFO");
+    assert_eq!(value["http2"], false);
+    assert_eq!(value["msg"], "TLS is disabled.");
+}
+
+#[test]
+fn a_port_in_use_ends_it_with_1_and_what_to_do() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    let output = output(program().arg(format!("--web.listen-address={address}")));
+    assert_eq!(output.status.code(), Some(1));
+    for part in [&*address, "in use", "--web.listen-address", "level=ERROR"] {
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+}
+
+/// Some port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn started_without_log(stderr: Stdio) -> (Running, String) {
+    let address = format!("127.0.0.1:{}", free_port());
+    let command = &mut program();
+    command
+        .arg(format!("--web.listen-address={address}"))
+        .stderr(stderr);
+    let running = Running(command.spawn().unwrap());
+    let begin = Instant::now();
+    while TcpStream::connect(&address).is_err() {
+        assert!(begin.elapsed() < PATIENCE, "it does not start");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    (running, address)
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    // A pipe's default capacity: the program's first line finds no room.
+    writer.write_all(&"x".repeat(65_536).into_bytes()).unwrap();
+    let (mut running, address) = started_without_log(writer.into());
+    assert!(get(&address).starts_with("HTTP/1.1 200"));
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait().code(), Some(0));
+}
+
+#[test]
+fn a_log_that_was_closed_is_outlived() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let (mut running, address) = started_without_log(writer.into());
+    assert!(get(&address).starts_with("HTTP/1.1 200"));
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait().code(), Some(0));
+}
+
+#[test]
+fn without_descriptors_it_waits_and_says_so_once() {
+    let command = &mut Command::new("sh");
+    // Some 14 are open before the first connection.
+    command
+        .env_clear()
+        .args([
+            "-c",
+            "ulimit -n 24; exec \"$0\" --web.listen-address=127.0.0.1:0",
+        ])
+        .arg(env!("CARGO_BIN_EXE_timewait_exporter"))
+        .stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let line = running.line_with("Listening on");
+    let address = field(&line, "address");
+    let crowd: Vec<TcpStream> = (0..60)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    running.line_with("Cannot accept connections");
+    // Whoever waits for nothing makes way, so there is room again.
+    let answer = get(address);
+    assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait().code(), Some(0));
+    let mut rest = String::new();
+    running
+        .0
+        .stderr
+        .as_mut()
+        .unwrap()
+        .read_to_string(&mut rest)
+        .unwrap();
+    assert!(!rest.contains("Cannot accept connections"), "{rest}");
+    drop(crowd);
+}

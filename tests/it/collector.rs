@@ -1,0 +1,255 @@
+//! What becomes of a scrape when a source or a file is not as it should be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
+use timewait_exporter::domain::options::CensusOptions;
+use timewait_exporter::domain::snapshot::{Snapshot, Source};
+
+use crate::fake_kernel::{FakeKernel, Message, Step, record};
+use crate::namespace::in_namespace;
+use crate::net::eventually;
+use crate::program::Program;
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/procfs/linux-5.15")
+}
+
+fn collector(source: SourceChoice, kernel: &FakeKernel) -> Collector {
+    let config = CollectorConfig {
+        source,
+        procfs: fixture(),
+        enabled: Enabled::default(),
+        census: CensusOptions::default(),
+    };
+    Collector::open(config, Box::new(kernel.clone())).unwrap()
+}
+
+fn scrape_within(collector: &Collector, time: Duration) -> Snapshot {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(collector.scrape(Instant::now() + time))
+}
+
+fn scrape(collector: &Collector) -> Snapshot {
+    scrape_within(collector, Duration::from_secs(30))
+}
+
+fn source(snapshot: &Snapshot) -> Option<Source> {
+    Some(snapshot.sockets.as_ref()?.value.as_ref()?.source)
+}
+
+fn refusing(errno: i32) -> FakeKernel {
+    FakeKernel::new(vec![
+        vec![Step::Datagram(vec![Message::refused(errno)])];
+        10
+    ])
+}
+
+/// Empty dumps, for as many scrapes.
+fn empty(conversations: usize) -> Vec<Vec<Step>> {
+    let done = || Step::Datagram(vec![Message::done(0)]);
+    vec![vec![done(), done()]; conversations]
+}
+
+#[test]
+fn auto_reads_procfs_where_netlink_cannot_be_used() {
+    // EPERM and EACCES of a filter, EPROTONOSUPPORT without the protocol, ENOENT without the module.
+    let kernels = [
+        FakeKernel::closed(1),
+        FakeKernel::closed(13),
+        FakeKernel::closed(93),
+        refusing(2),
+        refusing(1),
+    ];
+    for kernel in kernels {
+        let snapshot = scrape(&collector(SourceChoice::Auto, &kernel));
+        assert_eq!(source(&snapshot), Some(Source::Procfs));
+        assert!(snapshot.sockets.is_some_and(|sockets| sockets.success));
+    }
+}
+
+#[test]
+fn auto_goes_back_to_netlink_once_it_can_be_used() {
+    let refused = vec![Step::Datagram(vec![Message::refused(2)])];
+    let kernel = FakeKernel::new([vec![refused], empty(1)].concat());
+    let collector = collector(SourceChoice::Auto, &kernel);
+    assert_eq!(source(&scrape(&collector)), Some(Source::Procfs));
+    assert_eq!(source(&scrape(&collector)), Some(Source::Netlink));
+}
+
+#[test]
+fn without_a_fallback_the_sockets_fail_and_the_rest_is_told() {
+    let snapshot = scrape(&collector(SourceChoice::Netlink, &FakeKernel::closed(1)));
+    let sockets = snapshot.sockets.unwrap();
+    assert_eq!((sockets.success, sockets.value), (false, None));
+    assert!(snapshot.sysctl.unwrap().success && snapshot.netstat.unwrap().success);
+    assert!(snapshot.sockstat.unwrap().success && snapshot.slabinfo.unwrap().success);
+}
+
+#[test]
+fn a_passing_failure_is_tried_again_in_a_new_conversation() {
+    let busy = vec![Step::Datagram(vec![Message::refused(16)])];
+    let lost = vec![Step::Error(105)];
+    let kernel = FakeKernel::new([vec![busy.clone(), lost.clone()], empty(1)].concat());
+    let snapshot = scrape(&collector(SourceChoice::Netlink, &kernel));
+    assert_eq!(source(&snapshot), Some(Source::Netlink));
+    assert_eq!(kernel.opened(), 3);
+    // Not for ever.
+    let kernel = FakeKernel::new(vec![busy; 9]);
+    let snapshot = scrape(&collector(SourceChoice::Netlink, &kernel));
+    assert!(!snapshot.sockets.unwrap().success);
+    assert_eq!(kernel.opened(), 3);
+}
+
+#[test]
+fn a_failure_that_stays_is_no_reason_to_fall_back() {
+    let cut = vec![Step::Raw(vec![1, 2, 3])];
+    let kernel = FakeKernel::new([vec![cut], empty(1)].concat());
+    let collector = collector(SourceChoice::Auto, &kernel);
+    let snapshot = scrape(&collector);
+    assert_eq!(source(&snapshot), None);
+    assert_eq!(source(&scrape(&collector)), Some(Source::Netlink));
+}
+
+#[test]
+fn figures_of_a_dump_that_failed_half_way_are_never_told() {
+    let one = || {
+        Message::record(record(
+            6,
+            ("192.0.2.1", 40_005),
+            ("192.0.2.2", 443),
+            3,
+            9_000,
+        ))
+    };
+    let kernel = FakeKernel::new([vec![
+        Step::Datagram(vec![Message::done(0)]),
+        Step::Datagram(vec![one(), one()]),
+        Step::Datagram(vec![Message::done(5)]),
+    ]]);
+    let sockets = scrape(&collector(SourceChoice::Netlink, &kernel))
+        .sockets
+        .unwrap();
+    assert_eq!((sockets.success, sockets.value), (false, None));
+}
+
+#[test]
+fn a_dump_that_never_ends_costs_its_own_figures_only_and_the_next_scrape_is_well() {
+    let one = Message::record(record(
+        6,
+        ("192.0.2.1", 40_005),
+        ("192.0.2.2", 443),
+        3,
+        9_000,
+    ));
+    let endless = vec![
+        Step::Datagram(vec![Message::done(0)]),
+        Step::Forever(vec![one]),
+    ];
+    let kernel = FakeKernel::new([vec![endless], empty(1)].concat());
+    let collector = collector(SourceChoice::Netlink, &kernel);
+    let snapshot = scrape_within(&collector, Duration::from_millis(200));
+    let sockets = snapshot.sockets.unwrap();
+    assert_eq!((sockets.success, sockets.value), (false, None));
+    assert!(snapshot.sysctl.unwrap().success);
+    assert_eq!(source(&scrape(&collector)), Some(Source::Netlink));
+}
+
+/// A copy of the fixture tree, to be broken.
+fn copy() -> TempDir {
+    let copy = TempDir::new().unwrap();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        fs::create_dir_all(copy.path().join(&folder)).unwrap();
+        for entry in fs::read_dir(fixture().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let path = folder.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else {
+                fs::copy(entry.path(), copy.path().join(&path)).unwrap();
+            }
+        }
+    }
+    copy
+}
+
+#[test]
+fn a_malformed_file_fails_its_collector_alone_and_the_log_names_file_and_text() {
+    in_namespace(|| {
+        for (collector, file, text) in [
+            ("sysctl", "sys/net/ipv4/tcp_tw_reuse", "many"),
+            ("sysctl", "sys/net/ipv4/ip_local_port_range", "9 8"),
+            ("netstat", "net/netstat", "TcpExt: TW\nTcpExt: -7\n"),
+            (
+                "sockstat",
+                "net/sockstat",
+                "TCP: inuse x orphan 0 tw 0 alloc 0 mem 0\n",
+            ),
+            (
+                "slabinfo",
+                "slabinfo",
+                "slabinfo - version: 2.1\ntw_sock_TCP junk\n",
+            ),
+            ("sockets", "net/tcp", "  sl  local_address\n   0: junk\n"),
+        ] {
+            let tree = copy();
+            fs::write(tree.path().join(file), text).unwrap();
+            let procfs = format!("--path.procfs={}", tree.path().display());
+            let program = Program::start(&["--collector.source=procfs", &procfs]);
+            let mut scraper = program.scraper();
+            let metrics = scraper.metrics();
+            for other in ["sockets", "sysctl", "netstat", "sockstat", "slabinfo"] {
+                let series = format!("timewait_scrape_collector_success{{collector=\"{other}\"}}");
+                let expected = f64::from(u8::from(other != collector));
+                assert_eq!(
+                    metrics.value(&series),
+                    expected,
+                    "{other}, {file} being broken"
+                );
+            }
+            let word = text
+                .split(['\n', ' '])
+                .rfind(|word| !word.is_empty())
+                .unwrap();
+            let complaint = || {
+                let mut lines = program.logged(file);
+                lines.retain(|line| line.contains(word));
+                lines
+            };
+            eventually("the log names the file and the text", || {
+                !complaint().is_empty()
+            });
+            // Once, not on every scrape.
+            scraper.metrics();
+            assert_eq!(complaint().len(), 1, "{:?}", complaint());
+        }
+    });
+}
+
+#[test]
+fn an_unknown_range_leaves_out_what_depends_on_it_and_keeps_the_rest() {
+    in_namespace(|| {
+        let tree = copy();
+        fs::write(tree.path().join("sys/net/ipv4/ip_local_port_range"), "junk").unwrap();
+        let procfs = format!("--path.procfs={}", tree.path().display());
+        let program = Program::start(&["--collector.source=procfs", &procfs]);
+        let metrics = program.scraper().metrics();
+        let total = metrics.sum("timewait_sockets");
+        assert!(total > 0.0);
+        assert_eq!(metrics.sum("timewait_sockets_by_dst_addr"), total);
+        for absent in [
+            "timewait_sockets_by_src_port",
+            "timewait_port_range_ports",
+            "timewait_destinations",
+        ] {
+            assert!(metrics.of(absent).is_empty(), "{absent}");
+        }
+    });
+}

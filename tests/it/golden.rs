@@ -1,0 +1,215 @@
+//! All that the program tells of the fixture trees, held against files: kernels that no machine of
+//! ours runs, through the whole program.
+//!
+//! After a change that is meant, run the tests with `TIMEWAIT_UPDATE_GOLDEN=1` and read the diff.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use timewait_exporter::build_info::BUILD;
+use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
+use timewait_exporter::domain::options::CensusOptions;
+use timewait_exporter::domain::socket::{PortOwner, Socket, TcpState};
+use timewait_exporter::exposition::{ExporterFigures, Format, encode, families};
+use timewait_exporter::kernel::procfs::ProcRoot;
+
+use crate::fake_kernel::{FakeKernel, Message, Step, record};
+use crate::namespace::in_namespace;
+use crate::program::{Metrics, Program};
+
+/// The trees, and how many bytes of attributes follow each record of their kernel's dumps. 3.10
+/// sends none to a reader without privileges; later ones a mark, a class id, a cgroup.
+const TREES: [(&str, usize); 4] = [
+    ("linux-3.10", 0),
+    ("linux-4.19", 8),
+    ("linux-5.15", 20),
+    ("linux-6.18", 36),
+];
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn tree(name: &str) -> PathBuf {
+    fixtures().join("procfs").join(name)
+}
+
+/// The text without what differs from run to run and from build to build.
+fn masked(text: &str) -> String {
+    let mut masked = String::new();
+    for line in text.lines() {
+        let varies = line.starts_with("timewait_scrape_collector_duration_seconds{")
+            || line.starts_with("timewait_exporter_build_info{");
+        match line.rsplit_once(' ') {
+            Some((series, _)) if varies => {
+                let name = series.split("version").next().unwrap();
+                masked.push_str(name);
+                masked.push_str(" <varies>");
+            }
+            _ => masked.push_str(line),
+        }
+        masked.push('\n');
+    }
+    masked
+}
+
+fn assert_golden(name: &str, text: &str) {
+    let path = fixtures().join("golden").join(format!("{name}.prom"));
+    if env::var_os("TIMEWAIT_UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap();
+    for (number, (expected, got)) in golden.lines().zip(text.lines()).enumerate() {
+        assert_eq!(got, expected, "{}, line {}", path.display(), number + 1);
+    }
+    assert_eq!(
+        text.lines().count(),
+        golden.lines().count(),
+        "{}",
+        path.display()
+    );
+}
+
+/// What the running program tells of a tree.
+fn told_by_the_program(name: &str) -> String {
+    let procfs = format!("--path.procfs={}", tree(name).display());
+    let flags = [
+        "--collector.source=procfs",
+        "--web.disable-exporter-metrics",
+        &procfs,
+    ];
+    let program = Program::start(&flags);
+    let text = program.scraper().body("text/plain");
+    assert!(Metrics::parse(&text).time_wait() > 0.0);
+    masked(&text)
+}
+
+#[test]
+fn a_tree_of_linux_3_10_is_told_as_its_golden_file_says() {
+    in_namespace(|| assert_golden("linux-3.10", &told_by_the_program("linux-3.10")));
+}
+
+#[test]
+fn a_tree_of_linux_4_19_is_told_as_its_golden_file_says() {
+    in_namespace(|| assert_golden("linux-4.19", &told_by_the_program("linux-4.19")));
+}
+
+#[test]
+fn a_tree_of_linux_5_15_is_told_as_its_golden_file_says() {
+    in_namespace(|| assert_golden("linux-5.15", &told_by_the_program("linux-5.15")));
+}
+
+#[test]
+fn a_tree_of_linux_6_18_is_told_as_its_golden_file_says() {
+    in_namespace(|| assert_golden("linux-6.18", &told_by_the_program("linux-6.18")));
+}
+
+/// The dumps that a kernel with these sockets would send, with its length of records.
+fn dumps(name: &str, attribute_bytes: usize) -> FakeKernel {
+    let root = ProcRoot::new(tree(name));
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let message = |mut payload: Vec<u8>| {
+        payload.resize(payload.len() + attribute_bytes, 0);
+        Message::record(payload)
+    };
+    let mut owners = Vec::new();
+    let on_owner = &mut |owner: PortOwner| {
+        let addr = owner.addr.to_string();
+        let any = if addr.contains(':') { "::" } else { "0.0.0.0" };
+        owners.push(message(record(10, (&addr, owner.port), (any, 0), 0, 0)));
+    };
+    root.tcp_table().read_owners(on_owner).unwrap();
+    let mut sockets = Vec::new();
+    let on_socket = &mut |socket: Socket| {
+        let (src, dst) = (socket.src_addr.to_string(), socket.dst_addr.to_string());
+        let timer = if socket.state == TcpState::TimeWait {
+            3
+        } else {
+            0
+        };
+        let ends = ((&*src, socket.src_port), (&*dst, socket.dst_port));
+        let state = socket.state as u8;
+        sockets.push(message(record(
+            state,
+            ends.0,
+            ends.1,
+            timer,
+            socket.remaining_ms,
+        )));
+    };
+    root.tcp_table().read_sockets(deadline, on_socket).unwrap();
+    let in_datagrams = |messages: Vec<Message>| {
+        let mut steps: Vec<Step> = messages
+            .chunks(7)
+            .map(|some| Step::Datagram(some.to_vec()))
+            .collect();
+        steps.push(Step::Datagram(vec![Message::done(0)]));
+        steps
+    };
+    FakeKernel::new([[in_datagrams(owners), in_datagrams(sockets)].concat()])
+}
+
+#[test]
+fn dumps_of_each_kernels_length_tell_what_its_proc_files_tell() {
+    for (name, attribute_bytes) in TREES {
+        let config = CollectorConfig {
+            source: SourceChoice::Netlink,
+            procfs: tree(name),
+            enabled: Enabled::default(),
+            census: CensusOptions::default(),
+        };
+        let collector = Collector::open(config, Box::new(dumps(name, attribute_bytes))).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let snapshot = runtime.block_on(collector.scrape(deadline));
+        let exporter = ExporterFigures {
+            build: BUILD,
+            self_figures: None,
+        };
+        let encoded = encode(&families(&snapshot, &exporter), Format::Text, false).unwrap();
+        let text = String::from_utf8(encoded.body).unwrap();
+        let as_procfs = text.replace("{source=\"netlink\"}", "{source=\"procfs\"}");
+        assert_golden(name, &masked(&as_procfs));
+    }
+}
+
+#[test]
+fn what_a_kernel_does_not_have_is_absent() {
+    let golden = |name: &str| {
+        let path = fixtures().join("golden").join(format!("{name}.prom"));
+        fs::read_to_string(path).unwrap().replace(" <varies>", " 0")
+    };
+    let told = |name: &str, series: &str| Metrics::parse(&golden(name)).get(series).is_some();
+    for (series, kernels) in [
+        (
+            "timewait_sysctl_tcp_tw_recycle",
+            [true, false, false, false],
+        ),
+        ("timewait_sysctl_tcp_tw_reuse", [true, true, true, true]),
+        (
+            "timewait_sysctl_tcp_tw_reuse_delay",
+            [false, false, false, true],
+        ),
+        (
+            "timewait_sysctl_ip_unprivileged_port_start",
+            [false, true, true, true],
+        ),
+        (
+            "timewait_paws_rejects_total{counter=\"PAWSPassive\"}",
+            [true, false, false, false],
+        ),
+        (
+            "timewait_paws_rejects_total{counter=\"TSEcrRejected\"}",
+            [false, false, false, true],
+        ),
+    ] {
+        let got = TREES.map(|(name, _)| told(name, series));
+        assert_eq!(got, kernels, "{series}");
+    }
+}

@@ -1,0 +1,353 @@
+//! What a client sees, on real loopback connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use timewait_exporter::http::{Drained, Limits};
+use tokio::net::TcpStream;
+
+use crate::support::{Client, Gate, Running, Switch, collector, generous, outcome, patiently};
+
+/// Leaves the collector 50 ms.
+const IMPATIENT: &str = "X-Prometheus-Scrape-Timeout-Seconds: 0.5\r\n";
+
+const SOCKETS_SUCCESS: &str = "timewait_scrape_collector_success{collector=\"sockets\"}";
+
+#[tokio::test]
+async fn every_path_has_its_answer() {
+    let server = Running::start(collector(|_| outcome(true))).await;
+    let metrics = server.get("/metrics").await;
+    assert_eq!(metrics.status, 200);
+    assert_eq!(
+        metrics.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    assert_eq!(metrics.series(SOCKETS_SUCCESS), Some(1.0));
+    assert_eq!(server.get("/metrics?x=1").await.status, 200);
+    let landing = server.get("/").await;
+    assert_eq!(landing.status, 200);
+    assert!(landing.text().contains("href=\"./metrics\""));
+    let policy = landing.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    for path in ["/-/healthy", "/-/ready"] {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    for path in [
+        "/metrics/",
+        "//metrics",
+        "/nothing",
+        "/-/",
+        "/api/v1/report",
+        "*",
+    ] {
+        assert_eq!(server.get(path).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_refused_and_bodies_ignored() {
+    let server = Running::start(collector(|_| outcome(true))).await;
+    for path in ["/metrics", "/", "/-/healthy", "/-/ready"] {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
+            let answer = server.connect().await.request(method, path, "").await;
+            assert_eq!(answer.status, 405, "{method} {path}");
+            assert_eq!(answer.header("allow"), Some("GET, HEAD"));
+        }
+    }
+    let answer = server.connect().await.request("POST", "/nothing", "").await;
+    assert_eq!(answer.status, 404);
+    // Neither is waited for, nor read to its end.
+    for length in ["5", "99999999999"] {
+        let header = format!("Content-Length: {length}\r\n");
+        let answer = server
+            .connect()
+            .await
+            .request("GET", "/metrics", &header)
+            .await;
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body() {
+    let server = Running::start(collector(|_| outcome(true))).await;
+    // For figures do not change between the two.
+    for path in ["/", "/-/healthy", "/nothing"] {
+        let mut client = server.connect().await;
+        let head = client.request("HEAD", path, "").await;
+        // On the same connection, so that a stray body would show.
+        let get = client.request("GET", path, "").await;
+        let without_date = |headers: &[(String, String)]| -> Vec<_> {
+            headers
+                .iter()
+                .filter(|(name, _)| name != "date")
+                .cloned()
+                .collect()
+        };
+        assert_eq!(head.status, get.status);
+        assert_eq!(without_date(&head.headers), without_date(&get.headers));
+        assert_eq!(
+            head.header("content-length"),
+            Some(&*get.body.len().to_string())
+        );
+    }
+    let mut client = server.connect().await;
+    let head = client.request("HEAD", "/metrics", "").await;
+    let length: usize = head.header("content-length").unwrap().parse().unwrap();
+    assert!(head.status == 200 && length > 100, "{head:?}");
+    assert_eq!(client.request("GET", "/metrics", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn requests_may_come_all_at_once() {
+    let server = Running::start(collector(|_| outcome(true))).await;
+    let mut client = server.connect().await;
+    let one = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+    client.send(&one.repeat(3)).await;
+    for _ in 0..3 {
+        assert_eq!(client.answer(true).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_form_follows_the_accept_headers() {
+    let server = Running::start(collector(|_| outcome(true))).await;
+    let mut client = server.connect().await;
+    let accept = "Accept: application/openmetrics-text;version=1.0.0\r\nAccept-Encoding: gzip\r\n";
+    let answer = client.request("GET", "/metrics", accept).await;
+    let content_type = answer.header("content-type").unwrap();
+    assert!(
+        content_type.starts_with("application/openmetrics-text"),
+        "{content_type}"
+    );
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    assert_eq!(answer.header("vary"), Some("Accept, Accept-Encoding"));
+    assert!(answer.body.starts_with(&[0x1f, 0x8b]));
+    let plain = client.request("GET", "/metrics", "").await;
+    assert_eq!(plain.header("content-encoding"), None);
+}
+
+#[tokio::test]
+async fn the_metrics_can_be_told_elsewhere() {
+    let flags = ["--web.telemetry-path=/m", "--web.disable-exporter-metrics"];
+    let server = Running::with(collector(|_| outcome(true)), &flags, generous()).await;
+    assert_eq!(server.get("/metrics").await.status, 404);
+    let metrics = server.get("/m").await;
+    assert_eq!(metrics.status, 200);
+    assert!(!metrics.text().contains("promhttp_"));
+    assert!(server.get("/").await.text().contains("href=\"./m\""));
+    let flags = ["--web.telemetry-path=/"];
+    let server = Running::with(collector(|_| outcome(true)), &flags, generous()).await;
+    assert_eq!(server.get("/").await.series(SOCKETS_SUCCESS), Some(1.0));
+}
+
+#[tokio::test]
+async fn above_the_limit_a_scrape_is_refused_and_counted() {
+    let (mut gate, collector) = Gate::collector();
+    let server = Running::with(collector, &["--web.max-requests=1"], generous()).await;
+    let mut first = server.connect().await;
+    first.ask("GET", "/metrics", "").await;
+    gate.entered().await;
+    let refused = server.get("/metrics").await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(
+        refused.text(),
+        "Limit of concurrent requests reached (1), try again later.\n"
+    );
+    // The limit is on scrapes alone.
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+    gate.open();
+    let answer = first.answer(true).await;
+    assert_eq!(
+        answer.series("promhttp_metric_handler_requests_in_flight"),
+        Some(1.0)
+    );
+    gate.open();
+    let later = server.get("/metrics").await;
+    let total = |code: &str| {
+        later.series(&format!(
+            "promhttp_metric_handler_requests_total{{code=\"{code}\"}}"
+        ))
+    };
+    assert_eq!(
+        (total("200"), total("503"), total("500")),
+        (Some(1.0), Some(1.0), Some(0.0))
+    );
+}
+
+#[tokio::test]
+async fn at_the_deadline_a_scrape_answers_with_what_it_has() {
+    let (gate, collector) = Gate::collector();
+    let server = Running::start(collector).await;
+    let answer = server
+        .connect()
+        .await
+        .request("GET", "/metrics", IMPATIENT)
+        .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.series(SOCKETS_SUCCESS), Some(0.0));
+    assert_eq!(answer.series("timewait_sockets{family=\"ipv4\"}"), None);
+    gate.open();
+}
+
+#[tokio::test]
+async fn a_collector_that_panics_takes_only_its_own_figures_along() {
+    let panics = Switch::default();
+    panics.set(true);
+    let inner = panics.clone();
+    let job = collector(move |_| {
+        assert!(!inner.get(), "on purpose");
+        outcome(true)
+    });
+    let server = Running::start(job).await;
+    let answer = server.get("/metrics").await;
+    assert_eq!(
+        (answer.status, answer.series(SOCKETS_SUCCESS)),
+        (200, Some(0.0))
+    );
+    panics.set(false);
+    assert_eq!(
+        server.get("/metrics").await.series(SOCKETS_SUCCESS),
+        Some(1.0)
+    );
+}
+
+#[tokio::test]
+async fn scrapes_that_come_together_share_their_dumps() {
+    let (mut gate, collector) = Gate::collector();
+    let server = Running::start(collector).await;
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        let mut client = server.connect().await;
+        client.ask("GET", "/metrics", "").await;
+        clients.push(client);
+    }
+    gate.entered().await;
+    // All are in once the limit of 40 refuses one more.
+    patiently(async {
+        while server
+            .connect()
+            .await
+            .request("GET", "/metrics", IMPATIENT)
+            .await
+            .status
+            != 503
+        {}
+    })
+    .await;
+    gate.open();
+    gate.entered().await;
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.answer(true).await.series(SOCKETS_SUCCESS), Some(1.0));
+    }
+    assert!(!gate.was_entered(), "a third dump for 40 scrapes");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_gives_its_slot_back() {
+    let (mut gate, collector) = Gate::collector();
+    let server = Running::with(collector, &["--web.max-requests=1"], generous()).await;
+    let mut client = server.connect().await;
+    client.ask("GET", "/metrics", "").await;
+    gate.entered().await;
+    drop(client);
+    patiently(async {
+        while server
+            .connect()
+            .await
+            .request("GET", "/metrics", IMPATIENT)
+            .await
+            .status
+            == 503
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    gate.open();
+}
+
+#[tokio::test]
+async fn shutdown_finishes_what_is_under_way_and_nothing_else() {
+    let (mut gate, collector) = Gate::collector();
+    let mut server = Running::with(collector, &[], generous()).await;
+    let mut idle = server.connect().await;
+    assert_eq!(idle.request("GET", "/", "").await.status, 200);
+    let mut half = server.connect().await;
+    half.send("GET / HT").await;
+    let mut busy = server.connect().await;
+    busy.ask("GET", "/metrics", "").await;
+    gate.entered().await;
+    server.shut_down();
+    assert_eq!(idle.closed().await, b"");
+    assert_eq!(half.closed().await, b"");
+    let refused = TcpStream::connect(server.addresses[0]).await;
+    assert!(refused.is_err());
+    gate.open();
+    let answer = busy.answer(true).await;
+    assert_eq!(
+        (answer.status, answer.series(SOCKETS_SUCCESS)),
+        (200, Some(1.0))
+    );
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(busy.closed().await, b"");
+    assert_eq!(server.drained().await, Drained::All);
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_ever() {
+    let limits = Limits {
+        shutdown: Duration::from_millis(50),
+        ..generous()
+    };
+    let (mut gate, collector) = Gate::collector();
+    let mut server = Running::with(collector, &[], limits).await;
+    let mut busy = server.connect().await;
+    busy.ask("GET", "/metrics", "").await;
+    gate.entered().await;
+    server.shut_down();
+    assert_eq!(server.drained().await, Drained::Cut { connections: 1 });
+    gate.open();
+}
+
+#[tokio::test]
+async fn several_listeners_tell_the_same() {
+    let flags = [
+        "--web.listen-address=127.0.0.1:0",
+        "--web.listen-address=localhost:0",
+    ];
+    let server = Running::with(collector(|_| outcome(true)), &flags, generous()).await;
+    assert_eq!(server.addresses.len(), 2);
+    for address in &server.addresses {
+        let mut client = Client::connect(*address).await;
+        assert_eq!(client.request("GET", "/metrics", "").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn readiness_follows_the_sockets_collector() {
+    let works = Switch::default();
+    let inner = works.clone();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&runs);
+    let job = collector(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        outcome(inner.get())
+    });
+    let server = Running::start(job).await;
+    assert_eq!(server.get("/-/ready").await.status, 503);
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+    works.set(true);
+    assert_eq!(server.get("/-/ready").await.status, 200);
+    // While it is ready, being asked costs nothing.
+    let before = runs.load(Ordering::SeqCst);
+    assert_eq!(server.get("/-/ready").await.status, 200);
+    assert_eq!(runs.load(Ordering::SeqCst), before);
+    works.set(false);
+    assert_eq!(server.get("/metrics").await.status, 200);
+    assert_eq!(server.get("/-/ready").await.status, 503);
+}

@@ -1,0 +1,136 @@
+//! What a client may hold, and for how long, on real loopback connections.
+
+use std::time::Duration;
+
+use timewait_exporter::domain::snapshot::{
+    AGE_BANDS, Breakdown, Outcome, PerFamily, SocketFigures, Source,
+};
+use timewait_exporter::http::Limits;
+use tokio::net::TcpSocket;
+
+use crate::support::{Client, Gate, PATIENCE, Running, collector, generous, outcome};
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_not_waited_for() {
+    let limits = Limits {
+        receive: Duration::from_millis(50),
+        ..generous()
+    };
+    let server = Running::with(collector(|_| outcome(true)), &[], limits).await;
+    let silent = server.connect().await;
+    assert_eq!(silent.closed().await, b"");
+    let mut slow = server.connect().await;
+    slow.send("GET / HTTP/1.1\r\nHost:").await;
+    assert_eq!(slow.closed().await, b"");
+    // The same holds for the second request of a connection.
+    let mut second = server.connect().await;
+    assert_eq!(second.request("GET", "/", "").await.status, 200);
+    second.send("GET").await;
+    assert_eq!(second.closed().await, b"");
+}
+
+#[tokio::test]
+async fn between_requests_another_limit_holds() {
+    let server = |receive, idle| {
+        let limits = Limits {
+            receive,
+            idle,
+            ..generous()
+        };
+        Running::with(collector(|_| outcome(true)), &[], limits)
+    };
+    let short = Duration::from_millis(100);
+    let patient = server(short, PATIENCE * 10).await;
+    let mut client = patient.connect().await;
+    assert_eq!(client.request("GET", "/", "").await.status, 200);
+    tokio::time::sleep(short * 3).await;
+    assert_eq!(client.request("GET", "/", "").await.status, 200);
+    let impatient = server(PATIENCE * 10, short).await;
+    let mut client = impatient.connect().await;
+    assert_eq!(client.request("GET", "/", "").await.status, 200);
+    assert_eq!(client.closed().await, b"");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let server = Running::start(collector(|_| outcome(true))).await;
+    // The server closes with most of it unread, which may cost the client the answer.
+    let mut client = server.connect().await;
+    client.send("GET / HTTP/1.1\r\nX-Long: ").await;
+    let rest = [b'x'; 1024];
+    while tokio::io::AsyncWriteExt::write_all(&mut client.stream, &rest)
+        .await
+        .is_ok()
+    {}
+    let received = client.closed().await;
+    assert!(received.is_empty() || received.starts_with(b"HTTP/1.1 431 "));
+    let many = "X-Many: y\r\n".repeat(200);
+    let mut client = server.connect().await;
+    client.ask("GET", "/", &many).await;
+    assert_eq!(client.answer(true).await.status, 431);
+    let mut client = server.connect().await;
+    client.send("junk\r\n\r\n").await;
+    assert_eq!(client.answer(true).await.status, 400);
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+}
+
+#[tokio::test]
+async fn at_the_limit_of_connections_the_idle_one_makes_way() {
+    let limits = Limits {
+        connections: 2,
+        ..generous()
+    };
+    let (mut gate, collector) = Gate::collector();
+    let server = Running::with(collector, &[], limits).await;
+    let mut busy = server.connect().await;
+    busy.ask("GET", "/metrics", "").await;
+    gate.entered().await;
+    let mut idle = server.connect().await;
+    assert_eq!(idle.request("GET", "/", "").await.status, 200);
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+    assert_eq!(idle.closed().await, b"");
+    gate.open();
+    assert_eq!(busy.answer(true).await.status, 200);
+}
+
+/// Figures whose text is some 12 MB: more than the kernel's buffers take.
+fn endless(_: std::time::Instant) -> Outcome<SocketFigures> {
+    let told = (0..200_000_u32)
+        .map(|bits| (std::net::IpAddr::from(bits.to_be_bytes()).into(), 1))
+        .collect();
+    let figures = SocketFigures {
+        source: Source::Netlink,
+        messages: 0,
+        time_wait: PerFamily::default(),
+        by_src_addr: Some(Breakdown { told, other: 0 }),
+        by_src_port: None,
+        by_dst_addr: None,
+        by_dst_port: None,
+        by_age: Some([0; AGE_BANDS]),
+        ports: None,
+    };
+    Outcome {
+        value: Some(figures),
+        ..outcome(true)
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let limits = Limits {
+        connections: 1,
+        send: Duration::from_millis(100),
+        ..generous()
+    };
+    let server = Running::with(collector(endless), &[], limits).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(server.addresses[0]).await.unwrap();
+    let mut reads_nothing = Client::over(stream);
+    reads_nothing.ask("GET", "/metrics", "").await;
+    reads_nothing.stream.readable().await.unwrap();
+    // There is room for one connection, and one that is being answered makes no way.
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+    let received = reads_nothing.closed().await;
+    assert!(received.len() < 10_000_000, "{}", received.len());
+}
