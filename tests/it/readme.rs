@@ -11,8 +11,11 @@ fn readme() -> String {
 
 /// The rows of the table of metrics: name and labels.
 fn table() -> Vec<(String, String)> {
-    let is_row = |line: &&str| line.starts_with("| `timewait_") || line.starts_with("| `process_")
-        || line.starts_with("| `promhttp_");
+    let is_row = |line: &&str| {
+        line.starts_with("| `timewait_")
+            || line.starts_with("| `process_")
+            || line.starts_with("| `promhttp_")
+    };
     let cell = |text: &str| text.trim().replace('`', "");
     readme()
         .lines()
@@ -26,8 +29,10 @@ fn table() -> Vec<(String, String)> {
 
 #[test]
 fn the_table_of_metrics_has_every_metric_with_its_labels_and_no_other() {
-    let told: Vec<(String, String)> =
-        METRICS.iter().map(|metric| (metric.name.to_owned(), metric.labels.join(", "))).collect();
+    let told: Vec<(String, String)> = METRICS
+        .iter()
+        .map(|metric| (metric.name.to_owned(), metric.labels.join(", ")))
+        .collect();
     assert_eq!(table(), told);
 }
 
@@ -39,7 +44,9 @@ fn every_flag_is_named() {
         .output()
         .unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    let flags = help.split_whitespace().filter(|word| word.starts_with("--"));
+    let flags = help
+        .split_whitespace()
+        .filter(|word| word.starts_with("--"));
     for flag in flags.map(|flag| flag.trim_end_matches(|c: char| !c.is_alphanumeric())) {
         let in_groups = ["--collector.by-", "--no-collector"];
         if !in_groups.iter().any(|group| flag.starts_with(group)) {
