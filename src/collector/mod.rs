@@ -5,6 +5,7 @@
 //! what it has by then: a late lane never takes the other's figures along. Knows no metric names and
 //! no HTTP.
 
+mod bound;
 mod complaint;
 mod files;
 mod lane;

@@ -6,6 +6,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use super::SourceChoice;
+use super::bound::BoundSockets;
 use super::complaint::{Complaint, join};
 use crate::domain::census::Census;
 use crate::domain::options::CensusOptions;
@@ -24,6 +25,7 @@ pub(super) struct SocketsJob {
     procfs: ProcRoot,
     dumper: Dumper,
     options: CensusOptions,
+    bound: BoundSockets,
     /// Where the sockets were read from last, so that a change is said once.
     source: Option<Source>,
     /// Whether to complain of settings: not where the sysctl collector does.
@@ -72,6 +74,7 @@ impl SocketsJob {
             procfs,
             dumper: Dumper::new(connect),
             options,
+            bound: BoundSockets::default(),
             source: None,
             complains_of_settings,
             settings: Complaint::new("sysctl"),
@@ -127,15 +130,20 @@ impl SocketsJob {
     }
 
     fn dump(&mut self, settings: &Settings, deadline: Instant) -> Result<SocketFigures, DumpError> {
-        // Without these figures there is no guess, and the kernel tells all.
-        let filters = self
-            .procfs
-            .read_socket_statistics()
-            .is_ok_and(|statistics| is_worth_filtering(&statistics));
+        // Without these figures there is no guess: the kernel is to tell all.
+        let statistics = self.procfs.read_socket_statistics().ok();
+        let filters = statistics.as_ref().is_some_and(is_worth_filtering);
         let mut dump = self.dumper.open(deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
-        let mut owners = Vec::new();
-        let owner_count = dump.owners(|owner| owners.push(owner))?;
+        let (mut owners, now) = (Vec::new(), Instant::now());
+        let owner_count = if self.bound.are_due(now, statistics.as_ref()) {
+            let count = dump.owners(|owner| owners.push(owner))?;
+            self.bound.note(now, &owners);
+            count
+        } else {
+            owners.extend_from_slice(self.bound.noted());
+            dump.listeners(|owner| owners.push(owner))?
+        };
         let mut census = Census::new(self.options.clone(), settings, &owners);
         let socket_count = match settings.port_range {
             Some(range) if filters => dump.sockets_of_range(range, |socket| census.add(socket)),

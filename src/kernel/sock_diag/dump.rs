@@ -216,8 +216,21 @@ pub struct Dump<'a> {
 
 impl Dump<'_> {
     /// Tells every listening or merely bound socket.
-    pub fn owners(&mut self, mut on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
-        self.run(States::OWNERS, &[], |count, payload| {
+    pub fn owners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
+        self.owners_in(States::OWNERS, on_owner)
+    }
+
+    /// Tells every listening socket.
+    pub fn listeners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
+        self.owners_in(States::LISTENING, on_owner)
+    }
+
+    fn owners_in(
+        &mut self,
+        states: States,
+        mut on_owner: impl FnMut(PortOwner),
+    ) -> Result<DumpCount, DumpError> {
+        self.run(states, &[], |count, payload| {
             if let Some(owner) = count.add(decode_owner(payload)?) {
                 on_owner(owner);
             }
