@@ -15,7 +15,7 @@ use crate::domain::socket::PortOwner;
 const QUICK_WALK_SOCKETS: u64 = 20_000;
 
 /// How long a reading serves where the walk is long: at a scrape every 15 s, one of eight walks.
-const SERVES_FOR: Duration = Duration::from_secs(120);
+const SERVES_FOR: Duration = Duration::from_mins(2);
 
 /// The bound sockets as they were read last.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ mod tests {
         assert!(bound.are_due(now, Some(&MANY)));
         bound.note(now, &[owner(1, true), owner(2, false)]);
         assert_eq!(bound.noted(), [owner(2, false)]);
-        assert!(!bound.are_due(now + SERVES_FOR - Duration::from_secs(1), Some(&MANY)));
+        assert!(!bound.are_due(now + Duration::from_secs(119), Some(&MANY)));
         assert!(bound.are_due(now + SERVES_FOR, Some(&MANY)));
     }
 

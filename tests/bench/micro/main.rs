@@ -228,7 +228,7 @@ fn encoding(criterion: &mut Criterion) {
         ("protobuf", Format::Protobuf, false),
     ] {
         group.bench_function(name, |bench| {
-            bench.iter(|| encoded(&snapshot, format, gzip))
+            bench.iter(|| encoded(&snapshot, format, gzip));
         });
     }
     group.finish();

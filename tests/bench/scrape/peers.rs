@@ -36,7 +36,7 @@ pub fn ss() -> Option<Cost> {
         .ok()?;
     let wall = begin.elapsed();
     status.success().then(|| Cost {
-        cpu: children_cpu() - before,
+        cpu: children_cpu().saturating_sub(before),
         wall,
     })
 }

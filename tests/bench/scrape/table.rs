@@ -67,15 +67,14 @@ impl Table {
         let mut text = String::from("| situation | | to reach | measured |\n|---|---|---|---|\n");
         let mut before = "";
         for line in &self.lines {
+            let nothing = String::new();
             let situation = if line.situation == before {
-                ""
+                &nothing
             } else {
                 &line.situation
             };
-            text += &format!(
-                "| {situation} | {} | {} | {} |\n",
-                line.measure, line.goal, line.measured
-            );
+            let cells = [situation, &line.measure, &line.goal, &line.measured];
+            text.extend(["| ", &cells.map(String::as_str).join(" | "), " |\n"]);
             before = &line.situation;
         }
         text
