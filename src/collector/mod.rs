@@ -6,6 +6,7 @@
 //! a late lane never takes the others' figures along. Knows no metric names and
 //! no HTTP.
 
+mod bound;
 mod complaint;
 mod files;
 mod lane;

@@ -303,6 +303,61 @@ fn a_malformed_file_fails_its_collector_alone_and_the_log_names_file_and_text() 
     });
 }
 
+/// The state masks of what was asked for, and whether with a filter.
+fn asked(kernel: &FakeKernel) -> Vec<(u32, bool)> {
+    let mask = |request: &Vec<u8>| u32::from_ne_bytes(request[68..72].try_into().unwrap());
+    let requests = kernel.requests();
+    requests
+        .iter()
+        .map(|request| (mask(request), request.len() > 76))
+        .collect()
+}
+
+#[test]
+fn with_many_sockets_the_bound_ones_are_read_once_and_the_listening_ones_every_time() {
+    const LISTENING: u32 = 1 << 10;
+    const BOUND: u32 = 1 << 13;
+    const CONNECTED: u32 = 0b1011_0111_1110;
+    let bound = || Message::record(record(7, ("127.0.0.1", 40_001), ("0.0.0.0", 0), 0, 0));
+    let listening = || Message::record(record(10, ("0.0.0.0", 40_002), ("0.0.0.0", 0), 0, 0));
+    let done = || Step::Datagram(vec![Message::done(0)]);
+    let kernel = FakeKernel::new([
+        vec![
+            Step::Datagram(vec![bound(), listening(), Message::done(0)]),
+            done(),
+        ],
+        vec![Step::Datagram(vec![listening(), Message::done(0)]), done()],
+    ]);
+    let tree = copy();
+    let sockstat = "TCP: inuse 14 orphan 0 tw 300000 alloc 22 mem 9\n";
+    fs::write(tree.path().join("net/sockstat"), sockstat).unwrap();
+    let config = CollectorConfig {
+        source: SourceChoice::Netlink,
+        procfs: tree.path().to_owned(),
+        enabled: Enabled::default(),
+        census: CensusOptions::default(),
+    };
+    let collector = Collector::open(config, Box::new(kernel.clone())).unwrap();
+    for _ in 0..2 {
+        let sockets = scrape(&collector).sockets.unwrap().value.unwrap();
+        let ports = sockets.ports.unwrap();
+        assert_eq!((ports.listeners, ports.blocked), (1, 2));
+    }
+    let expected = [LISTENING | BOUND, CONNECTED, LISTENING, CONNECTED];
+    assert_eq!(asked(&kernel), expected.map(|mask| (mask, false)));
+}
+
+#[test]
+fn a_filter_is_sent_where_sockets_are_not_all_in_time_wait() {
+    let kernel = FakeKernel::new(empty(1));
+    scrape(&collector(SourceChoice::Netlink, &kernel));
+    let filtered: Vec<bool> = asked(&kernel)
+        .iter()
+        .map(|(_, filtered)| *filtered)
+        .collect();
+    assert_eq!(filtered, [false, true]);
+}
+
 #[test]
 fn an_unknown_range_leaves_out_what_depends_on_it_and_keeps_the_rest() {
     in_namespace(|| {
