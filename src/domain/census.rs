@@ -13,7 +13,7 @@ use super::fast_map::FastMap;
 use super::options::CensusOptions;
 use super::settings::Settings;
 use super::snapshot::{
-    AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, SocketFigures, Source,
+    AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, PortSets, SocketFigures, Source,
 };
 use super::socket::{PortOwner, Socket, TcpState};
 use super::sources::SourcePools;
@@ -37,6 +37,8 @@ pub struct Census {
     remotes_v6: FastMap<[u8; 16], u32>,
     /// Ports of the range held other than by outgoing sockets.
     sources: SourcePools,
+    /// What keeps connect() from ports, whatever the range.
+    sets: PortSets,
     ages: [u64; AGE_BANDS],
 }
 
@@ -51,9 +53,19 @@ impl Census {
     pub fn new(options: CensusOptions, settings: &Settings, owners: &[PortOwner]) -> Self {
         let reserved = settings.reserved_ports.as_ref();
         let mut sources = SourcePools::default();
+        let mut sets = PortSets {
+            reserved: settings.reserved_ports.clone(),
+            ..PortSets::default()
+        };
         for owner in owners {
             sources.add_owner(owner);
+            if owner.listening {
+                sets.listening.insert(owner.port);
+            } else {
+                sets.bound.insert(owner.port);
+            }
         }
+        sets.bound.subtract(&sets.listening);
         Self {
             options,
             pool: settings
@@ -65,6 +77,7 @@ impl Census {
             remotes_v4: FastMap::default(),
             remotes_v6: FastMap::default(),
             sources,
+            sets,
             ages: [0; AGE_BANDS],
         }
     }
@@ -79,7 +92,10 @@ impl Census {
             .is_some_and(|pool| pool.outgoing.contains(socket.src_port))
         {
             self.add_outgoing(socket);
-        } else if socket.state == TcpState::TimeWait {
+            return;
+        }
+        self.sets.elsewhere.insert(socket.src_port);
+        if socket.state == TcpState::TimeWait {
             self.add_incoming(socket);
         }
     }
@@ -96,11 +112,15 @@ impl Census {
             .destinations
             .entry(destination)
             .or_insert_with(|| DestinationTally::new(reuse.age_limit_ms(&destination)));
+        let is_usable = pool.usable.contains(socket.src_port);
         let is_reusable = match socket.state {
             TcpState::TimeWait => {
                 let age_ms = age::age_ms(socket.remaining_ms);
                 count_age(&mut self.ages, age_ms);
-                tally.add_time_wait(age_ms)
+                let is_reusable = tally.add_time_wait(age_ms);
+                let would_be = !is_reusable && is_usable && age_ms > reuse.delay_ms();
+                tally.reuse_gain += u32::from(would_be);
+                is_reusable
             }
             TcpState::Established => {
                 tally.held.established += 1;
@@ -111,7 +131,7 @@ impl Census {
                 false
             }
         };
-        if !is_reusable && pool.usable.contains(socket.src_port) {
+        if !is_reusable && is_usable {
             tally.taken.insert(socket.src_port);
         } else {
             tally.not_taken.insert(socket.src_port);
@@ -139,6 +159,7 @@ impl Census {
     /// What it all adds up to. `source` and `messages` are told as given.
     pub fn finish(mut self, source: Source, messages: u64) -> SocketFigures {
         let sources = std::mem::take(&mut self.sources);
+        let sets = std::mem::take(&mut self.sets);
         let options = &self.options;
         let ranged = self.pool.is_some();
         SocketFigures {
@@ -150,10 +171,9 @@ impl Census {
             by_dst_addr: options.by_dst_addr.then(|| self.by_dst_addr()),
             by_dst_port: (options.by_dst_port && ranged).then(|| self.by_dst_port()),
             by_age: options.by_age.then_some(self.ages),
-            ports: self
-                .pool
-                .as_ref()
-                .map(|pool| destinations::figures(pool, &self.destinations, sources, options)),
+            ports: self.pool.as_ref().map(|pool| {
+                destinations::figures(pool, &self.destinations, sources, sets, options)
+            }),
         }
     }
 

@@ -4,6 +4,7 @@
 //! the layout of a kernel structure.
 
 pub mod address;
+pub mod advice;
 pub mod age;
 mod capacity;
 pub mod census;
