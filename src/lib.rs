@@ -11,3 +11,4 @@ pub mod exposition;
 pub mod http;
 pub mod kernel;
 pub mod logging;
+pub mod report;

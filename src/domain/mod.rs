@@ -11,6 +11,7 @@ pub mod census;
 mod destinations;
 mod fast_map;
 mod held_ports;
+pub mod holders;
 pub mod options;
 pub mod ports;
 mod search;
