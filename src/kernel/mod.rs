@@ -3,6 +3,7 @@
 //! Knows the layouts and file formats of the kernel and turns them into the words of
 //! [`domain`](crate::domain); holds no metric names and adds nothing up.
 
+pub mod holders;
 pub mod process;
 pub mod procfs;
 pub mod sock_diag;
