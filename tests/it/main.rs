@@ -34,5 +34,6 @@ mod limits;
 mod namespace;
 mod net;
 mod program;
+mod remedies;
 mod sock_diag;
 mod support;
