@@ -178,3 +178,88 @@ fn append_perfdata(text: &mut String, prefix: &str, snapshot: &Snapshot, thresho
         add("time_wait", format!("{waiting};;;0;"));
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::report::NamespaceReport;
+    use crate::report::testing::{report, snapshot};
+
+    fn said(time_wait: u16) -> (State, String) {
+        line(&report(time_wait), Thresholds::default())
+    }
+
+    #[test]
+    fn the_state_begins_at_the_threshold() {
+        // 99 ports are usable.
+        for (time_wait, state) in [
+            (0, State::Ok),
+            (74, State::Ok),
+            (75, State::Warning),
+            (89, State::Warning),
+            (90, State::Critical),
+            (99, State::Critical),
+        ] {
+            assert_eq!(said(time_wait).0, state, "{time_wait}");
+        }
+        let strict = Thresholds {
+            warning: 0.0,
+            critical: 1.0,
+        };
+        assert_eq!(line(&report(0), strict).0, State::Warning);
+        assert_eq!(line(&report(99), strict).0, State::Critical);
+    }
+
+    #[test]
+    fn the_line_is_that_of_monitoring_plugins() {
+        let (_, line) = said(99);
+        let (text, perfdata) = line.split_once(" | ").unwrap();
+        assert_eq!(
+            text,
+            "TIMEWAIT CRITICAL - 100% of 99 ports spent, 0 left to 198.51.100.1 port 5432 from \
+             192.0.2.1"
+        );
+        assert!(
+            perfdata.starts_with("'ipv4_ratio'=1.000000;0.75;0.9;0;1 "),
+            "{perfdata}"
+        );
+        for item in perfdata.split(' ') {
+            let (label, rest) = item.split_once('=').unwrap();
+            assert!(label.starts_with('\'') && label.ends_with('\''), "{item}");
+            let fields: Vec<&str> = rest.split(';').collect();
+            assert_eq!(fields.len(), 5, "{item}");
+            assert!(fields.first().unwrap().parse::<f64>().is_ok(), "{item}");
+        }
+        assert!(!line.contains('\n'));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_unknown() {
+        let report = Report::of_own("1", "k".to_owned(), Snapshot::default());
+        let (state, line) = line(&report, Thresholds::default());
+        assert_eq!((state, state.code()), (State::Unknown, 3));
+        assert!(
+            line.starts_with("TIMEWAIT UNKNOWN - ") && !line.contains('|'),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn of_several_namespaces_the_worst_speaks() {
+        let mut report = report(10);
+        report.namespaces.push(NamespaceReport::new(
+            Some("it's|a".to_owned()),
+            snapshot(99),
+        ));
+        let unread = NamespaceReport::new(Some("z".to_owned()), Snapshot::default());
+        report.namespaces.push(unread);
+        let (state, line) = line(&report, Thresholds::default());
+        assert_eq!(state, State::Critical);
+        assert!(
+            line.starts_with("TIMEWAIT CRITICAL - it's/a: 100%"),
+            "{line}"
+        );
+        assert!(line.contains(" 'it''s|a_ipv4_ratio'=1.0"), "{line}");
+    }
+}

@@ -6,6 +6,9 @@
 pub mod check;
 pub mod json;
 mod table;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod testing;
 pub mod text;
 mod wrap;
 

@@ -2,6 +2,8 @@
 
 mod changes;
 
+use std::collections::HashSet;
+
 use super::table::{Table, left, right};
 use super::wrap::wrap;
 use super::{NamespaceReport, Report, collectors, source};
@@ -31,6 +33,7 @@ const ROWS: usize = 20;
 pub fn render(report: &Report, before: Option<&Report>, style: Style) -> String {
     let mut text = Text {
         out: String::new(),
+        told: HashSet::new(),
         style,
     };
     let kernel = &report.kernel;
@@ -48,6 +51,8 @@ pub fn render(report: &Report, before: Option<&Report>, style: Style) -> String 
 
 struct Text {
     out: String,
+    /// Commands that stand in it already: the same remedy often helps several findings.
+    told: HashSet<String>,
     style: Style,
 }
 
@@ -101,7 +106,7 @@ impl Text {
         if let Some(name) = &namespace.name {
             self.title(&format!("NETWORK NAMESPACE {name}"));
         }
-        let severity = self.severity(namespace.advice.severity);
+        let severity = self.severity(namespace.advice.severity.state());
         self.line("");
         self.line(&severity);
         self.prose(&namespace.advice.headline, 0);
@@ -144,15 +149,7 @@ impl Text {
         self.prose(&remedy.action, 6);
         // The first line stands behind the bullet.
         self.out.replace_range(start..start + 6, "");
-        // Never broken, so that they can be copied.
-        for command in remedy.commands() {
-            let command = self.paint(&command, "1");
-            self.line(&format!("        {command}"));
-        }
-        for setting in &remedy.settings {
-            let command = setting.persistent().command();
-            self.line(&format!("        {command}"));
-        }
+        self.commands(remedy);
         if let Some(effect) = remedy.effect {
             let (before, after) = (effect.before, effect.after);
             self.prose(
@@ -168,6 +165,24 @@ impl Text {
         }
         if let Some(caution) = &remedy.caution {
             self.prose(&format!("Mind: {caution}"), 6);
+        }
+    }
+
+    /// Never broken, so that they can be copied.
+    fn commands(&mut self, remedy: &Remedy) {
+        let commands = remedy.commands();
+        let all = commands.join("\n");
+        if !commands.is_empty() && !self.told.insert(all) {
+            self.line("        (the commands stand above)");
+            return;
+        }
+        for command in commands {
+            let command = self.paint(&command, "1");
+            self.line(&format!("        {command}"));
+        }
+        for setting in &remedy.settings {
+            let command = setting.persistent().command();
+            self.line(&format!("        {command}"));
         }
     }
 
@@ -375,4 +390,5 @@ fn printable(name: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

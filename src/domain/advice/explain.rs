@@ -30,8 +30,8 @@ pub fn explain(settings: &Settings) -> Vec<Explained> {
             },
         }),
     ];
-    let integers = [
-        ("tcp_tw_reuse", settings.tcp_tw_reuse, reuse as Meaning),
+    let integers: [(&'static str, Option<i64>, Meaning); 8] = [
+        ("tcp_tw_reuse", settings.tcp_tw_reuse, reuse),
         (
             "tcp_tw_reuse_delay",
             settings.tcp_tw_reuse_delay_ms,

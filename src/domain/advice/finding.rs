@@ -17,6 +17,15 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// The state that it leaves the host in: nothing fails for what is merely worth knowing.
+    #[must_use]
+    pub const fn state(self) -> Self {
+        match self {
+            Self::Info => Self::Ok,
+            other => other,
+        }
+    }
+
     /// In one lowercase word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -104,6 +113,8 @@ pub enum FigureValue {
     Rate(f64),
     /// Memory.
     Bytes(u64),
+    /// The number of a port.
+    Port(u16),
     /// Anything else.
     Text(String),
 }

@@ -26,6 +26,7 @@ pub(super) fn address(text: &str) -> Address {
     text.parse().unwrap()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a snapshot has it")]
 pub(super) fn outcome<T>(value: T) -> Option<Outcome<T>> {
     Some(Outcome {
         value: Some(value),

@@ -7,9 +7,11 @@
 //! **Invariant:** a remedy that is told with an effect makes nothing worse: more headroom, and no
 //! higher ratio. What is unknown is not advised on.
 
+mod buckets;
 mod destinations;
 pub mod explain;
 mod finding;
+mod help;
 mod pools;
 mod remedy;
 mod settings;
@@ -53,6 +55,7 @@ pub fn advise(snapshot: &Snapshot) -> Advice {
     let mut findings = Vec::new();
     destinations::find(&view, &mut findings);
     pools::find(&view, &mut findings);
+    buckets::find(&view, &mut findings);
     settings::find(&view, &mut findings);
     if let Some(unread) = unread(snapshot) {
         findings.push(unread);

@@ -1,20 +1,13 @@
-//! The range itself, who sits inside it, the pools of bind(), and the time-wait buckets.
+//! The range itself, who sits inside it, and the pools of bind().
 
-use super::destinations::{load_of_ratio, range_remedies, widen_for_all};
+use super::destinations::load_of_ratio;
 use super::finding::{FigureValue, Finding, Id, Severity};
-use super::remedy::{Effect, Remedy, RemedyId, Room};
-use super::thresholds::{
-    BUCKETS_WARNING, MANY_SERVER_SIDE, NARROW_RANGE_PORTS, POOL_WARNING, RATIO_WARNING,
-};
+use super::help::{for_all, new_connections, widen_for_all};
+use super::remedy::{Effect, Remedy, RemedyId};
+use super::thresholds::{NARROW_RANGE_PORTS, POOL_WARNING};
 use super::whatif::{self, Load};
 use super::{View, wording};
 use crate::domain::snapshot::{PortFigures, SourceFigures};
-
-/// What the kernel takes for one time-wait bucket, in bytes: `sizeof(struct tcp_timewait_sock)`.
-const BUCKET_BYTES: u64 = 256;
-
-/// A limit that is lower than this is raised to it.
-const LEAST_BUCKETS: u64 = 16_384;
 
 pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
     if let Some(ports) = view.ports {
@@ -28,8 +21,6 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
         ];
         findings.extend(found.into_iter().flatten());
     }
-    findings.extend(buckets(view));
-    findings.extend(server_side(view));
 }
 
 fn range_text(ports: &PortFigures) -> String {
@@ -54,7 +45,7 @@ fn no_usable_ports(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
             .count("range_ports", ports.range.ports())
             .count("reserved_ports", ports.reserved)
             .count("blocked_ports", ports.blocked)
-            .remedies(range_remedies(view, ports, load)),
+            .remedies(for_all(view, ports, load)),
     )
 }
 
@@ -63,11 +54,10 @@ fn narrow(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
         return None;
     }
     let sentence = format!(
-        "The range {} has {}: no more than {} new connections a second to one destination can be kept \
-         up.",
+        "The range {} has {}: no more than {} a second to one destination can be kept up.",
         range_text(ports),
         wording::counted(ports.usable.into(), "usable port", "usable ports"),
-        wording::count((ports.usable / 60).into()),
+        new_connections(ports),
     );
     Some(
         Finding::new(Id::NarrowRange, Severity::Info, sentence)
@@ -105,8 +95,8 @@ fn parity(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
     });
     Some(
         Finding::new(Id::RangeParity, Severity::Info, sentence)
-            .count("first_port", ports.range.min())
-            .count("last_port", ports.range.max())
+            .figure("first_port", FigureValue::Port(ports.range.min()))
+            .figure("last_port", FigureValue::Port(ports.range.max()))
             .remedy(remedy),
     )
 }
@@ -194,8 +184,8 @@ fn bind_pools(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
     );
     let bind_no_port = Remedy::new(
         RemedyId::BindNoPort,
-        "Have programs that bind() to an address before connect() set IP_BIND_ADDRESS_NO_PORT (in nginx, \
-         HAProxy and Envoy it is so already): then the port is taken for one destination only.",
+        "Have programs that bind() to an address before connect() set IP_BIND_ADDRESS_NO_PORT (nginx and \
+         HAProxy do): then the port is taken for one destination only.",
     );
     let load = Load {
         taken: worst.ports,
@@ -254,108 +244,4 @@ fn pool_after(ports: &PortFigures, plan: &whatif::Plan, load: Load) -> Option<Ef
         usable: drawable.len(),
     });
     effect.is_gain().then_some(effect)
-}
-
-fn buckets(view: &View<'_>) -> Option<Finding> {
-    let statistics = view.snapshot.sockstat.as_ref()?.value.as_ref();
-    let used = statistics.and_then(|statistics| statistics.time_wait_buckets);
-    let limit = view
-        .settings
-        .and_then(|settings| settings.tcp_max_tw_buckets);
-    let limit = limit.and_then(|limit| u64::try_from(limit).ok());
-    let counters = view.snapshot.netstat.as_ref();
-    let overflows = counters
-        .and_then(|outcome| outcome.value.as_ref())
-        .and_then(|counters| counters.overflows);
-    let (used, limit) = (used?, limit?);
-    let ratio = ratio(used, limit);
-    if ratio >= BUCKETS_WARNING {
-        return Some(buckets_near_limit(view, used, limit, overflows));
-    }
-    let overflows = overflows.filter(|overflows| *overflows > 0)?;
-    let sentence = format!(
-        "The kernel has closed {} without TIME-WAIT since it started, for tcp_max_tw_buckets was reached; \
-         now it is not near.",
-        wording::counted(overflows, "socket", "sockets")
-    );
-    Some(
-        Finding::new(Id::BucketOverflows, Severity::Info, sentence)
-            .count("overflows", overflows)
-            .count("buckets", used)
-            .count("buckets_limit", limit),
-    )
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    let narrow = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
-    if whole == 0 {
-        1.0
-    } else {
-        narrow(part) / narrow(whole)
-    }
-}
-
-fn buckets_near_limit(view: &View<'_>, used: u64, limit: u64, overflows: Option<u64>) -> Finding {
-    let sentence = format!(
-        "{} of the {} time-wait buckets are in use: at the limit the kernel closes sockets without \
-         TIME-WAIT, and late segments of an old connection can reach a new one.",
-        wording::count(used),
-        wording::count(limit)
-    );
-    let higher = limit.saturating_mul(2).max(LEAST_BUCKETS);
-    let mut remedy = Remedy::new(
-        RemedyId::MoreBuckets,
-        format!(
-            "Raise tcp_max_tw_buckets to {}; full, they take {} of memory.",
-            wording::count(higher),
-            wording::bytes(higher.saturating_mul(BUCKET_BYTES))
-        ),
-    )
-    .setting("tcp_max_tw_buckets", higher.to_string());
-    let room = |limit: u64| Room {
-        headroom: limit.saturating_sub(used),
-        ratio: ratio(used, limit).min(1.0),
-    };
-    remedy.effect = Some(Effect {
-        before: room(limit),
-        after: room(higher),
-    });
-    // More sockets would then stay in TIME-WAIT, and hold ports where there are few.
-    let is_harmless = view.worst_ratio() < RATIO_WARNING;
-    let finding = Finding::new(Id::BucketsNearLimit, Severity::Warning, sentence)
-        .count("buckets", used)
-        .count("buckets_limit", limit);
-    let finding = match overflows {
-        Some(overflows) => finding.count("overflows", overflows),
-        None => finding,
-    };
-    finding.remedy((is_harmless && i32::try_from(higher).is_ok()).then_some(remedy))
-}
-
-fn server_side(view: &View<'_>) -> Option<Finding> {
-    let (all, server_side) = view.time_wait()?;
-    if server_side < MANY_SERVER_SIDE || server_side.saturating_mul(2) < all {
-        return None;
-    }
-    let slab = view.snapshot.slabinfo.as_ref();
-    let slab = slab
-        .and_then(|outcome| outcome.value.as_ref())
-        .and_then(|memory| memory.time_wait_bytes);
-    let (bytes, how) = match slab {
-        Some(bytes) => (bytes, "all of them take"),
-        None => (all.saturating_mul(BUCKET_BYTES), "all of them take about"),
-    };
-    let sentence = format!(
-        "{} of {} TIME-WAIT sockets are on the server's side: they hold no ephemeral port of this host \
-         and are harmless; {how} {} of memory, and there is nothing to do.",
-        wording::count(server_side),
-        wording::count(all),
-        wording::bytes(bytes)
-    );
-    Some(
-        Finding::new(Id::ServerSide, Severity::Ok, sentence)
-            .count("server_side", server_side)
-            .count("time_wait", all)
-            .figure("memory", FigureValue::Bytes(bytes)),
-    )
 }

@@ -1,5 +1,7 @@
 //! How figures are written in sentences.
 
+use std::fmt::Write as _;
+
 use crate::domain::snapshot::Destination;
 
 /// With a comma between thousands: `28,232`.
@@ -67,7 +69,7 @@ pub fn some_of(items: &[String], most: usize) -> String {
     let shown = items.get(..most).unwrap_or(items);
     let mut text = shown.join(", ");
     if items.len() > shown.len() {
-        text.push_str(&format!(" and {} more", items.len() - shown.len()));
+        let _infallible = write!(text, " and {} more", items.len() - shown.len());
     }
     text
 }

@@ -4,10 +4,10 @@ use askama::Template;
 
 use crate::config::TelemetryPath;
 use crate::domain::advice::explain::{Explained, explain};
-use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
+use crate::domain::advice::thresholds::{POOL_WARNING, RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::advice::{FigureValue, Finding, Remedy, Setting, Severity, wording};
 use crate::domain::age::BANDS;
-use crate::domain::snapshot::{AGE_BANDS, DestinationFigures, PortFigures, SocketFigures};
+use crate::domain::snapshot::{AGE_BANDS, DestinationFigures, PortFigures, SocketFigures, Source};
 use crate::report::{NamespaceReport, Report, collectors, source};
 
 #[derive(Template)]
@@ -22,6 +22,7 @@ pub(super) struct StatusPage<'a> {
     links: Vec<Link>,
     low: f64,
     high: f64,
+    pool_low: f64,
     namespaces: Vec<NamespaceView<'a>>,
 }
 
@@ -133,8 +134,8 @@ impl<'a> StatusPage<'a> {
             style,
             version: report.version,
             kernel: &report.kernel,
-            severity: report.severity().as_str(),
-            severity_word: word(report.severity()),
+            severity: report.severity().state().as_str(),
+            severity_word: word(report.severity().state()),
             headline: report.headline(),
             links: vec![
                 link(telemetry_path.as_str(), "Metrics"),
@@ -144,6 +145,7 @@ impl<'a> StatusPage<'a> {
             ],
             low: RATIO_WARNING,
             high: RATIO_CRITICAL,
+            pool_low: POOL_WARNING,
             namespaces: report.namespaces.iter().map(namespace).collect(),
         }
     }
@@ -180,7 +182,7 @@ fn namespace(namespace: &NamespaceReport) -> NamespaceView<'_> {
             .collect(),
         time_wait: sockets.map(time_wait),
         settings: settings.map(explain).unwrap_or_default(),
-        source: source(snapshot).map(|source| source.as_str()),
+        source: source(snapshot).map(Source::as_str),
         collectors: collectors(snapshot)
             .into_iter()
             .map(|(name, success, seconds)| CollectorView {
@@ -222,6 +224,7 @@ fn figure(value: &FigureValue) -> String {
         FigureValue::Ratio(ratio) => wording::percent(*ratio),
         FigureValue::Rate(rate) => format!("{rate:.1}"),
         FigureValue::Bytes(bytes) => wording::bytes(*bytes),
+        FigureValue::Port(port) => port.to_string(),
         FigureValue::Text(text) => text.clone(),
     }
 }
