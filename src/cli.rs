@@ -331,10 +331,5 @@ fn version() -> String {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::float_cmp,
-    reason = "tests"
-)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;

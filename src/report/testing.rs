@@ -18,7 +18,8 @@ fn address(text: &str) -> Address {
     text.parse().unwrap()
 }
 
-pub(super) fn outcome<T>(value: Option<T>) -> Option<Outcome<T>> {
+#[expect(clippy::unnecessary_wraps, reason = "as a snapshot has it")]
+fn outcome<T>(value: Option<T>) -> Option<Outcome<T>> {
     Some(Outcome {
         success: value.is_some(),
         value,

@@ -2,7 +2,11 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::*;
+use super::{
+    AgeOut, BucketsOut, CollectorOut, DestinationKey, DestinationOut, Document, EffectOut,
+    FindingOut, HeldOut, HoldersOut, Namespace, PersistentOut, PortRangeOut, ProcessOut, RemedyOut,
+    Report, RoomOut, SCHEMA_VERSION, SettingOut, SourceOut, TimeWaitOut, ValueOut,
+};
 use crate::domain::advice::explain::explain;
 use crate::domain::advice::{Effect, FigureValue, Finding, Remedy, Room};
 use crate::domain::age::BANDS;
