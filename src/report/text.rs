@@ -258,7 +258,7 @@ impl Text {
         else {
             return;
         };
-        self.title("LOCAL ADDRESSES, from which bind() draws without a port");
+        self.title("LOCAL ADDRESSES, the pools of bind()");
         let mut table = Table::new(&[right("SPENT", 0), right("PORTS", 1), left("ADDRESS", 0)]);
         for source in sources.iter().take(ROWS) {
             table.row(vec![
@@ -296,7 +296,7 @@ impl Text {
         else {
             return;
         };
-        self.title("PROCESSES with live sockets to the fullest destinations");
+        self.title("PROCESSES with live sockets");
         for one in holders {
             let place = wording::destination(&one.destination);
             self.prose(
@@ -316,13 +316,13 @@ impl Text {
             }
             if one.unnamed_sockets > 0 {
                 self.line(&format!(
-                    "    {:>8}  of no process that could be looked into (root can look into all)",
+                    "    {:>8}  of processes that may not be looked into",
                     wording::count(one.unnamed_sockets)
                 ));
             }
         }
         self.prose(
-            "Sockets in TIME-WAIT belong to no process any more: for them nobody can be named.",
+            "Of the fullest destinations with live sockets. Root can look into all processes. Sockets in TIME-WAIT belong to no process any more: for them nobody can be named.",
             2,
         );
     }

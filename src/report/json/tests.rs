@@ -24,8 +24,12 @@ fn errors(value: &Value, schema: &Value, path: &str) -> Vec<String> {
             "type" if !has_type(value, rule) => errors.push(complain("type")),
             "enum" if !rule.as_array().unwrap().contains(value) => errors.push(complain("enum")),
             "const" if rule != value => errors.push(complain("const")),
-            "minimum" if value.as_f64() < rule.as_f64() => errors.push(complain("minimum")),
-            "maximum" if value.as_f64() > rule.as_f64() => errors.push(complain("maximum")),
+            "minimum" if value.is_number() && value.as_f64() < rule.as_f64() => {
+                errors.push(complain("minimum"))
+            }
+            "maximum" if value.is_number() && value.as_f64() > rule.as_f64() => {
+                errors.push(complain("maximum"))
+            }
             "required" => {
                 for name in rule
                     .as_array()
