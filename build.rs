@@ -2,6 +2,11 @@
 //! `timewait_exporter_build_info`. Runs no git: a packager says the revision in
 //! `TIMEWAIT_EXPORTER_BUILD_REVISION`, so that the same source gives the same program anywhere.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a build script asks the compiler, not the kernel"
+)]
+
 use std::env;
 use std::process::Command;
 

@@ -1,5 +1,60 @@
 //! timewait_exporter tells, before connect() fails, that a Linux host is running out of ephemeral
 //! ports: where, why, and what would help.
+//!
+//! This page is the architecture. The package is a library and a thin program; the library is not an
+//! API for others, its parts are public so that the tests can hold them one by one.
+//!
+//! # Bird's eye
+//!
+//! A scrape comes in over HTTP. It waits for two readings of the kernel that begin after it came in:
+//! a walk over the connection table, which is streamed into an aggregator, and a look at a few small
+//! files. Both become one immutable [`Snapshot`](domain::snapshot::Snapshot), the snapshot becomes
+//! metric families, and these become text in the format that the scraper asked for. Nothing is kept
+//! between scrapes: every figure, rates included, is told from what the kernel says now.
+//!
+//! ```text
+//! http ── deadline, format ──> collector ──> kernel::sock_diag ── one socket at a time ──> domain::census
+//!  ^                              │    └───> kernel::procfs ───── small files ────────┐         │
+//!  └── exposition <── Snapshot <──┴───────────────────────────────────────────────────┴─────────┘
+//! ```
+//!
+//! # Code map, in reading order
+//!
+//! - [`domain`]: the pure core. [`address`](domain::address), [`socket`](domain::socket) and
+//!   [`ports`](domain::ports) are the words; [`census`](domain::census) is the pass that adds sockets
+//!   up; [`snapshot`](domain::snapshot) is what it comes to. The model of what connect() and bind() do
+//!   with a port is in the private modules `capacity`, `destinations`, `sources` and `search`.
+//! - [`kernel`]: everything that asks the kernel. [`sock_diag`](kernel::sock_diag) for sockets,
+//!   [`procfs`](kernel::procfs) for settings and counters and, where netlink is shut, sockets;
+//!   [`process`](kernel::process) for the exporter's own figures.
+//! - [`collector`]: two threads that may block, and the queue of scrapes that share their runs.
+//! - [`exposition`]: metric names, help texts, formats, and which format a client wants.
+//! - [`http`]: connections, routes, limits, readiness.
+//! - [`cli`], [`config`]: what the user typed, and what the program needs. [`logging`], [`app`]: the
+//!   log, and how all of it is put together, started and stopped.
+//!
+//! # Invariants
+//!
+//! - **Invariant:** the kernel is asked in [`kernel`] alone. [`domain`] and [`exposition`] do no I/O
+//!   and read no clock, so that the same sockets give the same figures.
+//! - **Invariant:** metric names are spelled in [`exposition`] alone, in one table.
+//! - **Invariant:** no list of sockets exists anywhere. Memory grows with different destinations and
+//!   remote addresses, not with sockets.
+//! - **Invariant:** one pass over one dump feeds every breakdown of TIME-WAIT sockets, and each socket
+//!   is counted in exactly one place from which all are made; their sums are equal by construction.
+//! - **Invariant:** a ratio is between 0 and 1 by construction: what a destination has taken is a
+//!   subset of the usable ports, whatever a dump that is not atomic tells twice.
+//! - **Invariant:** a failed or late walk tells no sockets at all, and never takes other figures along.
+//!   What could not be read is absent, not 0.
+//! - **Invariant:** nothing blocks an async thread: collectors have threads of their own, encoding is
+//!   done on blocking threads, log lines go through a bounded queue that drops rather than waits.
+//! - **Invariant:** what a client can hold is bounded: connections, time in each phase of a request,
+//!   the size of its head, and scrapes under way.
+//!
+//! # Where the time goes
+//!
+//! Nearly all of a scrape is the kernel's own walk over its hash table, some 250 ns a TIME-WAIT
+//! socket. Hence one walk for both families, no filter where none pays, and no copy of a record.
 
 pub mod app;
 pub mod build_info;

@@ -14,6 +14,7 @@ mod held_ports;
 pub mod holders;
 pub mod options;
 pub mod ports;
+pub mod process;
 mod search;
 pub mod settings;
 pub mod snapshot;

@@ -3,6 +3,11 @@
 //! Knows the layouts and file formats of the kernel and turns them into the words of
 //! [`domain`](crate::domain); holds no metric names and adds nothing up.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the place where files are read"
+)]
+
 pub mod holders;
 pub mod process;
 pub mod procfs;

@@ -60,6 +60,10 @@ impl Queue {
                 Err(TrySendError::Full(back)) if Instant::now() < deadline => back,
                 Err(_) => return,
             };
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a bounded channel tells no one of room"
+            )]
             thread::sleep(FLUSH_POLL);
         }
         // A timeout means that nobody reads: there is no one to tell.

@@ -118,6 +118,7 @@ def series(at, end, hours):
             ("timewait_port_range_reserved_ports", 1),
             ("timewait_port_range_blocked_ports", 2),
             ("timewait_port_range_usable_ports", USABLE),
+            ("timewait_port_range_free_ports", max(0, USABLE - int(max(by_src.values()) * 1.05) - 5)),
             ("timewait_listeners_in_port_range", 2 if instance == "web-1:10072" else 0),
             ("timewait_sysctl_tcp_tw_reuse", 1 if instance == "batch-1:10072" else 2),
             ("timewait_sysctl_tcp_tw_reuse_delay", 1000),
@@ -165,7 +166,9 @@ def series(at, end, hours):
         ):
             yield name, base, value
         yield "promhttp_metric_handler_requests_total", {**base, "code": "200"}, int(uptime / 15)
-        yield "timewait_exporter_build_info", {**base, "version": "0.1.0", "revision": "0b534e5"}, 1
+        yield "promhttp_metric_handler_errors_total", {**base, "cause": "gathering"}, 0
+        yield "timewait_exporter_build_info", {**base, "version": "0.1.0", "revision": "0b534e5",
+            "rustversion": "1.95.0", "target": "x86_64-unknown-linux-gnu"}, 1
         # As the rules would have raised them: Prometheus cannot evaluate alerts over the past.
         alert = worst["ipv4"]
         for severity, floor in (("warning", 0.75), ("critical", 0.9)):

@@ -1,13 +1,18 @@
 //! The one integration crate: each module is compiled into one program, which links once.
 //!
 //! Where a new test goes: what one module promises is tested beside it, in `src`. Here is what only
-//! shows from outside: [`http`] for what a client sees on real connections, with collectors that the
-//! test controls, and [`limits`] for what a client may hold; [`cli`] for the program itself, its exit
-//! status and its messages; [`sock_diag`] for what a kernel that follows a script can do to a dump;
-//! [`collector`] for what a scrape makes of a source or file that fails; [`kernel`] for what a real
-//! kernel says, inside a [`namespace`] of its own; [`golden`] for all that the program tells of a
-//! fixture tree. A new area is a new module; helpers that two of them need are in [`support`],
-//! [`program`] and [`net`].
+//! shows from outside:
+//! - [`cli`]: the program itself, its exit status and its messages;
+//! - [`http`]: what a client sees on real connections, with collectors that the test controls;
+//! - [`limits`]: what a client may hold;
+//! - [`sock_diag`]: what a kernel that follows a script can do to a dump;
+//! - [`collector`]: what a scrape makes of a source or file that fails;
+//! - [`golden`]: all that the program tells of a fixture tree;
+//! - [`readme`]: what the README says;
+//! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own.
+//!
+//! A new area is a new module; helpers that two of them need are in [`support`], [`program`] and
+//! [`net`].
 //!
 //! No test may depend on how fast the machine is: wait for something to happen, with
 //! [`support::PATIENCE`] as the only limit.
@@ -15,11 +20,16 @@
 #![allow(
     unreachable_pub,
     clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::float_cmp,
     clippy::indexing_slicing,
+    clippy::large_stack_arrays,
     clippy::panic,
     clippy::print_stderr,
     clippy::print_stdout,
+    clippy::struct_field_names,
     clippy::unwrap_used,
     reason = "a test that finds things otherwise than it expects is to fail on the spot"
 )]
@@ -34,6 +44,7 @@ mod limits;
 mod namespace;
 mod net;
 mod program;
+mod readme;
 mod remedies;
 mod sock_diag;
 mod support;

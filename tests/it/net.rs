@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, getsockname,
-    listen, shutdown, socket_with, sockopt,
+    AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, listen, shutdown,
+    socket_with, sockopt,
 };
 
 /// How long a state may take to come about on loopback.
@@ -61,11 +61,6 @@ pub fn listening_with(address: SocketAddr, backlog: i32, v6_only: bool) -> Owned
     bind(&socket, &address).unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
     listen(&socket, backlog).unwrap();
     socket
-}
-
-/// The local end of a socket.
-pub fn local(socket: &OwnedFd) -> SocketAddr {
-    getsockname(socket).unwrap().try_into().unwrap()
 }
 
 /// A connection: the client's end and the server's.

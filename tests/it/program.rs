@@ -1,6 +1,7 @@
 //! The program as a process, and what it tells.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -25,7 +26,10 @@ impl Program {
     pub fn start(flags: &[&str]) -> Self {
         static PORT: AtomicU16 = AtomicU16::new(10_072);
         let port = PORT.fetch_add(1, Ordering::Relaxed);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"))
+        // tests/run sets the variable for a user who may not enter the build folder.
+        let path = env::var("TIMEWAIT_EXPORTER")
+            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_timewait_exporter").to_owned());
+        let mut child = Command::new(path)
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .args(flags)
             .stdin(Stdio::null())

@@ -1,0 +1,94 @@
+// Holds every dashboard against the types of @grafana/schema: the board itself (`Dashboard`), and for each
+// panel the options and custom field options of its kind. A property that the types do not name is an
+// error, so that a slip of the pen is not silently ignored by Grafana.
+import Ajv from 'ajv';
+import { readdirSync, readFileSync, writeFileSync, mkdtempSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import tsj from 'ts-json-schema-generator';
+
+const here = import.meta.dirname;
+const folder = path.resolve(here, '../../../dashboards');
+const types = path.join(here, 'node_modules/@grafana/schema/dist/types');
+const kinds = ['stat', 'timeseries', 'table'];
+
+// Grafana fills in its defaults, so options and field options may be left out, though not misspelt.
+function withoutRequired(schema) {
+  if (Array.isArray(schema)) return schema.map(withoutRequired);
+  if (schema === null || typeof schema !== 'object') return schema;
+  return Object.fromEntries(Object.entries(schema).filter(([key, value]) => !(key === 'required' && Array.isArray(value))).map(([key, value]) => [key, withoutRequired(value)]));
+}
+
+function validator(file, type, partly = true) {
+  let schema = tsj.createGenerator({ path: file, type, skipTypeCheck: true, additionalProperties: false, expose: 'all' }).createSchema(type);
+  if (partly) schema = withoutRequired(schema);
+  return new Ajv({ strict: false, allErrors: true, allowUnionTypes: true }).compile(schema);
+}
+
+const work = mkdtempSync(path.join(here, 'types-'));
+let passed = 0, failed = 0;
+function tell(label, errors) {
+  if (errors.length) { failed += 1; console.log(`FAIL ${label}`); errors.forEach((one) => console.log(`       ${one}`)); } else { passed += 1; console.log(`ok   ${label}`); }
+}
+const spoken = (check, value) => (check(value) ? [] : check.errors.filter(({ keyword }) => keyword !== 'anyOf').map(({ instancePath, message, params }) => `${instancePath} ${message} ${params.additionalProperty ?? ''}`));
+
+try {
+  const entry = path.join(work, 'entry.ts');
+  const panel = (kind) => path.relative(work, path.join(types, `raw/composable/${kind}/panelcfg/x/types.gen`));
+  writeFileSync(entry, `
+import type { Dashboard as Raw, Panel, RowPanel, VariableModel, AnnotationContainer, AnnotationQuery } from '${path.relative(work, path.join(types, 'raw/dashboard/x/types.gen'))}';
+${kinds.map((kind) => `import type { Options as ${kind}Options${kind === 'stat' ? '' : `, FieldConfig as ${kind}Custom`} } from '${panel(kind)}';`).join('\n')}
+/** What the Prometheus data source adds to a query of a variable or an annotation. */
+export type Board = Omit<Raw, 'panels' | 'annotations' | 'id' | 'templating'> & {
+  id: null;
+  panels: (Omit<Panel, 'options' | 'fieldConfig'> & { options: object; fieldConfig: object; datasource: object } | RowPanel)[];
+  annotations: { list: (Omit<AnnotationQuery, 'target' | 'filter'> & { expr?: string; step?: string; titleFormat?: string; textFormat?: string; tagKeys?: string; useValueForTime?: boolean })[] };
+  templating: { list: (VariableModel & { definition?: string; allValue?: string; regex?: string })[] };
+};
+export type Fields = NonNullable<Panel['fieldConfig']>;
+${kinds.map((kind) => `export type ${kind}Shown = ${kind}Options;${kind === 'stat' ? '' : `\nexport type ${kind}Drawn = ${kind}Custom;`}`).join('\n')}
+`);
+  const board = validator(entry, 'Board', false);
+  const fields = validator(entry, 'Fields');
+  const options = Object.fromEntries(kinds.map((kind) => [kind, validator(entry, `${kind}Shown`)]));
+  const custom = Object.fromEntries(['timeseries', 'table'].map((kind) => [kind, validator(entry, `${kind}Drawn`)]));
+
+  const boards = readdirSync(folder).filter((name) => name.endsWith('.json'));
+  for (const name of boards) {
+    const content = JSON.parse(readFileSync(path.join(folder, name), 'utf8'));
+    tell(`schema of ${name}`, spoken(board, content));
+    const errors = [];
+    for (const panel of content.panels.filter(({ type }) => type !== 'row')) {
+      const say = (what, list) => errors.push(...list.map((one) => `${panel.title}, ${what}: ${one}`));
+      say('options', spoken(options[panel.type], panel.options));
+      const { custom: drawn, ...defaults } = panel.fieldConfig.defaults;
+      say('fieldConfig', spoken(fields, { ...panel.fieldConfig, defaults }));
+      if (drawn) say('fieldConfig.defaults.custom', spoken(custom[panel.type], drawn));
+      for (const override of panel.fieldConfig.overrides) {
+        for (const { id, value } of override.properties) {
+          if (id.startsWith('custom.')) say(`override ${id}`, spoken(custom[panel.type], { [id.slice(7)]: value }));
+          else say(`override ${id}`, spoken(fields, { defaults: { [id]: value }, overrides: [] }));
+        }
+      }
+    }
+    tell(`options of the panels of ${name}`, errors);
+  }
+
+  // That the schema notices something: a board with a property misspelt must be refused.
+  const sample = JSON.parse(readFileSync(path.join(folder, boards[0]), 'utf8'));
+  const breakages = {
+    'an unknown property of the board': (one) => { one.refesh = '30s'; },
+    'a wrong type': (one) => { one.panels[1].gridPos.w = '4'; },
+    'an unknown property of a panel': (one) => { one.panels[1].desciption = ''; },
+  };
+  for (const [what, breaking] of Object.entries(breakages)) {
+    const broken = structuredClone(sample);
+    breaking(broken);
+    tell(`schema notices ${what}`, board(broken) ? ['not noticed'] : []);
+  }
+  const shown = sample.panels.find(({ type }) => type === 'timeseries').options;
+  tell('schema notices an unknown option', options.timeseries({ ...shown, tooltips: {} }) ? ['not noticed'] : []);
+} finally {
+  rmSync(work, { recursive: true });
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed ? 1 : 0);
