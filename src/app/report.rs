@@ -12,12 +12,12 @@ use super::AppError;
 use crate::build_info::BUILD;
 use crate::collector::{Collector, CollectorConfig, SourceChoice};
 use crate::config::{ReportConfig, ReportFormat};
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::{Destination, Snapshot};
 use crate::kernel::holders::HolderFinder;
 use crate::kernel::process::kernel_release;
 use crate::kernel::sock_diag::NetlinkConnect;
 use crate::report::text::{self, Style};
-use crate::report::{Report, json};
+use crate::report::{NamespaceReport, Report, json};
 
 /// After so long without a result it is said that it goes on.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,10 +41,8 @@ pub fn run(config: CollectorConfig, options: ReportConfig) -> Result<u8, AppErro
     loop {
         let begin = Instant::now();
         let report = one(&collector, finder.as_ref(), options.timeout)?;
-        let has_sockets = report
-            .namespaces
-            .iter()
-            .all(super::super::report::NamespaceReport::has_sockets);
+        let mut namespaces = report.namespaces.iter();
+        let has_sockets = namespaces.all(NamespaceReport::has_sockets);
         let text = written(&report, before.as_ref(), options)?;
         match show(&text) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
@@ -55,8 +53,16 @@ pub fn run(config: CollectorConfig, options: ReportConfig) -> Result<u8, AppErro
             return Ok(u8::from(!has_sockets));
         };
         before = Some(report);
-        std::thread::sleep(every.saturating_sub(begin.elapsed()));
+        pause(every.saturating_sub(begin.elapsed()));
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is waited for is time itself"
+)]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 fn one(
@@ -80,7 +86,7 @@ fn one(
 }
 
 /// Those among the fullest destinations to which something live is held.
-fn worst_destinations(snapshot: &Snapshot) -> Vec<crate::domain::snapshot::Destination> {
+fn worst_destinations(snapshot: &Snapshot) -> Vec<Destination> {
     let sockets = snapshot
         .sockets
         .as_ref()

@@ -9,6 +9,9 @@
 //! - [`collector`]: what a scrape makes of a source or file that fails;
 //! - [`golden`]: all that the program tells of a fixture tree;
 //! - [`readme`]: what the README says;
+//! - [`thresholds`]: the same ones everywhere;
+//! - [`report`]: report, check, the page and the API;
+//! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
 //! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own.
 //!
 //! A new area is a new module; helpers that two of them need are in [`support`], [`program`] and
@@ -46,5 +49,7 @@ mod net;
 mod program;
 mod readme;
 mod remedies;
+mod report;
 mod sock_diag;
 mod support;
+mod thresholds;

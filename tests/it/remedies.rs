@@ -22,7 +22,7 @@ const CLIENT: &str = "192.0.2.1";
 const SERVER: &str = "198.51.100.1";
 
 /// Fifty ports, nothing reused: what a destination can have is counted by hand.
-fn small_host() -> OwnedFd {
+pub fn small_host() -> OwnedFd {
     set_sysctl("ip_local_port_range", "40000 40049");
     set_sysctl("tcp_tw_reuse", "0");
     for address in [CLIENT, SERVER] {
@@ -35,6 +35,7 @@ fn server() -> SocketAddr {
     at(SERVER, 443)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as connect_from takes it")]
 fn client() -> Option<IpAddr> {
     Some(CLIENT.parse().unwrap())
 }
@@ -132,14 +133,14 @@ fn exhaust_bind(address: &str) -> Vec<OwnedFd> {
 }
 
 /// So many sockets in TIME-WAIT.
-fn close(listener: &OwnedFd, times: usize) {
+pub fn close(listener: &OwnedFd, times: usize) {
     for _ in 0..times {
         connected(client(), listener, server()).close_client_first();
     }
 }
 
 /// So many live connections.
-fn hold(listener: &OwnedFd, times: usize) -> Vec<crate::net::Connection> {
+pub fn hold(listener: &OwnedFd, times: usize) -> Vec<crate::net::Connection> {
     (0..times)
         .map(|_| connected(client(), listener, server()))
         .collect()
@@ -308,7 +309,7 @@ fn a_reserved_listener_can_start_again_however_full_the_range() {
         assert_eq!(count(&full), 49);
         drop(bound(at(CLIENT, 40_020)).unwrap());
         // Without the reservation the next connect() takes the port.
-        set_sysctl("ip_local_reserved_ports", "");
+        set_sysctl("ip_local_reserved_ports", "\n");
         let next = exhaust(client(), &listener, server());
         assert_eq!(count(&next), 1);
         assert!(bound(at(CLIENT, 40_020)).is_err());

@@ -25,10 +25,10 @@ fn errors(value: &Value, schema: &Value, path: &str) -> Vec<String> {
             "enum" if !rule.as_array().unwrap().contains(value) => errors.push(complain("enum")),
             "const" if rule != value => errors.push(complain("const")),
             "minimum" if value.is_number() && value.as_f64() < rule.as_f64() => {
-                errors.push(complain("minimum"))
+                errors.push(complain("minimum"));
             }
             "maximum" if value.is_number() && value.as_f64() > rule.as_f64() => {
-                errors.push(complain("maximum"))
+                errors.push(complain("maximum"));
             }
             "required" => {
                 for name in rule
