@@ -95,8 +95,8 @@ fn worst_destinations(snapshot: &Snapshot) -> Vec<Destination> {
     let told = ports.and_then(|ports| ports.by_destination.as_ref());
     let told = told.map_or(&[][..], |breakdown| &breakdown.told);
     told.iter()
-        .take(HELD_DESTINATIONS)
         .filter(|figures| figures.held.established + figures.held.other > 0)
+        .take(HELD_DESTINATIONS)
         .map(|figures| figures.destination)
         .collect()
 }

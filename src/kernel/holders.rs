@@ -52,12 +52,11 @@ impl HolderFinder {
         Self { procfs, netlink }
     }
 
-    /// Who holds live sockets to these destinations. `None` where the sockets could not be read, or
-    /// where nobody is asked for.
+    /// Who holds live sockets to these destinations. `None` where the sockets could not be read.
     #[must_use]
     pub fn find(&self, destinations: &[Destination], deadline: Instant) -> Option<Vec<Holders>> {
         if destinations.is_empty() {
-            return None;
+            return Some(Vec::new());
         }
         let sought = self.sockets(destinations, deadline)?;
         let found = self.processes(&sought, deadline);

@@ -289,11 +289,7 @@ impl Text {
     }
 
     fn holders(&mut self, namespace: &NamespaceReport) {
-        let Some(holders) = namespace
-            .holders
-            .as_ref()
-            .filter(|holders| !holders.is_empty())
-        else {
+        let Some(holders) = &namespace.holders else {
             return;
         };
         self.title("PROCESSES with live sockets");
@@ -316,13 +312,14 @@ impl Text {
             }
             if one.unnamed_sockets > 0 {
                 self.line(&format!(
-                    "    {:>8}  of processes that may not be looked into",
+                    "    {:>8}  of nobody who could be named",
                     wording::count(one.unnamed_sockets)
                 ));
             }
         }
         self.prose(
-            "Of the fullest destinations with live sockets. Root can look into all processes. Sockets in TIME-WAIT belong to no process any more: for them nobody can be named.",
+            "To the fullest destinations that have any. Root can look into all processes. Sockets in TIME-WAIT \
+             belong to no process any more: for them nobody can be named.",
             2,
         );
     }

@@ -158,6 +158,6 @@ function prefixed(prefix) {
   });
   return new Promise((resolve) => {
     // Below the ephemeral range, in which it would be a finding.
-    server.listen(10080, '127.0.0.1', () => resolve(server));
+    server.listen(8080, '127.0.0.1', () => resolve(server));
   });
 }

@@ -290,7 +290,7 @@ fn time_wait(sockets: &SocketFigures) -> TimeWaitView {
     let (v4, v6) = (sockets.time_wait.ipv4, sockets.time_wait.ipv6);
     TimeWaitView {
         sentence: format!(
-            "{} in TIME-WAIT over IPv4, {} over IPv6. Each ends after 60 seconds, whatever the settings.",
+            "{} in TIME-WAIT over IPv4, {} over IPv6. Each lasts 60 seconds, unless connect() takes it over first.",
             wording::counted(v4, "socket is", "sockets are"),
             wording::count(v6)
         ),
