@@ -87,6 +87,11 @@ impl ReuseRule {
         Self { scope, delay_ms }
     }
 
+    /// The age in milliseconds that a TIME-WAIT socket must exceed where reuse is allowed at all.
+    pub(super) const fn delay_ms(self) -> u32 {
+        self.delay_ms
+    }
+
     /// The age in milliseconds that a TIME-WAIT socket of this destination must exceed to be
     /// reusable; `u32::MAX`, which none does, where it never is.
     pub(super) fn age_limit_ms(self, destination: &Destination) -> u32 {

@@ -14,7 +14,7 @@ use super::options::CensusOptions;
 use super::remotes::Counts;
 use super::settings::Settings;
 use super::snapshot::{
-    AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, SocketFigures, Source,
+    AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, PortSets, SocketFigures, Source,
 };
 use super::socket::{PortOwner, Socket, TcpState};
 use super::sources::SourcePools;
@@ -39,6 +39,8 @@ pub struct Census {
     remotes_v6: Counts<u128>,
     /// Ports of the range held other than by outgoing sockets.
     sources: SourcePools,
+    /// What keeps connect() from ports, whatever the range.
+    sets: PortSets,
     ages: [u64; AGE_BANDS],
 }
 
@@ -53,9 +55,19 @@ impl Census {
     pub fn new(options: CensusOptions, settings: &Settings, owners: &[PortOwner]) -> Self {
         let reserved = settings.reserved_ports.as_ref();
         let mut sources = SourcePools::default();
+        let mut sets = PortSets {
+            reserved: settings.reserved_ports.clone(),
+            ..PortSets::default()
+        };
         for owner in owners {
             sources.add_owner(owner);
+            if owner.listening {
+                sets.listening.insert(owner.port);
+            } else {
+                sets.bound.insert(owner.port);
+            }
         }
+        sets.bound.subtract(&sets.listening);
         Self {
             options,
             pool: settings
@@ -67,6 +79,7 @@ impl Census {
             remotes_v4: Counts::default(),
             remotes_v6: Counts::default(),
             sources,
+            sets,
             ages: [0; AGE_BANDS],
         }
     }
@@ -85,6 +98,7 @@ impl Census {
                 self.sources.add_listened(socket.src_addr, port);
             }
         }
+        self.sets.elsewhere.insert(port);
         if socket.state == TcpState::TimeWait {
             self.add_incoming(socket);
         }
@@ -106,7 +120,10 @@ impl Census {
             TcpState::TimeWait => {
                 let age_ms = age::age_ms(socket.remaining_ms);
                 count_age(&mut self.ages, age_ms);
-                tally.add_time_wait(age_ms)
+                let is_reusable = tally.add_time_wait(age_ms);
+                let would_be = !is_reusable && is_usable && age_ms > reuse.delay_ms();
+                tally.reuse_gain += u32::from(would_be);
+                is_reusable
             }
             TcpState::Established => {
                 tally.held.established += 1;
@@ -143,6 +160,7 @@ impl Census {
         self.remotes_v4.settle();
         self.remotes_v6.settle();
         let sources = std::mem::take(&mut self.sources);
+        let sets = std::mem::take(&mut self.sets);
         let options = &self.options;
         let ranged = self.pool.is_some();
         SocketFigures {
@@ -154,10 +172,9 @@ impl Census {
             by_dst_addr: options.by_dst_addr.then(|| self.by_dst_addr()),
             by_dst_port: (options.by_dst_port && ranged).then(|| self.by_dst_port()),
             by_age: options.by_age.then_some(self.ages),
-            ports: self
-                .pool
-                .as_ref()
-                .map(|pool| destinations::figures(pool, &self.destinations, sources, options)),
+            ports: self.pool.as_ref().map(|pool| {
+                destinations::figures(pool, &self.destinations, sources, sets, options)
+            }),
         }
     }
 

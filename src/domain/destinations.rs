@@ -8,6 +8,7 @@ use super::options::{CensusOptions, PinnedDestination};
 use super::search;
 use super::snapshot::{
     Destination, DestinationBreakdown, DestinationFigures, HeldPorts, PerFamily, PortFigures,
+    PortSets,
 };
 use super::sources::{SourcePools, share};
 use super::tallies::DestinationTallies;
@@ -21,6 +22,8 @@ pub(super) struct DestinationTally {
     /// In TIME-WAIT for less than [`age::CLOSE_RATE_WINDOW_MS`].
     recent: u64,
     reuse_age_limit_ms: u32,
+    /// Old enough to be reusable, on usable ports, and not reusable as the settings are.
+    pub(super) reuse_gain: u32,
     /// Usable ports that connect() cannot have for this destination. A set rather than a count:
     /// the dump is not atomic and may tell one port twice, as an old and as a new socket.
     pub(super) taken: HeldPortSet,
@@ -37,6 +40,7 @@ impl DestinationTally {
             reusable: 0,
             recent: 0,
             reuse_age_limit_ms,
+            reuse_gain: 0,
             taken: HeldPortSet::default(),
             not_taken: HeldPortSet::default(),
         }
@@ -59,6 +63,7 @@ impl DestinationTally {
             destination,
             held: self.held,
             reusable: self.reusable,
+            reuse_gain: self.reuse_gain.min(taken),
             headroom: usable.saturating_sub(taken),
             exhaustion_ratio: share(taken, usable),
             close_rate: close_rate(self.recent),
@@ -77,6 +82,7 @@ pub(super) fn figures(
     pool: &PortPool,
     destinations: &DestinationTallies,
     mut sources: SourcePools,
+    sets: PortSets,
     options: &CensusOptions,
 ) -> PortFigures {
     let usable = pool.usable.len();
@@ -116,6 +122,7 @@ pub(super) fn figures(
         by_source: options
             .by_source
             .then(|| sources.figures(options.top, &pool.unreserved)),
+        sets,
     }
 }
 

@@ -113,6 +113,26 @@ impl FromIterator<u16> for PortSet {
     }
 }
 
+/// As the kernel writes and reads a set of ports: `8080,9000-9100`. Nothing for the empty set.
+impl fmt::Display for PortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ports = self.iter().peekable();
+        let mut separator = "";
+        while let Some(first) = ports.next() {
+            let mut last = first;
+            while let Some(next) = ports.next_if(|next| last.checked_add(1) == Some(*next)) {
+                last = next;
+            }
+            write!(f, "{separator}{first}")?;
+            if last != first {
+                write!(f, "-{last}")?;
+            }
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for PortSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()

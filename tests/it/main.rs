@@ -10,6 +10,9 @@
 //! - [`collector`]: what a scrape makes of a source or file that fails;
 //! - [`golden`]: all that the program tells of a fixture tree;
 //! - [`readme`]: what the README says;
+//! - [`thresholds`]: the same ones everywhere;
+//! - [`report`]: report, check, the page and the API;
+//! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
 //! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own;
 //! - [`oracle`]: what a figure promises of connect() or bind();
 //! - [`consistency`]: what holds of every scrape.
@@ -52,6 +55,9 @@ mod net;
 mod oracle;
 mod program;
 mod readme;
+mod remedies;
+mod report;
 mod scraper;
 mod sock_diag;
 mod support;
+mod thresholds;

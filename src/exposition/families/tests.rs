@@ -395,6 +395,7 @@ prop_compose! {
             destination: Destination { src_addr: address(src), dst_addr: address(dst), dst_port },
             held: HeldPorts::default(),
             reusable: 0,
+            reuse_gain: 0,
             headroom: 1,
             exhaustion_ratio: 0.0,
             close_rate: 0.0,

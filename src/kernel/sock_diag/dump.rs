@@ -9,11 +9,11 @@ use thiserror::Error;
 
 use super::datagram::{DatagramError, Message, Messages};
 use super::filter::ephemeral_or_time_wait;
-use super::record::{Decoded, ShortRecord, decode_owner, decode_socket};
+use super::record::{Decoded, ShortRecord, decode_live, decode_owner, decode_socket};
 use super::request::{States, TCPDIAG_GETSOCK, dump_request};
 use super::transport::{Connect, RECEIVE_BUFFER_BYTES, Transport};
 use crate::domain::ports::PortRange;
-use crate::domain::socket::{PortOwner, Socket};
+use crate::domain::socket::{LiveSocket, PortOwner, Socket};
 
 /// How many records a dump told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -277,6 +277,19 @@ impl Dump<'_> {
         self.run(States::CONNECTED, filter, |count, payload| {
             if let Some(socket) = count.add(decode_socket(payload)?) {
                 on_socket(&socket);
+            }
+            Ok(())
+        })
+    }
+
+    /// Tells every connected socket that a process may hold, with what leads to that process.
+    pub fn live_sockets(
+        &mut self,
+        mut on_socket: impl FnMut(LiveSocket),
+    ) -> Result<DumpCount, DumpError> {
+        self.run(States::LIVE, &[], |count, payload| {
+            if let Some(live) = count.add(decode_live(payload)?) {
+                on_socket(live);
             }
             Ok(())
         })

@@ -43,6 +43,9 @@ impl States {
         TCP_CLOSING,
     ]);
 
+    /// Those of [`CONNECTED`](Self::CONNECTED) that a process may hold.
+    pub const LIVE: Self = Self(Self::CONNECTED.0 & !(1 << TCP_TIME_WAIT));
+
     const fn of(states: &[u8]) -> Self {
         let mut mask = 0;
         let mut rest = states;
