@@ -3,7 +3,6 @@
 use super::address::{Address, Family};
 use super::age;
 use super::capacity::PortPool;
-use super::fast_map::FastMap;
 use super::held_ports::HeldPortSet;
 use super::options::{CensusOptions, PinnedDestination};
 use super::search;
@@ -11,6 +10,7 @@ use super::snapshot::{
     Destination, DestinationBreakdown, DestinationFigures, HeldPorts, PerFamily, PortFigures,
 };
 use super::sources::{SourcePools, share};
+use super::tallies::DestinationTallies;
 use super::top::Top;
 
 /// What one destination's sockets add up to.
@@ -75,14 +75,14 @@ fn close_rate(recent: u64) -> f64 {
 /// What the range, its destinations and its sources come to.
 pub(super) fn figures(
     pool: &PortPool,
-    destinations: &FastMap<Destination, DestinationTally>,
+    destinations: &DestinationTallies,
     mut sources: SourcePools,
     options: &CensusOptions,
 ) -> PortFigures {
     let usable = pool.usable.len();
     let mut top = Top::new(options.top);
     let mut worst = PerFamily::<Option<u32>>::default();
-    for (destination, tally) in destinations {
+    for (destination, tally) in destinations.iter() {
         let taken = tally.taken.len();
         let worst = worst.get_mut(destination.dst_addr.family());
         *worst = (*worst).max(Some(taken));
@@ -121,7 +121,7 @@ pub(super) fn figures(
 
 fn breakdown(
     told: &[Destination],
-    destinations: &FastMap<Destination, DestinationTally>,
+    destinations: &DestinationTallies,
     pool: &PortPool,
 ) -> DestinationBreakdown {
     let mut other = HeldPorts::default();
@@ -145,7 +145,7 @@ fn breakdown(
 /// Adds the pinned destinations that are not told yet.
 fn add_pinned(
     told: &mut Vec<Destination>,
-    destinations: &FastMap<Destination, DestinationTally>,
+    destinations: &DestinationTallies,
     options: &CensusOptions,
 ) {
     let mut pins = options.pinned_destinations.clone();
@@ -161,11 +161,7 @@ fn add_pinned(
 
 /// The destinations that a pin stands for: the one it names, or for a pin without a source the
 /// worst `n` with that remote end. Where that has none, the wildcard address stands for its source.
-fn pinned(
-    pin: PinnedDestination,
-    destinations: &FastMap<Destination, DestinationTally>,
-    n: usize,
-) -> Vec<Destination> {
+fn pinned(pin: PinnedDestination, destinations: &DestinationTallies, n: usize) -> Vec<Destination> {
     let PinnedDestination {
         src_addr,
         dst_addr,
@@ -179,7 +175,7 @@ fn pinned(
         }];
     }
     let mut top = Top::new(n);
-    for (destination, tally) in destinations {
+    for (destination, tally) in destinations.iter() {
         if destination.dst_addr == dst_addr && destination.dst_port == dst_port {
             top.add(*destination, tally.taken.len());
         }

@@ -6,6 +6,7 @@
 //! - [`http`]: what a client sees on real connections, with collectors that the test controls;
 //! - [`limits`]: what a client may hold;
 //! - [`sock_diag`]: what a kernel that follows a script can do to a dump;
+//! - [`filter`]: what the kernel leaves out of a dump on our request;
 //! - [`collector`]: what a scrape makes of a source or file that fails;
 //! - [`golden`]: all that the program tells of a fixture tree;
 //! - [`readme`]: what the README says;
@@ -40,6 +41,7 @@ mod cli;
 mod collector;
 mod consistency;
 mod fake_kernel;
+mod filter;
 mod golden;
 mod http;
 mod kernel;
