@@ -66,7 +66,8 @@ fn prove(
     let calls = AtomicU64::new(0);
     let failure: Mutex<Option<(Situation, String)>> = Mutex::new(None);
     // They mostly wait for time to pass.
-    let workers = 2 * thread::available_parallelism().map_or(1, usize::from);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = (2 * cores).min(usize::try_from(count).unwrap_or(usize::MAX));
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
