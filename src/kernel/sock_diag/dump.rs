@@ -303,7 +303,7 @@ impl Dump<'_> {
     ) -> Result<DumpCount, DumpError> {
         *self.sequence = self.sequence.wrapping_add(1);
         let request = dump_request(states, *self.sequence, filter);
-        self.transport.send(&request).map_err(DumpError::Send)?;
+        self.send(&request)?;
         let mut count = DumpCount::default();
         loop {
             self.receive(&count)?;
@@ -347,22 +347,32 @@ impl Dump<'_> {
         }
     }
 
+    fn send(&mut self, request: &[u8]) -> Result<(), DumpError> {
+        loop {
+            match self.transport.send(request) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map_err(DumpError::Send),
+            }
+        }
+    }
+
     /// Receives one whole datagram.
     fn receive(&mut self, count: &DumpCount) -> Result<(), DumpError> {
         let records = count.records;
-        if Instant::now() >= self.deadline {
-            return Err(DumpError::Deadline { records });
-        }
-        let length = self
-            .transport
-            .receive(self.buffer)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    DumpError::Deadline { records }
-                }
-                _ if is_one_of(&error, &[Errno::NOBUFS]) => DumpError::Overrun { records },
-                _ => DumpError::Receive(error),
-            })?;
+        let received = loop {
+            if Instant::now() >= self.deadline {
+                return Err(DumpError::Deadline { records });
+            }
+            match self.transport.receive(self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        let length = received.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DumpError::Deadline { records },
+            _ if is_one_of(&error, &[Errno::NOBUFS]) => DumpError::Overrun { records },
+            _ => DumpError::Receive(error),
+        })?;
         let capacity = self.buffer.len();
         if length > capacity {
             return Err(DumpError::Truncated { length, capacity });
