@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
@@ -139,7 +140,12 @@ struct CollectorFlags {
     pinned_destinations: Vec<Words<PinnedDestination>>,
 
     /// Where procfs is mounted
-    #[arg(long = "path.procfs", value_name = "DIR", default_value = "/proc")]
+    #[arg(
+        long = "path.procfs",
+        value_name = "DIR",
+        default_value = "/proc",
+        value_parser = PathBufValueParser::new().try_map(values::directory),
+    )]
     procfs: PathBuf,
 }
 

@@ -27,7 +27,7 @@
 //! - [`kernel`]: everything that asks the kernel. [`sock_diag`](kernel::sock_diag) for sockets,
 //!   [`procfs`](kernel::procfs) for settings and counters and, where netlink is shut, sockets;
 //!   [`process`](kernel::process) for the exporter's own figures.
-//! - [`collector`]: two threads that may block, and the queue of scrapes that share their runs.
+//! - [`collector`]: the threads that may block, and the queue of scrapes that share their runs.
 //! - [`exposition`]: metric names, help texts, formats, and which format a client wants.
 //! - [`http`]: connections, routes, limits, readiness.
 //! - [`cli`], [`config`]: what the user typed, and what the program needs. [`logging`], [`app`]: the

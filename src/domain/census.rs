@@ -75,12 +75,17 @@ impl Census {
     /// destination, an endpoint or a remote address.
     #[inline]
     pub fn add(&mut self, socket: &Socket) {
-        if let Some(pool) = &self.pool
-            && pool.outgoing.contains(socket.src_port)
-        {
-            let is_usable = pool.usable.contains(socket.src_port);
-            self.add_outgoing(socket, is_usable);
-        } else if socket.state == TcpState::TimeWait {
+        let port = socket.src_port;
+        if let Some(pool) = &self.pool {
+            if pool.outgoing.contains(port) {
+                let is_usable = pool.usable.contains(port);
+                return self.add_outgoing(socket, is_usable);
+            }
+            if pool.unreserved.contains(port) {
+                self.sources.add_listened(socket.src_addr, port);
+            }
+        }
+        if socket.state == TcpState::TimeWait {
             self.add_incoming(socket);
         }
     }

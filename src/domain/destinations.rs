@@ -81,11 +81,11 @@ pub(super) fn figures(
 ) -> PortFigures {
     let usable = pool.usable.len();
     let mut top = Top::new(options.top);
-    let mut worst = PerFamily::<u32>::default();
+    let mut worst = PerFamily::<Option<u32>>::default();
     for (destination, tally) in destinations.iter() {
         let taken = tally.taken.len();
         let worst = worst.get_mut(destination.dst_addr.family());
-        *worst = taken.max(*worst);
+        *worst = (*worst).max(Some(taken));
         top.add(*destination, taken);
         sources.add_outgoing(destination.src_addr, &tally.taken);
         sources.add_outgoing(destination.src_addr, &tally.not_taken);
@@ -100,8 +100,8 @@ pub(super) fn figures(
         usable,
         free: free.len(),
         worst_ratio: PerFamily {
-            ipv4: share(worst.ipv4, usable),
-            ipv6: share(worst.ipv6, usable),
+            ipv4: worst.ipv4.map_or(0.0, |taken| share(taken, usable)),
+            ipv6: worst.ipv6.map_or(0.0, |taken| share(taken, usable)),
         },
         destinations: u64::try_from(destinations.len()).unwrap_or(u64::MAX),
         by_destination: options.by_destination.then(|| {

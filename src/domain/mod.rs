@@ -12,6 +12,7 @@ mod fast_map;
 mod held_ports;
 pub mod options;
 pub mod ports;
+pub mod process;
 mod remotes;
 mod search;
 pub mod settings;

@@ -24,7 +24,7 @@ use prometheus::{Encoder, ProtobufEncoder, TextEncoder};
 
 pub use families::{
     BuildInfo, ExporterFigures, HandlerErrors, HandlerFigures, METRICS, MetricDescription,
-    MetricKind, ProcessFigures, SelfFigures, families,
+    MetricKind, SelfFigures, families,
 };
 pub use negotiate::{Format, accepts_gzip};
 

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::families::{
-    BuildInfo, ExporterFigures, HandlerErrors, HandlerFigures, ProcessFigures, SelfFigures,
-};
+use super::families::{BuildInfo, ExporterFigures, HandlerErrors, HandlerFigures, SelfFigures};
 use crate::domain::address::Address;
 use crate::domain::ports::PortRange;
+use crate::domain::process::ProcessFigures;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
     Breakdown, Destination, DestinationBreakdown, DestinationFigures, HeldPorts, KernelCounters,

@@ -18,10 +18,11 @@ use super::deadline;
 use super::readiness::Readiness;
 use super::slots::{Slot, Slots};
 use crate::collector::Collector;
+use crate::domain::process::ProcessFigures;
 use crate::domain::snapshot::Snapshot;
 use crate::exposition::{
-    BuildInfo, EncodeError, Encoded, ExporterFigures, Format, ProcessFigures, SelfFigures,
-    accepts_gzip, encode, families,
+    BuildInfo, EncodeError, Encoded, ExporterFigures, Format, SelfFigures, accepts_gzip, encode,
+    families,
 };
 
 /// How the process is doing; `None` where that cannot be read. It may block.

@@ -10,28 +10,7 @@ use ::procfs::process::Process;
 use ::procfs::{ProcError, WithCurrentSystemInfo};
 use rustix::process::{Resource, getrlimit};
 
-/// What the process has spent and may spend.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ProcessFigures {
-    /// User and system time of all its threads, in seconds. `utime` and `stime` of `proc_pid_stat(5)`.
-    pub cpu_seconds: f64,
-    /// Open file descriptors, without the one that counting them takes.
-    pub open_fds: u64,
-    /// The soft limit of `RLIMIT_NOFILE`; `None` is unlimited.
-    pub max_fds: Option<u64>,
-    /// Address space, in bytes. `vsize` of `proc_pid_stat(5)`.
-    pub virtual_memory_bytes: u64,
-    /// The part of it that is in memory, in bytes; the kernel's count lags a little. `rss` of
-    /// `proc_pid_stat(5)`.
-    pub resident_memory_bytes: u64,
-    /// The soft limit of `RLIMIT_AS`, in bytes; `None` is unlimited.
-    pub virtual_memory_max_bytes: Option<u64>,
-    /// When it started, in seconds since 1970; as exact as a clock tick plus the second in which the
-    /// kernel tells its boot time. `starttime` of `proc_pid_stat(5)`, `btime` of `proc_stat(5)`.
-    pub start_time_seconds: f64,
-    /// How many threads it has.
-    pub threads: u64,
-}
+use crate::domain::process::ProcessFigures;
 
 /// Why the process could not find out about itself.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +42,6 @@ pub fn read_process_figures() -> Result<ProcessFigures, ProcessError> {
         resident_memory_bytes: stat.rss_bytes().get(),
         virtual_memory_max_bytes: getrlimit(Resource::As).current,
         start_time_seconds: booted.saturating_add(ticks(stat.starttime)).as_secs_f64(),
-        threads: stat.num_threads.unsigned_abs(),
     })
 }
 
@@ -100,7 +78,6 @@ mod tests {
     #[test]
     fn the_figures_are_those_of_a_process_that_runs_now() {
         let figures = read_process_figures().unwrap();
-        assert!(figures.threads >= 1);
         assert!(figures.resident_memory_bytes > 100_000);
         assert!(figures.virtual_memory_bytes >= figures.resident_memory_bytes);
         assert!(figures.open_fds >= 1);

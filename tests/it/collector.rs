@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -59,13 +60,16 @@ fn empty(conversations: usize) -> Vec<Vec<Step>> {
 
 #[test]
 fn auto_reads_procfs_where_netlink_cannot_be_used() {
-    // EPERM and EACCES of a filter, EPROTONOSUPPORT without the protocol, ENOENT without the module.
+    // EPERM and EACCES of a filter, EPROTONOSUPPORT without the protocol, ENOENT without the module;
+    // in the dump's own end where inet_diag is there and tcp_diag is not.
+    let without_tcp_diag = vec![Step::Datagram(vec![Message::done(2)])];
     let kernels = [
         FakeKernel::closed(1),
         FakeKernel::closed(13),
         FakeKernel::closed(93),
         refusing(2),
         refusing(1),
+        FakeKernel::new([without_tcp_diag]),
     ];
     for kernel in kernels {
         let snapshot = scrape(&collector(SourceChoice::Auto, &kernel));
@@ -159,6 +163,72 @@ fn a_dump_that_never_ends_costs_its_own_figures_only_and_the_next_scrape_is_well
     assert_eq!((sockets.success, sockets.value), (false, None));
     assert!(snapshot.sysctl.unwrap().success);
     assert_eq!(source(&scrape(&collector)), Some(Source::Netlink));
+}
+
+#[test]
+fn a_file_that_blocks_costs_its_own_collector_only() {
+    for (blocked, file) in [
+        ("sysctl", "sys/net/ipv4/tcp_rfc1337"),
+        ("slabinfo", "slabinfo"),
+    ] {
+        let tree = copy();
+        let path = tree.path().join(file);
+        fs::remove_file(&path).unwrap();
+        assert!(
+            Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let config = CollectorConfig {
+            source: SourceChoice::Procfs,
+            procfs: tree.path().to_owned(),
+            enabled: Enabled {
+                sockets: false,
+                ..Enabled::default()
+            },
+            census: CensusOptions::default(),
+        };
+        let collector = Collector::open(config, Box::new(FakeKernel::default())).unwrap();
+        let snapshot = scrape_within(&collector, Duration::from_secs(2));
+        let fared = [
+            ("sysctl", snapshot.sysctl.map(|sysctl| sysctl.success)),
+            ("netstat", snapshot.netstat.map(|netstat| netstat.success)),
+            (
+                "sockstat",
+                snapshot.sockstat.map(|sockstat| sockstat.success),
+            ),
+            (
+                "slabinfo",
+                snapshot.slabinfo.map(|slabinfo| slabinfo.success),
+            ),
+        ];
+        for (name, success) in fared {
+            assert_eq!(success, Some(name != blocked), "{name}, {blocked} blocked");
+        }
+        // A writer that goes at once lets the reader go too.
+        fs::write(&path, "").unwrap();
+    }
+}
+
+#[test]
+fn reserved_ports_that_cannot_be_read_are_not_told_as_none() {
+    in_namespace(|| {
+        let tree = copy();
+        let file = tree.path().join("sys/net/ipv4/ip_local_reserved_ports");
+        let procfs = format!("--path.procfs={}", tree.path().display());
+        let program = Program::start(&["--collector.source=procfs", &procfs]);
+        let mut scraper = program.scraper();
+        let reserved = "timewait_port_range_reserved_ports";
+        assert!(scraper.metrics().get(reserved).is_some());
+        fs::write(&file, "some").unwrap();
+        assert_eq!(scraper.metrics().get(reserved), None);
+        fs::remove_file(&file).unwrap();
+        let metrics = scraper.metrics();
+        assert_eq!(metrics.get(reserved), None);
+        assert!(metrics.get("timewait_port_range_ports").is_some());
+    });
 }
 
 /// A copy of the fixture tree, to be broken.

@@ -10,7 +10,9 @@
 //! - [`collector`]: what a scrape makes of a source or file that fails;
 //! - [`golden`]: all that the program tells of a fixture tree;
 //! - [`readme`]: what the README says;
-//! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own.
+//! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own;
+//! - [`oracle`]: what a figure promises of connect() or bind();
+//! - [`consistency`]: what holds of every scrape.
 //!
 //! A new area is a new module; helpers that two of them need are in [`support`], [`program`] and
 //! [`net`].
@@ -37,15 +39,19 @@
 
 mod cli;
 mod collector;
+mod consistency;
 mod fake_kernel;
 mod filter;
 mod golden;
 mod http;
 mod kernel;
 mod limits;
+mod loopback;
 mod namespace;
 mod net;
+mod oracle;
 mod program;
 mod readme;
+mod scraper;
 mod sock_diag;
 mod support;

@@ -5,7 +5,8 @@
 
 use super::MetricDescription;
 use super::Teller::OwnSeries;
-use super::process::{HandlerFigures, ProcessFigures};
+use super::process::HandlerFigures;
+use crate::domain::process::ProcessFigures;
 
 /// Everything told about the exporter itself.
 #[derive(Clone, Debug, PartialEq)]

@@ -30,7 +30,7 @@ use std::fmt;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 pub use exporter::{BuildInfo, ExporterFigures, SelfFigures};
-pub use process::{HandlerErrors, HandlerFigures, ProcessFigures};
+pub use process::{HandlerErrors, HandlerFigures};
 
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{PortFigures, Snapshot, SocketFigures};

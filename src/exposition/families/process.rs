@@ -5,25 +5,7 @@
 
 use super::Teller::{OwnSeries, OwnValue};
 use super::{ExporterFigures, MetricDescription, Series, float};
-
-/// What `/proc/self` tells about the process.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ProcessFigures {
-    /// User and system CPU time since the start, seconds.
-    pub cpu_seconds: f64,
-    /// Open file descriptors.
-    pub open_fds: u64,
-    /// The soft limit on them; `None` where there is no limit or it is unknown.
-    pub max_fds: Option<u64>,
-    /// Size of the address space, bytes.
-    pub virtual_memory_bytes: u64,
-    /// The soft limit on it, bytes; `None` where there is no limit or it is unknown.
-    pub virtual_memory_max_bytes: Option<u64>,
-    /// Memory that is resident, bytes.
-    pub resident_memory_bytes: u64,
-    /// When the process started, seconds since the Unix epoch.
-    pub start_time_seconds: f64,
-}
+use crate::domain::process::ProcessFigures;
 
 /// What the handler of the metrics path has done since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -119,6 +119,9 @@ pub enum DumpError {
 impl DumpError {
     /// Whether sock_diag cannot be used here at all, so that trying again is of no use: no such
     /// protocol, no kernel module, or not allowed.
+    ///
+    /// Without the tcp_diag module alone, inet_diag being there, the dump begins and ends at once with
+    /// ENOENT in its NLMSG_DONE (`__inet_diag_dump` in net/ipv4/inet_diag.c).
     #[must_use]
     pub fn is_unusable(&self) -> bool {
         const UNUSABLE: [Errno; 10] = [
@@ -134,9 +137,10 @@ impl DumpError {
             Errno::CONNREFUSED,
         ];
         match self {
-            Self::Open(error) | Self::Send(error) | Self::Refused(error) => {
-                is_one_of(error, &UNUSABLE)
-            }
+            Self::Open(error)
+            | Self::Send(error)
+            | Self::Refused(error)
+            | Self::Failed { error, records: 0 } => is_one_of(error, &UNUSABLE),
             _ => false,
         }
     }
