@@ -33,9 +33,10 @@ pub(super) struct PortPool {
 
 impl PortPool {
     pub(super) fn new(range: PortRange, reserved: Option<&PortSet>, owners: &[PortOwner]) -> Self {
-        let is_reserved = |port| reserved.is_some_and(|set| set.contains(port));
-        let inside = || range.min()..=range.max();
-        let unreserved: PortSet = inside().filter(|port| !is_reserved(*port)).collect();
+        let mut unreserved = PortSet::of_range(range);
+        if let Some(reserved) = reserved {
+            unreserved.subtract(reserved);
+        }
         let mut outgoing = unreserved.clone();
         let mut usable = unreserved.clone();
         for owner in owners {
