@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::build_info::BUILD;
 use crate::collector::Collector;
 use crate::config::{Config, ListenAddress, WebConfig};
-use crate::domain::snapshot::Snapshot;
+use crate::domain::settings::Settings;
 use crate::http::{About, BindError, Drained, Limits, Listener, Server, Site};
 use crate::kernel::process::kernel_release;
+use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
 
 /// Threads for what may block: encoding, and the resolver at start. More would only compete with the
@@ -69,6 +70,7 @@ pub enum AppError {
 /// Serves until SIGTERM or SIGINT, and then until what is under way is done or a second one comes.
 pub fn run(config: Config) -> Result<(), AppError> {
     let Config { web, collector, .. } = config;
+    let procfs = ProcRoot::new(collector.procfs.clone());
     let collector = Collector::open(collector, Box::new(NetlinkConnect))
         .map_err(|source| AppError::Collector { source })?;
     let about = About {
@@ -76,7 +78,7 @@ pub fn run(config: Config) -> Result<(), AppError> {
         process: web.exporter_metrics.then(process::reader),
     };
     let runtime = runtime().map_err(|source| AppError::Runtime { source })?;
-    let result = runtime.block_on(serve(&web, collector, about));
+    let result = runtime.block_on(serve(&web, procfs, collector, about));
     // Otherwise an encoder at work would keep the program from ending.
     runtime.shutdown_background();
     result
@@ -91,7 +93,12 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve(web: &WebConfig, collector: Collector, about: About) -> Result<(), AppError> {
+async fn serve(
+    web: &WebConfig,
+    procfs: ProcRoot,
+    collector: Collector,
+    about: About,
+) -> Result<(), AppError> {
     // First, so that whoever sees the port open can end the program in good order.
     let mut signals = Signals::receive().map_err(|source| AppError::Signals { source })?;
     log_start();
@@ -99,7 +106,7 @@ async fn serve(web: &WebConfig, collector: Collector, about: About) -> Result<()
     let ports = chosen_ports(&web.listen_addresses, &listeners);
     log_listeners(&listeners);
     let site = Arc::new(Site::new(web, Arc::new(collector), about));
-    let first_look = tokio::spawn(first_look(Arc::clone(&site), ports));
+    let first_look = tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
     let server = Server::new(listeners, site, Limits::default());
     let (first, rest) = tokio::sync::oneshot::channel();
     let server = server.run(async {
@@ -209,26 +216,32 @@ fn log_end(drained: Drained) {
 }
 
 /// Reads everything once, so that the log tells from the start what works.
-async fn first_look(site: Arc<Site>, ports: Vec<u16>) {
+async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
     let snapshot = site.first_look().await;
     if let Some(sockets) = &snapshot.sockets
         && let Some(figures) = &sockets.value
     {
-        debug!(
+        info!(
+            source = figures.source.as_str(),
             messages = figures.messages,
             duration = %Seconds(sockets.duration),
             "Read the connection table"
         );
     }
-    warn_of_own_ports(&ports, &snapshot);
+    let settings = match snapshot.sysctl {
+        Some(sysctl) => sysctl.value,
+        // Switched off, which is about figures and not about this.
+        None => tokio::task::spawn_blocking(move || procfs.read_settings().0)
+            .await
+            .ok(),
+    };
+    if let Some(settings) = settings {
+        warn_of_own_ports(&ports, &settings);
+    }
 }
 
-fn warn_of_own_ports(ports: &[u16], snapshot: &Snapshot) {
-    let settings = snapshot
-        .sysctl
-        .as_ref()
-        .and_then(|sysctl| sysctl.value.as_ref());
-    let Some(advice) = settings.and_then(|settings| own_port::advice(ports, settings)) else {
+fn warn_of_own_ports(ports: &[u16], settings: &Settings) {
+    let Some(advice) = own_port::advice(ports, settings) else {
         return;
     };
     warn!(

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
@@ -147,7 +148,12 @@ struct CollectorFlags {
     pinned_destinations: Vec<Words<PinnedDestination>>,
 
     /// Where procfs is mounted
-    #[arg(long = "path.procfs", value_name = "DIR", default_value = "/proc")]
+    #[arg(
+        long = "path.procfs",
+        value_name = "DIR",
+        default_value = "/proc",
+        value_parser = PathBufValueParser::new().try_map(values::directory),
+    )]
     procfs: PathBuf,
 }
 

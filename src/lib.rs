@@ -29,7 +29,7 @@
 //!   [`procfs`](kernel::procfs) for settings and counters and, where netlink is shut, sockets;
 //!   [`process`](kernel::process) for the exporter's own figures; [`holders`](kernel::holders) for the
 //!   processes that `report` names.
-//! - [`collector`]: two threads that may block, and the queue of scrapes that share their runs.
+//! - [`collector`]: the threads that may block, and the queue of scrapes that share their runs.
 //! - [`exposition`]: metric names, help texts, formats, and which format a client wants.
 //! - [`report`]: a snapshot and its advice as text, as JSON and as the line of `check`.
 //! - [`http`]: connections, routes, limits, readiness.

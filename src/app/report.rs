@@ -31,7 +31,8 @@ const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Tells the report; the exit status is 1 where the connection table could not be read.
-pub fn run(config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
+pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
+    config.census.whole_table = true;
     let finder = options
         .processes
         .then(|| HolderFinder::new(config.procfs.clone(), config.source != SourceChoice::Procfs));

@@ -41,7 +41,7 @@ fn every_flag_reaches_its_place() {
         "--collector.pin-port=443",
         "--collector.pin-port=80",
         "--collector.pin-destination=192.0.2.1:5432",
-        "--path.procfs=/host/proc",
+        "--path.procfs=/proc/self",
         "--log.level=debug",
         "--log.format=json",
     ])
@@ -57,7 +57,7 @@ fn every_flag_reaches_its_place() {
     assert_eq!(config.web.max_requests, None);
     assert!(!config.web.exporter_metrics);
     assert_eq!(config.collector.source, SourceChoice::Procfs);
-    assert_eq!(config.collector.procfs, PathBuf::from("/host/proc"));
+    assert_eq!(config.collector.procfs, PathBuf::from("/proc/self"));
     assert_eq!(config.collector.census.top, 1000);
     assert_eq!(config.collector.census.pinned_ports, [443, 80]);
     assert_eq!(config.collector.census.pinned_destinations.len(), 1);
@@ -99,6 +99,7 @@ fn values_out_of_bounds_are_wrong_usage_that_names_the_bounds() {
         ("--collector.source=ebpf", "auto, netlink, procfs"),
         ("--collector.pin-destination=192.0.2.1", "DST_PORT"),
         ("--web.max-requests=-1", "0 for no limit"),
+        ("--path.procfs=/no/proc", "no such directory"),
     ] {
         let error = typed(&[flag]).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{flag}");

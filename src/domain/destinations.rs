@@ -3,7 +3,6 @@
 use super::address::{Address, Family};
 use super::age;
 use super::capacity::PortPool;
-use super::fast_map::FastMap;
 use super::held_ports::HeldPortSet;
 use super::options::{CensusOptions, PinnedDestination};
 use super::search;
@@ -12,6 +11,7 @@ use super::snapshot::{
     PortSets,
 };
 use super::sources::{SourcePools, share};
+use super::tallies::DestinationTallies;
 use super::top::Top;
 
 /// What one destination's sockets add up to.
@@ -80,18 +80,18 @@ fn close_rate(recent: u64) -> f64 {
 /// What the range, its destinations and its sources come to.
 pub(super) fn figures(
     pool: &PortPool,
-    destinations: &FastMap<Destination, DestinationTally>,
+    destinations: &DestinationTallies,
     mut sources: SourcePools,
     sets: PortSets,
     options: &CensusOptions,
 ) -> PortFigures {
     let usable = pool.usable.len();
     let mut top = Top::new(options.top);
-    let mut worst = PerFamily::<u32>::default();
-    for (destination, tally) in destinations {
+    let mut worst = PerFamily::<Option<u32>>::default();
+    for (destination, tally) in destinations.iter() {
         let taken = tally.taken.len();
         let worst = worst.get_mut(destination.dst_addr.family());
-        *worst = taken.max(*worst);
+        *worst = (*worst).max(Some(taken));
         top.add(*destination, taken);
         sources.add_outgoing(destination.src_addr, &tally.taken);
         sources.add_outgoing(destination.src_addr, &tally.not_taken);
@@ -106,8 +106,8 @@ pub(super) fn figures(
         usable,
         free: free.len(),
         worst_ratio: PerFamily {
-            ipv4: share(worst.ipv4, usable),
-            ipv6: share(worst.ipv6, usable),
+            ipv4: worst.ipv4.map_or(0.0, |taken| share(taken, usable)),
+            ipv6: worst.ipv6.map_or(0.0, |taken| share(taken, usable)),
         },
         destinations: u64::try_from(destinations.len()).unwrap_or(u64::MAX),
         by_destination: options.by_destination.then(|| {
@@ -128,7 +128,7 @@ pub(super) fn figures(
 
 fn breakdown(
     told: &[Destination],
-    destinations: &FastMap<Destination, DestinationTally>,
+    destinations: &DestinationTallies,
     pool: &PortPool,
 ) -> DestinationBreakdown {
     let mut other = HeldPorts::default();
@@ -152,7 +152,7 @@ fn breakdown(
 /// Adds the pinned destinations that are not told yet.
 fn add_pinned(
     told: &mut Vec<Destination>,
-    destinations: &FastMap<Destination, DestinationTally>,
+    destinations: &DestinationTallies,
     options: &CensusOptions,
 ) {
     let mut pins = options.pinned_destinations.clone();
@@ -168,11 +168,7 @@ fn add_pinned(
 
 /// The destinations that a pin stands for: the one it names, or for a pin without a source the
 /// worst `n` with that remote end. Where that has none, the wildcard address stands for its source.
-fn pinned(
-    pin: PinnedDestination,
-    destinations: &FastMap<Destination, DestinationTally>,
-    n: usize,
-) -> Vec<Destination> {
+fn pinned(pin: PinnedDestination, destinations: &DestinationTallies, n: usize) -> Vec<Destination> {
     let PinnedDestination {
         src_addr,
         dst_addr,
@@ -186,7 +182,7 @@ fn pinned(
         }];
     }
     let mut top = Top::new(n);
-    for (destination, tally) in destinations {
+    for (destination, tally) in destinations.iter() {
         if destination.dst_addr == dst_addr && destination.dst_port == dst_port {
             top.add(*destination, tally.taken.len());
         }

@@ -92,6 +92,11 @@ impl PortSet {
         self.words.iter().all(|word| *word == 0)
     }
 
+    /// Its bits, 64 ports a word, lowest first.
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.words.iter().copied()
+    }
+
     /// Its ports in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         (0..=u16::MAX).filter(|port| self.contains(*port))

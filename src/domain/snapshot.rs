@@ -214,6 +214,8 @@ pub struct PortSets {
     /// Held by a connected socket that is not outgoing: on a listener's port, on a reserved one, or
     /// outside the range.
     pub elsewhere: PortSet,
+    /// Whether those of live sockets outside the range are among them: a dump may leave them out.
+    pub elsewhere_is_whole: bool,
 }
 
 /// The pool of one local address, from which bind(addr, 0) draws.

@@ -16,6 +16,8 @@ use super::top::Top;
 #[derive(Clone, Debug, Default)]
 pub(super) struct SourcePools {
     by_address: FastMap<Address, HeldPortSet>,
+    /// What is listening or merely bound, and whether it keeps to IPv6.
+    owners: FastMap<(Address, u16), bool>,
     /// Held on `::` by sockets that keep to IPv6.
     v6_only_wildcard: HeldPortSet,
     /// Held by outgoing sockets of IPv6. Their port is taken on the IPv4 wildcard too, though on no
@@ -25,19 +27,45 @@ pub(super) struct SourcePools {
 }
 
 impl SourcePools {
-    /// A connected socket that is not outgoing, on a port of the range.
-    #[inline]
-    pub(super) fn add(&mut self, address: Address, port: u16) {
-        self.by_address.entry(address).or_default().insert(port);
-    }
-
     /// A socket that listens or is merely bound.
     pub(super) fn add_owner(&mut self, owner: &PortOwner) {
-        if owner.v6_only && owner.addr.is_wildcard() {
+        let v6_only = owner.v6_only && owner.addr.is_wildcard();
+        self.owners
+            .entry((owner.addr, owner.port))
+            .and_modify(|of_all| *of_all &= v6_only)
+            .or_insert(v6_only);
+        if v6_only {
             self.v6_only_wildcard.insert(owner.port);
         } else {
             self.add(owner.addr, owner.port);
         }
+    }
+
+    /// A connected socket on a port that something listens on. As a rule it is the listener's own,
+    /// and taken where the listener takes it. But connect() may have taken the same port on an
+    /// address that the listener, which came later, does not cover.
+    #[inline]
+    pub(super) fn add_listened(&mut self, address: Address, port: u16) {
+        if self.is_covered(address, port) {
+            return;
+        }
+        self.add(address, port);
+        if address.family() == Family::Ipv6 {
+            self.outgoing_v6.insert(port);
+        }
+    }
+
+    /// Whether something that listens or is merely bound has the port on this address.
+    fn is_covered(&self, address: Address, port: u16) -> bool {
+        let owner = |address| self.owners.get(&(address, port));
+        let is_v4 = address.family() == Family::Ipv4;
+        owner(address).is_some()
+            || owner(Address::ANY_V6).is_some_and(|v6_only| !(*v6_only && is_v4))
+            || (is_v4 && owner(Address::ANY_V4).is_some())
+    }
+
+    fn add(&mut self, address: Address, port: u16) {
+        self.by_address.entry(address).or_default().insert(port);
     }
 
     /// Outgoing sockets.
@@ -124,5 +152,95 @@ pub(super) fn share(part: u32, whole: u32) -> f64 {
         1.0
     } else {
         f64::from(part) / f64::from(whole)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    fn owner(address: &str, port: u16, v6_only: bool) -> PortOwner {
+        PortOwner {
+            addr: addr(address),
+            port,
+            listening: true,
+            v6_only,
+        }
+    }
+
+    fn ports(pools: &SourcePools, address: &str) -> Option<u32> {
+        let drawable: PortSet = (100..200).collect();
+        let figures = pools.figures(100, &drawable);
+        let mut matching = figures.iter().filter(|told| told.src_addr == addr(address));
+        matching.next().map(|told| told.ports)
+    }
+
+    #[test]
+    fn wildcards_take_a_port_from_the_addresses_they_cover_and_the_other_way_about() {
+        let mut pools = SourcePools::default();
+        for owner in [
+            owner("127.0.0.1", 100, false),
+            owner("::1", 101, false),
+            owner("0.0.0.0", 102, false),
+            owner("::", 103, false),
+            owner("::", 104, true),
+        ] {
+            pools.add_owner(&owner);
+        }
+        for (address, told) in [
+            // 100, 102, 103.
+            ("127.0.0.1", Some(3)),
+            // 101, 103, 104.
+            ("::1", Some(3)),
+            // The same as 127.0.0.1; ::1 was bound and is IPv6 only.
+            ("0.0.0.0", Some(3)),
+            ("::", Some(5)),
+            ("127.0.0.2", None),
+        ] {
+            assert_eq!(ports(&pools, address), told, "{address}");
+        }
+    }
+
+    #[test]
+    fn ports_of_outgoing_ipv6_sockets_are_taken_on_the_ipv4_wildcard_too() {
+        let mut pools = SourcePools::default();
+        let mut held = HeldPortSet::default();
+        held.insert(100);
+        pools.add_outgoing(addr("2001:db8::1"), &held);
+        pools.add_outgoing(addr("127.0.0.1"), &HeldPortSet::default());
+        for (address, told) in [
+            ("2001:db8::1", 1),
+            ("127.0.0.1", 0),
+            ("0.0.0.0", 1),
+            ("::", 1),
+        ] {
+            assert_eq!(ports(&pools, address), Some(told), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_connected_socket_is_counted_where_the_listener_on_its_port_is_not() {
+        let mut pools = SourcePools::default();
+        pools.add_owner(&owner("127.0.0.1", 100, false));
+        pools.add_owner(&owner("::", 101, true));
+        // The listeners' own: nothing changes.
+        pools.add_listened(addr("127.0.0.1"), 100);
+        pools.add_listened(addr("2001:db8::1"), 101);
+        assert_eq!(ports(&pools, "127.0.0.1"), Some(1));
+        assert_eq!(ports(&pools, "2001:db8::1"), None);
+        assert_eq!(ports(&pools, "0.0.0.0"), Some(1));
+        // Not theirs: connect() had these before.
+        pools.add_listened(addr("127.0.0.2"), 100);
+        pools.add_listened(addr("127.0.0.2"), 101);
+        pools.add_listened(addr("2001:db8::1"), 100);
+        assert_eq!(ports(&pools, "127.0.0.2"), Some(2));
+        // 100, and 101 by the wildcard.
+        assert_eq!(ports(&pools, "2001:db8::1"), Some(2));
+        assert_eq!(ports(&pools, "0.0.0.0"), Some(2));
     }
 }

@@ -184,6 +184,17 @@ def test_boards_are_linked_with_time_and_variables(board):
     assert links and all(link["keepTime"] and link["includeVars"] for link in links)
     urls = re.findall(r'"/d/([\w-]+)[?"]', json.dumps(board))
     assert set(urls) <= set(BOARDS), urls
+    complaints = []
+    for panel in panels(board):
+        columns = {name for one in panel.get("transformations", []) if one["id"] == "organize" for name in one["options"]["renameByName"].values()}
+        for url in re.findall(r'"(/d/[^"]+)"', json.dumps(panel)):
+            known = {one["name"] for one in BOARDS[re.match(r"/d/([\w-]+)", url)[1]]["templating"]["list"]}
+            given = re.findall(r"var-(\w+)=", url) + re.findall(r"\$\{(\w+):queryparam\}", url)
+            complaints += [f"{panel['title']}: ${name} is no variable of the other board" for name in given if name not in known]
+            complaints += [f"{panel['title']}: no column {name}" for name in re.findall(r"__data\.fields\.(\w+)", url) if name not in columns]
+            if not {"datasource", "job", "instance"} <= set(given) or "${__url_time_range}" not in url:
+                complaints.append(f"{panel['title']}: {url} leaves something out")
+    return complaints
 
 
 def test_alerts_are_annotated(board):
@@ -443,6 +454,24 @@ def test_every_metric_is_shown_alerted_on_or_in_the_readme():
             continue
         if name not in used and f"`{name}`" not in text:
             complaints.append(name)
+    return complaints
+
+
+def test_figures_that_other_exporters_have_too_are_joined_with_ours():
+    """With all jobs chosen, `up` and process_* are also those of every other exporter that is scraped."""
+    complaints = []
+    for key, board in BOARDS.items():
+        for where, text in board_expressions(board):
+            node = promql.parse(text)
+            for found, parents in promql.walk(node):
+                if promql.kind(found) == "VectorSelector" and promql.metric(found).startswith(("up", "process_", "promhttp_")):
+                    joined = [
+                        one for one in parents
+                        if promql.kind(one) == "BinaryExpr" and str(one.op) == "and" and one.modifier is not None
+                        and set(one.modifier.matching.labels) == TARGET and any(name.startswith("timewait_") for name in promql.metrics(one.rhs))
+                    ]
+                    if not joined:
+                        complaints.append(f"{key}: {where}: {promql.metric(found)}")
     return complaints
 
 

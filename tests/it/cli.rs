@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use crate::support::PATIENCE;
 
@@ -214,6 +215,47 @@ fn it_ends_in_good_order_on_either_signal() {
         running.line_with("Shutting down");
         running.line_with("Stopped");
         assert_eq!(running.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn the_log_tells_at_start_the_kernel_and_where_sockets_are_read_from() {
+    for source in ["netlink", "procfs"] {
+        let command = &mut program();
+        command
+            .arg("--web.listen-address=127.0.0.1:0")
+            .arg(format!("--collector.source={source}"))
+            .stderr(Stdio::piped());
+        let mut running = Running(command.spawn().unwrap());
+        let line = running.line_with("Starting timewait_exporter");
+        assert!(!field(&line, "kernel").is_empty(), "{line}");
+        let line = running.line_with("Read the connection table");
+        assert_eq!(field(&line, "level"), "INFO");
+        assert_eq!(field(&line, "source"), source);
+    }
+}
+
+#[test]
+fn a_port_of_its_own_inside_the_range_is_warned_of_whatever_is_switched_off() {
+    let tree = TempDir::new().unwrap();
+    let settings = tree.path().join("sys/net/ipv4");
+    std::fs::create_dir_all(&settings).unwrap();
+    std::fs::write(settings.join("ip_local_port_range"), "1024\t65535\n").unwrap();
+    std::fs::write(settings.join("ip_local_reserved_ports"), "9100\n").unwrap();
+    for switched_off in ["--no-collector.slabinfo", "--no-collector.sysctl"] {
+        let port = free_port();
+        let command = &mut program();
+        command
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg(format!("--path.procfs={}", tree.path().display()))
+            .arg(switched_off)
+            .stderr(Stdio::piped());
+        let mut running = Running(command.spawn().unwrap());
+        let line = running.line_with("own port lies inside the ephemeral range");
+        assert_eq!(field(&line, "level"), "WARN");
+        assert_eq!(field(&line, "ports"), port.to_string());
+        assert_eq!(field(&line, "range"), "1024-65535");
+        assert!(line.contains("ip_local_reserved_ports=9100,"), "{line}");
     }
 }
 

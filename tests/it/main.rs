@@ -6,13 +6,16 @@
 //! - [`http`]: what a client sees on real connections, with collectors that the test controls;
 //! - [`limits`]: what a client may hold;
 //! - [`sock_diag`]: what a kernel that follows a script can do to a dump;
+//! - [`filter`]: what the kernel leaves out of a dump on our request;
 //! - [`collector`]: what a scrape makes of a source or file that fails;
 //! - [`golden`]: all that the program tells of a fixture tree;
 //! - [`readme`]: what the README says;
 //! - [`thresholds`]: the same ones everywhere;
 //! - [`report`]: report, check, the page and the API;
 //! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
-//! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own.
+//! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own;
+//! - [`oracle`]: what a figure promises of connect() or bind();
+//! - [`consistency`]: what holds of every scrape.
 //!
 //! A new area is a new module; helpers that two of them need are in [`support`], [`program`] and
 //! [`net`].
@@ -39,17 +42,22 @@
 
 mod cli;
 mod collector;
+mod consistency;
 mod fake_kernel;
+mod filter;
 mod golden;
 mod http;
 mod kernel;
 mod limits;
+mod loopback;
 mod namespace;
 mod net;
+mod oracle;
 mod program;
 mod readme;
 mod remedies;
 mod report;
+mod scraper;
 mod sock_diag;
 mod support;
 mod thresholds;

@@ -9,8 +9,10 @@ use std::env;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::loopback;
 use crate::net::eventually;
 
 /// Set in the process inside; its value is the test's name.
@@ -94,6 +96,17 @@ pub fn ip(arguments: &[&str]) {
     assert!(output.status.success(), "ip {arguments:?}: {stderr}");
 }
 
+/// Moves the calling thread, which must be inside already, to a new namespace of its own with lo up
+/// and these addresses on it; those of IPv6 may take a moment until they can be used. Threads and processes that it starts begin there too. It is gone with
+/// the last of them and the last of their sockets.
+pub fn enter_new_namespace(addresses: &[&str]) {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root of a user namespace");
+    loopback::bring_up();
+    for address in addresses {
+        loopback::add_address(address);
+    }
+}
+
 /// Adds an address to lo, ready at once.
 pub fn add_address(address: &str) {
     let mut arguments = vec!["address", "add", address, "dev", "lo"];
@@ -118,4 +131,16 @@ pub fn set_sysctl(name: &str, value: &str) {
     let path = format!("/proc/sys/net/ipv4/{name}");
     fs::write(&path, value)
         .unwrap_or_else(|error| panic!("cannot write {value} to {path}: {error}"));
+}
+
+/// The same, unless this kernel has no such setting.
+pub fn set_sysctl_if_any(name: &str, value: &str) {
+    if has_sysctl(name) {
+        set_sysctl(name, value);
+    }
+}
+
+/// Whether this kernel has a setting under /proc/sys/net/ipv4.
+pub fn has_sysctl(name: &str) -> bool {
+    Path::new("/proc/sys/net/ipv4").join(name).exists()
 }

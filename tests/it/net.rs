@@ -1,12 +1,13 @@
 //! Real TCP sockets in any state, bound to any address and port.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{
     AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, listen, shutdown,
     socket_with, sockopt,
@@ -25,13 +26,11 @@ fn tcp_socket_with(for_address: SocketAddr, flags: SocketFlags) -> OwnedFd {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    socket_with(
-        family,
-        SocketType::STREAM,
-        flags | SocketFlags::CLOEXEC,
-        None,
-    )
-    .unwrap()
+    let flags = flags | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None).unwrap();
+    // A connect() that nobody answers is to fail the test, not to hang it.
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).unwrap();
+    socket
 }
 
 /// `ip:port`, or `[ip]:port`.
@@ -53,14 +52,21 @@ pub fn listening(address: SocketAddr) -> OwnedFd {
 
 /// A listening socket; as an IPv6 wildcard perhaps for IPv6 only.
 pub fn listening_with(address: SocketAddr, backlog: i32, v6_only: bool) -> OwnedFd {
-    let socket = tcp_socket(address);
-    sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, v6_only).unwrap();
-    }
-    bind(&socket, &address).unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
+    let socket = bound_with(address, true, v6_only)
+        .unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
     listen(&socket, backlog).unwrap();
     socket
+}
+
+/// A bound socket, perhaps with SO_REUSEADDR or, for IPv6, IPV6_V6ONLY.
+pub fn bound_with(address: SocketAddr, reuse_addr: bool, v6_only: bool) -> io::Result<OwnedFd> {
+    let socket = tcp_socket(address);
+    sockopt::set_socket_reuseaddr(&socket, reuse_addr)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, v6_only)?;
+    }
+    bind(&socket, &address)?;
+    Ok(socket)
 }
 
 /// A connection: the client's end and the server's.
@@ -74,13 +80,49 @@ pub struct Connection {
 /// With an address, the port is left to connect() by `IP_BIND_ADDRESS_NO_PORT`, so that it is the
 /// destination that is spent and not the pool of the address.
 pub fn connect_from(source: Option<IpAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
-    let socket = tcp_socket(to);
-    if let Some(source) = source {
-        set_bind_address_no_port(&socket);
-        bind(&socket, &SocketAddr::new(source, 0))?;
+    connect_with(to, SocketFlags::empty(), |socket| {
+        choose_source(socket, source)
+    })
+}
+
+/// The same, not waiting for an answer: SYN-SENT, where the listener's backlog is full.
+pub fn connecting(source: Option<IpAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
+    connect_with(to, SocketFlags::NONBLOCK, |socket| {
+        choose_source(socket, source)
+    })
+}
+
+/// connect() after bind(), with a port that the client asks for or, if that is 0, that the kernel
+/// chooses in bind().
+pub fn connect_bound(local: SocketAddr, to: SocketAddr) -> Result<OwnedFd, Errno> {
+    connect_with(to, SocketFlags::empty(), |socket| bind(socket, &local))
+}
+
+fn choose_source(socket: &OwnedFd, source: Option<IpAddr>) -> Result<(), Errno> {
+    let Some(source) = source else { return Ok(()) };
+    set_bind_address_no_port(socket);
+    bind(socket, &SocketAddr::new(source, 0))
+}
+
+fn connect_with(
+    to: SocketAddr,
+    flags: SocketFlags,
+    prepare: impl Fn(&OwnedFd) -> Result<(), Errno>,
+) -> Result<OwnedFd, Errno> {
+    let mut tries = 1;
+    loop {
+        let socket = tcp_socket_with(to, flags);
+        prepare(&socket)?;
+        match connect(&socket, &to) {
+            Ok(()) => return Ok(socket),
+            Err(Errno::INPROGRESS) if flags.contains(SocketFlags::NONBLOCK) => return Ok(socket),
+            // Seen for a moment in IPv6, with every route in place, while other namespaces come
+            // and go.
+            Err(Errno::NETUNREACH) if tries < 100 => tries += 1,
+            Err(error) => return Err(error),
+        }
+        thread::sleep(Duration::from_millis(1));
     }
-    connect(&socket, &to)?;
-    Ok(socket)
 }
 
 fn set_bind_address_no_port(socket: &OwnedFd) {
@@ -97,6 +139,11 @@ fn set_bind_address_no_port(socket: &OwnedFd) {
 pub fn connected(source: Option<IpAddr>, listener: &OwnedFd, to: SocketAddr) -> Connection {
     let client =
         connect_from(source, to).unwrap_or_else(|error| panic!("cannot connect to {to}: {error}"));
+    accepted(client, listener)
+}
+
+/// The connection that a client's end belongs to, which no one has accepted yet.
+pub fn accepted(client: OwnedFd, listener: &OwnedFd) -> Connection {
     let server = accept_with(listener, SocketFlags::CLOEXEC).unwrap();
     Connection { client, server }
 }
@@ -114,6 +161,14 @@ impl Connection {
         drop(self.server);
         wait_for_end_of_stream(&self.client);
         drop(self.client);
+    }
+
+    /// The client closes but the server does not: the client's end becomes a mini-socket in
+    /// FIN-WAIT-2 that no process has. Returns the server's end.
+    pub fn orphan_client(self) -> OwnedFd {
+        drop(self.client);
+        wait_for_end_of_stream(&self.server);
+        self.server
     }
 
     /// The client is done sending: FIN-WAIT-2 for the client, CLOSE-WAIT for the server.
@@ -138,19 +193,6 @@ fn wait_for_end_of_stream(socket: &OwnedFd) {
     );
 }
 
-/// A connect() that gets no answer, since the listener's backlog is full: SYN-SENT.
-pub fn connecting(source: Option<IpAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
-    let socket = tcp_socket_with(to, SocketFlags::NONBLOCK);
-    if let Some(source) = source {
-        set_bind_address_no_port(&socket);
-        bind(&socket, &SocketAddr::new(source, 0))?;
-    }
-    match connect(&socket, &to) {
-        Err(Errno::INPROGRESS) | Ok(()) => Ok(socket),
-        Err(error) => Err(error),
-    }
-}
-
 /// Waits until a condition holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -158,6 +200,24 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The local address that a socket gets which is bound to none. A UDP socket is asked: that sends
+/// nothing and takes no TCP port. Fails while an address that has just been added is not ready.
+pub fn source_towards(to: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // A port outside of every test's range, which may be full or reserved.
+    let probe = UdpSocket::bind((any, 53))?;
+    probe.connect(to)?;
+    Ok(probe.local_addr()?.ip())
+}
+
+/// Whether an IPv6 address is IPv4 in its mapped form.
+pub fn is_mapped(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
 }
 
 /// The IPv4-mapped form of an IPv4 address.

@@ -120,6 +120,15 @@ fn widen(view: &View<'_>, ports: &PortFigures, load: Load) -> Option<Remedy> {
              Kubernetes nodes 30000-32767): a connection can hold them when such a service starts.",
         ));
     }
+    if !ports.sets.elsewhere_is_whole {
+        let so_far = remedy.caution.take();
+        remedy = remedy.caution(format!(
+            "{}{}Ports outside the range that live sockets hold were not read for this and are not \
+             counted: `timewait_exporter report` does.",
+            so_far.as_deref().unwrap_or_default(),
+            if so_far.is_some() { " " } else { "" },
+        ));
+    }
     gain(remedy, effect)
 }
 

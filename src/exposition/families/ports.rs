@@ -95,6 +95,10 @@ fn range(snapshot: &Snapshot) -> Option<PortRange> {
 }
 
 fn reserved(snapshot: &Snapshot) -> Option<u32> {
+    // Without the setting the pass works as if nothing were reserved, which is not known to be so.
+    if settings_of(snapshot).is_some_and(|settings| settings.reserved_ports.is_none()) {
+        return None;
+    }
     if let Some(ports) = ports_of(snapshot) {
         return Some(ports.reserved);
     }

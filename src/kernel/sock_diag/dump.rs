@@ -8,9 +8,11 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use super::datagram::{DatagramError, Message, Messages};
+use super::filter::ephemeral_or_time_wait;
 use super::record::{Decoded, ShortRecord, decode_live, decode_owner, decode_socket};
 use super::request::{States, TCPDIAG_GETSOCK, dump_request};
 use super::transport::{Connect, RECEIVE_BUFFER_BYTES, Transport};
+use crate::domain::ports::PortRange;
 use crate::domain::socket::{LiveSocket, PortOwner, Socket};
 
 /// How many records a dump told.
@@ -117,6 +119,9 @@ pub enum DumpError {
 impl DumpError {
     /// Whether sock_diag cannot be used here at all, so that trying again is of no use: no such
     /// protocol, no kernel module, or not allowed.
+    ///
+    /// Without the tcp_diag module alone, inet_diag being there, the dump begins and ends at once with
+    /// ENOENT in its NLMSG_DONE (`__inet_diag_dump` in net/ipv4/inet_diag.c).
     #[must_use]
     pub fn is_unusable(&self) -> bool {
         const UNUSABLE: [Errno; 10] = [
@@ -132,9 +137,10 @@ impl DumpError {
             Errno::CONNREFUSED,
         ];
         match self {
-            Self::Open(error) | Self::Send(error) | Self::Refused(error) => {
-                is_one_of(error, &UNUSABLE)
-            }
+            Self::Open(error)
+            | Self::Send(error)
+            | Self::Refused(error)
+            | Self::Failed { error, records: 0 } => is_one_of(error, &UNUSABLE),
             _ => false,
         }
     }
@@ -171,6 +177,8 @@ pub struct Dumper {
     connect: Box<dyn Connect>,
     buffer: Vec<u8>,
     sequence: u32,
+    /// Whether the kernel has refused the filter program. It will not change its mind.
+    refuses_filter: bool,
 }
 
 impl Dumper {
@@ -181,6 +189,7 @@ impl Dumper {
             connect,
             buffer: Vec::new(),
             sequence: 0,
+            refuses_filter: false,
         }
     }
 
@@ -194,6 +203,7 @@ impl Dumper {
             transport,
             buffer: &mut self.buffer,
             sequence: &mut self.sequence,
+            refuses_filter: &mut self.refuses_filter,
             deadline,
         })
     }
@@ -204,13 +214,27 @@ pub struct Dump<'a> {
     transport: Box<dyn Transport>,
     buffer: &'a mut Vec<u8>,
     sequence: &'a mut u32,
+    refuses_filter: &'a mut bool,
     deadline: Instant,
 }
 
 impl Dump<'_> {
     /// Tells every listening or merely bound socket.
-    pub fn owners(&mut self, mut on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
-        self.run(States::OWNERS, |count, payload| {
+    pub fn owners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
+        self.owners_in(States::OWNERS, on_owner)
+    }
+
+    /// Tells every listening socket.
+    pub fn listeners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
+        self.owners_in(States::LISTENING, on_owner)
+    }
+
+    fn owners_in(
+        &mut self,
+        states: States,
+        mut on_owner: impl FnMut(PortOwner),
+    ) -> Result<DumpCount, DumpError> {
+        self.run(states, &[], |count, payload| {
             if let Some(owner) = count.add(decode_owner(payload)?) {
                 on_owner(owner);
             }
@@ -219,8 +243,38 @@ impl Dump<'_> {
     }
 
     /// Tells every socket that is or was connected.
-    pub fn sockets(&mut self, mut on_socket: impl FnMut(&Socket)) -> Result<DumpCount, DumpError> {
-        self.run(States::CONNECTED, |count, payload| {
+    pub fn sockets(&mut self, on_socket: impl FnMut(&Socket)) -> Result<DumpCount, DumpError> {
+        self.sockets_through(&[], on_socket)
+    }
+
+    /// Tells every time-wait socket, and of the other connected ones at least those whose local port
+    /// lies inside the range: all that a census adds up. The kernel leaves out the others, which
+    /// costs it some 20 ns for each socket that it does tell; where it cannot (Linux < 5.9, or
+    /// without cgroups of sockets), it tells them all. One walk in either case, so that no
+    /// socket is told twice that is not by [`Dump::sockets`] either.
+    pub fn sockets_of_range(
+        &mut self,
+        range: PortRange,
+        mut on_socket: impl FnMut(&Socket),
+    ) -> Result<DumpCount, DumpError> {
+        if !*self.refuses_filter {
+            // A refusal is all that comes of a refused request: the conversation can go on.
+            match self.sockets_through(&ephemeral_or_time_wait(range), &mut on_socket) {
+                Err(DumpError::Refused(error)) if is_one_of(&error, &[Errno::INVAL]) => {
+                    *self.refuses_filter = true;
+                }
+                result => return result,
+            }
+        }
+        self.sockets_through(&[], on_socket)
+    }
+
+    fn sockets_through(
+        &mut self,
+        filter: &[u8],
+        mut on_socket: impl FnMut(&Socket),
+    ) -> Result<DumpCount, DumpError> {
+        self.run(States::CONNECTED, filter, |count, payload| {
             if let Some(socket) = count.add(decode_socket(payload)?) {
                 on_socket(&socket);
             }
@@ -233,7 +287,7 @@ impl Dump<'_> {
         &mut self,
         mut on_socket: impl FnMut(LiveSocket),
     ) -> Result<DumpCount, DumpError> {
-        self.run(States::LIVE, |count, payload| {
+        self.run(States::LIVE, &[], |count, payload| {
             if let Some(live) = count.add(decode_live(payload)?) {
                 on_socket(live);
             }
@@ -244,10 +298,11 @@ impl Dump<'_> {
     fn run(
         &mut self,
         states: States,
+        filter: &[u8],
         mut on_record: impl FnMut(&mut DumpCount, &[u8]) -> Result<(), ShortRecord>,
     ) -> Result<DumpCount, DumpError> {
         *self.sequence = self.sequence.wrapping_add(1);
-        let request = dump_request(states, *self.sequence);
+        let request = dump_request(states, *self.sequence, filter);
         self.transport.send(&request).map_err(DumpError::Send)?;
         let mut count = DumpCount::default();
         loop {

@@ -35,9 +35,11 @@ const custom = ['axisPlacement', 'lineStyle', 'lineWidth', 'fillOpacity', 'gradi
 const option = (id, path, isCustom) => ({ id, path, name: id, isCustom, process: (value) => value, shouldApply: () => true, editor: () => null, override: () => null });
 const registry = new Registry(() => [...plain.map((id) => option(id, id, false)), ...custom.map((id) => option(`custom.${id}`, id, true))]);
 
-const step = Math.max(15, Math.ceil((to - from) / 1000 / 700 / 15) * 15);
+// The interval of scrapes, or a multiple of it where there are more points than pixels.
+const scrape = Number(asked.get('step'));
+const step = Math.max(scrape, Math.ceil((to - from) / 1000 / 700 / scrape) * scrape);
 function fill(text, variables) {
-  const all = { __rate_interval: `${Math.max(60, step + 15)}s`, __interval: `${step}s`, __range: `${(to - from) / 1000}s`, ...variables };
+  const all = { __rate_interval: `${Math.max(4 * scrape, step + scrape)}s`, __interval: `${step}s`, __range: `${(to - from) / 1000}s`, ...variables };
   return text.replace(/\$(?:(\w+)|\{(\w+)[^}]*\})/g, (whole, bare, braced) => all[bare ?? braced] ?? whole);
 }
 

@@ -2,6 +2,9 @@
 //
 //   node render.mjs PROMETHEUS_URL END_UNIX_SECONDS OUTPUT_FOLDER
 //
+// From the environment: RANGE, the seconds shown (default 3 hours and 1 hour); INSTANCE, the host of the host
+// board; STEP, seconds between points; EMPTY, titles of panels that may be empty, separated by semicolons.
+//
 // Fails on any error on the page, any failed query, and any panel without data.
 import { build } from 'esbuild';
 import { createServer } from 'node:http';
@@ -55,16 +58,17 @@ let failures = 0;
 const fail = (text) => { failures += 1; console.log(`FAIL ${text}`); };
 try {
   for (const theme of ['dark', 'light']) {
-    for (const [board, seconds, instance] of [['timewait-fleet', 3 * 3600], ['timewait-host', 3600, 'web-1:10072']]) {
+    const { RANGE, INSTANCE = 'web-1:10072', STEP = '15' } = process.env;
+    for (const [board, seconds, instance] of [['timewait-fleet', RANGE ?? 3 * 3600], ['timewait-host', RANGE ?? 3600, INSTANCE]]) {
       const tab = await browser.newPage({ viewport: { width: 1632, height: 1000 } });
       const errors = [];
       tab.on('pageerror', (error) => errors.push(error.message));
       tab.on('console', (message) => { if (message.type() === 'error') errors.push(message.text()); });
-      const asked = new URLSearchParams({ board, theme, prometheus, seconds, to: Number(end) * 1000, ...(instance && { instance }) });
+      const asked = new URLSearchParams({ board, theme, prometheus, seconds, step: STEP, to: Number(end) * 1000, ...(instance && { instance }) });
       await tab.goto(`${origin}/?${asked}`);
       await tab.waitForFunction('window.drawn', null, { timeout: 120000 });
       const { problems, empty, height } = await tab.evaluate('({ problems, empty, height: document.body.scrollHeight })');
-      const allowed = board === 'timewait-host' ? (process.env.EMPTY ?? '').split(';') : [];
+      const allowed = (process.env.EMPTY ?? '').split(';');
       for (const text of [...problems, ...errors]) fail(`${board} ${theme}: ${text}`);
       for (const title of empty) if (!allowed.includes(title)) fail(`${board} ${theme}: no data in "${title}"`);
       await tab.setViewportSize({ width: 1632, height: Math.min(height, 8000) });

@@ -1,14 +1,13 @@
-// Holds every dashboard against the types of @grafana/schema: the board itself (`Dashboard`), and for each
-// panel the options and custom field options of its kind. A property that the types do not name is an
+// Holds every dashboard against the types of @grafana/schema, as published with Grafana 10, 11, 12 and 13: the
+// board itself (`Dashboard`), and for each panel the options and custom field options of its kind. A property that the types do not name is an
 // error, so that a slip of the pen is not silently ignored by Grafana.
 import Ajv from 'ajv';
-import { readdirSync, readFileSync, writeFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import tsj from 'ts-json-schema-generator';
 
 const here = import.meta.dirname;
 const folder = path.resolve(here, '../../../dashboards');
-const types = path.join(here, 'node_modules/@grafana/schema/dist/types');
 const kinds = ['stat', 'timeseries', 'table'];
 
 // Grafana fills in its defaults, so options and field options may be left out, though not misspelt.
@@ -31,62 +30,80 @@ function tell(label, errors) {
 }
 const spoken = (check, value) => (check(value) ? [] : check.errors.filter(({ keyword }) => keyword !== 'anyOf').map(({ instancePath, message, params }) => `${instancePath} ${message} ${params.additionalProperty ?? ''}`));
 
-try {
-  const entry = path.join(work, 'entry.ts');
-  const panel = (kind) => path.relative(work, path.join(types, `raw/composable/${kind}/panelcfg/x/types.gen`));
+// The files with the types of one version, copied to where their imports of '@grafana/schema' look for them.
+function prepare(version) {
+  const folder = path.join(work, version);
+  const home = path.join(folder, 'node_modules/@grafana/schema');
+  mkdirSync(path.dirname(home), { recursive: true });
+  cpSync(path.join(here, 'node_modules', version), home, { recursive: true });
+  const files = readdirSync(home, { recursive: true }).filter((name) => name.endsWith('types.gen.d.ts')).sort((one, other) => other.includes('types/raw') - one.includes('types/raw'));
+  const find = (part) => `./node_modules/@grafana/schema/${files.find((name) => name.includes(part)).replace(/\.d\.ts$/, '')}`;
+  const entry = path.join(folder, 'entry.ts');
   writeFileSync(entry, `
-import type { Dashboard as Raw, Panel, RowPanel, VariableModel, AnnotationContainer, AnnotationQuery } from '${path.relative(work, path.join(types, 'raw/dashboard/x/types.gen'))}';
-${kinds.map((kind) => `import type { Options as ${kind}Options${kind === 'stat' ? '' : `, FieldConfig as ${kind}Custom`} } from '${panel(kind)}';`).join('\n')}
-/** What the Prometheus data source adds to a query of a variable or an annotation. */
-export type Board = Omit<Raw, 'panels' | 'annotations' | 'id' | 'templating'> & {
+import type { Dashboard as Raw, Panel, RowPanel, VariableModel, AnnotationQuery } from '${find('raw/dashboard/x/')}';
+${kinds.map((kind) => `import type { Options as ${kind}Options${kind === 'stat' ? '' : `, FieldConfig as ${kind}Custom`} } from '${find(`raw/composable/${kind}/panelcfg/x/`)}';`).join('\n')}
+// What the types leave to the data source, to the panel's kind, or to nobody at all.
+type Shown = Omit<Panel, 'options' | 'fieldConfig' | 'targets' | 'datasource'> & { options: object; fieldConfig: object; datasource: object; targets: object[] };
+export type Board = Omit<Raw, 'panels' | 'annotations' | 'id' | 'templating' | 'snapshot'> & {
   id: null;
-  panels: (Omit<Panel, 'options' | 'fieldConfig'> & { options: object; fieldConfig: object; datasource: object } | RowPanel)[];
+  panels: (Shown | RowPanel)[];
   annotations: { list: (Omit<AnnotationQuery, 'target' | 'filter'> & { expr?: string; step?: string; titleFormat?: string; textFormat?: string; tagKeys?: string; useValueForTime?: boolean })[] };
-  templating: { list: (VariableModel & { definition?: string; allValue?: string; regex?: string })[] };
+  templating: { list: (VariableModel & { definition?: string; allValue?: string; regex?: string; includeAll?: boolean })[] };
 };
 export type Fields = NonNullable<Panel['fieldConfig']>;
 ${kinds.map((kind) => `export type ${kind}Shown = ${kind}Options;${kind === 'stat' ? '' : `\nexport type ${kind}Drawn = ${kind}Custom;`}`).join('\n')}
 `);
-  const board = validator(entry, 'Board', false);
-  const fields = validator(entry, 'Fields');
-  const options = Object.fromEntries(kinds.map((kind) => [kind, validator(entry, `${kind}Shown`)]));
-  const custom = Object.fromEntries(['timeseries', 'table'].map((kind) => [kind, validator(entry, `${kind}Drawn`)]));
+  return {
+    board: validator(entry, 'Board', false),
+    fields: validator(entry, 'Fields'),
+    options: Object.fromEntries(kinds.map((kind) => [kind, validator(entry, `${kind}Shown`)])),
+    custom: Object.fromEntries(['timeseries', 'table'].map((kind) => [kind, validator(entry, `${kind}Drawn`)])),
+  };
+}
 
-  const boards = readdirSync(folder).filter((name) => name.endsWith('.json'));
-  for (const name of boards) {
-    const content = JSON.parse(readFileSync(path.join(folder, name), 'utf8'));
-    tell(`schema of ${name}`, spoken(board, content));
-    const errors = [];
-    for (const panel of content.panels.filter(({ type }) => type !== 'row')) {
-      const say = (what, list) => errors.push(...list.map((one) => `${panel.title}, ${what}: ${one}`));
-      say('options', spoken(options[panel.type], panel.options));
-      const { custom: drawn, ...defaults } = panel.fieldConfig.defaults;
-      say('fieldConfig', spoken(fields, { ...panel.fieldConfig, defaults }));
-      if (drawn) say('fieldConfig.defaults.custom', spoken(custom[panel.type], drawn));
-      for (const override of panel.fieldConfig.overrides) {
-        for (const { id, value } of override.properties) {
-          if (id.startsWith('custom.')) say(`override ${id}`, spoken(custom[panel.type], { [id.slice(7)]: value }));
-          else say(`override ${id}`, spoken(fields, { defaults: { [id]: value }, overrides: [] }));
-        }
+function panelErrors(content, { fields, options, custom }) {
+  const errors = [];
+  for (const panel of content.panels.filter(({ type }) => type !== 'row')) {
+    const say = (what, list) => errors.push(...list.map((one) => `${panel.title}, ${what}: ${one}`));
+    say('options', spoken(options[panel.type], panel.options));
+    const { custom: drawn, ...defaults } = panel.fieldConfig.defaults;
+    say('fieldConfig', spoken(fields, { ...panel.fieldConfig, defaults }));
+    if (drawn) say('fieldConfig.defaults.custom', spoken(custom[panel.type], drawn));
+    for (const override of panel.fieldConfig.overrides) {
+      for (const { id, value } of override.properties) {
+        if (id.startsWith('custom.')) say(`override ${id}`, spoken(custom[panel.type], { [id.slice(7)]: value }));
+        else say(`override ${id}`, spoken(fields, { defaults: { [id]: value }, overrides: [] }));
       }
     }
-    tell(`options of the panels of ${name}`, errors);
   }
+  return errors;
+}
 
-  // That the schema notices something: a board with a property misspelt must be refused.
-  const sample = JSON.parse(readFileSync(path.join(folder, boards[0]), 'utf8'));
-  const breakages = {
-    'an unknown property of the board': (one) => { one.refesh = '30s'; },
-    'a wrong type': (one) => { one.panels[1].gridPos.w = '4'; },
-    'an unknown property of a panel': (one) => { one.panels[1].desciption = ''; },
-  };
-  for (const [what, breaking] of Object.entries(breakages)) {
-    const broken = structuredClone(sample);
-    breaking(broken);
-    tell(`schema notices ${what}`, board(broken) ? ['not noticed'] : []);
+try {
+  const boards = readdirSync(folder).filter((name) => name.endsWith('.json'));
+  const read = (name) => JSON.parse(readFileSync(path.join(folder, name), 'utf8'));
+  for (const version of ['grafana-10', 'grafana-11', 'grafana-12', 'grafana-13']) {
+    const checks = prepare(version);
+    for (const name of boards) {
+      tell(`schema of ${version}: ${name}`, spoken(checks.board, read(name)));
+      tell(`schema of ${version}: options of the panels of ${name}`, panelErrors(read(name), checks));
+    }
+
+    // That the schema notices something: a board with a property misspelt must be refused.
+    const sample = read(boards[0]);
+    const breakages = {
+      'an unknown property of the board': (one) => { one.refesh = '30s'; },
+      'a wrong type': (one) => { one.panels[1].gridPos.w = '4'; },
+      'an unknown property of a panel': (one) => { one.panels[1].desciption = ''; },
+    };
+    for (const [what, breaking] of Object.entries(breakages)) {
+      const broken = structuredClone(sample);
+      breaking(broken);
+      tell(`schema of ${version} notices ${what}`, checks.board(broken) ? ['not noticed'] : []);
+    }
+    const shown = sample.panels.find(({ type }) => type === 'timeseries').options;
+    tell(`schema of ${version} notices an unknown option`, checks.options.timeseries({ ...shown, tooltips: {} }) ? ['not noticed'] : []);
   }
-  const shown = sample.panels.find(({ type }) => type === 'timeseries').options;
-  tell('schema notices an unknown option', options.timeseries({ ...shown, tooltips: {} }) ? ['not noticed'] : []);
 } finally {
   rmSync(work, { recursive: true });
 }

@@ -1,0 +1,96 @@
+//! What holds of every scrape, whatever the sockets do meanwhile.
+
+use timewait_exporter::domain::address::Family;
+use timewait_exporter::domain::snapshot::{
+    DestinationBreakdown, DestinationFigures, PortFigures, Snapshot, SocketFigures,
+};
+
+/// Equal sums, ratios from 0 to 1, and no part larger than its whole.
+pub fn assert_consistent(snapshot: &Snapshot) {
+    let outcome = snapshot.sockets.as_ref().expect("the collector is on");
+    let sockets = outcome.value.as_ref().expect("there is a dump");
+    assert!(outcome.success);
+    let total = sockets.time_wait.ipv4 + sockets.time_wait.ipv6;
+    assert_equal_sums(sockets, total);
+    let ports = sockets.ports.as_ref().expect("the range is known");
+    assert_eq!(
+        ports.reserved + ports.blocked + ports.usable,
+        ports.range.ports()
+    );
+    assert!(ports.listeners <= ports.blocked && ports.free <= ports.usable);
+    let destinations = ports.by_destination.as_ref().expect("it is on");
+    for figures in &destinations.told {
+        assert_bounded(figures, ports);
+    }
+    assert_destinations_add_up(destinations, sockets);
+    for source in ports.by_source.as_ref().expect("it is on") {
+        assert!(source.ports <= ports.range.ports() - ports.reserved);
+        assert_share(source.exhaustion_ratio);
+    }
+    for family in Family::ALL {
+        assert_worst(family, destinations, ports);
+    }
+}
+
+/// The worst destination of a family is the worst of those told, unless none of it is told. One that
+/// is told only because it is pinned, and holds no port, is none.
+fn assert_worst(family: Family, destinations: &DestinationBreakdown, ports: &PortFigures) {
+    let worst = *ports.worst_ratio.get(family);
+    assert_share(worst);
+    let of_family = |figures: &&DestinationFigures| {
+        figures.destination.dst_addr.family() == family && figures.held.total() > 0
+    };
+    let told = destinations.told.iter().filter(of_family);
+    let worst_told = told
+        .map(|figures| figures.exhaustion_ratio)
+        .fold(0.0, f64::max);
+    let difference = worst - worst_told;
+    assert!(
+        difference >= 0.0,
+        "{family:?}: {worst} and told {worst_told}"
+    );
+    let all_are_told = destinations.other.total() == 0;
+    assert!(
+        !all_are_told || difference <= 0.0,
+        "{family:?}: {worst} and told {worst_told}"
+    );
+}
+
+fn assert_equal_sums(sockets: &SocketFigures, total: u64) {
+    let by_src_port = sockets.by_src_port.as_ref().expect("it is on");
+    let by_dst_port = sockets.by_dst_port.as_ref().expect("it is on");
+    let sums = [
+        sockets.by_src_addr.as_ref().expect("it is on").total(),
+        by_src_port.ports.total() + by_src_port.ephemeral,
+        sockets.by_dst_addr.as_ref().expect("it is on").total(),
+        by_dst_port.ports.total() + by_dst_port.ephemeral,
+        sockets.by_age.expect("it is on").iter().sum(),
+    ];
+    assert_eq!(sums, [total; 5], "the breakdowns of {total} sockets");
+}
+
+fn assert_bounded(figures: &DestinationFigures, ports: &PortFigures) {
+    assert_share(figures.exhaustion_ratio);
+    assert!(figures.reusable <= figures.held.time_wait, "{figures:?}");
+    assert!(figures.headroom <= ports.usable, "{figures:?}");
+    assert!(figures.headroom >= ports.free, "{figures:?}");
+    assert!(figures.search_ports <= ports.usable, "{figures:?}");
+    assert!(figures.close_rate.is_finite() && figures.close_rate >= 0.0);
+    let is_full = figures.exhaustion_ratio >= 1.0;
+    assert_eq!(is_full, figures.headroom == 0, "{figures:?}");
+}
+
+/// Every TIME-WAIT socket is some destination's or has a service's port on this side.
+fn assert_destinations_add_up(destinations: &DestinationBreakdown, sockets: &SocketFigures) {
+    let told = destinations
+        .told
+        .iter()
+        .map(|figures| figures.held.time_wait);
+    let outgoing = told.sum::<u64>() + destinations.other.time_wait;
+    let by_src_port = sockets.by_src_port.as_ref().expect("it is on");
+    assert_eq!(outgoing, by_src_port.ephemeral);
+}
+
+fn assert_share(ratio: f64) {
+    assert!((0.0..=1.0).contains(&ratio), "a ratio of {ratio}");
+}

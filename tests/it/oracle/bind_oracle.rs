@@ -1,0 +1,111 @@
+//! `timewait_source_ports` and `timewait_source_exhaustion_ratio`, held against bind(address, 0)
+//! until it fails.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use timewait_exporter::domain::address::{Address, Family};
+use timewait_exporter::domain::snapshot::{PortFigures, SourceFigures};
+
+use super::situation::{PortTaken, Situation};
+use super::stage::Stage;
+use super::{Verdict, prove};
+use crate::namespace::in_namespace;
+use crate::net::{bound, is_mapped, mapped};
+
+#[test]
+fn source_ports_are_what_bind_cannot_have_and_the_ratio_is_one_when_it_fails() {
+    in_namespace(|| prove("bind", 40, Situation::from_seed, judge));
+}
+
+#[test]
+fn source_ports_are_right_for_sockets_that_were_bound_before_they_were_connected() {
+    in_namespace(|| prove("bind, blind spot", 25, Situation::with_blind_spot, judge));
+}
+
+fn judge(situation: &Situation) -> Verdict {
+    let stage = Stage::set(situation);
+    let ports = stage.scrape();
+    let mut calls = 0;
+    for source in ports.by_source.as_ref().expect("it is on") {
+        for address in forms(source.src_addr) {
+            match judge_address(&stage, &ports, source, address) {
+                Verdict::Holds { calls: more } => calls += more,
+                other => return other,
+            }
+        }
+    }
+    Verdict::Holds { calls }
+}
+
+/// An IPv4 address may be asked for by either family.
+fn forms(address: Address) -> Vec<SocketAddr> {
+    let plain = SocketAddr::new(IpAddr::from(address), 0);
+    if address.family() == Family::Ipv4 && !address.is_wildcard() {
+        vec![plain, mapped(plain)]
+    } else {
+        vec![plain]
+    }
+}
+
+fn judge_address(
+    stage: &Stage,
+    ports: &PortFigures,
+    source: &SourceFigures,
+    address: SocketAddr,
+) -> Verdict {
+    let drawable = ports.range.ports() - ports.reserved;
+    let free = drawable - source.ports;
+    let slack = u32::from(stage.situation.may_miss_one());
+    let drawn = draw_all(address);
+    let count = u32::try_from(drawn.len()).expect("a small range");
+    let is_right = if is_told_too_high(&stage.situation, source) {
+        count + slack >= free
+    } else {
+        free.checked_sub(count)
+            .is_some_and(|missed| missed <= slack)
+    };
+    if !is_right {
+        return Verdict::Differs(format!(
+            "bind({address}) gave {count} of {drawable} ports, but told was {source:?}"
+        ));
+    }
+    let after = stage.scrape();
+    let full = after.by_source.expect("it is on").into_iter();
+    let full = full.filter(|figures| figures.src_addr == source.src_addr);
+    if !full.clone().all(|full| drawable - full.ports <= slack) {
+        return Verdict::Differs(format!(
+            "with bind({address}) failing told was {:?}",
+            full.collect::<Vec<_>>()
+        ));
+    }
+    Verdict::Holds {
+        calls: u64::from(count) + 1,
+    }
+}
+
+/// The one case that the table does not tell: whether a connected IPv6 socket, whose port is taken
+/// on 0.0.0.0 too, was bound to its address first, whereupon it is not.
+fn is_told_too_high(situation: &Situation, source: &SourceFigures) -> bool {
+    let is_v6 = |address: SocketAddr| address.is_ipv6() && !is_mapped(address);
+    let was_bound = situation.groups.iter().any(|group| {
+        let route = &situation.routes[group.route];
+        let is_bound = route.source.is_some() || group.port != PortTaken::ByConnect;
+        is_v6(route.to) && (is_bound || situation.servers[route.server].closes)
+    });
+    source.src_addr == Address::ANY_V4 && was_bound
+}
+
+fn draw_all(address: SocketAddr) -> Vec<OwnedFd> {
+    let mut drawn = Vec::new();
+    loop {
+        match bound(address) {
+            Ok(socket) => drawn.push(socket),
+            Err(error) if error.raw_os_error() == Some(Errno::ADDRINUSE.raw_os_error()) => {
+                return drawn;
+            }
+            Err(error) => panic!("bind({address}): {error}"),
+        }
+    }
+}

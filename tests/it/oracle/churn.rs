@@ -1,0 +1,180 @@
+//! Scrapes while clients open and close connections as fast as they can. A dump is not atomic, but
+//! whatever it tells is to add up.
+//!
+//! `TIMEWAIT_CHURN_SCRAPES` makes it a longer measurement: so many scrapes.
+
+use std::env;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use timewait_exporter::domain::snapshot::Snapshot;
+use timewait_exporter::kernel::procfs::ProcRoot;
+
+use crate::namespace::{in_namespace, set_sysctl, set_sysctl_if_any};
+use crate::net::{accepted, at, connect_from, listening};
+use crate::scraper::Scraper;
+
+/// Threads that open and close connections, each towards a server address of its own.
+const CLIENTS: u8 = 3;
+
+/// How long the usual run takes.
+const DURATION: Duration = Duration::from_secs(8);
+
+/// How many connections a second make it a churn, even on a slow machine.
+const LEAST_RATE: u64 = 1_000;
+
+#[test]
+fn scrapes_add_up_while_thousands_of_connections_a_second_come_and_go() {
+    in_namespace(|| {
+        set_sysctl("ip_local_port_range", "20000 60999");
+        // So that ports come back, and TIME-WAIT sockets go as well as come.
+        set_sysctl("tcp_tw_reuse", "2");
+        set_sysctl_if_any("tcp_tw_reuse_delay", "500");
+        let churn = Churn::default();
+        thread::scope(|scope| {
+            let stop = StopOnDrop(&churn.is_over);
+            for client in 0..CLIENTS {
+                let churn = &churn;
+                scope.spawn(move || churn.run(client));
+            }
+            scrape_and_report(&churn);
+            drop(stop);
+        });
+    });
+}
+
+fn scrape_and_report(churn: &Churn) {
+    let wanted: Option<u64> = env::var("TIMEWAIT_CHURN_SCRAPES")
+        .ok()
+        .map(|count| count.parse().expect("a number"));
+    let scraper = Scraper::open([]);
+    let begin = Instant::now();
+    let mut deviations = Deviations::default();
+    while wanted.map_or(begin.elapsed() < DURATION, |count| {
+        deviations.scrapes < count
+    }) {
+        let before = kernel_count();
+        // Checks that it adds up.
+        let snapshot = scraper.scrape();
+        deviations.note(&snapshot, &before, &kernel_count());
+        thread::sleep(Duration::from_millis(10));
+    }
+    let rate = churn.count.load(Ordering::Relaxed) / begin.elapsed().as_secs().max(1);
+    println!("{rate} connections a second; {deviations:?}");
+    assert!(
+        rate >= LEAST_RATE,
+        "{rate} connections a second are no churn"
+    );
+    // A socket that is there all the time is told once; only those that come or go may be missed, or
+    // told though they are gone.
+    let most_outside = deviations.most_below.max(deviations.most_above);
+    assert!(most_outside <= deviations.most_entered, "{deviations:?}");
+}
+
+/// Connections that come and go.
+#[derive(Default)]
+struct Churn {
+    is_over: AtomicBool,
+    count: AtomicU64,
+}
+
+/// Lets the clients stop even if a scrape does not add up.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Churn {
+    fn run(&self, client: u8) {
+        let ip = if client == 0 {
+            "::1".to_owned()
+        } else {
+            format!("127.0.0.{}", client + 1)
+        };
+        let listener = listening(at(&ip, 80));
+        let mut closes_first = true;
+        while !self.is_over.load(Ordering::Relaxed) {
+            // A range that is full for now is a part of it.
+            if let Ok(socket) = connect_from(None, at(&ip, 80)) {
+                self.close(socket, &listener, closes_first);
+            }
+            closes_first = !closes_first;
+        }
+    }
+
+    fn close(&self, socket: OwnedFd, listener: &OwnedFd, client_first: bool) {
+        let connection = accepted(socket, listener);
+        if client_first {
+            connection.close_client_first();
+        } else {
+            connection.close_server_first();
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How far the scrapes were from the kernel's own count.
+#[derive(Debug, Default)]
+struct Deviations {
+    scrapes: u64,
+    /// The most TIME-WAIT sockets that a scrape told.
+    most_told: u64,
+    /// The most by which the kernel's count changed during a scrape.
+    most_changed: u64,
+    /// The most connections that were opened during a scrape, of which each may enter or leave.
+    most_entered: u64,
+    /// The most by which a scrape told fewer than the kernel counted both right before and right
+    /// after it.
+    most_below: u64,
+    /// The most by which one told more than the kernel counted at both times.
+    most_above: u64,
+    /// How many scrapes were outside of both counts.
+    outside: u64,
+    /// The most by which one was off the nearer of both counts.
+    most_off: u64,
+    longest_dump: Duration,
+}
+
+impl Deviations {
+    fn note(&mut self, snapshot: &Snapshot, before: &KernelCount, after: &KernelCount) {
+        let outcome = snapshot.sockets.as_ref().expect("the collector is on");
+        let sums = outcome.value.as_ref().expect("there is a dump").time_wait;
+        let told = sums.ipv4 + sums.ipv6;
+        let least = before.buckets.min(after.buckets);
+        let most = before.buckets.max(after.buckets);
+        let off = told
+            .abs_diff(before.buckets)
+            .min(told.abs_diff(after.buckets));
+        self.scrapes += 1;
+        self.most_told = self.most_told.max(told);
+        self.most_changed = self.most_changed.max(most - least);
+        self.most_entered = self.most_entered.max(after.entered - before.entered);
+        self.most_below = self.most_below.max(least.saturating_sub(told));
+        self.most_above = self.most_above.max(told.saturating_sub(most));
+        self.outside += u64::from(told < least || told > most);
+        self.most_off = self.most_off.max(off);
+        self.longest_dump = self.longest_dump.max(outcome.duration);
+    }
+}
+
+/// Time-wait buckets in use, and how many ever were. The first has the mini-sockets in FIN-WAIT-2 in
+/// it, of which there is one at most for each client here, while its server has yet to close.
+struct KernelCount {
+    buckets: u64,
+    entered: u64,
+}
+
+fn kernel_count() -> KernelCount {
+    let root = ProcRoot::new("/proc");
+    let statistics = root.read_socket_statistics().expect("sockstat");
+    let counters = root.read_kernel_counters().expect("netstat");
+    KernelCount {
+        buckets: statistics.time_wait_buckets.expect("tw"),
+        entered: counters.entered.expect("TW"),
+    }
+}

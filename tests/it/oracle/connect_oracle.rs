@@ -1,0 +1,62 @@
+//! `timewait_destination_headroom_ports` and `timewait_destination_exhaustion_ratio`, held against
+//! connect() until it fails.
+
+use std::time::Instant;
+
+use super::situation::{Route, Situation};
+use super::stage::{Stage, destination};
+use super::{Verdict, prove};
+use crate::namespace::in_namespace;
+use crate::scraper::told;
+
+#[test]
+fn headroom_is_how_many_more_connects_succeed_and_the_ratio_is_one_when_the_next_fails() {
+    in_namespace(|| prove("connect", 40, Situation::from_seed, judge));
+}
+
+fn judge(situation: &Situation) -> Verdict {
+    let mut stage = Stage::set(situation);
+    let mut calls = 0;
+    for route in &situation.routes {
+        match judge_route(&mut stage, route) {
+            Verdict::Holds { calls: more } => calls += more,
+            other => return other,
+        }
+    }
+    Verdict::Holds { calls }
+}
+
+fn judge_route(stage: &mut Stage, route: &Route) -> Verdict {
+    let destination = destination(route);
+    let slack = u32::from(stage.situation.may_miss_one());
+    let begin = Instant::now();
+    let before = told(&stage.scrape(), destination);
+    // Half of the way, and what is told there: the figures are right at every level.
+    let half = before.headroom / 2;
+    let first = stage.connects_up_to(route, half);
+    let midway = told(&stage.scrape(), destination);
+    let rest = stage.connects_up_to(route, u32::MAX);
+    let after = told(&stage.scrape(), destination);
+    if !stage.old_were_old(begin) || !stage.young_are_young() {
+        return Verdict::TooSlow;
+    }
+    let missed = before.headroom.checked_sub(first + rest);
+    if missed.is_none_or(|missed| missed > slack) {
+        return Verdict::Differs(format!(
+            "{first} + {rest} connects to {destination:?} succeeded, but told was {before:?}"
+        ));
+    }
+    if midway.headroom != before.headroom - first {
+        return Verdict::Differs(format!(
+            "after {first} connects told was {midway:?}, before {before:?}"
+        ));
+    }
+    if Some(after.headroom) != missed || (after.headroom == 0) != (after.exhaustion_ratio >= 1.0) {
+        return Verdict::Differs(format!(
+            "with connect() to {destination:?} failing told was {after:?}"
+        ));
+    }
+    Verdict::Holds {
+        calls: u64::from(first + rest) + 1,
+    }
+}

@@ -1,0 +1,145 @@
+//! The kernel as oracle: random situations, each in a namespace of its own, in which the figures
+//! that the program tells are held against what connect() and bind() then do.
+//!
+//! `TIMEWAIT_ORACLE_SITUATIONS` says how many, `TIMEWAIT_ORACLE_SEED` where to begin; without it a
+//! run begins somewhere new. Situation n of a run has the seed n higher than the first, so that it
+//! is replayed alone by its own seed and a count of 1. One that fails is made simpler as long as it
+//! still fails.
+//!
+//! In reading order: [`situation`] is what is set up, [`stage`] sets it up and asks the program;
+//! then the oracles.
+
+mod bind_oracle;
+mod blind_spot;
+mod churn;
+mod connect_oracle;
+mod random;
+mod search_cost;
+mod simplify;
+mod situation;
+mod stage;
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Instant, SystemTime};
+
+use crate::namespace::set_sysctl_if_any;
+use simplify::simplified;
+use situation::Situation;
+
+/// How often a situation is tried anew that the machine was too slow for.
+const TRIES: usize = 4;
+
+/// What became of a situation.
+enum Verdict {
+    /// The program was right; so many calls were compared.
+    Holds { calls: u64 },
+    /// Time passed that made old what was to be young, or the other way about.
+    TooSlow,
+    /// The program was wrong.
+    Differs(String),
+}
+
+/// Tries an oracle on random situations, several at a time, and fails with the simplest situation
+/// found in which it differs.
+fn prove(
+    oracle: &str,
+    default_count: u64,
+    situation: fn(u64) -> Situation,
+    judge: fn(&Situation) -> Verdict,
+) {
+    let first_seed = setting("TIMEWAIT_ORACLE_SEED").unwrap_or_else(|| {
+        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+        u64::from(since_epoch.subsec_nanos()) * 1_000
+    });
+    let count = setting("TIMEWAIT_ORACLE_SITUATIONS").unwrap_or(default_count);
+    // A connection table for each, small and without the sockets of others, makes dumps quick.
+    set_sysctl_if_any("tcp_child_ehash_entries", "1024");
+    println!("{oracle}: {count} situations from TIMEWAIT_ORACLE_SEED={first_seed}");
+    let begin = Instant::now();
+    let next = AtomicU64::new(0);
+    let judged = AtomicU64::new(0);
+    let calls = AtomicU64::new(0);
+    let failure: Mutex<Option<(Situation, String)>> = Mutex::new(None);
+    // They mostly wait for time to pass.
+    let workers = 2 * thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let is_over = judged.load(Ordering::Relaxed) >= count;
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    // Others stand in for those that the machine was too slow for.
+                    if is_over || index >= 2 * count || failure.lock().unwrap().is_some() {
+                        break;
+                    }
+                    let situation = situation(first_seed.wrapping_add(index));
+                    match tried(&situation, judge) {
+                        Verdict::Holds { calls: more } => {
+                            judged.fetch_add(1, Ordering::Relaxed);
+                            calls.fetch_add(more, Ordering::Relaxed);
+                        }
+                        Verdict::TooSlow => {}
+                        Verdict::Differs(text) => {
+                            *failure.lock().unwrap() = Some((situation, text));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some((situation, text)) = failure.into_inner().unwrap() {
+        let seed = situation.seed;
+        println!("{oracle}: differs from the kernel, simplifying: {text}");
+        let still_fails = |simpler: &Situation| match tried(simpler, judge) {
+            Verdict::Differs(text) => Some(text),
+            Verdict::Holds { .. } | Verdict::TooSlow => None,
+        };
+        let (situation, text) = simplified(situation, text, still_fails);
+        panic!(
+            "{oracle}: {text}\nin {situation:#?}\nreplay the situation that this was made from with \
+             TIMEWAIT_ORACLE_SEED={seed} TIMEWAIT_ORACLE_SITUATIONS=1"
+        );
+    }
+    let (judged, calls) = (judged.into_inner(), calls.into_inner());
+    let time = begin.elapsed();
+    println!("{oracle}: {judged} situations judged, {calls} calls as told, {time:.1?}");
+    assert!(
+        judged >= count,
+        "{oracle}: the machine was too slow for the others"
+    );
+}
+
+fn setting(name: &str) -> Option<u64> {
+    let value = env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={value} is no number")),
+    )
+}
+
+/// The verdict on a situation, given time.
+fn tried(situation: &Situation, judge: fn(&Situation) -> Verdict) -> Verdict {
+    let mut situation = situation.clone();
+    for _ in 0..TRIES {
+        // A thread of its own, for the namespace is the thread's.
+        let verdict = thread::scope(|scope| scope.spawn(|| judged(&situation, judge)).join());
+        match verdict.expect("panics are caught") {
+            Verdict::TooSlow => situation = situation.slower(),
+            verdict => return verdict,
+        }
+    }
+    Verdict::TooSlow
+}
+
+fn judged(situation: &Situation, judge: fn(&Situation) -> Verdict) -> Verdict {
+    catch_unwind(AssertUnwindSafe(|| judge(situation))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Verdict::Differs(text.unwrap_or_default())
+    })
+}

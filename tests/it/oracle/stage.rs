@@ -1,0 +1,333 @@
+//! Sets a situation up in the calling thread's namespace, and asks the program what it sees there.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::listen;
+use timewait_exporter::domain::snapshot::{Destination, PortFigures};
+use timewait_exporter::domain::socket::TcpState;
+use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
+
+use super::situation::{ADDRESSES, Group, PortTaken, Route, Situation, State};
+use crate::namespace::{enter_new_namespace, has_sysctl, set_sysctl, set_sysctl_if_any};
+use crate::net::{
+    Connection, accepted, at, bound_with, connect_bound, connect_from, connecting, eventually,
+    listening_with, source_towards,
+};
+use crate::scraper::Scraper;
+
+/// How exactly an age is known: the kernel tells it by a timer that counts in ticks (4 or 10 ms).
+const AGE_TOLERANCE: Duration = Duration::from_millis(25);
+
+/// Linux >= 6.14.
+const REUSE_DELAY: &str = "tcp_tw_reuse_delay";
+
+/// A socket in one of these states leaves it as soon as its peer answers.
+const PASSING_STATES: [TcpState; 4] = [
+    TcpState::SynRecv,
+    TcpState::FinWait1,
+    TcpState::LastAck,
+    TcpState::Closing,
+];
+
+/// A situation that is set up.
+pub struct Stage {
+    pub situation: Situation,
+    /// `None` once closed.
+    listeners: Vec<Option<OwnedFd>>,
+    /// Every other socket there is. None is closed before the end.
+    kept: Vec<OwnedFd>,
+    last_old: Option<Instant>,
+    first_young: Option<Instant>,
+    scraper: Scraper,
+}
+
+impl Stage {
+    /// Sets it up in a new namespace of the calling thread's own.
+    pub fn set(situation: &Situation) -> Self {
+        let situation = &possible_here(situation);
+        enter_new_namespace(&ADDRESSES);
+        set_sysctls(situation);
+        eventually("every address can be used", || {
+            let mut addresses = ADDRESSES
+                .iter()
+                .filter_map(|address| address.split('/').next());
+            addresses.all(|address| source_towards(at(address, 9)).is_ok())
+        });
+        let mut stage = Self {
+            situation: situation.clone(),
+            listeners: Vec::new(),
+            kept: Vec::new(),
+            last_old: None,
+            first_young: None,
+            scraper: Scraper::open(situation.routes.iter().map(destination)),
+        };
+        stage.add_servers();
+        stage.add_owners(false);
+        stage.add_groups(true);
+        if situation.waits() {
+            let delay = Duration::from_millis(situation.tw_reuse_delay_ms.into());
+            thread::sleep(delay + 2 * AGE_TOLERANCE);
+        }
+        stage.add_groups(false);
+        stage.close_servers();
+        stage.add_owners(true);
+        settle();
+        stage
+    }
+
+    fn add_servers(&mut self) {
+        for (index, server) in self.situation.servers.iter().enumerate() {
+            let backlog = if server.silent { 0 } else { 4_096 };
+            let listener = listening_with(server.bind, backlog, server.v6_only);
+            if server.silent {
+                // A backlog of 0 holds one connection.
+                let to = reachable(server.bind);
+                // Outside of every range.
+                let port = 500 + u16::try_from(index).expect("few servers");
+                let local = SocketAddr::new(to.ip(), port);
+                let socket = connect_bound(local, to).unwrap();
+                self.kept.push(socket);
+            }
+            self.listeners.push(Some(listener));
+        }
+    }
+
+    fn add_owners(&mut self, late: bool) {
+        for owner in self
+            .situation
+            .owners
+            .iter()
+            .filter(|owner| owner.late == late)
+        {
+            let Ok(socket) = bound_with(owner.bind, owner.reuse_addr, owner.v6_only) else {
+                continue;
+            };
+            if !owner.listens || listen(&socket, 16).is_ok() {
+                self.kept.push(socket);
+            }
+        }
+    }
+
+    fn add_groups(&mut self, old: bool) {
+        for group in self.situation.groups.clone() {
+            if group.old == old {
+                self.add_group(&group);
+            }
+        }
+    }
+
+    fn add_group(&mut self, group: &Group) {
+        let route = self.situation.routes[group.route].clone();
+        let is_young = !(group.old && self.situation.waits());
+        for index in 0..group.count {
+            if is_young {
+                self.first_young.get_or_insert_with(Instant::now);
+            }
+            let client = match self.open(group, &route, index) {
+                Ok(client) => client,
+                // The next one may find its port free.
+                Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) if group.port == PortTaken::AsAsked => {
+                    continue;
+                }
+                Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) => break,
+                Err(error) => panic!("{route:?}: {error}"),
+            };
+            if group.state == State::SynSent {
+                self.kept.push(client);
+            } else {
+                let listener = self.listeners[route.server].as_ref();
+                let connection = accepted(client, listener.expect("not closed yet"));
+                self.kept.extend(brought_to(group.state, connection));
+            }
+        }
+        if !is_young {
+            self.last_old = Some(Instant::now());
+        }
+    }
+
+    fn open(&self, group: &Group, route: &Route, index: u16) -> Result<OwnedFd, Errno> {
+        let local = |port| {
+            let source = route
+                .source
+                .unwrap_or_else(|| source_towards(route.to).unwrap());
+            SocketAddr::new(source, port)
+        };
+        let Situation { min, max, .. } = self.situation;
+        match group.port {
+            PortTaken::ByConnect if group.state == State::SynSent => {
+                connecting(route.source, route.to)
+            }
+            PortTaken::ByConnect => connect_from(route.source, route.to),
+            PortTaken::ByBind => connect_bound(local(0), route.to),
+            PortTaken::AsAsked => connect_bound(local(min + index % (max - min + 1)), route.to),
+        }
+    }
+
+    fn close_servers(&mut self) {
+        for (server, listener) in self.situation.servers.iter().zip(&mut self.listeners) {
+            if server.closes {
+                *listener = None;
+            }
+        }
+    }
+
+    /// What the program says of the range now.
+    pub fn scrape(&self) -> PortFigures {
+        self.scraper.ports()
+    }
+
+    /// One more connect(), and whether it got a port.
+    pub fn connects(&mut self, route: &Route) -> bool {
+        let result = if self.situation.servers[route.server].silent {
+            connecting(route.source, route.to)
+        } else {
+            connect_from(route.source, route.to)
+        };
+        match result {
+            Ok(socket) => {
+                self.kept.push(socket);
+                true
+            }
+            Err(Errno::ADDRNOTAVAIL) => false,
+            Err(error) => panic!("{route:?}: {error}"),
+        }
+    }
+
+    /// How many more connect() calls succeed, up to `most`.
+    pub fn connects_up_to(&mut self, route: &Route, most: u32) -> u32 {
+        let mut count = 0;
+        while count < most && self.connects(route) {
+            count += 1;
+        }
+        count
+    }
+
+    /// Whether every TIME-WAIT socket could be taken over at the scrape that began then.
+    pub fn old_were_old(&self, scraped: Instant) -> bool {
+        let delay = Duration::from_millis(self.situation.tw_reuse_delay_ms.into());
+        !self.situation.age_matters()
+            || self
+                .last_old
+                .is_none_or(|last| scraped.duration_since(last) > delay + AGE_TOLERANCE)
+    }
+
+    /// Whether none of the young TIME-WAIT sockets can be taken over even now.
+    pub fn young_are_young(&self) -> bool {
+        let delay = Duration::from_millis(self.situation.tw_reuse_delay_ms.into());
+        !self.situation.age_matters()
+            || self
+                .first_young
+                .is_none_or(|first| first.elapsed() + AGE_TOLERANCE < delay)
+    }
+}
+
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+/// Waits until no socket is in a state that passes by itself. (By /proc/net/tcp that would take
+/// ten times as long.)
+fn settle() {
+    let mut dumper = Dumper::new(Box::new(NetlinkConnect));
+    eventually("no socket is on its way to another state", || {
+        let mut dump = dumper.open(deadline()).unwrap();
+        let mut passing = 0;
+        dump.sockets(|socket| passing += u32::from(PASSING_STATES.contains(&socket.state)))
+            .unwrap();
+        passing == 0
+    });
+}
+
+/// Closes what is to be closed, and returns what is to be kept open.
+fn brought_to(state: State, connection: Connection) -> Vec<OwnedFd> {
+    match state {
+        State::Established | State::SynSent => {}
+        State::TimeWait => {
+            connection.close_client_first();
+            return Vec::new();
+        }
+        State::ServerTimeWait => {
+            connection.close_server_first();
+            return Vec::new();
+        }
+        State::FinWait2 => connection.half_close_client(),
+        State::OrphanedFinWait2 => return vec![connection.orphan_client()],
+        State::CloseWait => connection.half_close_server(),
+    }
+    vec![connection.client, connection.server]
+}
+
+/// Which destination a route leads to.
+pub fn destination(route: &Route) -> Destination {
+    let source = route
+        .source
+        .unwrap_or_else(|| source_towards(route.to).unwrap());
+    Destination {
+        src_addr: source.into(),
+        dst_addr: route.to.ip().into(),
+        dst_port: route.to.port(),
+    }
+}
+
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let wildcard = bound.ip().is_unspecified();
+    match bound {
+        SocketAddr::V4(_) if wildcard => at("127.0.0.1", bound.port()),
+        SocketAddr::V6(_) if wildcard => at("::1", bound.port()),
+        _ => bound,
+    }
+}
+
+fn set_sysctls(situation: &Situation) {
+    let reserved: Vec<String> = situation.reserved.iter().map(u16::to_string).collect();
+    let settings = [
+        ("ip_unprivileged_port_start", "0".to_owned()),
+        (
+            "ip_local_port_range",
+            format!("{} {}", situation.min, situation.max),
+        ),
+        ("ip_local_reserved_ports", reserved.join(",")),
+        ("tcp_tw_reuse", situation.tw_reuse.to_string()),
+        (
+            "tcp_tw_reuse_delay",
+            situation.tw_reuse_delay_ms.to_string(),
+        ),
+        ("tcp_timestamps", situation.timestamps.to_string()),
+        ("tcp_fin_timeout", situation.fin_timeout_seconds.to_string()),
+    ];
+    for (name, value) in &settings {
+        set_sysctl(name, value);
+    }
+    set_sysctl_if_any(REUSE_DELAY, &situation.tw_reuse_delay_ms.to_string());
+}
+
+/// What of a situation the kernel at hand can do and tell.
+fn possible_here(situation: &Situation) -> Situation {
+    let mut possible = situation.clone();
+    if !has_sysctl(REUSE_DELAY) {
+        // It is built in, and counted in whole seconds: up to 1 s nobody can say, so that all are
+        // made older than that.
+        possible.tw_reuse_delay_ms = 1_000;
+        for group in &mut possible.groups {
+            group.old = true;
+        }
+    }
+    if !tells_bound_sockets() {
+        possible.owners.retain(|owner| owner.listens);
+    }
+    possible
+}
+
+/// Sockets that are merely bound are told since Linux 6.8.
+fn tells_bound_sockets() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release
+        .split('.')
+        .map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(8))
+}

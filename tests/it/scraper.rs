@@ -1,0 +1,75 @@
+//! The program as a library, asked from inside a namespace.
+
+use std::time::{Duration, Instant};
+
+use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
+use timewait_exporter::domain::options::{CensusOptions, PinnedDestination};
+use timewait_exporter::domain::snapshot::{
+    Destination, DestinationFigures, PortFigures, Snapshot, SocketFigures,
+};
+use timewait_exporter::kernel::sock_diag::NetlinkConnect;
+use tokio::runtime;
+
+use crate::consistency::assert_consistent;
+
+/// A collector in the namespace of the thread that opens it.
+pub struct Scraper {
+    collector: Collector,
+    runtime: runtime::Runtime,
+}
+
+impl Scraper {
+    /// One that tells every value, and these destinations even where they have no socket.
+    pub fn open(destinations: impl IntoIterator<Item = Destination>) -> Self {
+        let pins = destinations
+            .into_iter()
+            .map(|destination| PinnedDestination {
+                src_addr: Some(destination.src_addr),
+                dst_addr: destination.dst_addr,
+                dst_port: destination.dst_port,
+            });
+        let config = CollectorConfig {
+            source: SourceChoice::Netlink,
+            procfs: "/proc".into(),
+            enabled: Enabled::default(),
+            census: CensusOptions {
+                top: 1_000,
+                pinned_destinations: pins.collect(),
+                ..CensusOptions::default()
+            },
+        };
+        let mut runtime = runtime::Builder::new_current_thread();
+        Self {
+            collector: Collector::open(config, Box::new(NetlinkConnect)).unwrap(),
+            runtime: runtime.enable_all().build().unwrap(),
+        }
+    }
+
+    /// A scrape, which is held against the laws that all are subject to.
+    pub fn scrape(&self) -> Snapshot {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let snapshot = self.runtime.block_on(self.collector.scrape(deadline));
+        assert_consistent(&snapshot);
+        snapshot
+    }
+
+    pub fn sockets(&self) -> SocketFigures {
+        let outcome = self.scrape().sockets.expect("the collector is on");
+        outcome.value.expect("there is a dump")
+    }
+
+    pub fn ports(&self) -> PortFigures {
+        self.sockets().ports.expect("the range is known")
+    }
+}
+
+/// What is told of a destination.
+pub fn told(ports: &PortFigures, destination: Destination) -> DestinationFigures {
+    let told = &ports.by_destination.as_ref().expect("it is on").told;
+    let mut matching = told
+        .iter()
+        .filter(|figures| figures.destination == destination);
+    let figures = matching.next().expect("it holds a port or is pinned");
+    assert!(matching.next().is_none(), "{destination:?} is told twice");
+    *figures
+}
