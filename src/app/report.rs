@@ -219,3 +219,37 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::collector::{Enabled, FileReadings};
+    use crate::domain::snapshot::Outcome;
+
+    #[test]
+    fn a_look_that_takes_long_is_told_of_while_it_lasts() {
+        let (leave, may_leave) = mpsc::channel();
+        let sockets = move |_| {
+            may_leave.recv().unwrap();
+            Outcome {
+                value: None,
+                success: true,
+                duration: Duration::ZERO,
+            }
+        };
+        let none = |_| FileReadings::default();
+        let collector = Collector::start(Enabled::default(), sockets, none).unwrap();
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let mut told = Vec::new();
+        // The walk does not end before somebody was told of it.
+        let snapshot = look(&collector, deadline, |waited| {
+            told.push(waited);
+            leave.send(()).unwrap();
+        });
+        assert!(snapshot.unwrap().sockets.unwrap().success);
+        assert!(told.first().unwrap() >= &PATIENCE, "{told:?}");
+    }
+}

@@ -227,6 +227,9 @@ fn keep_alive(ports: &PortFigures) -> Remedy {
 /// How many a second a destination can have, each port being held for 60 s.
 pub(super) fn new_connections(ports: &PortFigures) -> String {
     let rate = ports.usable / 60;
+    if rate == 0 {
+        return "less than one new connection".to_owned();
+    }
     wording::counted(rate.into(), "new connection", "new connections")
 }
 
