@@ -31,7 +31,8 @@ const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Tells the report; the exit status is 1 where the connection table could not be read.
-pub fn run(config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
+pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
+    config.census.whole_table = true;
     let finder = options
         .processes
         .then(|| HolderFinder::new(config.procfs.clone(), config.source != SourceChoice::Procfs));
@@ -216,5 +217,39 @@ impl Progress {
         if self.has_said && stderr.is_terminal() {
             let _closed = write!(stderr, "\r{CLEAR_LINE}");
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::collector::{Enabled, FileReadings};
+    use crate::domain::snapshot::Outcome;
+
+    #[test]
+    fn a_look_that_takes_long_is_told_of_while_it_lasts() {
+        let (leave, may_leave) = mpsc::channel();
+        let sockets = move |_| {
+            may_leave.recv().unwrap();
+            Outcome {
+                value: None,
+                success: true,
+                duration: Duration::ZERO,
+            }
+        };
+        let none = |_| FileReadings::default();
+        let collector = Collector::start(Enabled::default(), sockets, none).unwrap();
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let mut told = Vec::new();
+        // The walk does not end before somebody was told of it.
+        let snapshot = look(&collector, deadline, |waited| {
+            told.push(waited);
+            leave.send(()).unwrap();
+        });
+        assert!(snapshot.unwrap().sockets.unwrap().success);
+        assert!(told.first().unwrap() >= &PATIENCE, "{told:?}");
     }
 }

@@ -132,7 +132,8 @@ impl SocketsJob {
     fn dump(&mut self, settings: &Settings, deadline: Instant) -> Result<SocketFigures, DumpError> {
         // Without these figures there is no guess: the kernel is to tell all.
         let statistics = self.procfs.read_socket_statistics().ok();
-        let filters = statistics.as_ref().is_some_and(is_worth_filtering);
+        let filters =
+            !self.options.whole_table && statistics.as_ref().is_some_and(is_worth_filtering);
         let mut dump = self.dumper.open(deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
         let (mut owners, now) = (Vec::new(), Instant::now());
@@ -146,7 +147,10 @@ impl SocketsJob {
         };
         let mut census = Census::new(self.options.clone(), settings, &owners);
         let socket_count = match settings.port_range {
-            Some(range) if filters => dump.sockets_of_range(range, |socket| census.add(socket)),
+            Some(range) if filters => {
+                census.without_others();
+                dump.sockets_of_range(range, |socket| census.add(socket))
+            }
             _ => dump.sockets(|socket| census.add(socket)),
         }?;
         self.note_unknown(&socket_count);

@@ -57,6 +57,7 @@ impl Census {
         let mut sources = SourcePools::default();
         let mut sets = PortSets {
             reserved: settings.reserved_ports.clone(),
+            elsewhere_is_whole: true,
             ..PortSets::default()
         };
         for owner in owners {
@@ -84,6 +85,11 @@ impl Census {
         }
     }
 
+    /// Says that live sockets outside the range will not be told.
+    pub const fn without_others(&mut self) {
+        self.sets.elsewhere_is_whole = false;
+    }
+
     /// Adds one socket. The hot path of the program: no allocation but for the first socket of a
     /// destination, an endpoint or a remote address.
     #[inline]
@@ -97,8 +103,8 @@ impl Census {
             if pool.unreserved.contains(port) {
                 self.sources.add_listened(socket.src_addr, port);
             }
+            self.sets.elsewhere.insert(port);
         }
-        self.sets.elsewhere.insert(port);
         if socket.state == TcpState::TimeWait {
             self.add_incoming(socket);
         }

@@ -216,6 +216,8 @@ pub struct PortSets {
     /// outside the range. A dump that the kernel filtered (see `kernel::sock_diag::filter`) leaves
     /// out those outside the range that are not in TIME-WAIT.
     pub elsewhere: PortSet,
+    /// Whether those of live sockets outside the range are among them: a dump may leave them out.
+    pub elsewhere_is_whole: bool,
 }
 
 /// The pool of one local address, from which bind(addr, 0) draws.

@@ -204,14 +204,14 @@ impl Text {
         let count = |number: u32| wording::count(number.into());
         self.prose(
             &format!(
-                "{}-{}: {} ports, {} reserved, {} blocked, {} usable for each destination; {} destinations.",
+                "{}-{}: {} ports, {} reserved, {} blocked, {} usable for each destination; {}.",
                 ports.range.min(),
                 ports.range.max(),
                 count(ports.range.ports()),
                 count(ports.reserved),
                 count(ports.blocked),
                 count(ports.usable),
-                wording::count(ports.destinations)
+                wording::counted(ports.destinations, "destination", "destinations")
             ),
             2,
         );
@@ -312,7 +312,7 @@ impl Text {
             }
             if one.unnamed_sockets > 0 {
                 self.line(&format!(
-                    "    {:>8}  of nobody who could be named",
+                    "    {:>8}  of unknown processes",
                     wording::count(one.unnamed_sockets)
                 ));
             }

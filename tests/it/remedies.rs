@@ -45,7 +45,10 @@ fn look() -> Snapshot {
         source: SourceChoice::Netlink,
         procfs: "/proc".into(),
         enabled: Enabled::default(),
-        census: CensusOptions::default(),
+        census: CensusOptions {
+            whole_table: true,
+            ..CensusOptions::default()
+        },
     };
     let collector = Collector::open(config, Box::new(NetlinkConnect)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

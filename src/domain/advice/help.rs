@@ -120,6 +120,15 @@ fn widen(view: &View<'_>, ports: &PortFigures, load: Load) -> Option<Remedy> {
              Kubernetes nodes 30000-32767): a connection can hold them when such a service starts.",
         ));
     }
+    if !ports.sets.elsewhere_is_whole {
+        let so_far = remedy.caution.take();
+        remedy = remedy.caution(format!(
+            "{}{}Ports outside the range that live sockets hold were not read for this and are not \
+             counted: `timewait_exporter report` does.",
+            so_far.as_deref().unwrap_or_default(),
+            if so_far.is_some() { " " } else { "" },
+        ));
+    }
     gain(remedy, effect)
 }
 
@@ -218,6 +227,9 @@ fn keep_alive(ports: &PortFigures) -> Remedy {
 /// How many a second a destination can have, each port being held for 60 s.
 pub(super) fn new_connections(ports: &PortFigures) -> String {
     let rate = ports.usable / 60;
+    if rate == 0 {
+        return "less than one new connection".to_owned();
+    }
     wording::counted(rate.into(), "new connection", "new connections")
 }
 
