@@ -56,7 +56,7 @@ pub enum ReportFormat {
     /// For people.
     #[default]
     Text,
-    /// For programs: docs/report.schema.json.
+    /// For programs: src/report/report.schema.json.
     Json,
 }
 

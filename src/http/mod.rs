@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/metrics` (or `--web.telemetry-path`) | the figures, read for this request; 500 if they cannot be written, 503 above `--web.max-requests` |
 //! | `/` | the state of this host for people, with links to the other paths, read for this request |
-//! | `/api/v1/report` | the same for programs, as JSON (docs/report.schema.json) |
+//! | `/api/v1/report` | the same for programs, as JSON (src/report/report.schema.json) |
 //! | `/-/healthy` | 200 while the program answers at all |
 //! | `/-/ready` | 200 while the socket table can be read (see [`readiness`]), otherwise 503 |
 //! | anything else | 404 |

@@ -1,4 +1,4 @@
-//! The report for programs: JSON, as docs/report.schema.json describes it.
+//! The report for programs: JSON, as src/report/report.schema.json describes it.
 //!
 //! Within one `schema_version` members are added, never taken away or changed in meaning. What is
 //! unknown is `null`, never 0.

@@ -1,4 +1,4 @@
-//! The document held against docs/report.schema.json, by as much of JSON Schema as that uses.
+//! The document held against src/report/report.schema.json, by as much of JSON Schema as that uses.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::domain::snapshot::Snapshot;
 use crate::report::testing::{report, snapshot};
 
 fn schema() -> Value {
-    serde_json::from_str(include_str!("../../../docs/report.schema.json")).unwrap()
+    serde_json::from_str(include_str!("../report.schema.json")).unwrap()
 }
 
 fn written(report: &Report) -> Value {
