@@ -2,8 +2,10 @@
 //!
 //! Has no logic of its own that a part could have: reads no figures, answers no requests.
 
+pub mod check;
 mod own_port;
 mod process;
+pub mod report;
 
 use std::io;
 use std::net::SocketAddr;
@@ -51,6 +53,18 @@ pub enum AppError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A report cannot be written to stdout.
+    #[error("cannot write to stdout: {source}")]
+    Output {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A report has no JSON form, which is a defect.
+    #[error("cannot write the report as JSON, which is a defect: please report: {source}")]
+    Json {
+        /// What serde said.
+        source: serde_json::Error,
+    },
 }
 
 /// Serves until SIGTERM or SIGINT, and then until what is under way is done or a second one comes.

@@ -4,6 +4,7 @@
 //! that there is no table of them to keep. Does not print and does not end the program: the caller
 //! is given a [`clap::Error`] that says what is wrong, where, and with which exit status.
 
+mod commands;
 mod switches;
 mod values;
 
@@ -11,16 +12,18 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::build_info::BUILD;
 use crate::collector::{CollectorConfig, SourceChoice};
 use crate::config::{
-    Config, ListenAddress, LogConfig, LogFormat, LogLevel, TelemetryPath, WebConfig,
+    Command, Config, ListenAddress, LogConfig, LogFormat, LogLevel, TelemetryPath, WebConfig,
 };
 use crate::domain::options::{CensusOptions, PinnedDestination};
 
+use commands::Subcommand;
 use switches::Switches;
 use values::{Words, pinned_destination, words};
 
@@ -36,7 +39,8 @@ Environment:
   takes no value, its variable holds true or false.
 
 Exit status:
-  0 ended on SIGTERM or SIGINT, 1 failed while running, 2 wrong usage.";
+  0 ended on SIGTERM or SIGINT, or said what was asked; 1 failed while running,
+  2 wrong usage. check: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN or wrong usage.";
 
 /// Tells Prometheus about TIME-WAIT sockets, and how close this host is to running out of
 /// ephemeral ports.
@@ -48,10 +52,15 @@ Exit status:
     version = version(),
     disable_version_flag = true,
     disable_help_flag = true,
+    disable_help_subcommand = true,
+    subcommand_help_heading = "Commands (none serves metrics)",
     after_help = AFTER_HELP,
     max_term_width = 80,
 )]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Subcommand>,
+
     #[command(flatten)]
     web: WebFlags,
     #[command(flatten)]
@@ -65,7 +74,7 @@ struct Cli {
     #[arg(long, help_heading = "Other", action = clap::ArgAction::Version)]
     version: Option<bool>,
     /// Show this help and exit
-    #[arg(short, long, help_heading = "Other", action = clap::ArgAction::Help)]
+    #[arg(short, long, global = true, help_heading = "Other", action = clap::ArgAction::Help)]
     help: Option<bool>,
 }
 
@@ -139,7 +148,12 @@ struct CollectorFlags {
     pinned_destinations: Vec<Words<PinnedDestination>>,
 
     /// Where procfs is mounted
-    #[arg(long = "path.procfs", value_name = "DIR", default_value = "/proc")]
+    #[arg(
+        long = "path.procfs",
+        value_name = "DIR",
+        default_value = "/proc",
+        value_parser = PathBufValueParser::new().try_map(values::directory),
+    )]
     procfs: PathBuf,
 }
 
@@ -179,11 +193,23 @@ where
         .try_get_matches_from_mut(&arguments)
         .map_err(|error| blame_variable(error, &command, &arguments))?;
     let typed = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    Ok(typed.into_config())
+    typed
+        .into_config()
+        .map_err(|wrong| command.error(ErrorKind::ValueValidation, wrong))
+}
+
+/// Whether `check` was asked for, whose wrong usage is UNKNOWN: its other exit statuses are taken.
+#[must_use]
+pub fn asks_for_check(arguments: &[OsString]) -> bool {
+    arguments.iter().skip(1).any(|argument| argument == "check")
 }
 
 impl Cli {
-    fn into_config(self) -> Config {
+    fn into_config(self) -> Result<Config, &'static str> {
+        let command = match self.command {
+            None => Command::Serve,
+            Some(command) => command.into_command()?,
+        };
         let mut census = CensusOptions {
             top: self.collector.top,
             pinned_ports: distinct(
@@ -193,7 +219,8 @@ impl Cli {
             ..CensusOptions::default()
         };
         let enabled = self.switches.apply(&mut census);
-        Config {
+        Ok(Config {
+            command,
             web: WebConfig {
                 listen_addresses: distinct(Words::flatten(self.web.listen_addresses)),
                 telemetry_path: self.web.telemetry_path,
@@ -210,7 +237,7 @@ impl Cli {
                 level: self.log.level,
                 format: self.log.format,
             },
-        }
+        })
     }
 }
 
@@ -230,13 +257,36 @@ fn variable_of(flag: &str) -> String {
     format!("{ENVIRONMENT_PREFIX}{name}")
 }
 
-/// Gives each flag its variable, but where it is empty or where a flag is another's negation.
+/// Gives each flag its variable, but where it is empty or where a flag is another's negation. The
+/// server's flags are of no use to a subcommand; what it shares with the server it takes too.
 fn with_environment(command: clap::Command) -> clap::Command {
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|subcommand| subcommand.get_name().to_owned())
+        .collect();
+    let command = names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name.clone(), |subcommand| {
+            with_variables(subcommand, &format!("{name}."))
+        })
+    });
+    with_variables(command, "").mut_args(|arg| {
+        let is_shared = arg.get_long().is_some_and(|long| {
+            let long = long.strip_prefix("no-").unwrap_or(long);
+            ["collector.", "path.", "log."]
+                .iter()
+                .any(|prefix| long.starts_with(prefix))
+        });
+        let is_global = is_shared || arg.is_global_set();
+        arg.global(is_global)
+    })
+}
+
+fn with_variables(command: clap::Command, prefix: &str) -> clap::Command {
     command.mut_args(|arg| {
         let name = match arg.get_long() {
             None | Some("help" | "version") => return arg,
             Some(long) if long.starts_with("no-") => return arg,
-            Some(long) => variable_of(long),
+            Some(long) => variable_of(&format!("{prefix}{long}")),
         };
         if std::env::var_os(&name).is_none_or(|value| value.is_empty()) {
             return arg;
@@ -287,5 +337,5 @@ fn version() -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;

@@ -8,18 +8,65 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::collector::CollectorConfig;
+use crate::report::check::Thresholds;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What to do.
+    pub command: Command,
     /// The HTTP server.
     pub web: WebConfig,
     /// The figures.
     pub collector: CollectorConfig,
     /// The log.
     pub log: LogConfig,
+}
+
+/// What the program is to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Command {
+    /// Serve metrics until it is ended.
+    Serve,
+    /// Tell what is wrong on this host.
+    Report(ReportConfig),
+    /// Say how full the port range is.
+    Check(CheckConfig),
+}
+
+/// What `report` needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportConfig {
+    /// How to tell it.
+    pub format: ReportFormat,
+    /// How long to wait before the next look; `None` for one look.
+    pub watch: Option<Duration>,
+    /// Whether to look for processes that hold sockets.
+    pub processes: bool,
+    /// How long one look may take.
+    pub timeout: Duration,
+}
+
+/// How a report is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: docs/report.schema.json.
+    Json,
+}
+
+/// What `check` needs to know.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CheckConfig {
+    /// From which ratio on the state is what.
+    pub thresholds: Thresholds,
+    /// How long it may take.
+    pub timeout: Duration,
 }
 
 /// What the HTTP server needs to know.

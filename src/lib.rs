@@ -10,7 +10,9 @@
 //! a walk over the connection table, which is streamed into an aggregator, and a look at a few small
 //! files. Both become one immutable [`Snapshot`](domain::snapshot::Snapshot), the snapshot becomes
 //! metric families, and these become text in the format that the scraper asked for. Nothing is kept
-//! between scrapes: every figure, rates included, is told from what the kernel says now.
+//! between scrapes, rates are told from the ages of sockets, with one exception: on a host with more
+//! than 100,000 sockets, which ports are merely bound is asked for at most every two minutes, for that
+//! walk would take as long as the rest (`collector::bound`).
 //!
 //! ```text
 //! http ── deadline, format ──> collector ──> kernel::sock_diag ── one socket at a time ──> domain::census
@@ -24,11 +26,14 @@
 //!   [`ports`](domain::ports) are the words; [`census`](domain::census) is the pass that adds sockets
 //!   up; [`snapshot`](domain::snapshot) is what it comes to. The model of what connect() and bind() do
 //!   with a port is in the private modules `capacity`, `destinations`, `sources` and `search`.
+//!   [`advice`](domain::advice) says what a snapshot comes to, what would help, and what that would give.
 //! - [`kernel`]: everything that asks the kernel. [`sock_diag`](kernel::sock_diag) for sockets,
 //!   [`procfs`](kernel::procfs) for settings and counters and, where netlink is shut, sockets;
-//!   [`process`](kernel::process) for the exporter's own figures.
-//! - [`collector`]: two threads that may block, and the queue of scrapes that share their runs.
+//!   [`process`](kernel::process) for the exporter's own figures; [`holders`](kernel::holders) for the
+//!   processes that `report` names.
+//! - [`collector`]: the threads that may block, and the queue of scrapes that share their runs.
 //! - [`exposition`]: metric names, help texts, formats, and which format a client wants.
+//! - [`report`]: a snapshot and its advice as text, as JSON and as the line of `check`.
 //! - [`http`]: connections, routes, limits, readiness.
 //! - [`cli`], [`config`]: what the user typed, and what the program needs. [`logging`], [`app`]: the
 //!   log, and how all of it is put together, started and stopped.
@@ -46,6 +51,8 @@
 //!   subset of the usable ports, whatever a dump that is not atomic tells twice.
 //! - **Invariant:** a failed or late walk tells no sockets at all, and never takes other figures along.
 //!   What could not be read is absent, not 0.
+//! - **Invariant:** thresholds are written down in [`domain::advice::thresholds`] alone; tests hold the
+//!   alert rules and the dashboards equal to them.
 //! - **Invariant:** nothing blocks an async thread: collectors have threads of their own, encoding is
 //!   done on blocking threads, log lines go through a bounded queue that drops rather than waits.
 //! - **Invariant:** what a client can hold is bounded: connections, time in each phase of a request,
@@ -66,3 +73,4 @@ pub mod exposition;
 pub mod http;
 pub mod kernel;
 pub mod logging;
+pub mod report;

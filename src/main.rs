@@ -1,8 +1,9 @@
 //! The program: arguments, log, threads, exit status. Everything else is in the library.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use timewait_exporter::config::Config;
+use timewait_exporter::config::{Command, Config};
 use timewait_exporter::logging::Log;
 use timewait_exporter::{app, cli};
 
@@ -10,22 +11,28 @@ use timewait_exporter::{app, cli};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let config = match cli::parse(std::env::args_os()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let config = match cli::parse(&arguments) {
         Ok(config) => config,
-        Err(message) => return show(&message),
+        Err(message) => return show(&message, cli::asks_for_check(&arguments)),
     };
     let log = match Log::start(config.log) {
         Ok(log) => log,
         Err(error) => return complain(&error),
     };
-    let code = serve(config);
+    let code = run(config);
     log.flush();
     code
 }
 
-fn serve(config: Config) -> ExitCode {
-    match app::run(config) {
-        Ok(()) => ExitCode::SUCCESS,
+fn run(config: Config) -> ExitCode {
+    let done = match config.command {
+        Command::Serve => app::run(config).map(|()| 0),
+        Command::Report(report) => app::report::run(config.collector, report),
+        Command::Check(check) => Ok(app::check::run(config.collector, check)),
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
@@ -34,9 +41,12 @@ fn serve(config: Config) -> ExitCode {
 }
 
 /// Help, version, or what was wrong with the command line.
-fn show(message: &clap::Error) -> ExitCode {
+fn show(message: &clap::Error, is_check: bool) -> ExitCode {
     // A closed pipe is no failure of ours: `timewait_exporter --help | head`.
     let _closed = message.print();
+    if is_check && message.use_stderr() {
+        return ExitCode::from(app::check::wrong_usage());
+    }
     ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(USAGE))
 }
 

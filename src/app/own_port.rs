@@ -2,8 +2,6 @@
 //!
 //! Pure: is given the settings and does not change them.
 
-use std::fmt::Write as _;
-
 use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::settings::Settings;
 
@@ -41,7 +39,7 @@ pub(super) fn advice(own: &[u16], settings: &Settings) -> Option<Advice> {
 impl Advice {
     /// The own ports in question.
     pub(super) fn ports(&self) -> String {
-        list(&self.in_range)
+        self.in_range.to_string()
     }
 
     /// The ephemeral range.
@@ -51,30 +49,11 @@ impl Advice {
 
     /// The command that helps. Writing the setting replaces all of it, so it names all ports.
     pub(super) fn remedy(&self) -> String {
-        let ports = list(&self.to_reserve);
-        format!("sysctl -w net.ipv4.ip_local_reserved_ports={ports}")
+        format!(
+            "sysctl -w net.ipv4.ip_local_reserved_ports={}",
+            self.to_reserve
+        )
     }
-}
-
-/// As the kernel writes and reads it: `8080,9000-9100`.
-fn list(ports: &PortSet) -> String {
-    let mut runs: Vec<(u16, u16)> = Vec::new();
-    for port in ports.iter() {
-        match runs.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(port) => *last = port,
-            _ => runs.push((port, port)),
-        }
-    }
-    let mut text = String::new();
-    for (first, last) in runs {
-        let comma = if text.is_empty() { "" } else { "," };
-        let _infallible = if first == last {
-            write!(text, "{comma}{first}")
-        } else {
-            write!(text, "{comma}{first}-{last}")
-        };
-    }
-    text
 }
 
 #[cfg(test)]

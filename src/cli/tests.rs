@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::collector::Enabled;
+use crate::config::ReportFormat;
 
 fn typed(flags: &[&str]) -> Result<Config, clap::Error> {
     parse(std::iter::once("timewait_exporter").chain(flags.iter().copied()))
@@ -40,7 +41,7 @@ fn every_flag_reaches_its_place() {
         "--collector.pin-port=443",
         "--collector.pin-port=80",
         "--collector.pin-destination=192.0.2.1:5432",
-        "--path.procfs=/host/proc",
+        "--path.procfs=/proc/self",
         "--log.level=debug",
         "--log.format=json",
     ])
@@ -56,7 +57,7 @@ fn every_flag_reaches_its_place() {
     assert_eq!(config.web.max_requests, None);
     assert!(!config.web.exporter_metrics);
     assert_eq!(config.collector.source, SourceChoice::Procfs);
-    assert_eq!(config.collector.procfs, PathBuf::from("/host/proc"));
+    assert_eq!(config.collector.procfs, PathBuf::from("/proc/self"));
     assert_eq!(config.collector.census.top, 1000);
     assert_eq!(config.collector.census.pinned_ports, [443, 80]);
     assert_eq!(config.collector.census.pinned_destinations.len(), 1);
@@ -98,6 +99,7 @@ fn values_out_of_bounds_are_wrong_usage_that_names_the_bounds() {
         ("--collector.source=ebpf", "auto, netlink, procfs"),
         ("--collector.pin-destination=192.0.2.1", "DST_PORT"),
         ("--web.max-requests=-1", "0 for no limit"),
+        ("--path.procfs=/no/proc", "no such directory"),
     ] {
         let error = typed(&[flag]).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{flag}");
@@ -111,8 +113,6 @@ fn what_comes_later_is_refused_and_not_ignored() {
         "--web.config.file=x",
         "--web.systemd-socket",
         "--collector.netns=all",
-        "report",
-        "check",
         "-V",
     ] {
         assert_eq!(typed(&[flag]).unwrap_err().exit_code(), 2, "{flag}");
@@ -144,4 +144,73 @@ fn the_version_has_the_form_of_the_go_exporters() {
         " ("
     );
     assert!(error.to_string().starts_with(first), "{error}");
+}
+
+#[test]
+fn subcommands_take_their_own_flags_and_the_shared_ones_on_either_side() {
+    let config = typed(&[
+        "report",
+        "--format=json",
+        "--collector.top=5",
+        "--log.level=error",
+    ])
+    .unwrap();
+    let Command::Report(report) = config.command else {
+        panic!("{config:?}")
+    };
+    assert_eq!(report.format, ReportFormat::Json);
+    assert_eq!((report.watch, report.processes), (None, true));
+    assert_eq!(config.collector.census.top, 5);
+    assert_eq!(config.log.level, LogLevel::Error);
+    let config = typed(&[
+        "--collector.top=6",
+        "--no-collector.by-age",
+        "check",
+        "--warning=50%",
+    ])
+    .unwrap();
+    let Command::Check(check) = config.command else {
+        panic!("{config:?}")
+    };
+    assert_eq!(
+        (check.thresholds.warning, check.thresholds.critical),
+        (0.5, 0.9)
+    );
+    assert_eq!(config.collector.census.top, 6);
+    assert!(!config.collector.census.by_age);
+    let switched = typed(&["report", "--no-collector.slabinfo"]).unwrap();
+    assert!(!switched.collector.enabled.slabinfo);
+    assert_eq!(typed(&[]).unwrap().command, Command::Serve);
+}
+
+#[test]
+fn a_subcommand_refuses_what_it_has_no_use_of() {
+    for flags in [
+        &["check", "--warning=0.9", "--critical=0.8"][..],
+        &["check", "--warning=1.1"],
+        &["check", "--critical=NaN"],
+        &["check", "--critical=-1"],
+        &["check", "--timeout=0"],
+        &["check", "--format=json"],
+        &["check", "--web.listen-address=:1"],
+        &["report", "--watch=0"],
+        &["report", "--format=xml"],
+        &["report", "more"],
+        &["serve"],
+    ] {
+        let error = typed(flags).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{flags:?}");
+    }
+}
+
+#[test]
+fn help_of_the_subcommands_fits_into_80_columns() {
+    let mut command = with_environment(Cli::command());
+    command.build();
+    for subcommand in command.get_subcommands_mut() {
+        let help = subcommand.render_long_help().to_string();
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! instead. Knows no flag's name: clap puts it in front.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::collector::SourceChoice;
@@ -98,6 +99,8 @@ pub(super) enum KindError {
     Top,
     #[error("write a number, 0 for no limit")]
     MaxRequests,
+    #[error("there is no such directory")]
+    Directory,
 }
 
 /// What the environment variable of a flag without a value may hold.
@@ -120,6 +123,16 @@ pub(super) fn top(text: &str) -> Result<usize, KindError> {
 /// How many scrapes may be under way.
 pub(super) fn max_requests(text: &str) -> Result<usize, KindError> {
     text.parse().map_err(|_| KindError::MaxRequests)
+}
+
+/// Where a file system is mounted. Without it every file would be absent, which is no failure, and
+/// nobody would be told of a slip.
+pub(super) fn directory(path: PathBuf) -> Result<PathBuf, KindError> {
+    if path.is_dir() {
+        Ok(path)
+    } else {
+        Err(KindError::Directory)
+    }
 }
 
 /// A port that sockets can have: not 0.

@@ -1,10 +1,12 @@
 //! Turns requests for figures into readings of the kernel, and these into a [`Snapshot`].
 //!
-//! Two [lanes](lane) read at the same time: one walks the connection table, which may take a second
-//! on a busy host, one reads the small files. A scrape waits for both until its deadline and tells
-//! what it has by then: a late lane never takes the other's figures along. Knows no metric names and
+//! [Lanes](lane) read at the same time: one walks the connection table, which may take a second on a
+//! busy host, and one for each other collector reads its small files, for which a lock of the kernel's
+//! may have to be waited for. A scrape waits for all until its deadline and tells what it has by then:
+//! a late lane never takes the others' figures along. Knows no metric names and
 //! no HTTP.
 
+mod bound;
 mod complaint;
 mod files;
 mod lane;
@@ -57,6 +59,36 @@ impl Default for Enabled {
     }
 }
 
+impl Enabled {
+    const NONE: Self = Self {
+        sockets: false,
+        sysctl: false,
+        netstat: false,
+        sockstat: false,
+        slabinfo: false,
+    };
+
+    /// Each collector of small files that runs, by itself, with its name.
+    fn each_of_files(self) -> impl Iterator<Item = (&'static str, Self)> {
+        let Self {
+            sockets: _,
+            sysctl,
+            netstat,
+            sockstat,
+            slabinfo,
+        } = self;
+        let none = Self::NONE;
+        [
+            ("sysctl", Self { sysctl, ..none }),
+            ("netstat", Self { netstat, ..none }),
+            ("sockstat", Self { sockstat, ..none }),
+            ("slabinfo", Self { slabinfo, ..none }),
+        ]
+        .into_iter()
+        .filter(move |(_, one)| *one != none)
+    }
+}
+
 /// Where the sockets are to be read from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceChoice {
@@ -95,12 +127,25 @@ pub struct FileReadings {
     pub slabinfo: Option<Outcome<SlabMemory>>,
 }
 
+impl FileReadings {
+    /// What either said.
+    fn or(self, other: Self) -> Self {
+        Self {
+            sysctl: self.sysctl.or(other.sysctl),
+            netstat: self.netstat.or(other.netstat),
+            sockstat: self.sockstat.or(other.sockstat),
+            slabinfo: self.slabinfo.or(other.slabinfo),
+        }
+    }
+}
+
 /// Reads the kernel for those who ask.
 #[derive(Debug)]
 pub struct Collector {
     enabled: Enabled,
     sockets: Lane<Outcome<SocketFigures>>,
-    files: Lane<FileReadings>,
+    /// With the collectors that each of them runs.
+    files: Vec<(Enabled, Lane<FileReadings>)>,
 }
 
 impl Collector {
@@ -118,12 +163,15 @@ impl Collector {
         let procfs = ProcRoot::new(procfs);
         let mut sockets = SocketsJob::new(source, procfs.clone(), connect, census, !enabled.sysctl);
         let page_size_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX);
-        let mut files = FilesJob::new(procfs, enabled, page_size_bytes);
-        Self::start(
+        let files = enabled.each_of_files().map(|(name, one)| {
+            let mut job = FilesJob::new(procfs.clone(), one, page_size_bytes);
+            Ok((one, Lane::start(name, move |_| job.run())?))
+        });
+        Ok(Self {
             enabled,
-            move |deadline| sockets.run(deadline),
-            move |_| files.run(),
-        )
+            sockets: Lane::start("sockets", move |deadline| sockets.run(deadline))?,
+            files: files.collect::<io::Result<_>>()?,
+        })
     }
 
     /// Starts one thread for each of two jobs. A job is given the time by which it must be done
@@ -138,20 +186,26 @@ impl Collector {
         Ok(Self {
             enabled,
             sockets: Lane::start("sockets", sockets)?,
-            files: Lane::start("files", files)?,
+            files: vec![(enabled, Lane::start("files", files)?)],
         })
     }
 
     /// One scrape: readings that begin after this call, as far as they are there by the deadline.
     pub async fn scrape(&self, deadline: Instant) -> Snapshot {
         let begin = Instant::now();
-        let files = self.files.request(deadline);
+        let requested = self.files.iter();
+        let requested = requested.map(|(enabled, lane)| (*enabled, lane.request(deadline)));
+        let requested: Vec<_> = requested.collect();
         let sockets = self.enabled.sockets.then(|| self.sockets.request(deadline));
         let until = tokio::time::Instant::from_std(deadline);
-        let files = match tokio::time::timeout_at(until, files).await {
-            Ok(Ok(readings)) => readings,
-            _ => late_files(self.enabled, begin.elapsed()),
-        };
+        let mut files = FileReadings::default();
+        for (enabled, receiver) in requested {
+            let readings = match tokio::time::timeout_at(until, receiver).await {
+                Ok(Ok(readings)) => readings,
+                _ => late_files(enabled, begin.elapsed()),
+            };
+            files = files.or(readings);
+        }
         let sockets = match sockets {
             None => None,
             Some(receiver) => Some(match tokio::time::timeout_at(until, receiver).await {

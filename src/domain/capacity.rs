@@ -33,9 +33,10 @@ pub(super) struct PortPool {
 
 impl PortPool {
     pub(super) fn new(range: PortRange, reserved: Option<&PortSet>, owners: &[PortOwner]) -> Self {
-        let is_reserved = |port| reserved.is_some_and(|set| set.contains(port));
-        let inside = || range.min()..=range.max();
-        let unreserved: PortSet = inside().filter(|port| !is_reserved(*port)).collect();
+        let mut unreserved = PortSet::of_range(range);
+        if let Some(reserved) = reserved {
+            unreserved.subtract(reserved);
+        }
         let mut outgoing = unreserved.clone();
         let mut usable = unreserved.clone();
         for owner in owners {
@@ -85,6 +86,11 @@ impl ReuseRule {
                 u32::try_from(delay).unwrap_or(u32::MAX)
             });
         Self { scope, delay_ms }
+    }
+
+    /// The age in milliseconds that a TIME-WAIT socket must exceed where reuse is allowed at all.
+    pub(super) const fn delay_ms(self) -> u32 {
+        self.delay_ms
     }
 
     /// The age in milliseconds that a TIME-WAIT socket of this destination must exceed to be

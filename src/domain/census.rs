@@ -11,12 +11,14 @@ use super::capacity::{PortPool, ReuseRule};
 use super::destinations::{self, DestinationTally};
 use super::fast_map::FastMap;
 use super::options::CensusOptions;
+use super::remotes::Counts;
 use super::settings::Settings;
 use super::snapshot::{
-    AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, SocketFigures, Source,
+    AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, PortSets, SocketFigures, Source,
 };
 use super::socket::{PortOwner, Socket, TcpState};
 use super::sources::SourcePools;
+use super::tallies::DestinationTallies;
 use super::top;
 
 /// Adds up sockets, one at a time.
@@ -28,15 +30,17 @@ pub struct Census {
     options: CensusOptions,
     pool: Option<PortPool>,
     reuse: ReuseRule,
-    destinations: FastMap<Destination, DestinationTally>,
+    destinations: DestinationTallies,
     /// TIME-WAIT sockets that are not outgoing, by their local end.
     endpoints: FastMap<(Address, u16), u64>,
     /// The same sockets by their remote address. Apart by family: a server's clients may be
     /// millions, and an IPv4 entry takes 8 bytes instead of 20.
-    remotes_v4: FastMap<u32, u32>,
-    remotes_v6: FastMap<[u8; 16], u32>,
+    remotes_v4: Counts<u32>,
+    remotes_v6: Counts<u128>,
     /// Ports of the range held other than by outgoing sockets.
     sources: SourcePools,
+    /// What keeps connect() from ports, whatever the range.
+    sets: PortSets,
     ages: [u64; AGE_BANDS],
 }
 
@@ -51,22 +55,39 @@ impl Census {
     pub fn new(options: CensusOptions, settings: &Settings, owners: &[PortOwner]) -> Self {
         let reserved = settings.reserved_ports.as_ref();
         let mut sources = SourcePools::default();
+        let mut sets = PortSets {
+            reserved: settings.reserved_ports.clone(),
+            elsewhere_is_whole: true,
+            ..PortSets::default()
+        };
         for owner in owners {
             sources.add_owner(owner);
+            if owner.listening {
+                sets.listening.insert(owner.port);
+            } else {
+                sets.bound.insert(owner.port);
+            }
         }
+        sets.bound.subtract(&sets.listening);
         Self {
             options,
             pool: settings
                 .port_range
                 .map(|range| PortPool::new(range, reserved, owners)),
             reuse: ReuseRule::new(settings),
-            destinations: FastMap::default(),
+            destinations: DestinationTallies::default(),
             endpoints: FastMap::default(),
-            remotes_v4: FastMap::default(),
-            remotes_v6: FastMap::default(),
+            remotes_v4: Counts::default(),
+            remotes_v6: Counts::default(),
             sources,
+            sets,
             ages: [0; AGE_BANDS],
         }
+    }
+
+    /// Says that live sockets outside the range will not be told.
+    pub const fn without_others(&mut self) {
+        self.sets.elsewhere_is_whole = false;
     }
 
     /// Adds one socket. The hot path of the program: no allocation but for the first socket of a
@@ -76,34 +97,39 @@ impl Census {
         let port = socket.src_port;
         if let Some(pool) = &self.pool {
             if pool.outgoing.contains(port) {
-                return self.add_outgoing(socket);
+                let is_usable = pool.usable.contains(port);
+                return self.add_outgoing(socket, is_usable);
             }
             if pool.unreserved.contains(port) {
                 self.sources.add_listened(socket.src_addr, port);
             }
+            self.sets.elsewhere.insert(port);
         }
         if socket.state == TcpState::TimeWait {
             self.add_incoming(socket);
         }
     }
 
-    fn add_outgoing(&mut self, socket: &Socket) {
-        let Some(pool) = &self.pool else { return };
+    #[inline]
+    fn add_outgoing(&mut self, socket: &Socket, is_usable: bool) {
         let destination = Destination {
             src_addr: socket.src_addr,
             dst_addr: socket.dst_addr,
             dst_port: socket.dst_port,
         };
         let reuse = self.reuse;
-        let tally = self
-            .destinations
-            .entry(destination)
-            .or_insert_with(|| DestinationTally::new(reuse.age_limit_ms(&destination)));
+        let make = || DestinationTally::new(reuse.age_limit_ms(&destination));
+        let Some(tally) = self.destinations.entry(destination, make) else {
+            return;
+        };
         let is_reusable = match socket.state {
             TcpState::TimeWait => {
                 let age_ms = age::age_ms(socket.remaining_ms);
                 count_age(&mut self.ages, age_ms);
-                tally.add_time_wait(age_ms)
+                let is_reusable = tally.add_time_wait(age_ms);
+                let would_be = !is_reusable && is_usable && age_ms > reuse.delay_ms();
+                tally.reuse_gain += u32::from(would_be);
+                is_reusable
             }
             TcpState::Established => {
                 tally.held.established += 1;
@@ -114,7 +140,7 @@ impl Census {
                 false
             }
         };
-        if !is_reusable && pool.usable.contains(socket.src_port) {
+        if is_usable && !is_reusable {
             tally.taken.insert(socket.src_port);
         } else {
             tally.not_taken.insert(socket.src_port);
@@ -128,20 +154,19 @@ impl Census {
             .entry((socket.src_addr, socket.src_port))
             .or_default() += 1;
         if self.options.by_dst_addr {
-            let count = match socket.dst_addr.to_v4_bits() {
-                Some(bits) => self.remotes_v4.entry(bits).or_default(),
-                None => self
-                    .remotes_v6
-                    .entry(socket.dst_addr.to_bits().to_be_bytes())
-                    .or_default(),
-            };
-            *count += 1;
+            match socket.dst_addr.to_v4_bits() {
+                Some(bits) => self.remotes_v4.add(bits),
+                None => self.remotes_v6.add(socket.dst_addr.to_bits()),
+            }
         }
     }
 
     /// What it all adds up to. `source` and `messages` are told as given.
     pub fn finish(mut self, source: Source, messages: u64) -> SocketFigures {
+        self.remotes_v4.settle();
+        self.remotes_v6.settle();
         let sources = std::mem::take(&mut self.sources);
+        let sets = std::mem::take(&mut self.sets);
         let options = &self.options;
         let ranged = self.pool.is_some();
         SocketFigures {
@@ -153,16 +178,15 @@ impl Census {
             by_dst_addr: options.by_dst_addr.then(|| self.by_dst_addr()),
             by_dst_port: (options.by_dst_port && ranged).then(|| self.by_dst_port()),
             by_age: options.by_age.then_some(self.ages),
-            ports: self
-                .pool
-                .as_ref()
-                .map(|pool| destinations::figures(pool, &self.destinations, sources, options)),
+            ports: self.pool.as_ref().map(|pool| {
+                destinations::figures(pool, &self.destinations, sources, sets, options)
+            }),
         }
     }
 
     fn time_wait(&self) -> PerFamily<u64> {
         let mut sums = PerFamily::default();
-        for (destination, tally) in &self.destinations {
+        for (destination, tally) in self.destinations.iter() {
             *sums.get_mut(destination.src_addr.family()) += tally.held.time_wait;
         }
         for ((src_addr, _), count) in &self.endpoints {
@@ -203,16 +227,14 @@ impl Census {
         for (address, count) in &mut servers {
             *count += self.incoming_from(*address);
         }
-        let v4 = self.remotes_v4.iter().map(|(bits, count)| {
-            (
-                Address::from_v4_bytes(bits.to_be_bytes()),
-                u64::from(*count),
-            )
-        });
+        let v4 = self
+            .remotes_v4
+            .iter()
+            .map(|(bits, count)| (Address::from_v4_bytes(bits.to_be_bytes()), count));
         let v6 = self
             .remotes_v6
             .iter()
-            .map(|(bytes, count)| (Address::from_v6_bytes(*bytes), u64::from(*count)));
+            .map(|(bits, count)| (Address::from_v6_bytes(bits.to_be_bytes()), count));
         let only_clients = v4
             .chain(v6)
             .filter(|(address, _)| !servers.contains_key(address));
@@ -224,11 +246,10 @@ impl Census {
     }
 
     fn incoming_from(&self, remote: Address) -> u64 {
-        let count = match remote.to_v4_bits() {
-            Some(bits) => self.remotes_v4.get(&bits),
-            None => self.remotes_v6.get(&remote.to_bits().to_be_bytes()),
-        };
-        count.copied().map_or(0, u64::from)
+        match remote.to_v4_bits() {
+            Some(bits) => self.remotes_v4.get(bits),
+            None => self.remotes_v6.get(remote.to_bits()),
+        }
     }
 
     fn by_dst_port(&self) -> PortBreakdown {

@@ -3,14 +3,15 @@
 use super::address::{Address, Family};
 use super::age;
 use super::capacity::PortPool;
-use super::fast_map::FastMap;
 use super::held_ports::HeldPortSet;
 use super::options::{CensusOptions, PinnedDestination};
 use super::search;
 use super::snapshot::{
     Destination, DestinationBreakdown, DestinationFigures, HeldPorts, PerFamily, PortFigures,
+    PortSets,
 };
 use super::sources::{SourcePools, share};
+use super::tallies::DestinationTallies;
 use super::top::Top;
 
 /// What one destination's sockets add up to.
@@ -21,6 +22,8 @@ pub(super) struct DestinationTally {
     /// In TIME-WAIT for less than [`age::CLOSE_RATE_WINDOW_MS`].
     recent: u64,
     reuse_age_limit_ms: u32,
+    /// Old enough to be reusable, on usable ports, and not reusable as the settings are.
+    pub(super) reuse_gain: u32,
     /// Usable ports that connect() cannot have for this destination. A set rather than a count:
     /// the dump is not atomic and may tell one port twice, as an old and as a new socket.
     pub(super) taken: HeldPortSet,
@@ -37,6 +40,7 @@ impl DestinationTally {
             reusable: 0,
             recent: 0,
             reuse_age_limit_ms,
+            reuse_gain: 0,
             taken: HeldPortSet::default(),
             not_taken: HeldPortSet::default(),
         }
@@ -59,6 +63,7 @@ impl DestinationTally {
             destination,
             held: self.held,
             reusable: self.reusable,
+            reuse_gain: self.reuse_gain.min(taken),
             headroom: usable.saturating_sub(taken),
             exhaustion_ratio: share(taken, usable),
             close_rate: close_rate(self.recent),
@@ -75,14 +80,15 @@ fn close_rate(recent: u64) -> f64 {
 /// What the range, its destinations and its sources come to.
 pub(super) fn figures(
     pool: &PortPool,
-    destinations: &FastMap<Destination, DestinationTally>,
+    destinations: &DestinationTallies,
     mut sources: SourcePools,
+    sets: PortSets,
     options: &CensusOptions,
 ) -> PortFigures {
     let usable = pool.usable.len();
     let mut top = Top::new(options.top);
     let mut worst = PerFamily::<Option<u32>>::default();
-    for (destination, tally) in destinations {
+    for (destination, tally) in destinations.iter() {
         let taken = tally.taken.len();
         let worst = worst.get_mut(destination.dst_addr.family());
         *worst = (*worst).max(Some(taken));
@@ -116,12 +122,13 @@ pub(super) fn figures(
         by_source: options
             .by_source
             .then(|| sources.figures(options.top, &pool.unreserved)),
+        sets,
     }
 }
 
 fn breakdown(
     told: &[Destination],
-    destinations: &FastMap<Destination, DestinationTally>,
+    destinations: &DestinationTallies,
     pool: &PortPool,
 ) -> DestinationBreakdown {
     let mut other = HeldPorts::default();
@@ -145,7 +152,7 @@ fn breakdown(
 /// Adds the pinned destinations that are not told yet.
 fn add_pinned(
     told: &mut Vec<Destination>,
-    destinations: &FastMap<Destination, DestinationTally>,
+    destinations: &DestinationTallies,
     options: &CensusOptions,
 ) {
     let mut pins = options.pinned_destinations.clone();
@@ -161,11 +168,7 @@ fn add_pinned(
 
 /// The destinations that a pin stands for: the one it names, or for a pin without a source the
 /// worst `n` with that remote end. Where that has none, the wildcard address stands for its source.
-fn pinned(
-    pin: PinnedDestination,
-    destinations: &FastMap<Destination, DestinationTally>,
-    n: usize,
-) -> Vec<Destination> {
+fn pinned(pin: PinnedDestination, destinations: &DestinationTallies, n: usize) -> Vec<Destination> {
     let PinnedDestination {
         src_addr,
         dst_addr,
@@ -179,7 +182,7 @@ fn pinned(
         }];
     }
     let mut top = Top::new(n);
-    for (destination, tally) in destinations {
+    for (destination, tally) in destinations.iter() {
         if destination.dst_addr == dst_addr && destination.dst_port == dst_port {
             top.add(*destination, tally.taken.len());
         }

@@ -4,18 +4,22 @@
 //! the layout of a kernel structure.
 
 pub mod address;
+pub mod advice;
 pub mod age;
 mod capacity;
 pub mod census;
 mod destinations;
 mod fast_map;
 mod held_ports;
+pub mod holders;
 pub mod options;
 pub mod ports;
 pub mod process;
+mod remotes;
 mod search;
 pub mod settings;
 pub mod snapshot;
 pub mod socket;
 mod sources;
+mod tallies;
 mod top;

@@ -25,6 +25,9 @@ pub struct CensusOptions {
     pub by_destination: bool,
     /// Whether the pools of local addresses are told one by one.
     pub by_source: bool,
+    /// Whether sockets outside the range are read even where leaving them out would save time: what a
+    /// wider range would give is told better for it.
+    pub whole_table: bool,
     /// Ports that are always told, on either side.
     pub pinned_ports: Vec<u16>,
     /// Destinations that are always told.
@@ -42,6 +45,7 @@ impl Default for CensusOptions {
             by_age: true,
             by_destination: true,
             by_source: true,
+            whole_table: false,
             pinned_ports: Vec::new(),
             pinned_destinations: Vec::new(),
         }

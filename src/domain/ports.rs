@@ -26,6 +26,24 @@ impl PortSet {
         Self::default()
     }
 
+    /// Every port of a range, both ends inclusive.
+    #[must_use]
+    pub fn of_range(range: PortRange) -> Self {
+        let mut set = Self::new();
+        let from = |bit: u16| u64::MAX << (bit % WORD_BITS);
+        let (first, last) = (range.min / WORD_BITS, range.max / WORD_BITS);
+        for (word, number) in set.words.iter_mut().zip(0..=last).skip(first.into()) {
+            *word = u64::MAX;
+            if number == first {
+                *word &= from(range.min);
+            }
+            if number == last {
+                *word &= !from(range.max) | (1 << (range.max % WORD_BITS));
+            }
+        }
+        set
+    }
+
     /// Adds a port; true if it was not there before.
     #[inline]
     pub fn insert(&mut self, port: u16) -> bool {
@@ -92,6 +110,11 @@ impl PortSet {
         self.words.iter().all(|word| *word == 0)
     }
 
+    /// Its bits, 64 ports a word, lowest first.
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.words.iter().copied()
+    }
+
     /// Its ports in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         (0..=u16::MAX).filter(|port| self.contains(*port))
@@ -105,6 +128,26 @@ impl FromIterator<u16> for PortSet {
             set.insert(port);
         }
         set
+    }
+}
+
+/// As the kernel writes and reads a set of ports: `8080,9000-9100`. Nothing for the empty set.
+impl fmt::Display for PortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ports = self.iter().peekable();
+        let mut separator = "";
+        while let Some(first) = ports.next() {
+            let mut last = first;
+            while let Some(next) = ports.next_if(|next| last.checked_add(1) == Some(*next)) {
+                last = next;
+            }
+            write!(f, "{separator}{first}")?;
+            if last != first {
+                write!(f, "-{last}")?;
+            }
+            separator = ",";
+        }
+        Ok(())
     }
 }
 
@@ -177,6 +220,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_set_of_a_range_is_its_ports(one in 1_u16.., other in prop_oneof![1_u16..300, 65_000_u16..]) {
+            let range = PortRange::new(one.min(other), one.max(other)).unwrap();
+            prop_assert!(PortSet::of_range(range).iter().eq(range.min()..=range.max()));
+        }
+
         #[test]
         fn a_port_set_behaves_as_a_set(
             ports in prop::collection::vec(any::<u16>(), 0..200),

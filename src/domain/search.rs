@@ -13,27 +13,64 @@ use super::ports::PortSet;
 pub(super) fn longest_run(pool: &PortPool, taken: &HeldPortSet) -> u32 {
     let mut set = PortSet::new();
     taken.add_to(&mut set);
-    let (min, max) = (pool.range.min(), pool.range.max());
-    [min, min.saturating_add(1)]
+    [0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa]
         .into_iter()
-        .map(|first| longest_of_parity((first..=max).step_by(2), &set, &pool.usable))
+        .map(|parity| longest_of_parity(parity, &set, &pool.usable))
         .max()
         .unwrap_or(0)
 }
 
-fn longest_of_parity(ports: impl Iterator<Item = u16>, taken: &PortSet, usable: &PortSet) -> u32 {
-    let (mut longest, mut run, mut first_run) = (0, 0, None);
-    for port in ports.filter(|port| usable.contains(*port)) {
-        if taken.contains(port) {
-            run += 1;
-            longest = longest.max(run);
+/// Usable ports lie inside the range, so that their order in the set is that of the search. Words in
+/// which all or none are taken, as most are, are not looked at bit by bit.
+fn longest_of_parity(parity: u64, taken: &PortSet, usable: &PortSet) -> u32 {
+    let mut runs = Runs::default();
+    for (taken, usable) in taken.words().zip(usable.words()) {
+        let usable = usable & parity;
+        let taken = taken & usable;
+        if taken == usable {
+            runs.go_on(usable.count_ones());
+        } else if taken == 0 {
+            runs.end();
         } else {
-            first_run.get_or_insert(run);
-            run = 0;
+            let mut left = usable;
+            while left != 0 {
+                let port = left & left.wrapping_neg();
+                if taken & port == 0 {
+                    runs.end();
+                } else {
+                    runs.go_on(1);
+                }
+                left ^= port;
+            }
         }
     }
-    // The run at the end goes on with the one at the beginning, unless there was no end.
-    longest.max(run + first_run.unwrap_or(0))
+    runs.longest()
+}
+
+/// Runs of taken ports in a ring.
+#[derive(Debug, Default)]
+struct Runs {
+    longest: u32,
+    current: u32,
+    /// The one at the beginning, once it has ended.
+    first: Option<u32>,
+}
+
+impl Runs {
+    fn go_on(&mut self, ports: u32) {
+        self.current += ports;
+        self.longest = self.longest.max(self.current);
+    }
+
+    fn end(&mut self) {
+        self.first.get_or_insert(self.current);
+        self.current = 0;
+    }
+
+    /// The run at the end goes on with the one at the beginning, unless there was no end.
+    fn longest(&self) -> u32 {
+        self.longest.max(self.current + self.first.unwrap_or(0))
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::address::{Address, Family};
-use super::ports::PortRange;
+use super::ports::{PortRange, PortSet};
 use super::settings::Settings;
 
 /// Where the sockets were read from.
@@ -181,7 +181,8 @@ pub struct PortFigures {
     pub range: PortRange,
     /// Ports of `ip_local_reserved_ports` inside the range.
     pub reserved: u32,
-    /// Ports inside the range, not reserved, that a listening or merely bound socket owns.
+    /// Ports inside the range, not reserved, that a listening or merely bound socket owns; the latter
+    /// as they were up to two minutes ago where there are more than 20,000 sockets.
     pub blocked: u32,
     /// Ports inside the range, not reserved, that something listens on.
     pub listeners: u32,
@@ -198,6 +199,25 @@ pub struct PortFigures {
     pub by_destination: Option<DestinationBreakdown>,
     /// The fullest pools of bind(addr, 0), fullest first; `None` where switched off.
     pub by_source: Option<Vec<SourceFigures>>,
+    /// Which ports connect() cannot have or, with another range, could not.
+    pub sets: PortSets,
+}
+
+/// Ports, inside the range or not, that connect() has no use of, by the reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortSets {
+    /// `ip_local_reserved_ports`; `None` while it is unknown.
+    pub reserved: Option<PortSet>,
+    /// Something listens on them.
+    pub listening: PortSet,
+    /// Merely bound, and nothing listens on them.
+    pub bound: PortSet,
+    /// Held by a connected socket that is not outgoing: on a listener's port, on a reserved one, or
+    /// outside the range. A dump that the kernel filtered (see `kernel::sock_diag::filter`) leaves
+    /// out those outside the range that are not in TIME-WAIT.
+    pub elsewhere: PortSet,
+    /// Whether those of live sockets outside the range are among them: a dump may leave them out.
+    pub elsewhere_is_whole: bool,
 }
 
 /// The pool of one local address, from which bind(addr, 0) draws.
@@ -259,6 +279,9 @@ pub struct DestinationFigures {
     pub held: HeldPorts,
     /// TIME-WAIT sockets among them that the next connect() may take over now.
     pub reusable: u64,
+    /// TIME-WAIT sockets on usable ports that are not reusable and would be with `tcp_tw_reuse` 1 and
+    /// `tcp_timestamps` on.
+    pub reuse_gain: u32,
     /// How many further connect() calls succeed now.
     pub headroom: u32,
     /// 0 to 1; 1 exactly when the next connect() fails.

@@ -1,6 +1,7 @@
 //! What the pass over the connection table is fed with: one socket at a time, whatever the source.
 
 use super::address::Address;
+use super::snapshot::Destination;
 
 /// The states of a TCP socket, numbered as in include/net/tcp_states.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +87,17 @@ pub struct PortOwner {
     pub listening: bool,
     /// An IPv6 socket with `IPV6_V6ONLY`: as a wildcard it does not cover IPv4 addresses.
     pub v6_only: bool,
+}
+
+/// A connected socket that a process may hold, with what leads to that process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveSocket {
+    /// From where to where.
+    pub destination: Destination,
+    /// The user who made it.
+    pub user: u32,
+    /// Its number among the kernel's files; 0 where no process has it open any more.
+    pub inode: u64,
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::domain::process::ProcessFigures;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
     Breakdown, Destination, DestinationBreakdown, DestinationFigures, HeldPorts, KernelCounters,
-    Outcome, PerFamily, PortBreakdown, PortFigures, SlabMemory, Snapshot, SocketFigures,
+    Outcome, PerFamily, PortBreakdown, PortFigures, PortSets, SlabMemory, Snapshot, SocketFigures,
     SocketStatistics, Source, SourceFigures,
 };
 
@@ -243,6 +243,7 @@ fn rich_ports() -> PortFigures {
             ports: 28_008,
             exhaustion_ratio: 28_008.0 / 28_230.0,
         }]),
+        sets: PortSets::default(),
     }
 }
 
@@ -259,6 +260,7 @@ fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationFigu
             other: 2,
         },
         reusable: 0,
+        reuse_gain: 0,
         headroom: 220,
         exhaustion_ratio: 0.992_206_043_858_717,
         close_rate: 466.7,

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
-    X_CONTENT_TYPE_OPTIONS,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 
@@ -14,10 +14,6 @@ pub(super) type Answer = Response<Bytes>;
 
 /// The type of all plain texts.
 const TEXT: &str = "text/plain; charset=utf-8";
-
-/// Nothing may be loaded, sent or framed: the pages need none of it.
-const CONTENT_POLICY: &str =
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// An answer with a body of this type.
 pub(super) fn with_body(
@@ -42,10 +38,19 @@ pub(super) fn text(status: StatusCode, line: impl Into<String>) -> Answer {
     answer
 }
 
-/// A page that may load nothing.
-pub(super) fn html(page: Bytes) -> Answer {
+/// A page, with what a browser may do with it.
+pub(super) fn html(page: Bytes, content_policy: &'static str) -> Answer {
     let mut answer = with_body(StatusCode::OK, "text/html; charset=utf-8", page);
-    set(&mut answer, CONTENT_SECURITY_POLICY, CONTENT_POLICY);
+    set(&mut answer, CONTENT_SECURITY_POLICY, content_policy);
+    set(&mut answer, REFERRER_POLICY, "no-referrer");
+    set(&mut answer, CACHE_CONTROL, "no-store");
+    answer
+}
+
+/// A JSON document.
+pub(super) fn json(document: Bytes) -> Answer {
+    let mut answer = with_body(StatusCode::OK, "application/json", document);
+    set(&mut answer, CACHE_CONTROL, "no-store");
     answer
 }
 

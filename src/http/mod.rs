@@ -3,7 +3,8 @@
 //! | path | answer |
 //! |---|---|
 //! | `/metrics` (or `--web.telemetry-path`) | the figures, read for this request; 500 if they cannot be written, 503 above `--web.max-requests` |
-//! | `/` | a page with links to the other paths |
+//! | `/` | the state of this host for people, with links to the other paths, read for this request |
+//! | `/api/v1/report` | the same for programs, as JSON (docs/report.schema.json) |
 //! | `/-/healthy` | 200 while the program answers at all |
 //! | `/-/ready` | 200 while the socket table can be read (see [`readiness`]), otherwise 503 |
 //! | anything else | 404 |
@@ -26,14 +27,15 @@
 mod answer;
 mod connection;
 mod deadline;
-mod landing;
 mod listener;
+mod look;
 mod metrics;
 mod open;
 mod readiness;
 mod routes;
 mod server;
 mod slots;
+mod status_page;
 
 pub use listener::{BindError, Listener};
 pub use metrics::{About, ReadProcess};

@@ -6,14 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode};
 
 use super::answer::{self, Answer};
 use super::metrics::{About, Metrics};
 use super::readiness::{Readiness, State};
 use super::slots::Slots;
-use super::{deadline, landing};
+use super::{deadline, look};
 use crate::collector::Collector;
 use crate::config::{TelemetryPath, WebConfig};
 use crate::domain::snapshot::Snapshot;
@@ -27,7 +26,6 @@ pub struct Site {
     telemetry_path: TelemetryPath,
     metrics: Metrics,
     readiness: Arc<Readiness>,
-    landing: Bytes,
 }
 
 impl Site {
@@ -35,13 +33,11 @@ impl Site {
     #[must_use]
     pub fn new(web: &WebConfig, collector: Arc<Collector>, about: About) -> Self {
         let readiness = Arc::new(Readiness::default());
-        let landing = landing::page(about.build.version, &web.telemetry_path);
         let slots = Slots::new(web.max_requests);
         Self {
             telemetry_path: web.telemetry_path.clone(),
             metrics: Metrics::new(collector, Arc::clone(&readiness), about, slots),
             readiness,
-            landing,
         }
     }
 
@@ -66,18 +62,28 @@ impl Site {
         }
         match route {
             Route::Metrics => self.metrics.answer(headers).await,
-            Route::Landing => answer::html(self.landing.clone()),
+            Route::Page => {
+                let form = look::Form::Page(self.telemetry_path.clone());
+                self.look(headers, form).await
+            }
+            Route::Report => self.look(headers, look::Form::Json).await,
             Route::Healthy => answer::text(StatusCode::OK, "TIME-WAIT Exporter is Healthy."),
             Route::Ready => self.ready().await,
             Route::Nothing => answer::not_found(),
         }
     }
 
+    async fn look(&self, headers: &HeaderMap, form: look::Form) -> Answer {
+        let snapshot = self.metrics.read(deadline::time_allowed(headers)).await;
+        look::answer(snapshot, form).await
+    }
+
     fn route(&self, path: &str) -> Route {
         match path {
             // First, for it may be "/".
             path if path == self.telemetry_path.as_str() => Route::Metrics,
-            "/" => Route::Landing,
+            "/" => Route::Page,
+            "/api/v1/report" => Route::Report,
             "/-/healthy" => Route::Healthy,
             "/-/ready" => Route::Ready,
             _ => Route::Nothing,
@@ -103,7 +109,8 @@ impl Site {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     Metrics,
-    Landing,
+    Page,
+    Report,
     Healthy,
     Ready,
     Nothing,

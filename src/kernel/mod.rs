@@ -8,6 +8,7 @@
     reason = "this is the place where files are read"
 )]
 
+pub mod holders;
 pub mod process;
 pub mod procfs;
 pub mod sock_diag;

@@ -123,7 +123,7 @@ fn wrong_usage_ends_with_2_and_names_the_flag() {
         ("--collector.top=5000", "from 1 to 1000"),
         ("--web.config.file=web.yml", "--web.config.file"),
         ("--collector.netns=all", "--collector.netns"),
-        ("report", "'report'"),
+        ("serve", "'serve'"),
     ] {
         let output = output(program().arg(flag));
         assert_eq!(output.status.code(), Some(2), "{flag}");

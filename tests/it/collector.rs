@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -164,6 +165,72 @@ fn a_dump_that_never_ends_costs_its_own_figures_only_and_the_next_scrape_is_well
     assert_eq!(source(&scrape(&collector)), Some(Source::Netlink));
 }
 
+#[test]
+fn a_file_that_blocks_costs_its_own_collector_only() {
+    for (blocked, file) in [
+        ("sysctl", "sys/net/ipv4/tcp_rfc1337"),
+        ("slabinfo", "slabinfo"),
+    ] {
+        let tree = copy();
+        let path = tree.path().join(file);
+        fs::remove_file(&path).unwrap();
+        assert!(
+            Command::new("mkfifo")
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let config = CollectorConfig {
+            source: SourceChoice::Procfs,
+            procfs: tree.path().to_owned(),
+            enabled: Enabled {
+                sockets: false,
+                ..Enabled::default()
+            },
+            census: CensusOptions::default(),
+        };
+        let collector = Collector::open(config, Box::new(FakeKernel::default())).unwrap();
+        let snapshot = scrape_within(&collector, Duration::from_secs(2));
+        let fared = [
+            ("sysctl", snapshot.sysctl.map(|sysctl| sysctl.success)),
+            ("netstat", snapshot.netstat.map(|netstat| netstat.success)),
+            (
+                "sockstat",
+                snapshot.sockstat.map(|sockstat| sockstat.success),
+            ),
+            (
+                "slabinfo",
+                snapshot.slabinfo.map(|slabinfo| slabinfo.success),
+            ),
+        ];
+        for (name, success) in fared {
+            assert_eq!(success, Some(name != blocked), "{name}, {blocked} blocked");
+        }
+        // A writer that goes at once lets the reader go too.
+        fs::write(&path, "").unwrap();
+    }
+}
+
+#[test]
+fn reserved_ports_that_cannot_be_read_are_not_told_as_none() {
+    in_namespace(|| {
+        let tree = copy();
+        let file = tree.path().join("sys/net/ipv4/ip_local_reserved_ports");
+        let procfs = format!("--path.procfs={}", tree.path().display());
+        let program = Program::start(&["--collector.source=procfs", &procfs]);
+        let mut scraper = program.scraper();
+        let reserved = "timewait_port_range_reserved_ports";
+        assert!(scraper.metrics().get(reserved).is_some());
+        fs::write(&file, "some").unwrap();
+        assert_eq!(scraper.metrics().get(reserved), None);
+        fs::remove_file(&file).unwrap();
+        let metrics = scraper.metrics();
+        assert_eq!(metrics.get(reserved), None);
+        assert!(metrics.get("timewait_port_range_ports").is_some());
+    });
+}
+
 /// A copy of the fixture tree, to be broken.
 fn copy() -> TempDir {
     let copy = TempDir::new().unwrap();
@@ -234,6 +301,61 @@ fn a_malformed_file_fails_its_collector_alone_and_the_log_names_file_and_text() 
             assert_eq!(complaint().len(), 1, "{:?}", complaint());
         }
     });
+}
+
+/// The state masks of what was asked for, and whether with a filter.
+fn asked(kernel: &FakeKernel) -> Vec<(u32, bool)> {
+    let mask = |request: &Vec<u8>| u32::from_ne_bytes(request[68..72].try_into().unwrap());
+    let requests = kernel.requests();
+    requests
+        .iter()
+        .map(|request| (mask(request), request.len() > 76))
+        .collect()
+}
+
+#[test]
+fn with_many_sockets_the_bound_ones_are_read_once_and_the_listening_ones_every_time() {
+    const LISTENING: u32 = 1 << 10;
+    const BOUND: u32 = 1 << 13;
+    const CONNECTED: u32 = 0b1011_0111_1110;
+    let bound = || Message::record(record(7, ("127.0.0.1", 40_001), ("0.0.0.0", 0), 0, 0));
+    let listening = || Message::record(record(10, ("0.0.0.0", 40_002), ("0.0.0.0", 0), 0, 0));
+    let done = || Step::Datagram(vec![Message::done(0)]);
+    let kernel = FakeKernel::new([
+        vec![
+            Step::Datagram(vec![bound(), listening(), Message::done(0)]),
+            done(),
+        ],
+        vec![Step::Datagram(vec![listening(), Message::done(0)]), done()],
+    ]);
+    let tree = copy();
+    let sockstat = "TCP: inuse 14 orphan 0 tw 300000 alloc 22 mem 9\n";
+    fs::write(tree.path().join("net/sockstat"), sockstat).unwrap();
+    let config = CollectorConfig {
+        source: SourceChoice::Netlink,
+        procfs: tree.path().to_owned(),
+        enabled: Enabled::default(),
+        census: CensusOptions::default(),
+    };
+    let collector = Collector::open(config, Box::new(kernel.clone())).unwrap();
+    for _ in 0..2 {
+        let sockets = scrape(&collector).sockets.unwrap().value.unwrap();
+        let ports = sockets.ports.unwrap();
+        assert_eq!((ports.listeners, ports.blocked), (1, 2));
+    }
+    let expected = [LISTENING | BOUND, CONNECTED, LISTENING, CONNECTED];
+    assert_eq!(asked(&kernel), expected.map(|mask| (mask, false)));
+}
+
+#[test]
+fn a_filter_is_sent_where_sockets_are_not_all_in_time_wait() {
+    let kernel = FakeKernel::new(empty(1));
+    scrape(&collector(SourceChoice::Netlink, &kernel));
+    let filtered: Vec<bool> = asked(&kernel)
+        .iter()
+        .map(|(_, filtered)| *filtered)
+        .collect();
+    assert_eq!(filtered, [false, true]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What holds of every scrape, whatever the sockets do meanwhile.
 
+use timewait_exporter::domain::address::Family;
 use timewait_exporter::domain::snapshot::{
     DestinationBreakdown, DestinationFigures, PortFigures, Snapshot, SocketFigures,
 };
@@ -26,8 +27,33 @@ pub fn assert_consistent(snapshot: &Snapshot) {
         assert!(source.ports <= ports.range.ports() - ports.reserved);
         assert_share(source.exhaustion_ratio);
     }
-    assert_share(ports.worst_ratio.ipv4);
-    assert_share(ports.worst_ratio.ipv6);
+    for family in Family::ALL {
+        assert_worst(family, destinations, ports);
+    }
+}
+
+/// The worst destination of a family is the worst of those told, unless none of it is told. One that
+/// is told only because it is pinned, and holds no port, is none.
+fn assert_worst(family: Family, destinations: &DestinationBreakdown, ports: &PortFigures) {
+    let worst = *ports.worst_ratio.get(family);
+    assert_share(worst);
+    let of_family = |figures: &&DestinationFigures| {
+        figures.destination.dst_addr.family() == family && figures.held.total() > 0
+    };
+    let told = destinations.told.iter().filter(of_family);
+    let worst_told = told
+        .map(|figures| figures.exhaustion_ratio)
+        .fold(0.0, f64::max);
+    let difference = worst - worst_told;
+    assert!(
+        difference >= 0.0,
+        "{family:?}: {worst} and told {worst_told}"
+    );
+    let all_are_told = destinations.other.total() == 0;
+    assert!(
+        !all_are_told || difference <= 0.0,
+        "{family:?}: {worst} and told {worst_told}"
+    );
 }
 
 fn assert_equal_sums(sockets: &SocketFigures, total: u64) {

@@ -40,7 +40,8 @@ async fn every_path_has_its_answer() {
         "//metrics",
         "/nothing",
         "/-/",
-        "/api/v1/report",
+        "/api/v1/",
+        "/api/v1/reports",
         "*",
     ] {
         assert_eq!(server.get(path).await.status, 404, "{path}");
@@ -50,7 +51,7 @@ async fn every_path_has_its_answer() {
 #[tokio::test]
 async fn other_methods_are_refused_and_bodies_ignored() {
     let server = Running::start(collector(|_| outcome(true))).await;
-    for path in ["/metrics", "/", "/-/healthy", "/-/ready"] {
+    for path in ["/metrics", "/", "/api/v1/report", "/-/healthy", "/-/ready"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
             let answer = server.connect().await.request(method, path, "").await;
             assert_eq!(answer.status, 405, "{method} {path}");
@@ -276,7 +277,7 @@ async fn shutdown_finishes_what_is_under_way_and_nothing_else() {
     let (mut gate, collector) = Gate::collector();
     let mut server = Running::with(collector, &[], generous()).await;
     let mut idle = server.connect().await;
-    assert_eq!(idle.request("GET", "/", "").await.status, 200);
+    assert_eq!(idle.request("GET", "/-/healthy", "").await.status, 200);
     let mut half = server.connect().await;
     half.send("GET / HT").await;
     let mut busy = server.connect().await;

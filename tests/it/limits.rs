@@ -24,7 +24,7 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
     assert_eq!(slow.closed().await, b"");
     // The same holds for the second request of a connection.
     let mut second = server.connect().await;
-    assert_eq!(second.request("GET", "/", "").await.status, 200);
+    assert_eq!(second.request("GET", "/-/healthy", "").await.status, 200);
     second.send("GET").await;
     assert_eq!(second.closed().await, b"");
 }
@@ -42,12 +42,12 @@ async fn between_requests_another_limit_holds() {
     let short = Duration::from_millis(100);
     let patient = server(short, PATIENCE * 10).await;
     let mut client = patient.connect().await;
-    assert_eq!(client.request("GET", "/", "").await.status, 200);
+    assert_eq!(client.request("GET", "/-/healthy", "").await.status, 200);
     tokio::time::sleep(short * 3).await;
-    assert_eq!(client.request("GET", "/", "").await.status, 200);
+    assert_eq!(client.request("GET", "/-/healthy", "").await.status, 200);
     let impatient = server(PATIENCE * 10, short).await;
     let mut client = impatient.connect().await;
-    assert_eq!(client.request("GET", "/", "").await.status, 200);
+    assert_eq!(client.request("GET", "/-/healthy", "").await.status, 200);
     assert_eq!(client.closed().await, b"");
 }
 
@@ -86,7 +86,7 @@ async fn at_the_limit_of_connections_the_idle_one_makes_way() {
     busy.ask("GET", "/metrics", "").await;
     gate.entered().await;
     let mut idle = server.connect().await;
-    assert_eq!(idle.request("GET", "/", "").await.status, 200);
+    assert_eq!(idle.request("GET", "/-/healthy", "").await.status, 200);
     assert_eq!(server.get("/-/healthy").await.status, 200);
     assert_eq!(idle.closed().await, b"");
     gate.open();

@@ -44,6 +44,19 @@ fn records_of_several_datagrams_are_told_in_order_up_to_done() {
 }
 
 #[test]
+fn a_signal_interrupts_no_dump() {
+    let interrupted = || Step::Error(4);
+    let (result, sockets) = dump(vec![
+        interrupted(),
+        Step::Datagram(vec![time_wait(40_000)]),
+        interrupted(),
+        interrupted(),
+        Step::Datagram(vec![time_wait(40_001), Message::done(0)]),
+    ]);
+    assert_eq!((result.unwrap().records, sockets.len()), (2, 2));
+}
+
+#[test]
 fn what_follows_done_is_not_read() {
     let (result, sockets) = dump(vec![Step::Datagram(vec![
         Message::done(0),

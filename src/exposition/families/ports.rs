@@ -43,7 +43,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &[],
         "Ports of the range, not reserved, that connect() skips for every destination since a \
          listening or a merely bound socket owns them, on any address and of either family. Merely \
-         bound sockets are known on Linux 6.8 and newer only.",
+         bound sockets are known on Linux 6.8 and newer only, and on a host with more than 100,000 \
+         sockets they are asked for at most every two minutes.",
         Value(|snapshot| Some(ports_of(snapshot)?.blocked.into())),
     ),
     MetricDescription::gauge(
@@ -95,6 +96,10 @@ fn range(snapshot: &Snapshot) -> Option<PortRange> {
 }
 
 fn reserved(snapshot: &Snapshot) -> Option<u32> {
+    // Without the setting the pass works as if nothing were reserved, which is not known to be so.
+    if settings_of(snapshot).is_some_and(|settings| settings.reserved_ports.is_none()) {
+        return None;
+    }
     if let Some(ports) = ports_of(snapshot) {
         return Some(ports.reserved);
     }

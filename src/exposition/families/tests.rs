@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::address::Address;
-use crate::domain::ports::PortRange;
+use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::snapshot::{
     Breakdown, Destination, DestinationBreakdown, DestinationFigures, HeldPorts, KernelCounters,
     Outcome, PortBreakdown, SlabMemory,
@@ -264,7 +264,7 @@ fn the_sockets_reading_of_the_range_wins_over_the_settings() {
     let mut snapshot = rich_snapshot();
     let settings = snapshot.sysctl.as_mut().unwrap().value.as_mut().unwrap();
     settings.port_range = PortRange::new(1_024, 2_047);
-    settings.reserved_ports = None;
+    settings.reserved_ports = Some(PortSet::new());
     let samples = samples(&snapshot);
     assert_eq!(told(&samples, "timewait_port_range_min"), [": 32768"]);
     assert_eq!(
@@ -395,6 +395,7 @@ prop_compose! {
             destination: Destination { src_addr: address(src), dst_addr: address(dst), dst_port },
             held: HeldPorts::default(),
             reusable: 0,
+            reuse_gain: 0,
             headroom: 1,
             exhaustion_ratio: 0.0,
             close_rate: 0.0,

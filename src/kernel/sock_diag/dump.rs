@@ -8,10 +8,12 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use super::datagram::{DatagramError, Message, Messages};
-use super::record::{Decoded, ShortRecord, decode_owner, decode_socket};
+use super::filter::ephemeral_or_time_wait;
+use super::record::{Decoded, ShortRecord, decode_live, decode_owner, decode_socket};
 use super::request::{States, TCPDIAG_GETSOCK, dump_request};
 use super::transport::{Connect, RECEIVE_BUFFER_BYTES, Transport};
-use crate::domain::socket::{PortOwner, Socket};
+use crate::domain::ports::PortRange;
+use crate::domain::socket::{LiveSocket, PortOwner, Socket};
 
 /// How many records a dump told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,6 +177,8 @@ pub struct Dumper {
     connect: Box<dyn Connect>,
     buffer: Vec<u8>,
     sequence: u32,
+    /// Whether the kernel has refused the filter program. It will not change its mind.
+    refuses_filter: bool,
 }
 
 impl Dumper {
@@ -185,6 +189,7 @@ impl Dumper {
             connect,
             buffer: Vec::new(),
             sequence: 0,
+            refuses_filter: false,
         }
     }
 
@@ -198,6 +203,7 @@ impl Dumper {
             transport,
             buffer: &mut self.buffer,
             sequence: &mut self.sequence,
+            refuses_filter: &mut self.refuses_filter,
             deadline,
         })
     }
@@ -208,13 +214,27 @@ pub struct Dump<'a> {
     transport: Box<dyn Transport>,
     buffer: &'a mut Vec<u8>,
     sequence: &'a mut u32,
+    refuses_filter: &'a mut bool,
     deadline: Instant,
 }
 
 impl Dump<'_> {
     /// Tells every listening or merely bound socket.
-    pub fn owners(&mut self, mut on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
-        self.run(States::OWNERS, |count, payload| {
+    pub fn owners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
+        self.owners_in(States::OWNERS, on_owner)
+    }
+
+    /// Tells every listening socket.
+    pub fn listeners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
+        self.owners_in(States::LISTENING, on_owner)
+    }
+
+    fn owners_in(
+        &mut self,
+        states: States,
+        mut on_owner: impl FnMut(PortOwner),
+    ) -> Result<DumpCount, DumpError> {
+        self.run(states, &[], |count, payload| {
             if let Some(owner) = count.add(decode_owner(payload)?) {
                 on_owner(owner);
             }
@@ -223,10 +243,53 @@ impl Dump<'_> {
     }
 
     /// Tells every socket that is or was connected.
-    pub fn sockets(&mut self, mut on_socket: impl FnMut(&Socket)) -> Result<DumpCount, DumpError> {
-        self.run(States::CONNECTED, |count, payload| {
+    pub fn sockets(&mut self, on_socket: impl FnMut(&Socket)) -> Result<DumpCount, DumpError> {
+        self.sockets_through(&[], on_socket)
+    }
+
+    /// Tells every time-wait socket, and of the other connected ones at least those whose local port
+    /// lies inside the range: all that a census adds up. The kernel leaves out the others, which
+    /// costs it 15 to 30 ns for each socket that it does tell; where it cannot (Linux < 5.9, or
+    /// without cgroups of sockets), it tells them all. One walk in either case, so that no
+    /// socket is told twice that is not by [`Dump::sockets`] either.
+    pub fn sockets_of_range(
+        &mut self,
+        range: PortRange,
+        mut on_socket: impl FnMut(&Socket),
+    ) -> Result<DumpCount, DumpError> {
+        if !*self.refuses_filter {
+            // A refusal is all that comes of a refused request: the conversation can go on.
+            match self.sockets_through(&ephemeral_or_time_wait(range), &mut on_socket) {
+                Err(DumpError::Refused(error)) if is_one_of(&error, &[Errno::INVAL]) => {
+                    *self.refuses_filter = true;
+                }
+                result => return result,
+            }
+        }
+        self.sockets_through(&[], on_socket)
+    }
+
+    fn sockets_through(
+        &mut self,
+        filter: &[u8],
+        mut on_socket: impl FnMut(&Socket),
+    ) -> Result<DumpCount, DumpError> {
+        self.run(States::CONNECTED, filter, |count, payload| {
             if let Some(socket) = count.add(decode_socket(payload)?) {
                 on_socket(&socket);
+            }
+            Ok(())
+        })
+    }
+
+    /// Tells every connected socket that a process may hold, with what leads to that process.
+    pub fn live_sockets(
+        &mut self,
+        mut on_socket: impl FnMut(LiveSocket),
+    ) -> Result<DumpCount, DumpError> {
+        self.run(States::LIVE, &[], |count, payload| {
+            if let Some(live) = count.add(decode_live(payload)?) {
+                on_socket(live);
             }
             Ok(())
         })
@@ -235,11 +298,12 @@ impl Dump<'_> {
     fn run(
         &mut self,
         states: States,
+        filter: &[u8],
         mut on_record: impl FnMut(&mut DumpCount, &[u8]) -> Result<(), ShortRecord>,
     ) -> Result<DumpCount, DumpError> {
         *self.sequence = self.sequence.wrapping_add(1);
-        let request = dump_request(states, *self.sequence);
-        self.transport.send(&request).map_err(DumpError::Send)?;
+        let request = dump_request(states, *self.sequence, filter);
+        self.send(&request)?;
         let mut count = DumpCount::default();
         loop {
             self.receive(&count)?;
@@ -283,22 +347,32 @@ impl Dump<'_> {
         }
     }
 
+    fn send(&mut self, request: &[u8]) -> Result<(), DumpError> {
+        loop {
+            match self.transport.send(request) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map_err(DumpError::Send),
+            }
+        }
+    }
+
     /// Receives one whole datagram.
     fn receive(&mut self, count: &DumpCount) -> Result<(), DumpError> {
         let records = count.records;
-        if Instant::now() >= self.deadline {
-            return Err(DumpError::Deadline { records });
-        }
-        let length = self
-            .transport
-            .receive(self.buffer)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    DumpError::Deadline { records }
-                }
-                _ if is_one_of(&error, &[Errno::NOBUFS]) => DumpError::Overrun { records },
-                _ => DumpError::Receive(error),
-            })?;
+        let received = loop {
+            if Instant::now() >= self.deadline {
+                return Err(DumpError::Deadline { records });
+            }
+            match self.transport.receive(self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        let length = received.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DumpError::Deadline { records },
+            _ if is_one_of(&error, &[Errno::NOBUFS]) => DumpError::Overrun { records },
+            _ => DumpError::Receive(error),
+        })?;
         let capacity = self.buffer.len();
         if length > capacity {
             return Err(DumpError::Truncated { length, capacity });

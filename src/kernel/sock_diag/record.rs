@@ -7,7 +7,8 @@ use zerocopy::byteorder::network_endian::U16 as BigU16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use crate::domain::address::Address;
-use crate::domain::socket::{PortOwner, Socket, TcpState};
+use crate::domain::snapshot::Destination;
+use crate::domain::socket::{LiveSocket, PortOwner, Socket, TcpState};
 
 /// `struct inet_diag_msg`, include/uapi/linux/inet_diag.h: 72 bytes on every kernel so far.
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
@@ -74,6 +75,31 @@ pub fn decode_socket(payload: &[u8]) -> Result<Decoded<Socket>, ShortRecord> {
         dst_port: message.dst_port.get(),
         state,
         remaining_ms: message.expires.get(),
+    }))
+}
+
+/// Decodes a connected socket with what leads to its process. One in TIME-WAIT has no such thing, and
+/// is told as unknown.
+pub fn decode_live(payload: &[u8]) -> Result<Decoded<LiveSocket>, ShortRecord> {
+    let Ok((message, _)) = InetDiagMessage::ref_from_prefix(payload) else {
+        return Err(ShortRecord { got: payload.len() });
+    };
+    let state = message.connected_state();
+    let (Some(src_addr), Some(dst_addr), true) = (
+        message.address(&message.src),
+        message.address(&message.dst),
+        state.is_some_and(|state| state != TcpState::TimeWait),
+    ) else {
+        return Ok(message.unknown());
+    };
+    Ok(Decoded::Known(LiveSocket {
+        destination: Destination {
+            src_addr,
+            dst_addr,
+            dst_port: message.dst_port.get(),
+        },
+        user: message.uid.get(),
+        inode: message.inode.get().into(),
     }))
 }
 

@@ -9,7 +9,7 @@ use netlink_packet_sock_diag::{
 /// `TCPDIAG_GETSOCK` in include/uapi/linux/inet_diag.h: TCP sockets of both families in one walk.
 pub const TCPDIAG_GETSOCK: u16 = 18;
 
-/// A netlink header (16 bytes) and a `struct inet_diag_req` (60).
+/// A netlink header (16 bytes) and a `struct inet_diag_req` (60), without attributes.
 pub const REQUEST_LENGTH: usize = 76;
 
 /// `TCP_BOUND_INACTIVE` in include/net/tcp_states.h: a pseudo state of bound but unconnected sockets,
@@ -21,8 +21,12 @@ const TCP_BOUND_INACTIVE: u8 = 13;
 pub struct States(u32);
 
 impl States {
-    /// Sockets that own a port without a connection: listening, or merely bound. They stand in
-    /// tables of their own, so that this is quick however many connections there are.
+    /// Listening sockets. They stand in a table of their own: 0.2 ms however many connections there are.
+    pub const LISTENING: Self = Self::of(&[TCP_LISTEN]);
+
+    /// Sockets that own a port without a connection: listening, or merely bound. For the latter the
+    /// kernel walks over all sockets that have a local port, which takes two thirds as long as telling
+    /// them.
     pub const OWNERS: Self = Self::of(&[TCP_LISTEN, TCP_BOUND_INACTIVE]);
 
     /// Sockets that are or were connected: all that hold a port, but for request sockets
@@ -38,6 +42,9 @@ impl States {
         TCP_LAST_ACK,
         TCP_CLOSING,
     ]);
+
+    /// Those of [`CONNECTED`](Self::CONNECTED) that a process may hold.
+    pub const LIVE: Self = Self(Self::CONNECTED.0 & !(1 << TCP_TIME_WAIT));
 
     const fn of(states: &[u8]) -> Self {
         let mut mask = 0;
@@ -56,11 +63,13 @@ impl States {
     }
 }
 
-/// A request to dump every TCP socket, of either family, that is in one of these states.
+/// A request to dump every TCP socket, of either family, that is in one of these states. An attribute
+/// behind it can hold a program that leaves sockets out (see [`filter`](super::filter)); empty for none.
 #[must_use]
-pub fn dump_request(states: States, sequence: u32) -> [u8; REQUEST_LENGTH] {
-    let mut request = [0; REQUEST_LENGTH];
-    let length = u32::try_from(REQUEST_LENGTH).unwrap_or_default();
+pub fn dump_request(states: States, sequence: u32, attribute: &[u8]) -> Vec<u8> {
+    let mut request = vec![0; REQUEST_LENGTH];
+    request.extend_from_slice(attribute);
+    let length = u32::try_from(request.len()).unwrap_or_default();
     let fields: [(usize, &[u8]); 5] = [
         (0, &length.to_ne_bytes()),
         (4, &TCPDIAG_GETSOCK.to_ne_bytes()),
@@ -87,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_request_is_a_whole_netlink_message_with_the_state_mask_in_place() {
-        let bytes = dump_request(States::CONNECTED, 0x0102_0304);
+        let bytes = dump_request(States::CONNECTED, 0x0102_0304, &[]);
         let message = NetlinkBuffer::new_checked(&bytes[..]).unwrap();
         assert_eq!(message.length(), 76);
         assert_eq!(message.message_type(), TCPDIAG_GETSOCK);
@@ -100,6 +109,16 @@ mod tests {
             &0b1011_0111_1110_u32.to_ne_bytes()
         );
         assert!(states.iter().skip(4).all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn an_attribute_stands_behind_the_request_and_is_counted() {
+        let bytes = dump_request(States::CONNECTED, 1, &[7; 36]);
+        let bare = dump_request(States::CONNECTED, 1, &[]);
+        let message = NetlinkBuffer::new_checked(&bytes).unwrap();
+        assert_eq!((message.length(), bytes.len()), (112, 112));
+        assert_eq!(bytes.get(4..76), bare.get(4..));
+        assert_eq!(bytes.get(76..), Some(&[7; 36][..]));
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
 
 const SHORTEST_PATIENCE: Duration = Duration::from_millis(1);
 
-/// One conversation with the kernel.
+/// One conversation with the kernel. Either call may fail with `Interrupted`, and may then be made
+/// again.
 pub trait Transport {
     /// Sends one request.
     fn send(&mut self, request: &[u8]) -> io::Result<()>;
@@ -61,7 +62,7 @@ struct NetlinkTransport {
 
 impl Transport for NetlinkTransport {
     fn send(&mut self, request: &[u8]) -> io::Result<()> {
-        let sent = retry_interrupted(|| self.socket.send(request, 0))?;
+        let sent = self.socket.send(request, 0)?;
         if sent == request.len() {
             Ok(())
         } else {
@@ -70,19 +71,8 @@ impl Transport for NetlinkTransport {
     }
 
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        retry_interrupted(|| {
-            buffer.clear();
-            self.socket
-                .recv(buffer, RecvFlags::TRUNC.bits().cast_signed())
-        })
-    }
-}
-
-fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
+        buffer.clear();
+        self.socket
+            .recv(buffer, RecvFlags::TRUNC.bits().cast_signed())
     }
 }

@@ -1,0 +1,51 @@
+//! `check`: one look, one line, one exit status.
+
+use std::io::Write as _;
+use std::time::Instant;
+
+use super::report::look;
+use crate::build_info::BUILD;
+use crate::collector::{Collector, CollectorConfig};
+use crate::config::CheckConfig;
+use crate::kernel::process::kernel_release;
+use crate::kernel::sock_diag::NetlinkConnect;
+use crate::report::Report;
+use crate::report::check::{State, line};
+
+/// Says the line on stdout and gives the exit status. Whatever goes wrong is UNKNOWN.
+#[must_use]
+pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
+    // It says nothing of what these read.
+    collector.enabled.netstat = false;
+    collector.enabled.slabinfo = false;
+    let deadline = Instant::now() + check.timeout;
+    let snapshot = Collector::open(collector, Box::new(NetlinkConnect))
+        .and_then(|collector| look(&collector, deadline, |_| ()));
+    let (state, line) = match snapshot {
+        Ok(snapshot) => {
+            let report = Report::of_own(BUILD.version, kernel_release(), snapshot);
+            line(&report, check.thresholds)
+        }
+        Err(error) => unknown(&error.to_string()),
+    };
+    say(&line);
+    state.code()
+}
+
+/// Says that the usage was wrong, in the form of the line; stderr has more.
+#[must_use]
+pub fn wrong_usage() -> u8 {
+    let (state, line) = unknown("wrong usage, see stderr");
+    say(&line);
+    state.code()
+}
+
+fn unknown(reason: &str) -> (State, String) {
+    let state = State::Unknown;
+    (state, format!("TIMEWAIT {} - {reason}", state.as_str()))
+}
+
+fn say(line: &str) {
+    // The exit status tells the state even if nobody reads the line.
+    let _closed = writeln!(std::io::stdout(), "{line}");
+}

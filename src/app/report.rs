@@ -1,0 +1,255 @@
+//! `report`: one look at this host after the other, without a server.
+//!
+//! Reads through the same [`Collector`] as the server. Ends by itself after one look, with `--watch`
+//! on a signal or when nobody reads any more.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
+
+use super::AppError;
+use crate::build_info::BUILD;
+use crate::collector::{Collector, CollectorConfig, SourceChoice};
+use crate::config::{ReportConfig, ReportFormat};
+use crate::domain::snapshot::{Destination, Snapshot};
+use crate::kernel::holders::HolderFinder;
+use crate::kernel::process::kernel_release;
+use crate::kernel::sock_diag::NetlinkConnect;
+use crate::report::text::{self, Style};
+use crate::report::{NamespaceReport, Report, json};
+
+/// After so long without a result it is said that it goes on.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// To how many destinations, the fullest, the holders of live sockets are sought.
+const HELD_DESTINATIONS: usize = 3;
+
+/// The cursor home, and what stood there away, line by line: without a flicker.
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+
+/// Tells the report; the exit status is 1 where the connection table could not be read.
+pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
+    config.census.whole_table = true;
+    let finder = options
+        .processes
+        .then(|| HolderFinder::new(config.procfs.clone(), config.source != SourceChoice::Procfs));
+    let collector = Collector::open(config, Box::new(NetlinkConnect))
+        .map_err(|source| AppError::Collector { source })?;
+    let mut before = None;
+    loop {
+        let begin = Instant::now();
+        let report = one(&collector, finder.as_ref(), options.timeout)?;
+        let mut namespaces = report.namespaces.iter();
+        let has_sockets = namespaces.all(NamespaceReport::has_sockets);
+        let text = written(&report, before.as_ref(), options)?;
+        match show(&text) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
+            Err(source) => return Err(AppError::Output { source }),
+            Ok(()) => {}
+        }
+        let Some(every) = options.watch else {
+            return Ok(u8::from(!has_sockets));
+        };
+        before = Some(report);
+        pause(every.saturating_sub(begin.elapsed()));
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is waited for is time itself"
+)]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn one(
+    collector: &Collector,
+    finder: Option<&HolderFinder>,
+    timeout: Duration,
+) -> Result<Report, AppError> {
+    let deadline = Instant::now() + timeout;
+    let mut progress = Progress::default();
+    let snapshot = look(collector, deadline, |waited| progress.say(waited));
+    let snapshot = snapshot.map_err(|source| AppError::Runtime { source })?;
+    let mut report = Report::of_own(BUILD.version, kernel_release(), snapshot);
+    if let Some(finder) = finder {
+        for namespace in &mut report.namespaces {
+            let worst = worst_destinations(&namespace.snapshot);
+            namespace.holders = finder.find(&worst, deadline);
+        }
+    }
+    progress.end();
+    Ok(report)
+}
+
+/// Those among the fullest destinations to which something live is held.
+fn worst_destinations(snapshot: &Snapshot) -> Vec<Destination> {
+    let sockets = snapshot
+        .sockets
+        .as_ref()
+        .and_then(|outcome| outcome.value.as_ref());
+    let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
+    let told = ports.and_then(|ports| ports.by_destination.as_ref());
+    let told = told.map_or(&[][..], |breakdown| &breakdown.told);
+    told.iter()
+        .filter(|figures| figures.held.established + figures.held.other > 0)
+        .take(HELD_DESTINATIONS)
+        .map(|figures| figures.destination)
+        .collect()
+}
+
+/// One look; `on_wait` is called each second with the time waited so far.
+pub(super) fn look(
+    collector: &Collector,
+    deadline: Instant,
+    mut on_wait: impl FnMut(Duration),
+) -> io::Result<Snapshot> {
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    let begin = Instant::now();
+    Ok(runtime.block_on(async {
+        let mut scrape = std::pin::pin!(collector.scrape(deadline));
+        loop {
+            tokio::select! {
+                biased;
+                snapshot = scrape.as_mut() => return snapshot,
+                () = tokio::time::sleep(PATIENCE) => on_wait(begin.elapsed()),
+            }
+        }
+    }))
+}
+
+fn written(
+    report: &Report,
+    before: Option<&Report>,
+    options: ReportConfig,
+) -> Result<String, AppError> {
+    let json = |result: Result<String, serde_json::Error>| {
+        let text = result.map_err(|source| AppError::Json { source })?;
+        Ok(format!("{text}\n"))
+    };
+    match (options.format, options.watch) {
+        (ReportFormat::Json, None) => json(json::render_pretty(report)),
+        (ReportFormat::Json, Some(_)) => json(json::render(report)),
+        (ReportFormat::Text, watch) => {
+            let text = text::render(report, before, style());
+            Ok(if watch.is_some() {
+                in_place(&text)
+            } else {
+                text
+            })
+        }
+    }
+}
+
+/// How stdout wants it: colours on a terminal only, and not where `NO_COLOR` is set or the terminal is
+/// a dumb one.
+fn style() -> Style {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return Style::default();
+    }
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let width = rustix::termios::tcgetwinsize(&stdout)
+        .ok()
+        .map(|size| usize::from(size.ws_col))
+        .filter(|columns| *columns > 0);
+    Style {
+        color: !is_set("NO_COLOR") && !is_dumb,
+        width: Some(width.unwrap_or(80)),
+    }
+}
+
+/// On a terminal in the place of what stood there; elsewhere with a line in front that sets it apart.
+fn in_place(text: &str) -> String {
+    if !io::stdout().is_terminal() {
+        return format!("----\n{text}");
+    }
+    let mut placed = String::from(HOME);
+    for line in text.lines() {
+        placed.push_str(line);
+        placed.push_str(CLEAR_LINE);
+        placed.push('\n');
+    }
+    placed.push_str(CLEAR_BELOW);
+    placed
+}
+
+fn show(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Says on stderr that a look takes long: on a terminal on one line again and again, elsewhere once.
+#[derive(Debug, Default)]
+struct Progress {
+    has_said: bool,
+}
+
+impl Progress {
+    fn say(&mut self, waited: Duration) {
+        let mut stderr = io::stderr();
+        let seconds = waited.as_secs();
+        // Nobody who could not be told would know of it.
+        let _closed = if stderr.is_terminal() {
+            write!(
+                stderr,
+                "\rReading the connection table: {seconds} s {CLEAR_LINE}"
+            )
+        } else if self.has_said {
+            Ok(())
+        } else {
+            writeln!(
+                stderr,
+                "Reading the connection table, which takes long on this host"
+            )
+        };
+        self.has_said = true;
+    }
+
+    fn end(&self) {
+        let mut stderr = io::stderr();
+        if self.has_said && stderr.is_terminal() {
+            let _closed = write!(stderr, "\r{CLEAR_LINE}");
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::collector::{Enabled, FileReadings};
+    use crate::domain::snapshot::Outcome;
+
+    #[test]
+    fn a_look_that_takes_long_is_told_of_while_it_lasts() {
+        let (leave, may_leave) = mpsc::channel();
+        let sockets = move |_| {
+            may_leave.recv().unwrap();
+            Outcome {
+                value: None,
+                success: true,
+                duration: Duration::ZERO,
+            }
+        };
+        let none = |_| FileReadings::default();
+        let collector = Collector::start(Enabled::default(), sockets, none).unwrap();
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let mut told = Vec::new();
+        // The walk does not end before somebody was told of it.
+        let snapshot = look(&collector, deadline, |waited| {
+            told.push(waited);
+            leave.send(()).unwrap();
+        });
+        assert!(snapshot.unwrap().sockets.unwrap().success);
+        assert!(told.first().unwrap() >= &PATIENCE, "{told:?}");
+    }
+}

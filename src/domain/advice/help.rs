@@ -1,0 +1,262 @@
+//! What helps a destination that is near its limit, and what each remedy gives it.
+
+use super::destinations::{Filling, load_of_ratio};
+use super::remedy::{Effect, Remedy, RemedyId};
+use super::thresholds::RATIO_WARNING;
+use super::whatif::{self, Load};
+use super::{View, wording};
+use crate::domain::snapshot::{DestinationFigures, PortFigures};
+
+pub(super) fn remedies(
+    view: &View<'_>,
+    ports: &PortFigures,
+    figures: &DestinationFigures,
+    load: Load,
+    filling: Filling,
+) -> Vec<Remedy> {
+    let waits = matches!(filling, Filling::TimeWait | Filling::Mixed);
+    let mut remedies = Vec::new();
+    if waits {
+        remedies.extend(reuse(view, figures, load));
+    }
+    remedies.extend(for_all(view, ports, load));
+    remedies.extend(elsewhere(figures, load));
+    if filling == Filling::TimeWait {
+        remedies.push(keep_alive(ports));
+    } else {
+        remedies.push(find_holders(figures));
+    }
+    remedies
+}
+
+/// What frees ports for every destination.
+pub(super) fn for_all(view: &View<'_>, ports: &PortFigures, load: Load) -> Vec<Remedy> {
+    let remedies = [
+        widen(view, ports, load),
+        release(ports, load),
+        move_listeners(ports, load),
+    ];
+    remedies.into_iter().flatten().collect()
+}
+
+fn gain(remedy: Remedy, effect: Effect) -> Option<Remedy> {
+    effect.is_gain().then(|| remedy.effect(effect))
+}
+
+/// `tcp_tw_reuse` = 1, with timestamps, where it is not so already.
+fn reuse(view: &View<'_>, figures: &DestinationFigures, load: Load) -> Option<Remedy> {
+    let timestamps = view.has_timestamps()?;
+    let reuse = view.reuse()?;
+    let destination = &figures.destination;
+    let is_loopback = destination.src_addr.is_loopback() || destination.dst_addr.is_loopback();
+    let is_allowed = reuse == 1 || reuse == 2 && is_loopback;
+    if is_allowed && timestamps {
+        return None;
+    }
+    let mut remedy = Remedy::new(
+        if is_allowed {
+            RemedyId::Timestamps
+        } else {
+            RemedyId::Reuse
+        },
+        "Let connect() take over TIME-WAIT sockets that are older than a second: safe for outgoing \
+         connections where both ends send timestamps.",
+    );
+    if !timestamps {
+        remedy = remedy.setting("tcp_timestamps", "1").caution(
+            "Sockets that closed without timestamps stay as they are: it helps as new ones take their \
+             place, within a minute.",
+        );
+    }
+    if !is_allowed {
+        remedy = remedy.setting("tcp_tw_reuse", "1");
+    }
+    if !timestamps {
+        return Some(remedy);
+    }
+    let after = Load {
+        taken: load.taken.saturating_sub(figures.reuse_gain),
+        ..load
+    };
+    remedy = remedy.caution(
+        "Only where the server sends timestamps too. Sockets in FIN-WAIT-2 and younger TIME-WAIT stay \
+         as they are.",
+    );
+    gain(remedy, load.effect(after))
+}
+
+/// The least bold range that leads out of the danger, or else the widest.
+fn widen(view: &View<'_>, ports: &PortFigures, load: Load) -> Option<Remedy> {
+    let mut best = None;
+    for plan in whatif::wider(ports, view.settings) {
+        let effect = load.effect(plan.load(load));
+        if !effect.is_gain() {
+            continue;
+        }
+        let is_enough = effect.after.ratio < RATIO_WARNING;
+        best = Some((plan, effect));
+        if is_enough {
+            break;
+        }
+    }
+    let (plan, effect) = best?;
+    let (min, max) = (plan.range.min(), plan.range.max());
+    let mut remedy = Remedy::new(
+        RemedyId::WidenRange,
+        format!(
+            "Widen the range to {min}-{max}{}.",
+            if plan.settings(ports).len() > 1 {
+                ", and reserve the ports in it that services listen on"
+            } else {
+                ""
+            }
+        ),
+    );
+    remedy.settings = plan.settings(ports);
+    if min < ports.range.min() {
+        let below = ports.range.min() - 1;
+        remedy = remedy.caution(format!(
+            "Also reserve ports from {min} to {below} of services that are not running now (on \
+             Kubernetes nodes 30000-32767): a connection can hold them when such a service starts.",
+        ));
+    }
+    if !ports.sets.elsewhere_is_whole {
+        let so_far = remedy.caution.take();
+        remedy = remedy.caution(format!(
+            "{}{}Ports outside the range that live sockets hold were not read for this and are not \
+             counted: `timewait_exporter report` does.",
+            so_far.as_deref().unwrap_or_default(),
+            if so_far.is_some() { " " } else { "" },
+        ));
+    }
+    gain(remedy, effect)
+}
+
+/// Widening where nothing is near its limit: what it gives the worst destination.
+pub(super) fn widen_for_all(view: &View<'_>, ports: &PortFigures) -> Option<Remedy> {
+    widen(view, ports, load_of_ratio(view.worst_ratio(), ports))
+}
+
+fn release(ports: &PortFigures, load: Load) -> Option<Remedy> {
+    let (plan, freed) = whatif::released(ports)?;
+    let mut remedy = Remedy::new(
+        RemedyId::ReleaseReserved,
+        format!(
+            "Release the {} inside the range that nothing listens on: {freed}.",
+            wording::counted(freed.len().into(), "reserved port", "reserved ports")
+        ),
+    )
+    .caution("Not those that a service needs when it starts again.");
+    remedy.settings = plan.settings(ports);
+    gain(remedy, load.effect(plan.load(load)))
+}
+
+fn move_listeners(ports: &PortFigures, load: Load) -> Option<Remedy> {
+    let (plan, moved) = whatif::without_listeners(ports)?;
+    let remedy = Remedy::new(
+        RemedyId::MoveListeners,
+        format!(
+            "Have the services that listen on {moved} listen outside {}-{}: a listener takes its port \
+             from every destination.",
+            ports.range.min(),
+            ports.range.max()
+        ),
+    );
+    gain(remedy, load.effect(plan.load(load)))
+}
+
+/// More destinations: the kernel spends a whole range on each.
+fn elsewhere(figures: &DestinationFigures, load: Load) -> Vec<Remedy> {
+    let effect = load.spread(further(figures, load));
+    let n = further(figures, load);
+    let each = wording::count(load.usable.into());
+    let destination = &figures.destination;
+    let server = Remedy::new(
+        RemedyId::MoreServerPorts,
+        format!(
+            "Reach the service under {} besides {} port {}, and spread the connections: each gives \
+             {each} ports more.",
+            wording::counted(
+                n.into(),
+                "further port or address",
+                "further ports or addresses"
+            ),
+            destination.dst_addr,
+            destination.dst_port,
+        ),
+    );
+    let client = Remedy::new(
+        RemedyId::MoreClientAddresses,
+        format!(
+            "Connect from {} besides {}, and spread the connections: each gives {each} ports more.",
+            wording::counted(n.into(), "further address", "further addresses"),
+            destination.src_addr,
+        ),
+    )
+    .caution(
+        "Programs must set IP_BIND_ADDRESS_NO_PORT before bind() to the address: without it the port is \
+         taken for all destinations.",
+    );
+    [server, client]
+        .into_iter()
+        .filter_map(|remedy| gain(remedy, effect))
+        .collect()
+}
+
+/// How many ranges more keep the load, and what the present rate of closing adds up to in a minute,
+/// below the warning.
+fn further(figures: &DestinationFigures, load: Load) -> u32 {
+    let needed = f64::from(load.taken).max(figures.close_rate * 60.0);
+    let enough = |n: &u32| needed < RATIO_WARNING * f64::from(load.usable) * f64::from(n + 1);
+    (1..=100).find(enough).unwrap_or(100)
+}
+
+fn keep_alive(ports: &PortFigures) -> Remedy {
+    Remedy::new(
+        RemedyId::ReuseConnections,
+        format!(
+            "Keep connections open and use them again (keep-alive, a pool), or let the server close \
+             first: {} usable ports keep up no more than {} a second to one destination, for each port \
+             waits 60 s.",
+            wording::count(ports.usable.into()),
+            new_connections(ports),
+        ),
+    )
+}
+
+/// How many a second a destination can have, each port being held for 60 s.
+pub(super) fn new_connections(ports: &PortFigures) -> String {
+    let rate = ports.usable / 60;
+    if rate == 0 {
+        return "less than one new connection".to_owned();
+    }
+    wording::counted(rate.into(), "new connection", "new connections")
+}
+
+fn find_holders(figures: &DestinationFigures) -> Remedy {
+    let destination = &figures.destination;
+    let mut remedy = Remedy::new(
+        RemedyId::FindHolders,
+        "Find the program that holds the connections, and have it use fewer: a pool with a limit, idle \
+         connections closed, several requests on one connection.",
+    );
+    let source = if destination.src_addr.is_wildcard() {
+        String::new()
+    } else {
+        format!(" src {}", bracketed(&destination.src_addr.to_string()))
+    };
+    remedy.command = Some(format!(
+        "ss -tanp{source} dst {}:{}",
+        bracketed(&destination.dst_addr.to_string()),
+        destination.dst_port
+    ));
+    remedy
+}
+
+fn bracketed(address: &str) -> String {
+    if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    }
+}

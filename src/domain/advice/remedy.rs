@@ -1,0 +1,170 @@
+//! What a remedy is: what to do, what to type, and what it gives.
+
+use super::finding::ids;
+
+ids! {
+    /// Which remedy it is.
+    RemedyId {
+        /// `tcp_tw_reuse` = 1.
+        Reuse = "tcp_tw_reuse",
+        /// `tcp_timestamps` = 1.
+        Timestamps = "tcp_timestamps",
+        /// A wider `ip_local_port_range`.
+        WidenRange = "widen_range",
+        /// Both parities in equal numbers.
+        EvenRange = "even_range",
+        /// Fewer `ip_local_reserved_ports`.
+        ReleaseReserved = "release_reserved",
+        /// Listeners outside the range.
+        MoveListeners = "move_listeners",
+        /// Listeners' ports in `ip_local_reserved_ports`.
+        ReserveListeners = "reserve_listeners",
+        /// More ports or addresses of the server.
+        MoreServerPorts = "more_server_ports",
+        /// More addresses of the client.
+        MoreClientAddresses = "more_client_addresses",
+        /// Fewer connections.
+        ReuseConnections = "reuse_connections",
+        /// A look at who holds the connections.
+        FindHolders = "find_holders",
+        /// `IP_BIND_ADDRESS_NO_PORT`.
+        BindNoPort = "bind_address_no_port",
+        /// A higher `tcp_max_tw_buckets`.
+        MoreBuckets = "more_buckets",
+        /// `tcp_tw_recycle` = 0.
+        RecycleOff = "recycle_off",
+    }
+}
+
+/// What is left of something, and how much of it is spent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Room {
+    /// How many more there can be now.
+    pub headroom: u64,
+    /// The spent share, 0 to 1.
+    pub ratio: f64,
+}
+
+/// What a remedy gives at once, with everything else as it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effect {
+    /// As it is.
+    pub before: Room,
+    /// As it will be.
+    pub after: Room,
+}
+
+impl Effect {
+    /// Whether it helps, and makes nothing worse.
+    #[must_use]
+    pub fn is_gain(&self) -> bool {
+        self.after.headroom > self.before.headroom && self.after.ratio <= self.before.ratio
+    }
+}
+
+/// One setting under `net.ipv4` with its new value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name, without `net.ipv4.`.
+    pub name: &'static str,
+    /// As the kernel takes it.
+    pub value: String,
+}
+
+/// How a setting outlives a restart of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persistent {
+    /// The file.
+    pub path: String,
+    /// All that is in it, one line.
+    pub line: String,
+}
+
+impl Setting {
+    /// What to type, as root, for the running kernel.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let Self { name, value } = self;
+        if value
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b",-".contains(&byte))
+            && !value.is_empty()
+        {
+            format!("sysctl -w net.ipv4.{name}={value}")
+        } else {
+            format!("sysctl -w net.ipv4.{name}='{value}'")
+        }
+    }
+
+    /// What to write so that it stays. One file for each setting, so that none overwrites another.
+    #[must_use]
+    pub fn persistent(&self) -> Persistent {
+        let Self { name, value } = self;
+        let line = format!("net.ipv4.{name} = {value}");
+        Persistent {
+            path: format!("/etc/sysctl.d/90-{name}.conf"),
+            line: line.trim_end().to_owned(),
+        }
+    }
+}
+
+impl Persistent {
+    /// What to type, as root.
+    #[must_use]
+    pub fn command(&self) -> String {
+        format!("echo '{}' > {}", self.line, self.path)
+    }
+}
+
+/// Something that helps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remedy {
+    /// Which one.
+    pub id: RemedyId,
+    /// What to do, in one sentence.
+    pub action: String,
+    /// The settings to change, in this order.
+    pub settings: Vec<Setting>,
+    /// A command that shows or changes something else.
+    pub command: Option<String>,
+    /// What to mind.
+    pub caution: Option<String>,
+    /// What it gives at once. `None` where that cannot be computed, or does not come at once.
+    pub effect: Option<Effect>,
+}
+
+impl Remedy {
+    pub(super) fn new(id: RemedyId, action: impl Into<String>) -> Self {
+        Self {
+            id,
+            action: action.into(),
+            settings: Vec::new(),
+            command: None,
+            caution: None,
+            effect: None,
+        }
+    }
+
+    pub(super) fn setting(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        let value = value.into();
+        self.settings.push(Setting { name, value });
+        self
+    }
+
+    pub(super) fn caution(mut self, caution: impl Into<String>) -> Self {
+        self.caution = Some(caution.into());
+        self
+    }
+
+    pub(super) const fn effect(mut self, effect: Effect) -> Self {
+        self.effect = Some(effect);
+        self
+    }
+
+    /// What to type, as root, for the running kernel.
+    #[must_use]
+    pub fn commands(&self) -> Vec<String> {
+        let settings = self.settings.iter().map(Setting::command);
+        settings.chain(self.command.clone()).collect()
+    }
+}

@@ -1,0 +1,445 @@
+//! One situation for each finding, as an operator would meet it.
+
+use super::laws::{Host, address, outcome};
+use super::*;
+use crate::domain::ports::PortSet;
+use crate::domain::snapshot::{KernelCounters, SocketStatistics};
+use crate::domain::socket::{Socket, TcpState};
+
+fn find(advice: &Advice, id: Id) -> Option<&Finding> {
+    advice.findings.iter().find(|finding| finding.id == id)
+}
+
+#[track_caller]
+fn found(advice: &Advice, id: Id) -> &Finding {
+    find(advice, id).unwrap_or_else(|| panic!("no {id:?} in {advice:#?}"))
+}
+
+#[track_caller]
+fn remedy(finding: &Finding, id: RemedyId) -> &Remedy {
+    let mut remedies = finding.remedies.iter();
+    remedies
+        .find(|remedy| remedy.id == id)
+        .unwrap_or_else(|| panic!("no {id:?} in {finding:#?}"))
+}
+
+fn has(finding: &Finding, id: RemedyId) -> bool {
+    finding.remedies.iter().any(|remedy| remedy.id == id)
+}
+
+/// 32768-60999 with this many ports to one server.
+fn spent(ports: u16, state: TcpState) -> Host {
+    let mut host = Host::new(32_768, 60_999);
+    host.hold("198.51.100.1", 32_768..32_768 + ports, state);
+    host
+}
+
+#[test]
+fn a_quiet_host_is_said_to_be_well() {
+    let advice = spent(100, TcpState::TimeWait).advice();
+    assert_eq!(advice.severity, Severity::Ok);
+    assert!(advice.headline.contains("plentiful"), "{}", advice.headline);
+    assert!(
+        advice
+            .headline
+            .contains("198.51.100.1 port 443 from 192.0.2.1")
+    );
+    let nobody = Host::new(32_768, 60_999).advice();
+    assert!(nobody.headline.contains("no outgoing connection"));
+}
+
+#[test]
+fn severities_begin_at_the_thresholds_and_not_below() {
+    for (ports, severity) in [
+        (21_173, Severity::Ok),
+        (21_174, Severity::Warning),
+        (25_408, Severity::Warning),
+        (25_409, Severity::Critical),
+        (28_232, Severity::Critical),
+    ] {
+        let advice = spent(ports, TcpState::TimeWait).advice();
+        assert_eq!(advice.severity, severity, "{ports} ports");
+    }
+}
+
+#[test]
+fn an_exhausted_destination_is_told_with_what_each_remedy_gives() {
+    let advice = spent(28_232, TcpState::TimeWait).advice();
+    let finding = found(&advice, Id::DestinationExhausted);
+    assert!(
+        finding.sentence.contains("EADDRNOTAVAIL"),
+        "{}",
+        finding.sentence
+    );
+    let reuse = remedy(finding, RemedyId::Reuse);
+    assert_eq!(reuse.commands(), ["sysctl -w net.ipv4.tcp_tw_reuse=1"]);
+    let effect = reuse.effect.unwrap();
+    assert_eq!((effect.before.headroom, effect.after.headroom), (0, 28_232));
+    let widen = remedy(finding, RemedyId::WidenRange);
+    assert_eq!(
+        widen.commands(),
+        ["sysctl -w net.ipv4.ip_local_port_range='16384 65535'"]
+    );
+    assert_eq!(widen.effect.unwrap().after.headroom, 49_152 - 28_232);
+    for id in [
+        RemedyId::MoreServerPorts,
+        RemedyId::MoreClientAddresses,
+        RemedyId::ReuseConnections,
+    ] {
+        remedy(finding, id);
+    }
+    let persistent: Vec<_> = widen.settings.iter().map(Setting::persistent).collect();
+    assert_eq!(persistent.len(), 1);
+    assert_eq!(
+        persistent
+            .iter()
+            .map(Persistent::command)
+            .collect::<Vec<_>>(),
+        [
+            "echo 'net.ipv4.ip_local_port_range = 16384 65535' > /etc/sysctl.d/90-ip_local_port_range.conf"
+        ]
+    );
+}
+
+#[test]
+fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
+    let advice = spent(28_000, TcpState::Established).advice();
+    let finding = found(&advice, Id::DestinationLow);
+    assert!(
+        finding.sentence.contains("will not help"),
+        "{}",
+        finding.sentence
+    );
+    assert!(!has(finding, RemedyId::Reuse) && has(finding, RemedyId::FindHolders));
+    let command = remedy(finding, RemedyId::FindHolders).commands();
+    assert_eq!(command, ["ss -tanp src 192.0.2.1 dst 198.51.100.1:443"]);
+    let advice = spent(28_000, TcpState::FinWait2).advice();
+    assert!(
+        found(&advice, Id::DestinationLow)
+            .sentence
+            .contains("will not help")
+    );
+}
+
+#[test]
+fn widening_keeps_listeners_out_by_reserving_them_beside_what_is_reserved() {
+    let mut host = spent(28_000, TcpState::TimeWait);
+    host.listen(9_100);
+    host.listen(20_000);
+    host.listen(60_000);
+    host.settings.reserved_ports = Some([80, 50_000].into_iter().collect());
+    let advice = host.advice();
+    let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
+    assert_eq!(
+        widen.commands(),
+        [
+            "sysctl -w net.ipv4.ip_local_reserved_ports=80,20000,50000,60000",
+            "sysctl -w net.ipv4.ip_local_port_range='16384 65535'",
+        ]
+    );
+    let listeners = found(&advice, Id::ListenersInRange);
+    assert_eq!(
+        remedy(listeners, RemedyId::ReserveListeners).commands(),
+        ["sysctl -w net.ipv4.ip_local_reserved_ports=80,50000,60000"]
+    );
+}
+
+#[test]
+fn a_range_that_begins_at_16384_is_widened_to_all_that_is_not_privileged() {
+    let mut host = Host::new(16_384, 65_535);
+    host.hold("198.51.100.1", 16_384..=65_535, TcpState::TimeWait);
+    let advice = host.advice();
+    let finding = found(&advice, Id::DestinationExhausted);
+    let widen = remedy(finding, RemedyId::WidenRange);
+    assert!(widen.action.contains("1024-65535"), "{}", widen.action);
+    host.settings.port_range = crate::domain::ports::PortRange::new(1_024, 65_535);
+    host.hold("198.51.100.1", 1_024..16_384, TcpState::TimeWait);
+    let advice = host.advice();
+    assert!(!has(
+        found(&advice, Id::DestinationExhausted),
+        RemedyId::WidenRange
+    ));
+}
+
+#[test]
+fn reserved_ports_are_released_but_not_those_of_listeners() {
+    let mut host = Host::new(40_000, 40_049);
+    host.settings.reserved_ports = Some((40_000..40_020).chain([443]).collect());
+    host.listen(40_003);
+    host.hold("198.51.100.1", 40_020..=40_049, TcpState::TimeWait);
+    let advice = host.advice();
+    let release = remedy(
+        found(&advice, Id::DestinationExhausted),
+        RemedyId::ReleaseReserved,
+    );
+    assert_eq!(
+        release.commands(),
+        ["sysctl -w net.ipv4.ip_local_reserved_ports=443,40003"]
+    );
+    assert_eq!(release.effect.unwrap().after.headroom, 19);
+    // With nothing left to reserve the command clears the setting.
+    host.settings.reserved_ports = Some((40_000..40_003).collect());
+    host.owners.clear();
+    host.hold("198.51.100.1", 40_003..40_020, TcpState::TimeWait);
+    let advice = host.advice();
+    let release = remedy(
+        found(&advice, Id::DestinationExhausted),
+        RemedyId::ReleaseReserved,
+    );
+    assert_eq!(
+        release.commands(),
+        ["sysctl -w net.ipv4.ip_local_reserved_ports=''"]
+    );
+}
+
+#[test]
+fn a_range_without_a_usable_port_is_critical_though_nothing_is_held() {
+    let mut host = Host::new(40_000, 40_009);
+    host.settings.reserved_ports = Some((40_000..=40_009).collect());
+    let advice = host.advice();
+    assert_eq!(advice.severity, Severity::Critical);
+    let release = remedy(found(&advice, Id::NoUsablePorts), RemedyId::ReleaseReserved);
+    assert_eq!(release.effect.unwrap().after.headroom, 10);
+}
+
+#[test]
+fn narrow_and_odd_ranges_are_told() {
+    let advice = Host::new(40_001, 40_101).advice();
+    let parity = found(&advice, Id::RangeParity);
+    assert_eq!(
+        remedy(parity, RemedyId::EvenRange).commands(),
+        ["sysctl -w net.ipv4.ip_local_port_range='40001 40102'"]
+    );
+    assert!(has(found(&advice, Id::NarrowRange), RemedyId::WidenRange));
+    let advice = Host::new(32_768, 60_999).advice();
+    assert!(find(&advice, Id::NarrowRange).is_none() && find(&advice, Id::RangeParity).is_none());
+}
+
+#[test]
+fn reuse_two_is_told_where_it_would_need_one() {
+    let mut host = spent(28_000, TcpState::TimeWait);
+    host.settings.tcp_tw_reuse = Some(2);
+    let advice = host.advice();
+    let finding = found(&advice, Id::ReuseLoopbackOnly);
+    assert_eq!(
+        remedy(finding, RemedyId::Reuse).commands(),
+        ["sysctl -w net.ipv4.tcp_tw_reuse=1"]
+    );
+    // Not on a host that has ports, nor where it is live connections that hold them.
+    let mut quiet = spent(10, TcpState::TimeWait);
+    quiet.settings.tcp_tw_reuse = Some(2);
+    assert!(find(&quiet.advice(), Id::ReuseLoopbackOnly).is_none());
+    let mut live = spent(28_000, TcpState::Established);
+    live.settings.tcp_tw_reuse = Some(2);
+    assert!(find(&live.advice(), Id::ReuseLoopbackOnly).is_none());
+}
+
+#[test]
+fn reuse_without_timestamps_is_told_and_both_are_remedied() {
+    let mut host = spent(28_000, TcpState::TimeWait);
+    host.settings.tcp_timestamps = Some(0);
+    host.settings.tcp_tw_reuse = Some(1);
+    let advice = host.advice();
+    let finding = found(&advice, Id::ReuseWithoutTimestamps);
+    let command = ["sysctl -w net.ipv4.tcp_timestamps=1"];
+    assert_eq!(remedy(finding, RemedyId::Timestamps).commands(), command);
+    let low = found(&advice, Id::DestinationLow);
+    let timestamps = remedy(low, RemedyId::Timestamps);
+    assert_eq!(
+        (timestamps.commands(), timestamps.effect),
+        (command.map(str::to_owned).to_vec(), None)
+    );
+    host.settings.tcp_tw_reuse = Some(2);
+    let advice = host.advice();
+    assert!(find(&advice, Id::ReuseWithoutTimestamps).is_none());
+    assert_eq!(
+        remedy(found(&advice, Id::DestinationLow), RemedyId::Reuse).commands(),
+        [
+            "sysctl -w net.ipv4.tcp_timestamps=1",
+            "sysctl -w net.ipv4.tcp_tw_reuse=1"
+        ]
+    );
+}
+
+#[test]
+fn recycling_is_told_with_what_it_dropped_and_with_reuse_beside_it() {
+    let mut host = Host::new(32_768, 60_999);
+    host.settings.tcp_tw_recycle = Some(1);
+    host.settings.tcp_tw_reuse = Some(1);
+    let mut snapshot = host.snapshot();
+    snapshot.netstat = outcome(KernelCounters {
+        paws_rejects: vec![("PAWSActive", 1), ("PAWSPassive", 12_345)],
+        ..KernelCounters::default()
+    });
+    let advice = advise(&snapshot);
+    let finding = found(&advice, Id::Recycle);
+    assert!(finding.sentence.contains("12,345"), "{}", finding.sentence);
+    assert_eq!(finding.severity, Severity::Warning);
+    assert_eq!(
+        remedy(finding, RemedyId::RecycleOff).commands(),
+        ["sysctl -w net.ipv4.tcp_tw_recycle=0"]
+    );
+    found(&advice, Id::RecycleAndReuse);
+}
+
+#[test]
+fn a_lowered_fin_timeout_is_said_not_to_shorten_time_wait() {
+    for (seconds, is_told) in [(15, true), (59, true), (60, false), (120, false)] {
+        let mut host = Host::new(32_768, 60_999);
+        host.settings.tcp_fin_timeout_seconds = Some(seconds);
+        assert_eq!(
+            find(&host.advice(), Id::FinTimeout).is_some(),
+            is_told,
+            "{seconds}"
+        );
+    }
+}
+
+fn with_buckets(host: &Host, used: u64, limit: i64, overflows: u64) -> Advice {
+    let mut host = host.clone();
+    host.settings.tcp_max_tw_buckets = Some(limit);
+    let mut snapshot = host.snapshot();
+    snapshot.sockstat = outcome(SocketStatistics {
+        time_wait_buckets: Some(used),
+        ..SocketStatistics::default()
+    });
+    snapshot.netstat = outcome(KernelCounters {
+        overflows: Some(overflows),
+        ..KernelCounters::default()
+    });
+    advise(&snapshot)
+}
+
+#[test]
+fn buckets_near_their_limit_and_past_overflows_are_told() {
+    let host = Host::new(32_768, 60_999);
+    let advice = with_buckets(&host, 209_715, 262_144, 0);
+    assert!(find(&advice, Id::BucketsNearLimit).is_none());
+    let advice = with_buckets(&host, 209_716, 262_144, 5);
+    let near = found(&advice, Id::BucketsNearLimit);
+    assert_eq!(
+        remedy(near, RemedyId::MoreBuckets).commands(),
+        ["sysctl -w net.ipv4.tcp_max_tw_buckets=524288"]
+    );
+    found(&with_buckets(&host, 10, 262_144, 5), Id::BucketOverflows);
+    // Where TIME-WAIT holds the ports, more of it would make things worse.
+    let advice = with_buckets(&spent(28_000, TcpState::TimeWait), 28_000, 28_000, 5);
+    assert!(found(&advice, Id::BucketsNearLimit).remedies.is_empty());
+    found(&with_buckets(&host, 0, 0, 0), Id::BucketsNearLimit);
+}
+
+#[test]
+fn a_bind_pool_that_runs_low_is_told_by_its_address() {
+    let mut host = Host::new(40_000, 40_099);
+    for server in ["198.51.100.1", "198.51.100.2"] {
+        let from = if server.ends_with('1') {
+            40_000
+        } else {
+            40_046
+        };
+        host.hold(server, from..from + 46, TcpState::Established);
+    }
+    let advice = host.advice();
+    let finding = found(&advice, Id::BindPoolLow);
+    assert!(
+        finding
+            .sentence
+            .contains("192.0.2.1 has 8 ports left of 100"),
+        "{}",
+        finding.sentence
+    );
+    assert!(has(finding, RemedyId::BindNoPort) && has(finding, RemedyId::WidenRange));
+    assert!(find(&advice, Id::DestinationLow).is_none());
+}
+
+#[test]
+fn time_wait_on_the_servers_side_is_said_to_be_harmless() {
+    let mut host = Host::new(32_768, 60_999);
+    host.listen(443);
+    host.sockets.extend((0..2_000).map(|index| Socket {
+        src_addr: address("192.0.2.1"),
+        dst_addr: address("203.0.113.9"),
+        src_port: 443,
+        dst_port: 10_000 + index,
+        state: TcpState::TimeWait,
+        remaining_ms: 1,
+    }));
+    let advice = host.advice();
+    assert_eq!(advice.severity, Severity::Ok);
+    let finding = found(&advice, Id::ServerSide);
+    assert!(finding.sentence.contains("harmless") && finding.sentence.contains("500 KiB"));
+    assert!(finding.remedies.is_empty());
+}
+
+#[test]
+fn many_low_destinations_are_told_one_by_one_up_to_a_limit() {
+    let mut host = Host::new(40_000, 40_009);
+    for index in 1..=13 {
+        host.hold(
+            &format!("198.51.100.{index}"),
+            40_000..=40_009,
+            TcpState::TimeWait,
+        );
+    }
+    let advice = host.advice();
+    let one_by_one = advice
+        .findings
+        .iter()
+        .filter(|f| f.id == Id::DestinationExhausted);
+    assert_eq!(one_by_one.count(), 10);
+    assert!(
+        found(&advice, Id::MoreDestinations)
+            .sentence
+            .starts_with("3 further destinations have")
+    );
+}
+
+#[test]
+fn a_destination_that_is_not_told_is_not_kept_quiet_about() {
+    let mut host = spent(28_000, TcpState::TimeWait);
+    host.options.by_destination = false;
+    let advice = host.advice();
+    let finding = found(&advice, Id::DestinationLow);
+    assert_eq!(
+        (finding.severity, finding.destination),
+        (Severity::Critical, None)
+    );
+    assert_eq!(
+        remedy(finding, RemedyId::WidenRange)
+            .effect
+            .unwrap()
+            .before
+            .headroom,
+        232
+    );
+}
+
+#[test]
+fn what_could_not_be_read_is_never_taken_for_health() {
+    let mut snapshot = spent(10, TcpState::TimeWait).snapshot();
+    if let Some(sockets) = &mut snapshot.sockets {
+        sockets.value = None;
+        sockets.success = false;
+    }
+    let advice = advise(&snapshot);
+    assert_eq!(advice.severity, Severity::Warning);
+    found(&advice, Id::Unread);
+    assert!(find(&advice, Id::Plentiful).is_none());
+    let mut host = Host::new(1, 2);
+    host.settings.port_range = None;
+    assert_eq!(host.advice().severity, Severity::Warning);
+    assert!(
+        found(&advise(&Snapshot::default()), Id::Unread)
+            .sentence
+            .contains("not read")
+    );
+}
+
+#[test]
+fn every_id_has_its_own_name() {
+    let names: std::collections::BTreeSet<_> = Id::ALL.iter().map(|id| id.as_str()).collect();
+    assert_eq!(names.len(), Id::ALL.len());
+    let names: std::collections::BTreeSet<_> = RemedyId::ALL.iter().map(|id| id.as_str()).collect();
+    assert_eq!(names.len(), RemedyId::ALL.len());
+    assert!(PortSet::new().to_string().is_empty());
+}

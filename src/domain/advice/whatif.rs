@@ -1,0 +1,283 @@
+//! What connect() could take if the range, the reserved ports or the listeners were others.
+//!
+//! Pure arithmetic on [`PortFigures`]; decides nothing. A port outside the present range that any
+//! connected socket holds is counted against every destination: it was most likely come by with bind(),
+//! and then connect() skips it for all (a bind bucket with `fastreuse` >= 0, `__inet_hash_connect`).
+//! So what is foretold is exact while nothing holds such a port, and otherwise at least that much.
+
+use super::remedy::{Effect, Room, Setting};
+use crate::domain::ports::{PortRange, PortSet};
+use crate::domain::settings::Settings;
+use crate::domain::snapshot::PortFigures;
+
+/// The first ports of wider ranges, in order of boldness. Below 16384 live most services that a host
+/// is likely to run: they would have to be reserved.
+const WIDER_FROM: [u16; 2] = [16_384, 1_024];
+
+/// How much of the range something has spent: a destination, or the pool of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Load {
+    /// Ports that are not to be had.
+    pub(super) taken: u32,
+    /// All that there would be.
+    pub(super) usable: u32,
+}
+
+impl Load {
+    pub(super) fn room(self) -> Room {
+        Room {
+            headroom: u64::from(self.usable.saturating_sub(self.taken)),
+            ratio: share(self.taken, self.usable),
+        }
+    }
+
+    /// From this load to another.
+    pub(super) fn effect(self, after: Self) -> Effect {
+        Effect {
+            before: self.room(),
+            after: after.room(),
+        }
+    }
+
+    /// Spread over `more` ranges besides its own, as further destinations have each.
+    pub(super) fn spread(self, more: u32) -> Effect {
+        let usable = f64::from(self.usable) * (f64::from(more) + 1.0);
+        let headroom =
+            self.room().headroom + u64::from(more).saturating_mul(u64::from(self.usable));
+        let ratio = if self.usable == 0 {
+            1.0
+        } else {
+            f64::from(self.taken) / usable
+        };
+        Effect {
+            before: self.room(),
+            after: Room { headroom, ratio },
+        }
+    }
+}
+
+fn share(part: u32, whole: u32) -> f64 {
+    if whole == 0 {
+        1.0
+    } else {
+        f64::from(part) / f64::from(whole)
+    }
+}
+
+/// Another range, and other ports kept out of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    /// The range.
+    pub(super) range: PortRange,
+    /// All reserved ports.
+    pub(super) reserved: PortSet,
+    /// Ports that are usable then and are not now.
+    gained: PortSet,
+    /// Those among them that a connected socket holds.
+    held: u32,
+    /// Ports that are usable now and are not then.
+    lost: u32,
+}
+
+impl Plan {
+    fn new(ports: &PortFigures, range: PortRange, reserved: PortSet, moved: &PortSet) -> Self {
+        let nothing = PortSet::new();
+        let now = ports.sets.reserved.as_ref().unwrap_or(&nothing);
+        let before = usable(ports, ports.range, now, &nothing);
+        let mut gained = usable(ports, range, &reserved, moved);
+        let mut lost = before.clone();
+        lost.subtract(&gained);
+        gained.subtract(&before);
+        let mut held = gained.clone();
+        held.intersect_with(&ports.sets.elsewhere);
+        Self {
+            range,
+            reserved,
+            held: held.len(),
+            lost: lost.len(),
+            gained,
+        }
+    }
+
+    /// What a load becomes.
+    pub(super) fn load(&self, load: Load) -> Load {
+        Load {
+            taken: load.taken.saturating_add(self.held),
+            usable: load
+                .usable
+                .saturating_add(self.gained.len())
+                .saturating_sub(self.lost),
+        }
+    }
+
+    /// The settings to write, reserved ports first, so that nothing is given away in between. None
+    /// for what stays as it is, nor for reserved ports that are not known.
+    pub(super) fn settings(&self, ports: &PortFigures) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        if let Some(reserved) = &ports.sets.reserved
+            && *reserved != self.reserved
+        {
+            settings.push(reserved_setting(&self.reserved));
+        }
+        if ports.range != self.range {
+            settings.push(Setting {
+                name: "ip_local_port_range",
+                value: format!("{} {}", self.range.min(), self.range.max()),
+            });
+        }
+        settings
+    }
+}
+
+pub(super) fn reserved_setting(reserved: &PortSet) -> Setting {
+    Setting {
+        name: "ip_local_reserved_ports",
+        value: reserved.to_string(),
+    }
+}
+
+/// The ports of a range that connect() may take; `moved` no longer have their listeners.
+fn usable(ports: &PortFigures, range: PortRange, reserved: &PortSet, moved: &PortSet) -> PortSet {
+    let mut usable: PortSet = (range.min()..=range.max()).collect();
+    let mut listening = ports.sets.listening.clone();
+    listening.subtract(moved);
+    for kept_out in [reserved, &listening, &ports.sets.bound] {
+        usable.subtract(kept_out);
+    }
+    usable
+}
+
+/// The ports of a set that lie inside a range.
+pub(super) fn inside(set: &PortSet, range: PortRange) -> PortSet {
+    set.iter().filter(|port| range.contains(*port)).collect()
+}
+
+fn reserved_now(ports: &PortFigures) -> PortSet {
+    ports.sets.reserved.clone().unwrap_or_default()
+}
+
+/// Unreserved ports inside the range that something listens on.
+pub(super) fn listeners_inside(ports: &PortFigures) -> PortSet {
+    let mut listening = inside(&ports.sets.listening, ports.range);
+    listening.subtract(&reserved_now(ports));
+    listening
+}
+
+/// Wider ranges, the least bold first, with the listeners' ports in them reserved.
+pub(super) fn wider<'a>(
+    ports: &'a PortFigures,
+    settings: Option<&'a Settings>,
+) -> impl Iterator<Item = Plan> + 'a {
+    WIDER_FROM.into_iter().filter_map(move |from| {
+        let range = wider_range(ports.range, from, floor(settings))?;
+        let mut reserved = reserved_now(ports);
+        reserved.union_with(&inside(&ports.sets.listening, range));
+        Some(Plan::new(ports, range, reserved, &PortSet::new()))
+    })
+}
+
+/// The kernel refuses a range that begins below `ip_unprivileged_port_start`; below 1024 it is no
+/// place for ephemeral ports, whatever is allowed.
+fn floor(settings: Option<&Settings>) -> u16 {
+    settings
+        .and_then(|settings| settings.ip_unprivileged_port_start)
+        .map_or(1_024, |start| u16::try_from(start).unwrap_or(u16::MAX))
+        .max(1_024)
+}
+
+/// From `from` (or where the range begins now, if that is lower) to the last port, with a first port
+/// of the other parity than the last.
+fn wider_range(now: PortRange, from: u16, floor: u16) -> Option<PortRange> {
+    let min = now.min().min(from.max(floor));
+    let wider = even(PortRange::new(min, u16::MAX)?, floor)?;
+    let contains_now = wider.min() <= now.min() && wider.max() >= now.max();
+    (contains_now && wider.ports() > now.ports()).then_some(wider)
+}
+
+/// The range with one port more or, where that cannot be, as it is if it has an even number already.
+fn even(range: PortRange, floor: u16) -> Option<PortRange> {
+    if range.ports().is_multiple_of(2) {
+        return Some(range);
+    }
+    let above = range
+        .max()
+        .checked_add(1)
+        .and_then(|max| PortRange::new(range.min(), max));
+    let below = range
+        .min()
+        .checked_sub(1)
+        .filter(|min| *min >= floor)
+        .and_then(|min| PortRange::new(min, range.max()));
+    above.or(below)
+}
+
+/// One port more, so that the first and the last have different parities; a listener's is reserved.
+pub(super) fn even_range(ports: &PortFigures, settings: Option<&Settings>) -> Option<Plan> {
+    let range = even(ports.range, floor(settings)).filter(|range| *range != ports.range)?;
+    let mut reserved = reserved_now(ports);
+    let mut added = inside(&ports.sets.listening, range);
+    added.subtract(&inside(&ports.sets.listening, ports.range));
+    reserved.union_with(&added);
+    Some(Plan::new(ports, range, reserved, &PortSet::new()))
+}
+
+/// Without the reserved ports inside the range that nothing owns; with those it has none.
+pub(super) fn released(ports: &PortFigures) -> Option<(Plan, PortSet)> {
+    let reserved = ports.sets.reserved.as_ref()?;
+    let mut free = inside(reserved, ports.range);
+    free.subtract(&ports.sets.listening);
+    free.subtract(&ports.sets.bound);
+    if free.is_empty() {
+        return None;
+    }
+    let mut rest = reserved.clone();
+    rest.subtract(&free);
+    let plan = Plan::new(ports, ports.range, rest, &PortSet::new());
+    Some((plan, free))
+}
+
+/// With the listeners inside the range moved out of it.
+pub(super) fn without_listeners(ports: &PortFigures) -> Option<(Plan, PortSet)> {
+    let moved = listeners_inside(ports);
+    if moved.is_empty() {
+        return None;
+    }
+    let plan = Plan::new(ports, ports.range, reserved_now(ports), &moved);
+    Some((plan, moved))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn range(min: u16, max: u16) -> PortRange {
+        PortRange::new(min, max).unwrap()
+    }
+
+    #[test]
+    fn a_wider_range_has_all_of_the_present_one_and_both_parities() {
+        let wider = |min, max, from, floor| {
+            wider_range(range(min, max), from, floor).map(|range| (range.min(), range.max()))
+        };
+        assert_eq!(wider(32_768, 60_999, 16_384, 1_024), Some((16_384, 65_535)));
+        assert_eq!(wider(10_000, 60_999, 16_384, 1_024), Some((10_000, 65_535)));
+        assert_eq!(wider(10_001, 60_999, 16_384, 1_024), Some((10_000, 65_535)));
+        assert_eq!(wider(32_768, 60_999, 1_024, 20_000), Some((20_000, 65_535)));
+        assert_eq!(wider(1_024, 65_535, 1_024, 1_024), None);
+        assert_eq!(wider(16_384, 65_535, 16_384, 1_024), None);
+        assert_eq!(wider(1, 65_535, 1_024, 1_024), None);
+        // No even range holds all of this one.
+        assert_eq!(wider(1_025, 65_535, 1_024, 1_025), None);
+        assert_eq!(wider(1_025, 60_000, 1_024, 1_025), None);
+    }
+
+    #[test]
+    fn an_odd_number_of_ports_is_made_even_by_one_more() {
+        let made = |min, max| even(range(min, max), 1_024).map(|r| (r.min(), r.max()));
+        assert_eq!(made(40_001, 40_101), Some((40_001, 40_102)));
+        assert_eq!(made(40_001, 65_535), Some((40_000, 65_535)));
+        assert_eq!(made(1_025, 65_535), Some((1_024, 65_535)));
+        assert_eq!(made(1, 65_535), None);
+    }
+}

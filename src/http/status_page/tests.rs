@@ -1,0 +1,76 @@
+//! The page as a text: escaping, links, the hash of its style, and what is there when nothing is.
+
+use base64::Engine as _;
+use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::domain::snapshot::Snapshot;
+
+fn text(report: &Report) -> String {
+    let page = page(report, &"/a:b/metrics".parse().unwrap()).unwrap();
+    String::from_utf8(page.to_vec()).unwrap()
+}
+
+fn report(kernel: &str) -> Report {
+    Report::of_own("1.2.3", kernel.to_owned(), Snapshot::default())
+}
+
+#[test]
+fn the_policy_allows_the_style_as_it_stands_in_the_page_and_no_other() {
+    let page = text(&report("6.18"));
+    let (_, rest) = page.split_once("<style>").unwrap();
+    let (style, _) = rest.split_once("</style>").unwrap();
+    let hash = base64::prelude::BASE64_STANDARD.encode(Sha256::digest(style));
+    assert!(
+        CONTENT_POLICY.contains(&format!("style-src 'sha256-{hash}'")),
+        "it is {hash}"
+    );
+    assert!(
+        !page.contains("style=") && !page.contains("<script"),
+        "{page}"
+    );
+    assert_eq!(page.matches("<style").count(), 1);
+}
+
+#[test]
+fn links_are_relative() {
+    let page = text(&report("6.18"));
+    assert!(page.contains("href=\"./a:b/metrics\""), "{page}");
+    assert!(page.contains("href=\"./api/v1/report\""), "{page}");
+    assert!(!page.contains("href=\"/"), "{page}");
+    assert!(page.contains("1.2.3"), "{page}");
+}
+
+#[test]
+fn without_figures_there_is_a_page_that_says_so() {
+    let page = text(&report("6.18"));
+    assert!(page.contains("not read"), "{page}");
+    assert!(!page.contains("<table>\n<caption>Ports spent"), "{page}");
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_text_is_it_is_escaped(text_of_another in "[<>\"'&a-z/!-]{0,30}") {
+        let mut report = report(&text_of_another);
+        if let Some(namespace) = report.namespaces.first_mut() {
+            namespace.name = Some(text_of_another.clone());
+            namespace.advice.headline.clone_from(&text_of_another);
+            for finding in &mut namespace.advice.findings {
+                finding.sentence.clone_from(&text_of_another);
+            }
+        }
+        // The same tags, whatever the text.
+        let tags = |page: &str| page.matches('<').count();
+        let mut plain = report.clone();
+        plain.kernel = String::new();
+        if let Some(namespace) = plain.namespaces.first_mut() {
+            namespace.name = Some(String::new());
+            namespace.advice.headline = String::new();
+            for finding in &mut namespace.advice.findings {
+                finding.sentence = String::new();
+            }
+        }
+        prop_assert_eq!(tags(&text(&report)), tags(&text(&plain)));
+    }
+}

@@ -1,0 +1,265 @@
+//! The one line of `check`, as monitoring plugins write it, and its exit status.
+
+use std::fmt::Write as _;
+
+use super::Report;
+use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
+use crate::domain::advice::wording;
+use crate::domain::snapshot::{PortFigures, Snapshot};
+
+/// From which exhaustion ratio on the state is what.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// WARNING at this and above.
+    pub warning: f64,
+    /// CRITICAL at this and above.
+    pub critical: f64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            warning: RATIO_WARNING,
+            critical: RATIO_CRITICAL,
+        }
+    }
+}
+
+/// The states of monitoring plugins; their numbers are the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Below the thresholds.
+    Ok,
+    /// At the lower one.
+    Warning,
+    /// At the higher one.
+    Critical,
+    /// How full the range is could not be read, or the usage was wrong.
+    Unknown,
+}
+
+impl State {
+    /// As the line spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    /// The exit status.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    /// Of several the one to tell: CRITICAL before WARNING before UNKNOWN before OK.
+    const fn gravity(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Unknown => 1,
+            Self::Warning => 2,
+            Self::Critical => 3,
+        }
+    }
+}
+
+/// The line, without a line's end, and its state.
+#[must_use]
+pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
+    let mut worst = (State::Ok, 0.0, "nothing was looked at".to_owned());
+    let mut perfdata = String::new();
+    for (index, namespace) in report.namespaces.iter().enumerate() {
+        let (state, ratio, mut text) = one(&namespace.snapshot, thresholds);
+        let prefix = match &namespace.name {
+            None => String::new(),
+            Some(name) => {
+                text.insert_str(0, &format!("{name}: "));
+                format!("{name}_")
+            }
+        };
+        append_perfdata(&mut perfdata, &prefix, &namespace.snapshot, thresholds);
+        let is_worse = (state.gravity(), ratio) > (worst.0.gravity(), worst.1);
+        if index == 0 || is_worse {
+            worst = (state, ratio, text);
+        }
+    }
+    let (state, _, text) = worst;
+    // A bar would begin the figures.
+    let text = text.replace('|', "/");
+    let bar = if perfdata.is_empty() { "" } else { " |" };
+    (
+        state,
+        format!("TIMEWAIT {} - {text}{bar}{perfdata}", state.as_str()),
+    )
+}
+
+fn figures(snapshot: &Snapshot) -> Option<&PortFigures> {
+    let sockets = snapshot.sockets.as_ref()?.value.as_ref()?;
+    sockets.ports.as_ref()
+}
+
+fn one(snapshot: &Snapshot, thresholds: Thresholds) -> (State, f64, String) {
+    let Some(ports) = figures(snapshot) else {
+        let unknown = "the connection table or the port range could not be read";
+        return (State::Unknown, 0.0, unknown.to_owned());
+    };
+    let ratio = ports.worst_ratio.ipv4.max(ports.worst_ratio.ipv6);
+    let state = if ratio >= thresholds.critical {
+        State::Critical
+    } else if ratio >= thresholds.warning {
+        State::Warning
+    } else {
+        State::Ok
+    };
+    (state, ratio, sentence(ports, ratio))
+}
+
+fn sentence(ports: &PortFigures, ratio: f64) -> String {
+    if ports.usable == 0 {
+        return "the port range has no usable port".to_owned();
+    }
+    let told = ports.by_destination.as_ref();
+    let worst = told.and_then(|told| told.told.first());
+    let usable = wording::count(ports.usable.into());
+    match worst {
+        _ if ports.destinations == 0 => format!("no outgoing connection, {usable} ports usable"),
+        Some(worst) => format!(
+            "{} of {usable} ports spent, {} left to {}",
+            wording::percent(ratio),
+            wording::count(worst.headroom.into()),
+            wording::destination(&worst.destination)
+        ),
+        None => format!("{} of {usable} ports spent", wording::percent(ratio)),
+    }
+}
+
+/// `'label'=value[unit];[warn];[crit];[min];[max]`, a space before each.
+fn append_perfdata(text: &mut String, prefix: &str, snapshot: &Snapshot, thresholds: Thresholds) {
+    let Thresholds { warning, critical } = thresholds;
+    let mut add = |label: &str, rest: String| {
+        // A quote in a label is written twice.
+        let label = format!("{prefix}{label}")
+            .replace('\'', "''")
+            .replace('=', "_");
+        let _infallible = write!(text, " '{label}'={rest}");
+    };
+    if let Some(ports) = figures(snapshot) {
+        for (label, ratio) in [
+            ("ipv4_ratio", ports.worst_ratio.ipv4),
+            ("ipv6_ratio", ports.worst_ratio.ipv6),
+        ] {
+            add(label, format!("{ratio:.6};{warning};{critical};0;1"));
+        }
+        let told = ports.by_destination.as_ref();
+        if let Some(worst) = told.and_then(|told| told.told.first()) {
+            add(
+                "headroom",
+                format!("{};;;0;{}", worst.headroom, ports.usable),
+            );
+        }
+        add(
+            "usable",
+            format!("{};;;0;{}", ports.usable, ports.range.ports()),
+        );
+        add("destinations", format!("{};;;0;", ports.destinations));
+    }
+    let sockets = snapshot.sockets.as_ref();
+    if let Some(sockets) = sockets.and_then(|sockets| sockets.value.as_ref()) {
+        let waiting = sockets.time_wait.ipv4 + sockets.time_wait.ipv6;
+        add("time_wait", format!("{waiting};;;0;"));
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::report::NamespaceReport;
+    use crate::report::testing::{report, snapshot};
+
+    fn said(time_wait: u16) -> (State, String) {
+        line(&report(time_wait), Thresholds::default())
+    }
+
+    #[test]
+    fn the_state_begins_at_the_threshold() {
+        // 99 ports are usable.
+        for (time_wait, state) in [
+            (0, State::Ok),
+            (74, State::Ok),
+            (75, State::Warning),
+            (89, State::Warning),
+            (90, State::Critical),
+            (99, State::Critical),
+        ] {
+            assert_eq!(said(time_wait).0, state, "{time_wait}");
+        }
+        let strict = Thresholds {
+            warning: 0.0,
+            critical: 1.0,
+        };
+        assert_eq!(line(&report(0), strict).0, State::Warning);
+        assert_eq!(line(&report(99), strict).0, State::Critical);
+    }
+
+    #[test]
+    fn the_line_is_that_of_monitoring_plugins() {
+        let (_, line) = said(99);
+        let (text, perfdata) = line.split_once(" | ").unwrap();
+        assert_eq!(
+            text,
+            "TIMEWAIT CRITICAL - 100% of 99 ports spent, 0 left to 198.51.100.1 port 5432 from \
+             192.0.2.1"
+        );
+        assert!(
+            perfdata.starts_with("'ipv4_ratio'=1.000000;0.75;0.9;0;1 "),
+            "{perfdata}"
+        );
+        for item in perfdata.split(' ') {
+            let (label, rest) = item.split_once('=').unwrap();
+            assert!(label.starts_with('\'') && label.ends_with('\''), "{item}");
+            let fields: Vec<&str> = rest.split(';').collect();
+            assert_eq!(fields.len(), 5, "{item}");
+            assert!(fields.first().unwrap().parse::<f64>().is_ok(), "{item}");
+        }
+        assert!(!line.contains('\n'));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_unknown() {
+        let report = Report::of_own("1", "k".to_owned(), Snapshot::default());
+        let (state, line) = line(&report, Thresholds::default());
+        assert_eq!((state, state.code()), (State::Unknown, 3));
+        assert!(
+            line.starts_with("TIMEWAIT UNKNOWN - ") && !line.contains('|'),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn of_several_namespaces_the_worst_speaks() {
+        let mut report = report(10);
+        report.namespaces.push(NamespaceReport::new(
+            Some("it's|a".to_owned()),
+            snapshot(99),
+        ));
+        let unread = NamespaceReport::new(Some("z".to_owned()), Snapshot::default());
+        report.namespaces.push(unread);
+        let (state, line) = line(&report, Thresholds::default());
+        assert_eq!(state, State::Critical);
+        assert!(
+            line.starts_with("TIMEWAIT CRITICAL - it's/a: 100%"),
+            "{line}"
+        );
+        assert!(line.contains(" 'it''s|a_ipv4_ratio'=1.0"), "{line}");
+    }
+}

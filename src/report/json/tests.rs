@@ -1,0 +1,146 @@
+//! The document held against docs/report.schema.json, by as much of JSON Schema as that uses.
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::domain::snapshot::Snapshot;
+use crate::report::testing::{report, snapshot};
+
+fn schema() -> Value {
+    serde_json::from_str(include_str!("../../../docs/report.schema.json")).unwrap()
+}
+
+fn written(report: &Report) -> Value {
+    serde_json::from_str(&render(report).unwrap()).unwrap()
+}
+
+/// What is wrong with a value, and where.
+fn errors(value: &Value, schema: &Value, path: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    let complain = |what: &str| format!("{path}: {what}: {value}");
+    for (keyword, rule) in schema.as_object().unwrap() {
+        match keyword.as_str() {
+            "type" if !has_type(value, rule) => errors.push(complain("type")),
+            "enum" if !rule.as_array().unwrap().contains(value) => errors.push(complain("enum")),
+            "const" if rule != value => errors.push(complain("const")),
+            "minimum" if value.is_number() && value.as_f64() < rule.as_f64() => {
+                errors.push(complain("minimum"));
+            }
+            "maximum" if value.is_number() && value.as_f64() > rule.as_f64() => {
+                errors.push(complain("maximum"));
+            }
+            "required" => {
+                for name in rule
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter(|_| value.is_object())
+                {
+                    if value.get(name.as_str().unwrap()).is_none() {
+                        errors.push(complain(&format!("no {name}")));
+                    }
+                }
+            }
+            "items" => {
+                for item in value.as_array().into_iter().flatten() {
+                    errors.extend(self::errors(item, rule, &format!("{path}[]")));
+                }
+            }
+            "properties"
+            | "additionalProperties"
+            | "type"
+            | "enum"
+            | "const"
+            | "minimum"
+            | "maximum"
+            | "description"
+            | "title"
+            | "$schema" => {}
+            other => panic!("the schema uses {other}, which is not understood here"),
+        }
+    }
+    for (name, member) in value.as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        // Readers must bear members that are not documented; here each one is a mistake.
+        let properties = schema.get("properties").and_then(|known| known.get(name));
+        match properties.or_else(|| schema.get("additionalProperties")) {
+            Some(rule) => errors.extend(self::errors(member, rule, &path)),
+            None => errors.push(format!("{path} is not in the schema")),
+        }
+    }
+    errors
+}
+
+fn has_type(value: &Value, rule: &Value) -> bool {
+    let is = |name: &Value| match name.as_str().unwrap() {
+        "null" => value.is_null(),
+        "string" => value.is_string(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("the schema names the type {other}"),
+    };
+    match rule {
+        Value::Array(names) => names.iter().any(is),
+        name => is(name),
+    }
+}
+
+#[test]
+fn a_document_is_as_the_schema_says() {
+    for time_wait in [0, 50, 80, 99] {
+        assert_eq!(errors(&written(&report(time_wait)), &schema(), ""), [""; 0]);
+    }
+}
+
+#[test]
+fn the_validator_above_finds_what_is_wrong() {
+    let mut document = written(&report(99));
+    document["severity"] = "bad".into();
+    document["namespaces"][0]["more"] = 1.into();
+    document["namespaces"][0]["destinations"][0]["headroom"] = Value::Null;
+    document.as_object_mut().unwrap().remove("kernel");
+    assert_eq!(errors(&document, &schema(), "").len(), 4);
+}
+
+#[test]
+fn the_figures_are_those_of_the_snapshot() {
+    let document = written(&report(99));
+    assert_eq!(document["severity"], "critical");
+    let own = &document["namespaces"][0];
+    assert_eq!(own["netns"], Value::Null);
+    assert_eq!(own["destinations"][0]["time_wait"], 99);
+    assert_eq!(own["port_range"]["exhaustion_ratio_ipv4"], 1.0);
+    assert_eq!(own["findings"][0]["id"], "destination_exhausted");
+    let effect = &own["findings"][0]["remedies"][0]["effect"];
+    assert_eq!(
+        (&effect["before"]["headroom"], &effect["after"]["headroom"]),
+        (&0.into(), &99.into())
+    );
+    assert_eq!(own["holders"][0]["processes"][0]["pid"], 77);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_missing_the_document_is_as_the_schema_says(missing: u16, time_wait in 0_u16..100) {
+        let has = |bit: u16| missing & (1 << bit) == 0;
+        let mut snapshot = snapshot(time_wait);
+        if let Some(figures) = snapshot.sockets.as_mut().and_then(|sockets| sockets.value.as_mut()) {
+            if !has(0) { figures.by_age = None; }
+            if let Some(ports) = &mut figures.ports {
+                if !has(1) { ports.by_destination = None; }
+                if !has(2) { ports.by_source = None; }
+            }
+            if !has(3) { figures.ports = None; }
+        }
+        if !has(4) { snapshot.sockets = None; }
+        if !has(5) { snapshot.sysctl = None; }
+        if !has(6) { snapshot.sockstat = None; }
+        if !has(7) { snapshot = Snapshot::default(); }
+        let report = Report::of_own("1", "k".to_owned(), snapshot);
+        prop_assert_eq!(errors(&written(&report), &schema(), ""), [""; 0]);
+    }
+}

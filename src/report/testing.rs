@@ -1,0 +1,101 @@
+//! A report of a host in trouble, for the tests of all that writes reports.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::{NamespaceReport, Report};
+use crate::domain::address::Address;
+use crate::domain::census::Census;
+use crate::domain::holders::{Holder, Holders};
+use crate::domain::options::CensusOptions;
+use crate::domain::ports::PortRange;
+use crate::domain::settings::Settings;
+use crate::domain::snapshot::{
+    Destination, KernelCounters, Outcome, Snapshot, SocketStatistics, Source,
+};
+use crate::domain::socket::{PortOwner, Socket, TcpState};
+
+fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as a snapshot has it")]
+fn outcome<T>(value: Option<T>) -> Option<Outcome<T>> {
+    Some(Outcome {
+        success: value.is_some(),
+        value,
+        duration: Duration::from_millis(12),
+    })
+}
+
+/// 100 ports, so many of them in TIME-WAIT to one server, ten established to another.
+pub(super) fn snapshot(time_wait: u16) -> Snapshot {
+    let settings = Settings {
+        port_range: PortRange::new(40_000, 40_099),
+        reserved_ports: Some([50_000].into_iter().collect()),
+        tcp_tw_reuse: Some(0),
+        tcp_timestamps: Some(1),
+        tcp_max_tw_buckets: Some(262_144),
+        ..Settings::default()
+    };
+    let owners = [PortOwner {
+        addr: Address::ANY_V4,
+        port: 40_099,
+        listening: true,
+        v6_only: false,
+    }];
+    let mut census = Census::new(CensusOptions::default(), &settings, &owners);
+    for index in 0..time_wait {
+        census.add(&Socket {
+            src_addr: address("192.0.2.1"),
+            dst_addr: address("198.51.100.1"),
+            src_port: 40_000 + index,
+            dst_port: 5432,
+            state: TcpState::TimeWait,
+            remaining_ms: 20_000,
+        });
+    }
+    for index in 0..10 {
+        census.add(&Socket {
+            src_addr: address("2001:db8::1"),
+            dst_addr: address("2001:db8::2"),
+            src_port: 40_000 + index,
+            dst_port: 443,
+            state: TcpState::Established,
+            remaining_ms: 0,
+        });
+    }
+    Snapshot {
+        sockets: outcome(Some(census.finish(Source::Netlink, 200))),
+        sysctl: outcome(Some(settings)),
+        netstat: outcome(Some(KernelCounters::default())),
+        sockstat: outcome(Some(SocketStatistics {
+            time_wait_buckets: Some(time_wait.into()),
+            ..SocketStatistics::default()
+        })),
+        slabinfo: outcome(None),
+    }
+}
+
+pub(super) fn report(time_wait: u16) -> Report {
+    let mut namespace = NamespaceReport::new(None, snapshot(time_wait));
+    namespace.holders = Some(vec![Holders {
+        destination: Destination {
+            src_addr: address("2001:db8::1"),
+            dst_addr: address("2001:db8::2"),
+            dst_port: 443,
+        },
+        live_sockets: 10,
+        processes: vec![Holder {
+            pid: 77,
+            name: "evil\x1b[2J".to_owned(),
+            sockets: 8,
+        }],
+        unnamed_sockets: 2,
+    }]);
+    Report {
+        version: "1.2.3",
+        kernel: "6.18.0".to_owned(),
+        made: UNIX_EPOCH + Duration::from_secs(1_760_000_000),
+        namespaces: vec![namespace],
+    }
+}

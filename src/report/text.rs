@@ -1,0 +1,391 @@
+//! The report for people at a terminal: plain text, aligned, the worst first.
+
+mod changes;
+
+use std::collections::HashSet;
+
+use super::table::{Table, left, right};
+use super::wrap::wrap;
+use super::{NamespaceReport, Report, collectors, source};
+use crate::domain::advice::explain::explain;
+use crate::domain::advice::{Finding, Remedy, Severity, wording};
+use crate::domain::age::BANDS;
+use crate::domain::snapshot::{DestinationFigures, PortFigures, Snapshot, SocketFigures};
+
+/// How text is to look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// Whether to use the terminal's colours.
+    pub color: bool,
+    /// How many columns there are; `None` where that is nobody's matter, as in a file.
+    pub width: Option<usize>,
+}
+
+/// Prose is not made wider than this, however wide the terminal.
+const PROSE_WIDTH: usize = 100;
+const LEAST_WIDTH: usize = 20;
+
+/// How many destinations, sources and the like are shown.
+const ROWS: usize = 20;
+
+/// The report; with an earlier one also what has changed since.
+#[must_use]
+pub fn render(report: &Report, before: Option<&Report>, style: Style) -> String {
+    let mut text = Text {
+        out: String::new(),
+        told: HashSet::new(),
+        style,
+    };
+    let kernel = &report.kernel;
+    text.line(&format!(
+        "timewait_exporter {}, Linux {kernel}",
+        report.version
+    ));
+    for namespace in &report.namespaces {
+        let same = |other: &&NamespaceReport| other.name == namespace.name;
+        let before = before.and_then(|before| before.namespaces.iter().find(same));
+        text.namespace(namespace, before);
+    }
+    text.out
+}
+
+struct Text {
+    out: String,
+    /// Commands that stand in it already: the same remedy often helps several findings.
+    told: HashSet<String>,
+    style: Style,
+}
+
+impl Text {
+    fn line(&mut self, line: &str) {
+        self.out.push_str(line);
+        self.out.push('\n');
+    }
+
+    fn prose(&mut self, prose: &str, indent: usize) {
+        let width = self.style.width.unwrap_or(PROSE_WIDTH);
+        let width = width.clamp(LEAST_WIDTH, PROSE_WIDTH);
+        self.out.push_str(&wrap(prose, width, indent));
+    }
+
+    fn paint(&self, text: &str, code: &str) -> String {
+        if self.style.color {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn severity(&self, severity: Severity) -> String {
+        let code = match severity {
+            Severity::Ok => "32",
+            Severity::Info => "36",
+            Severity::Warning => "33",
+            Severity::Critical => "1;31",
+        };
+        self.paint(&severity.as_str().to_uppercase(), code)
+    }
+
+    fn title(&mut self, title: &str) {
+        let title = self.paint(title, "1");
+        self.line(&format!("\n{title}"));
+    }
+
+    fn table(&mut self, table: Table) {
+        for (index, line) in table.lines(self.style.width).iter().enumerate() {
+            let line = if index == 0 {
+                self.paint(line, "2")
+            } else {
+                line.clone()
+            };
+            self.line(&line);
+        }
+    }
+
+    fn namespace(&mut self, namespace: &NamespaceReport, before: Option<&NamespaceReport>) {
+        if let Some(name) = &namespace.name {
+            self.title(&format!("NETWORK NAMESPACE {name}"));
+        }
+        let severity = self.severity(namespace.advice.severity.state());
+        self.line("");
+        self.line(&severity);
+        self.prose(&namespace.advice.headline, 0);
+        if let Some(before) = before {
+            self.changes(before, namespace);
+        }
+        self.findings(&namespace.advice.findings);
+        self.figures(namespace);
+        self.holders(namespace);
+        self.settings(&namespace.snapshot);
+        self.collectors(&namespace.snapshot);
+    }
+
+    fn changes(&mut self, before: &NamespaceReport, now: &NamespaceReport) {
+        let changes = changes::changes(before, now);
+        self.title("CHANGED");
+        if changes.is_empty() {
+            self.line("  Nothing.");
+        }
+        for change in changes {
+            self.prose(&change, 2);
+        }
+    }
+
+    fn findings(&mut self, findings: &[Finding]) {
+        self.title("FINDINGS");
+        for finding in findings {
+            let severity = self.severity(finding.severity);
+            self.line(&format!("  {severity} ({})", finding.id.as_str()));
+            self.prose(&finding.sentence, 4);
+            for remedy in &finding.remedies {
+                self.remedy(remedy);
+            }
+        }
+    }
+
+    fn remedy(&mut self, remedy: &Remedy) {
+        self.out.push_str("    * ");
+        let start = self.out.len();
+        self.prose(&remedy.action, 6);
+        // The first line stands behind the bullet.
+        self.out.replace_range(start..start + 6, "");
+        self.commands(remedy);
+        if let Some(effect) = remedy.effect {
+            let (before, after) = (effect.before, effect.after);
+            self.prose(
+                &format!(
+                    "Gives: headroom {} -> {}, ratio {} -> {}.",
+                    wording::count(before.headroom),
+                    wording::count(after.headroom),
+                    wording::percent(before.ratio),
+                    wording::percent(after.ratio)
+                ),
+                6,
+            );
+        }
+        if let Some(caution) = &remedy.caution {
+            self.prose(&format!("Mind: {caution}"), 6);
+        }
+    }
+
+    /// Never broken, so that they can be copied.
+    fn commands(&mut self, remedy: &Remedy) {
+        let commands = remedy.commands();
+        let all = commands.join("\n");
+        if !commands.is_empty() && !self.told.insert(all) {
+            self.line("        (the commands stand above)");
+            return;
+        }
+        for command in commands {
+            let command = self.paint(&command, "1");
+            self.line(&format!("        {command}"));
+        }
+        for setting in &remedy.settings {
+            let command = setting.persistent().command();
+            self.line(&format!("        {command}"));
+        }
+    }
+
+    fn figures(&mut self, namespace: &NamespaceReport) {
+        let sockets = namespace.snapshot.sockets.as_ref();
+        let Some(sockets) = sockets.and_then(|outcome| outcome.value.as_ref()) else {
+            return;
+        };
+        if let Some(ports) = &sockets.ports {
+            self.range(ports);
+            self.destinations(ports);
+            self.sources(ports);
+        }
+        self.time_wait(sockets);
+    }
+
+    fn range(&mut self, ports: &PortFigures) {
+        self.title("PORT RANGE");
+        let count = |number: u32| wording::count(number.into());
+        self.prose(
+            &format!(
+                "{}-{}: {} ports, {} reserved, {} blocked, {} usable for each destination; {}.",
+                ports.range.min(),
+                ports.range.max(),
+                count(ports.range.ports()),
+                count(ports.reserved),
+                count(ports.blocked),
+                count(ports.usable),
+                wording::counted(ports.destinations, "destination", "destinations")
+            ),
+            2,
+        );
+    }
+
+    fn destinations(&mut self, ports: &PortFigures) {
+        let Some(breakdown) = &ports.by_destination else {
+            return;
+        };
+        if breakdown.told.is_empty() {
+            return;
+        }
+        self.title("DESTINATIONS, the fullest first");
+        let mut table = Table::new(&[
+            right("SPENT", 0),
+            right("LEFT", 0),
+            right("TIME-WAIT", 3),
+            right("ESTABLISHED", 4),
+            right("OTHER", 5),
+            right("REUSABLE", 6),
+            right("CLOSES/S", 7),
+            left("FROM", 2),
+            left("TO", 0),
+        ]);
+        for figures in breakdown.told.iter().take(ROWS) {
+            table.row(destination_row(figures));
+        }
+        self.table(table);
+        let shown = ports
+            .destinations
+            .min(u64::try_from(ROWS).unwrap_or(u64::MAX));
+        let shown = shown.min(u64::try_from(breakdown.told.len()).unwrap_or(u64::MAX));
+        if let more @ 1.. = ports.destinations.saturating_sub(shown) {
+            let more = wording::counted(more, "destination is", "destinations are");
+            self.prose(&format!("{more} less full."), 2);
+        }
+    }
+
+    fn sources(&mut self, ports: &PortFigures) {
+        let Some(sources) = ports
+            .by_source
+            .as_ref()
+            .filter(|sources| !sources.is_empty())
+        else {
+            return;
+        };
+        self.title("LOCAL ADDRESSES, the pools of bind()");
+        let mut table = Table::new(&[right("SPENT", 0), right("PORTS", 1), left("ADDRESS", 0)]);
+        for source in sources.iter().take(ROWS) {
+            table.row(vec![
+                wording::percent(source.exhaustion_ratio),
+                wording::count(source.ports.into()),
+                source.src_addr.to_string(),
+            ]);
+        }
+        self.table(table);
+    }
+
+    fn time_wait(&mut self, sockets: &SocketFigures) {
+        let (v4, v6) = (sockets.time_wait.ipv4, sockets.time_wait.ipv6);
+        self.title("TIME-WAIT");
+        self.line(&format!(
+            "  {} over IPv4, {} over IPv6",
+            wording::counted(v4, "socket", "sockets"),
+            wording::count(v6)
+        ));
+        let Some(ages) = sockets.by_age.filter(|_| v4 + v6 > 0) else {
+            return;
+        };
+        let mut table = Table::new(&[left("AGE", 0), right("SOCKETS", 0)]);
+        for (band, count) in BANDS.iter().zip(ages) {
+            table.row(vec![format!("{} s", band.name), wording::count(count)]);
+        }
+        self.table(table);
+    }
+
+    fn holders(&mut self, namespace: &NamespaceReport) {
+        let Some(holders) = &namespace.holders else {
+            return;
+        };
+        self.title("PROCESSES with live sockets");
+        for one in holders {
+            let place = wording::destination(&one.destination);
+            self.prose(
+                &format!(
+                    "{place}: {}",
+                    wording::counted(one.live_sockets, "live socket", "live sockets")
+                ),
+                2,
+            );
+            for process in &one.processes {
+                self.line(&format!(
+                    "    {:>8}  {} (pid {})",
+                    wording::count(process.sockets),
+                    printable(&process.name),
+                    process.pid
+                ));
+            }
+            if one.unnamed_sockets > 0 {
+                self.line(&format!(
+                    "    {:>8}  of unknown processes",
+                    wording::count(one.unnamed_sockets)
+                ));
+            }
+        }
+        self.prose(
+            "To the fullest destinations that have any. Root can look into all processes. Sockets in TIME-WAIT \
+             belong to no process any more: for them nobody can be named.",
+            2,
+        );
+    }
+
+    fn settings(&mut self, snapshot: &Snapshot) {
+        let Some(settings) = snapshot.sysctl.as_ref().and_then(|o| o.value.as_ref()) else {
+            return;
+        };
+        self.title("SETTINGS, net.ipv4");
+        let mut table = Table::new(&[left("NAME", 0), left("VALUE", 0), left("MEANING", 1)]);
+        for one in explain(settings) {
+            let value = if one.value.is_empty() {
+                "(none)".to_owned()
+            } else {
+                shortened(&one.value, 24)
+            };
+            table.row(vec![one.name.to_owned(), value, one.meaning]);
+        }
+        self.table(table);
+    }
+
+    fn collectors(&mut self, snapshot: &Snapshot) {
+        self.title("READ");
+        let mut table = Table::new(&[left("WHAT", 0), left("RESULT", 0), right("SECONDS", 0)]);
+        for (name, success, seconds) in collectors(snapshot) {
+            let result = match (success, source(snapshot)) {
+                (false, _) => "FAILED".to_owned(),
+                (true, Some(source)) if name == "sockets" => format!("ok, {}", source.as_str()),
+                (true, _) => "ok".to_owned(),
+            };
+            table.row(vec![name.to_owned(), result, format!("{seconds:.3}")]);
+        }
+        self.table(table);
+    }
+}
+
+fn destination_row(figures: &DestinationFigures) -> Vec<String> {
+    let destination = &figures.destination;
+    vec![
+        wording::percent(figures.exhaustion_ratio),
+        wording::count(figures.headroom.into()),
+        wording::count(figures.held.time_wait),
+        wording::count(figures.held.established),
+        wording::count(figures.held.other),
+        wording::count(figures.reusable),
+        format!("{:.1}", figures.close_rate),
+        destination.src_addr.to_string(),
+        format!("{} port {}", destination.dst_addr, destination.dst_port),
+    ]
+}
+
+/// At most so many characters.
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// A process may call itself anything, a terminal's commands included.
+fn printable(name: &str) -> String {
+    let safe = |c: char| if c.is_control() { '?' } else { c };
+    name.chars().map(safe).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

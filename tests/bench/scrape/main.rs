@@ -1,0 +1,167 @@
+//! What a scrape costs, held against what the kernel's dump costs on the same sockets.
+//!
+//! ```text
+//! cargo bench --bench scrape                          # everything, about ten minutes
+//! cargo bench --bench scrape -- --markdown FILE       # and as a Markdown table
+//! cargo bench --bench scrape -- --only idle,peers     # some of it
+//! cargo bench --bench scrape -- --smoke               # small counts, a few seconds, judges nothing
+//! cargo bench --bench scrape -- --soak 600            # churn and scrapes, for so many seconds
+//! ```
+//!
+//! It starts itself anew in a user and a network namespace of its own, makes the sockets there over
+//! loopback, runs the exporter there, and leaves nothing behind. Needs unshare(1), ip(8) and the
+//! right to make user namespaces; not root.
+//!
+//! The floor is [`bare`]: a loop that asks for the same dump and throws the bytes away. Both run in
+//! turns on the same sockets (exporter, floor, exporter, …), and what is told is the median of each
+//! and the ratio of the medians. CPU is that of the whole process as the scheduler accounts it, in
+//! nanoseconds, the kernel's work for it included; wall time is from the first byte of the request to
+//! the last byte of the answer.
+//!
+//! The exporter runs as for an ordinary user, without slabinfo, but where the table says otherwise.
+//!
+//! On a busy machine a million sockets may be gone before they are all made. What helps is a higher
+//! weight for the session: `echo -12 >/proc/self/autogroup` as root, in a session of its own.
+//!
+//! Without `--bench`, which cargo bench passes, it is the short form: `cargo test --all-targets`.
+
+#![allow(
+    unreachable_pub,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark that finds things otherwise than it expects is to fail on the spot"
+)]
+
+mod bare;
+mod exporter;
+mod namespace;
+mod peers;
+mod rows;
+mod soak;
+mod sockets;
+mod table;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rows::Scale;
+use table::Table;
+
+/// What is asked for.
+struct Plan {
+    is_full: bool,
+    only: Option<Vec<String>>,
+    markdown: Option<PathBuf>,
+    soak: Option<Duration>,
+}
+
+const USAGE: &str = "usage: cargo bench --bench scrape -- [--smoke] [--only ROW,...] \
+                     [--markdown FILE] [--soak SECONDS]";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // The helper processes that hold connections open.
+    if let [mode, rest @ ..] = arguments.as_slice()
+        && mode == sockets::HOLD
+    {
+        return sockets::hold(rest);
+    }
+    let plan = plan(&arguments);
+    if namespace::is_inside() {
+        inside(&plan);
+    } else {
+        outside(&plan);
+    }
+}
+
+fn plan(arguments: &[String]) -> Plan {
+    let mut plan = Plan {
+        is_full: false,
+        only: None,
+        markdown: None,
+        soak: None,
+    };
+    let mut is_smoke = false;
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut value = || rest.next().expect(USAGE).clone();
+        match argument.as_str() {
+            "--bench" => plan.is_full = true,
+            "--smoke" => is_smoke = true,
+            "--only" => plan.only = Some(value().split(',').map(str::to_owned).collect()),
+            "--markdown" => plan.markdown = Some(value().into()),
+            "--soak" => {
+                plan.soak = Some(Duration::from_secs(value().parse().expect(USAGE)));
+            }
+            other => panic!("{other}: {USAGE}"),
+        }
+    }
+    plan.is_full &= !is_smoke;
+    plan
+}
+
+/// Has each situation measured in a process and namespaces of its own, and tells the whole.
+fn outside(plan: &Plan) {
+    namespace::raise_descriptor_limit();
+    let mut table = Table::default();
+    let scale = if plan.is_full { "--bench" } else { "--smoke" };
+    let mut measure = |arguments: &[&str]| {
+        let arguments: Vec<String> = [scale]
+            .iter()
+            .chain(arguments)
+            .map(|one| (*one).to_owned())
+            .collect();
+        table.read(&namespace::run(&arguments));
+    };
+    let soak = plan.soak.unwrap_or(if plan.is_full {
+        rows::FULL_SOAK
+    } else {
+        rows::SMOKE_SOAK
+    });
+    if plan.soak.is_none() {
+        for (name, _) in rows::ALL {
+            if plan
+                .only
+                .as_ref()
+                .is_none_or(|only| only.iter().any(|one| one == name))
+            {
+                measure(&["--only", name]);
+            }
+        }
+    }
+    if plan.only.is_none() {
+        measure(&["--soak", &soak.as_secs().to_string()]);
+    }
+    println!("{table}");
+    if let Some(path) = &plan.markdown {
+        std::fs::write(path, table.markdown()).expect("the Markdown file can be written");
+    }
+}
+
+/// Measures one situation, and prints it for [`outside`].
+fn inside(plan: &Plan) {
+    namespace::prepare();
+    let mut table = Table::default();
+    if let Some(duration) = plan.soak {
+        soak::run(duration, &mut table);
+    }
+    let scale = if plan.is_full {
+        &Scale::FULL
+    } else {
+        &Scale::SMOKE
+    };
+    for (name, row) in rows::ALL {
+        if plan.only.iter().flatten().any(|one| one == name) {
+            eprintln!("{name}");
+            row(scale, &mut table);
+        }
+    }
+    print!("{}", table.written());
+}

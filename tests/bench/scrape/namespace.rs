@@ -1,0 +1,110 @@
+//! Starts the benchmark anew, one situation at a time, in namespaces of its own.
+//!
+//! With its namespace all sockets of a situation are gone at once, TIME-WAIT or not, so that the next
+//! one does not walk over them: the kernel's hash table is one for all namespaces.
+
+use std::env;
+use std::fs;
+use std::process::{Command, Stdio, exit};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::bare;
+
+/// Set in the process inside.
+const INSIDE: &str = "TIMEWAIT_BENCH_INSIDE";
+
+/// A walk that takes longer meets many sockets of other namespaces.
+const QUIET_WALK: Duration = Duration::from_millis(2);
+
+/// Whether this process is the one inside.
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
+/// Runs this program with these arguments inside, and returns what it printed. Ends the benchmark
+/// if that fails.
+pub fn run(arguments: &[String]) -> String {
+    let output = Command::new("unshare")
+        // If the benchmark is killed, what it started goes with it.
+        .args([
+            "--user",
+            "--map-root-user",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ])
+        .arg(env::current_exe().expect("the benchmark has a path"))
+        .args(arguments)
+        .env(INSIDE, "1")
+        .stderr(Stdio::inherit())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        }
+        Ok(output) => {
+            eprintln!(
+                "the benchmark needs user namespaces, or failed in them: {}",
+                output.status
+            );
+            exit(1);
+        }
+        Err(error) => {
+            eprintln!("cannot run unshare: {error}");
+            exit(1);
+        }
+    }
+}
+
+/// As high as this user may. Where that is too low for a row, helper processes share its sockets.
+pub fn raise_descriptor_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit can be read");
+    for limit in [hard.max(300_000), hard] {
+        if setrlimit(Resource::RLIMIT_NOFILE, limit, limit).is_ok() {
+            return;
+        }
+    }
+}
+
+/// Sets up the namespace, and waits until nothing of an earlier one is left to walk over.
+pub fn prepare() {
+    ip(&["link", "set", "lo", "up"]);
+    ip(&["-6", "route", "add", "local", "2001:db8::/32", "dev", "lo"]);
+    sysctl("ipv4/tcp_tw_reuse", "0");
+    sysctl("ipv4/tcp_max_tw_buckets", "4000000");
+    sysctl("ipv4/ip_local_port_range", "32768 60999");
+    sysctl("ipv6/ip_nonlocal_bind", "1");
+    let until = Instant::now() + Duration::from_secs(30);
+    while bare::dump(bare::CONNECTED).1.cpu > QUIET_WALK && Instant::now() < until {
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Writes a setting under /proc/sys/net.
+pub fn sysctl(name: &str, value: &str) {
+    let path = format!("/proc/sys/net/{name}");
+    fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
+}
+
+fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "ip {arguments:?} failed"
+    );
+}
+
+/// `tw` of /proc/net/sockstat: TIME-WAIT sockets of this namespace.
+pub fn time_wait_sockets() -> usize {
+    let text = fs::read_to_string("/proc/net/sockstat").expect("/proc is mounted");
+    let line = text.lines().find(|line| line.starts_with("TCP:"));
+    let mut words = line.expect("it has a TCP line").split_ascii_whitespace();
+    words.find(|word| *word == "tw").expect("the line has tw");
+    words.next().unwrap().parse().expect("tw is a number")
+}

@@ -1,0 +1,534 @@
+//! The situations, each with what is to be reached in it.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::bare;
+use crate::exporter::{Cost, Server, exchange, exporter_path, values};
+use crate::namespace::time_wait_sockets;
+use crate::peers;
+use crate::sockets;
+use crate::table::{Table, least, median, mib, ms, ratio};
+
+/// One of the times of a cost.
+type Time = fn(&Cost) -> Duration;
+
+/// A situation: makes its sockets, measures, and adds lines.
+type Row = fn(&Scale, &mut Table);
+
+/// All situations by name, in the order of the table.
+pub const ALL: [(&str, Row); 9] = [
+    ("destinations", destinations),
+    ("remotes", remotes),
+    ("remotes6", remotes_v6),
+    ("established", established),
+    ("nothing", nothing),
+    ("peers", against_peers),
+    ("crowd", crowd),
+    ("clients", clients),
+    ("idle", idle),
+];
+
+pub const FULL_SOAK: Duration = Duration::from_mins(1);
+pub const SMOKE_SOAK: Duration = Duration::from_secs(2);
+
+/// As for an ordinary user: only root may read slabinfo, and what the kernel takes to write it depends
+/// on all that the host does with memory.
+const ORDINARY: &str = "--no-collector.slabinfo";
+
+/// How many of everything.
+pub struct Scale {
+    many: usize,
+    destinations: usize,
+    some: usize,
+    few: usize,
+    accepted: usize,
+    idle_connections: usize,
+    pairs: usize,
+    idle: Duration,
+    has_peers: bool,
+}
+
+impl Scale {
+    pub const FULL: Self = Self {
+        many: 1_000_000,
+        destinations: 50,
+        some: 200_000,
+        few: 10_000,
+        accepted: 100_000,
+        idle_connections: 1_000,
+        pairs: 11,
+        idle: Duration::from_secs(10),
+        has_peers: true,
+    };
+
+    pub const SMOKE: Self = Self {
+        many: 2_000,
+        destinations: 10,
+        some: 400,
+        few: 200,
+        accepted: 400,
+        idle_connections: 20,
+        pairs: 2,
+        idle: Duration::from_millis(500),
+        has_peers: false,
+    };
+}
+
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Scrapes and bare dumps in turns.
+struct Pairs {
+    scrape: Vec<Cost>,
+    bare: Vec<Cost>,
+    /// The last answer.
+    answer: String,
+}
+
+impl Pairs {
+    fn measure(server: &Server, states: u32, count: usize) -> Self {
+        let mut pairs = Self {
+            scrape: Vec::new(),
+            bare: Vec::new(),
+            answer: String::new(),
+        };
+        // The first scrape opens files and makes threads.
+        server.scrape();
+        for _ in 0..count {
+            let (answer, cost) = server.scrape();
+            pairs.scrape.push(cost);
+            pairs.bare.push(bare::dump(states).1);
+            pairs.answer = answer;
+        }
+        pairs
+    }
+
+    fn tell(&self, situation: &str, goal: &str, table: &mut Table) {
+        let (scrape, bare) = (median(&self.scrape), median(&self.bare));
+        let (least_scrape, least_bare) = (least(&self.scrape), least(&self.bare));
+        let times: [(&str, Time); 2] = [("CPU", |cost| cost.cpu), ("wall time", |cost| cost.wall)];
+        for (name, of) in times {
+            let told = format!(
+                "{:.2} ({} of {}; least {:.2})",
+                ratio(of(&scrape), of(&bare)),
+                ms(of(&scrape)),
+                ms(of(&bare)),
+                ratio(of(&least_scrape), of(&least_bare)),
+            );
+            table.add(situation, &format!("{name}, of the bare dump"), goal, told);
+        }
+    }
+}
+
+/// What a row on many sockets has in common: pairs, peak, and what is given back.
+fn many(
+    situation: &str,
+    goal: &str,
+    peak_goal: &str,
+    scale: &Scale,
+    table: &mut Table,
+    make: impl FnOnce(),
+) {
+    let server = Server::exporter(&[ORDINARY]);
+    let (_, _) = server.scrape();
+    let before = server.status_bytes("VmRSS");
+    let begin = Instant::now();
+    make();
+    eprintln!(
+        "  {} stand after {:?}",
+        time_wait_sockets(),
+        begin.elapsed()
+    );
+    server.reset_peak();
+    let pairs = Pairs::measure(&server, bare::CONNECTED, scale.pairs);
+    let told = values(&pairs.answer, "timewait_scrape_dump_messages");
+    eprintln!("  {} stand at the end, {told:?} told", time_wait_sockets());
+    pairs.tell(situation, goal, table);
+    table.add(
+        situation,
+        "peak memory",
+        peak_goal,
+        mib(server.status_bytes("VmHWM")),
+    );
+    let after = server.status_bytes("VmRSS");
+    table.add(
+        situation,
+        "memory before, and given back to",
+        "",
+        format!("{}, {}", mib(before), mib(after)),
+    );
+    let series = pairs
+        .answer
+        .lines()
+        .filter(|line| line.starts_with("timewait_"))
+        .count();
+    table.add(situation, "series", "as few as ever", series.to_string());
+}
+
+fn destinations(scale: &Scale, table: &mut Table) {
+    let situation = format!(
+        "{} TIME-WAIT, {} destinations",
+        grouped(scale.many),
+        scale.destinations
+    );
+    let make = || sockets::many_time_wait_of_clients(scale.many, scale.many / scale.destinations);
+    many(&situation, "≤ 1.10", "≤ 16 MiB", scale, table, make);
+}
+
+fn remotes(scale: &Scale, table: &mut Table) {
+    let situation = format!(
+        "{} TIME-WAIT, each of another IPv4 client",
+        grouped(scale.many)
+    );
+    let make = || sockets::time_wait_of_servers(scale.many, false);
+    many(&situation, "≤ 1.35", "≤ 64 MiB", scale, table, make);
+}
+
+fn remotes_v6(scale: &Scale, table: &mut Table) {
+    let situation = format!(
+        "{} TIME-WAIT, each of another IPv6 client",
+        grouped(scale.many)
+    );
+    let make = || sockets::time_wait_of_servers(scale.many, true);
+    many(&situation, "≤ 1.35", "≤ 64 MiB", scale, table, make);
+}
+
+fn established(scale: &Scale, table: &mut Table) {
+    let situation = format!(
+        "{} TIME-WAIT and {} established that a server accepted",
+        grouped(scale.few),
+        grouped(scale.accepted)
+    );
+    let server = Server::exporter(&[ORDINARY]);
+    let _held = sockets::established(scale.accepted);
+    sockets::time_wait_of_clients(scale.few, scale.few / 2);
+    let pairs = Pairs::measure(&server, bare::TIME_WAIT, scale.pairs);
+    pairs.tell(&situation, "≤ 1.5 of TIME-WAIT alone", table);
+    tell_filter(&situation, scale, table);
+}
+
+/// What a filter program saves or costs on the sockets that stand now.
+fn tell_filter(situation: &str, scale: &Scale, table: &mut Table) {
+    let (mut all, mut filtered, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..scale.pairs {
+        owners.push(bare::dump(bare::OWNERS).1);
+        all.push(bare::dump(bare::CONNECTED).1);
+        filtered.push(bare::filtered_dump(bare::CONNECTED).1);
+    }
+    let told = format!(
+        "{} with, {} without",
+        ms(median(&filtered).cpu),
+        ms(median(&all).cpu)
+    );
+    table.add(situation, "bare dump, filter program, CPU", "", told);
+    let told = ms(median(&owners).cpu);
+    table.add(situation, "bare dump of listening and bound, CPU", "", told);
+}
+
+fn nothing(scale: &Scale, table: &mut Table) {
+    let flags: [(&str, &[&str]); 2] = [
+        ("nothing", &[ORDINARY]),
+        ("nothing, as root, who may read slabinfo", &[]),
+    ];
+    for (situation, flags) in flags {
+        let server = Server::exporter(flags);
+        let pairs = Pairs::measure(&server, bare::CONNECTED, scale.pairs * 5);
+        let (scrape, bare) = (median(&pairs.scrape), median(&pairs.bare));
+        for (name, one, other) in [
+            ("CPU", scrape.cpu, bare.cpu),
+            ("wall time", scrape.wall, bare.wall),
+        ] {
+            table.add(
+                situation,
+                &format!("{name} above the empty walk"),
+                "≤ 1 ms",
+                format!(
+                    "{} ({} less {})",
+                    ms(one.saturating_sub(other)),
+                    ms(one),
+                    ms(other)
+                ),
+            );
+        }
+    }
+}
+
+fn against_peers(scale: &Scale, table: &mut Table) {
+    let situation = format!("against others on {} TIME-WAIT, CPU", grouped(scale.some));
+    let server = Server::exporter(&[ORDINARY]);
+    let node_exporter = scale.has_peers.then(peers::node_exporter).flatten();
+    sockets::many_time_wait_of_clients(scale.some, scale.some / 10);
+    server.scrape();
+    let (mut own, mut bare_dumps) = (Vec::new(), Vec::new());
+    let mut others: [Vec<Cost>; 3] = Default::default();
+    for _ in 0..scale.pairs.min(7) {
+        own.push(server.scrape().1);
+        bare_dumps.push(bare::dump(bare::CONNECTED).1);
+        others[0].extend(node_exporter.as_ref().map(|peer| peer.scrape().1));
+        others[1].extend(peers::ss());
+        others[2].push(peers::proc_net_tcp());
+    }
+    tell_filter(&situation, scale, table);
+    let own = median(&own).cpu;
+    table.add(&situation, "the exporter", "", ms(own));
+    table.add(&situation, "the bare dump", "", ms(median(&bare_dumps).cpu));
+    let names = [
+        ("node_exporter (tcpstat alone)", "≥ 2.3"),
+        ("ss -Htan", "≥ 6"),
+        ("reading /proc/net/tcp", "≥ 7"),
+    ];
+    for ((name, goal), costs) in names.into_iter().zip(&others) {
+        let told = if costs.is_empty() {
+            "not installed".to_owned()
+        } else {
+            let cpu = median(costs).cpu;
+            format!("{:.1} times as much ({})", ratio(cpu, own), ms(cpu))
+        };
+        table.add(&situation, name, goal, told);
+    }
+}
+
+fn crowd(scale: &Scale, table: &mut Table) {
+    const CROWD: usize = 40;
+    let situation = format!(
+        "{CROWD} scrapes at once on {} TIME-WAIT",
+        grouped(scale.many)
+    );
+    let server = Server::exporter(&[ORDINARY, "--web.max-requests=50"]);
+    sockets::many_time_wait_of_clients(scale.many, scale.many / scale.destinations);
+    let mut singles: Vec<Cost> = (0..3).map(|_| server.scrape().1).collect();
+    server.reset_peak();
+    singles.push(server.scrape().1);
+    let single_peak = server.status_bytes("VmHWM");
+    let single = median(&singles);
+    let barrier = Barrier::new(CROWD);
+    let address = server.address;
+    let one_more = thread::spawn({
+        move || {
+            // The dump under way.
+            let mut stream = TcpStream::connect(address).unwrap();
+            exchange(&mut stream, "text/plain")
+        }
+    });
+    thread::sleep(single.wall / 4);
+    let (answers, cost) = Cost::of_process(server.pid(), || {
+        thread::scope(|scope| {
+            let scrapers: Vec<_> = (0..CROWD)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        let mut stream = TcpStream::connect(address).unwrap();
+                        exchange(&mut stream, "text/plain")
+                    })
+                })
+                .collect();
+            scrapers
+                .into_iter()
+                .map(|one| one.join().unwrap())
+                .collect::<Vec<String>>()
+        })
+    });
+    let under_way = one_more.join().unwrap();
+    // Each dump took another time: as many durations, as many dumps.
+    let duration = |answer: &String| {
+        let name = "timewait_scrape_collector_duration_seconds{collector=\"sockets\"}";
+        values(answer, name)
+            .first()
+            .map_or(0, |seconds| seconds.to_bits())
+    };
+    let mut dumps: BTreeSet<u64> = answers.iter().map(duration).collect();
+    dumps.remove(&duration(&under_way));
+    let answered = answers
+        .iter()
+        .filter(|answer| answer.starts_with("HTTP/1.1 200"))
+        .count();
+    table.add(
+        &situation,
+        "answered",
+        "all",
+        format!("{answered} of {CROWD}"),
+    );
+    table.add(
+        &situation,
+        "dumps after the one under way",
+        "≤ 2",
+        dumps.len().to_string(),
+    );
+    let told = format!("{} (one scrape: {})", ms(cost.cpu), ms(single.cpu));
+    table.add(&situation, "CPU in all", "", told);
+    let peak = server.status_bytes("VmHWM");
+    let more = format!(
+        "{} ({} for one)",
+        mib(peak.saturating_sub(single_peak)),
+        mib(single_peak)
+    );
+    table.add(&situation, "more memory than for one", "≤ 8 MiB", more);
+}
+
+/// Scrapes while other clients misbehave, against scrapes alone.
+fn clients(scale: &Scale, table: &mut Table) {
+    let server = Server::exporter(&[ORDINARY, "--web.max-requests=1"]);
+    sockets::many_time_wait_of_clients(scale.some, scale.some / 10);
+    let situation = format!(
+        "others' scrapes on {} TIME-WAIT, of their usual wall time",
+        grouped(scale.some)
+    );
+    let rounds = scale.pairs;
+    let usual = || -> Vec<Cost> { (0..rounds).map(|_| scraped_through(&server)).collect() };
+    let mut tell = |name: &str, before: &[Cost], during: &[Cost]| {
+        let (before, during) = (median(before).wall, median(during).wall);
+        let told = format!(
+            "{:.2} ({} of {})",
+            ratio(during, before),
+            ms(during),
+            ms(before)
+        );
+        table.add(&situation, name, "≤ 1.2", told);
+    };
+    server.scrape();
+
+    let before = usual();
+    let (refused, during) = at_the_limit(&server, rounds);
+    tell(
+        &format!("--web.max-requests reached, {refused} refused"),
+        &before,
+        &during,
+    );
+
+    let before = usual();
+    let readers: Vec<TcpStream> = (0..scale.idle_connections / 5)
+        .map(|_| slow_reader(&server))
+        .collect();
+    let during = usual();
+    tell(
+        &format!("{} clients that do not read", readers.len()),
+        &before,
+        &during,
+    );
+    drop(readers);
+
+    let before = usual();
+    let idle: Vec<TcpStream> = (0..scale.idle_connections)
+        .filter_map(|_| TcpStream::connect(server.address).ok())
+        .collect();
+    let during = usual();
+    tell(
+        &format!("{} idle connections", grouped(idle.len())),
+        &before,
+        &during,
+    );
+}
+
+/// A scrape that is tried again while another one holds the only slot.
+fn scraped_through(server: &Server) -> Cost {
+    loop {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let (answer, cost) = Cost::of_process(server.pid(), || exchange(&mut stream, "text/plain"));
+        if answer.starts_with("HTTP/1.1 200") {
+            return cost;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Scrapes that hold the only slot, while others come and are refused.
+fn at_the_limit(server: &Server, rounds: usize) -> (usize, Vec<Cost>) {
+    let (under_way, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+    let refused = AtomicUsize::new(0);
+    let costs = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                if under_way.load(Ordering::Relaxed) {
+                    let mut stream = TcpStream::connect(server.address).unwrap();
+                    let answer = exchange(&mut stream, "text/plain");
+                    refused.fetch_add(
+                        usize::from(answer.starts_with("HTTP/1.1 503")),
+                        Ordering::Relaxed,
+                    );
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let mut costs = Vec::new();
+        while costs.len() < rounds {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            let begin = Instant::now();
+            write!(
+                stream,
+                "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
+            )
+            .unwrap();
+            thread::sleep(Duration::from_micros(500));
+            under_way.store(true, Ordering::Relaxed);
+            // The first bytes end it: then the slot is free for the others.
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).unwrap();
+            under_way.store(false, Ordering::Relaxed);
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).unwrap();
+            // One of the others may have come first, and hold the slot.
+            if head.ends_with(b"200") {
+                costs.push(Cost {
+                    cpu: Duration::ZERO,
+                    wall: begin.elapsed(),
+                });
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        stop.store(true, Ordering::Relaxed);
+        costs
+    });
+    (refused.into_inner(), costs)
+}
+
+/// A client that asks for a page again and again and reads nothing.
+fn slow_reader(server: &Server) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    for _ in 0..20 {
+        let _full = stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n");
+    }
+    stream
+}
+
+fn idle(scale: &Scale, table: &mut Table) {
+    let situation = "idle";
+    let mut starts: Vec<Duration> = (0..scale.pairs)
+        .map(|_| Server::start_to_first_answer())
+        .collect();
+    starts.sort_unstable();
+    let told = format!("{} (least {})", ms(starts[starts.len() / 2]), ms(starts[0]));
+    table.add(situation, "start to first answer", "≤ 20 ms", told);
+    let server = Server::exporter(&[ORDINARY]);
+    server.scrape();
+    let resident = server.status_bytes("VmRSS");
+    table.add(
+        situation,
+        "resident after a scrape",
+        "≤ 8 MiB",
+        mib(resident),
+    );
+    // Threads that encode end after ten idle seconds.
+    thread::sleep(scale.idle + scale.idle / 4);
+    let before = server.wake_ups();
+    thread::sleep(scale.idle);
+    let woken = server.wake_ups() - before;
+    let told = format!("{woken} in {:?}", scale.idle);
+    table.add(situation, "wake-ups", "none", told);
+    let size = std::fs::metadata(exporter_path()).unwrap().len();
+    table.add(situation, "size of the binary", "≤ 8 MiB", mib(size));
+}

@@ -1,0 +1,192 @@
+//! Makes TCP sockets over loopback, by the million.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use crate::namespace::sysctl;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+
+/// The first argument of a helper process that holds connections.
+pub const HOLD: &str = "--hold";
+
+/// Below the ephemeral range, so that the servers' sockets are nobody's outgoing ones.
+const SERVER_PORT: u16 = 8_080;
+
+/// Of the 32,256 ports of one parity in [`WIDE_RANGE`]: connect() tries those of one parity first, and
+/// beyond them all of these again each time.
+const FOR_EACH_SERVER: usize = 20_000;
+
+/// As busy hosts have it.
+const WIDE_RANGE: &str = "1024 65535";
+
+/// How many threads make sockets at once: the kernel's work for each is in the caller's context.
+const MAKERS: usize = 2;
+
+/// TIME-WAIT sockets of clients as many as come, for which the range is widened.
+pub fn many_time_wait_of_clients(count: usize, for_each_server: usize) {
+    sysctl("ipv4/ip_local_port_range", WIDE_RANGE);
+    time_wait_of_clients(count, for_each_server);
+}
+
+/// TIME-WAIT sockets of a client that closed first, at most 20,000 to each of as many servers as needed.
+pub fn time_wait_of_clients(count: usize, for_each_server: usize) {
+    let for_each_server = for_each_server.min(FOR_EACH_SERVER);
+    let servers = count.div_ceil(for_each_server);
+    thread::scope(|scope| {
+        for maker in 0..MAKERS {
+            scope.spawn(move || {
+                for server in (maker..servers).step_by(MAKERS) {
+                    let done = server * for_each_server;
+                    let address = loopback(1, u32::try_from(server).unwrap());
+                    let listener = listen(IpAddr::V4(address));
+                    for _ in 0..for_each_server.min(count - done) {
+                        let client = client(None, listener.local_addr().unwrap());
+                        let (server, _) = listener.accept().unwrap();
+                        drop(client);
+                        drop(server);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// TIME-WAIT sockets of a server that closed first, each of another client's address.
+pub fn time_wait_of_servers(count: usize, is_v6: bool) {
+    thread::scope(|scope| {
+        for maker in 0..MAKERS {
+            scope.spawn(move || {
+                let own = u32::try_from(maker).unwrap();
+                let listener = listen(if is_v6 {
+                    remote_v6(own)
+                } else {
+                    loopback(1, own).into()
+                });
+                let to = listener.local_addr().unwrap();
+                for number in (maker..count).step_by(MAKERS) {
+                    let number = u32::try_from(number).unwrap();
+                    let from = if is_v6 {
+                        remote_v6(0x1_0000 + number)
+                    } else {
+                        loopback(64, number).into()
+                    };
+                    let client = client(Some(from), to);
+                    let (server, _) = listener.accept().unwrap();
+                    drop(server);
+                    drop(client);
+                }
+            });
+        }
+    });
+}
+
+/// 127.`second`.0.0 plus a number.
+fn loopback(second: u8, number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, second, 0, 1).to_bits() + number)
+}
+
+fn remote_v6(number: u32) -> IpAddr {
+    let prefix = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).to_bits();
+    // Spread as networks are, not as a counter counts.
+    Ipv6Addr::from_bits(prefix + (u128::from(number) << 40)).into()
+}
+
+fn listen(address: IpAddr) -> TcpListener {
+    TcpListener::bind((address, SERVER_PORT)).expect("the server address is free")
+}
+
+/// A connected client; from an address, with a port that connect() chooses.
+fn client(from: Option<IpAddr>, to: SocketAddr) -> OwnedFd {
+    let family = if to.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let client = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    if let Some(from) = from {
+        setsockopt(&client, IpBindAddressNoPort, &true).unwrap();
+        bind(&client, &SocketAddr::new(from, 0)).unwrap();
+    }
+    connect(&client, &to).unwrap();
+    client
+}
+
+/// Helper processes that hold established connections; their end is the connections' end.
+#[derive(Debug)]
+pub struct Held {
+    helpers: Vec<Child>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for helper in &mut self.helpers {
+            // Its standard input was closed with it.
+            let _gone = helper.kill();
+            let _reaped = helper.wait();
+        }
+    }
+}
+
+/// Established sockets, both ends of each connection counted, of which none is on a port of the
+/// ephemeral range, as those are that a server accepted.
+pub fn established(count: usize) -> Held {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let for_each = usize::try_from(limit)
+        .unwrap()
+        .saturating_sub(100)
+        .min(count);
+    let helpers = (0..count.div_ceil(for_each)).map(|helper| {
+        let held = for_each.min(count - helper * for_each);
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([HOLD, &helper.to_string(), &held.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the benchmark can start itself");
+        let mut line = String::new();
+        let output = child.stdout.as_mut().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "the helper failed");
+        child
+    });
+    Held {
+        helpers: helpers.collect(),
+    }
+}
+
+/// The helper process: makes connections, says so, and holds them until its input ends.
+pub fn hold(arguments: &[String]) {
+    let [helper, count] = arguments else {
+        panic!("two numbers are needed");
+    };
+    let (helper, count): (u32, usize) = (helper.parse().unwrap(), count.parse().unwrap());
+    let listener = listen(loopback(2, helper).into());
+    let to = listener.local_addr().unwrap();
+    let mut held = Vec::with_capacity(count);
+    for number in 0..count / 2 {
+        // Ports 10,000 to 29,999 of as many client addresses as needed.
+        let (address, port) = (number / 20_000, number % 20_000);
+        let address = loopback(3, helper * 256 + u32::try_from(address).unwrap());
+        let from = SocketAddr::new(address.into(), 10_000 + u16::try_from(port).unwrap());
+        let client = socket_with(
+            AddressFamily::INET,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        bind(&client, &from).unwrap();
+        connect(&client, &to).unwrap();
+        held.push(client);
+        held.push(listener.accept().unwrap().0.into());
+    }
+    println!("ready");
+    std::io::stdout().flush().unwrap();
+    let _ended = std::io::stdin().read_line(&mut String::new());
+}

@@ -1,0 +1,146 @@
+//! What the kernel leaves out of a dump on our request: nothing that is added up.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use timewait_exporter::domain::census::Census;
+use timewait_exporter::domain::options::CensusOptions;
+use timewait_exporter::domain::ports::PortRange;
+use timewait_exporter::domain::settings::Settings;
+use timewait_exporter::domain::snapshot::{SocketFigures, Source};
+use timewait_exporter::domain::socket::{Socket, TcpState};
+use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
+
+use crate::fake_kernel::{FakeKernel, Message, Step, record};
+use crate::namespace::{add_address, in_namespace, set_sysctl};
+use crate::net::{at, connected, connecting, eventually, listening, mapped};
+
+fn range() -> PortRange {
+    PortRange::new(40_000, 40_999).unwrap()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+/// Everything about a socket but its timer, which runs on between two dumps.
+fn identity(socket: &Socket) -> (String, u16, String, u16, u8) {
+    (
+        socket.src_addr.to_string(),
+        socket.src_port,
+        socket.dst_addr.to_string(),
+        socket.dst_port,
+        socket.state as u8,
+    )
+}
+
+fn figures(sockets: &[Socket]) -> SocketFigures {
+    let settings = Settings {
+        port_range: Some(range()),
+        ..Settings::default()
+    };
+    let mut census = Census::new(CensusOptions::default(), &settings, &[]);
+    for socket in sockets {
+        census.add(&Socket {
+            remaining_ms: 30_000,
+            ..*socket
+        });
+    }
+    census.finish(Source::Netlink, 0)
+}
+
+/// All connected sockets, and those that the kernel tells through the filter.
+fn dumps() -> (Vec<Socket>, Vec<Socket>) {
+    let mut dumper = Dumper::new(Box::new(NetlinkConnect));
+    let mut dump = dumper.open(soon()).unwrap();
+    let (mut all, mut told) = (Vec::new(), Vec::new());
+    dump.sockets(|socket| all.push(*socket)).unwrap();
+    dump.sockets_of_range(range(), |socket| told.push(*socket))
+        .unwrap();
+    (all, told)
+}
+
+/// Whether what was told through the filter is what is added up, and time-wait sockets.
+fn agree(all: &[Socket], told: &[Socket]) -> bool {
+    let is_service = |socket: &&Socket| socket.src_port == 80;
+    assert!(all.iter().filter(is_service).count() > 30, "{all:?}");
+    // Linux before 5.9, and without cgroups of sockets, tells them all.
+    let is_filtered = told.len() < all.len();
+    let got: BTreeSet<_> = told.iter().map(identity).collect();
+    let is_kept = |socket: &&Socket| match socket.state {
+        // FIN-WAIT-2 is a time-wait socket or not.
+        TcpState::FinWait2 => range().contains(socket.src_port) || got.contains(&identity(socket)),
+        state => range().contains(socket.src_port) || state == TcpState::TimeWait,
+    };
+    let kept: BTreeSet<_> = all.iter().filter(is_kept).map(identity).collect();
+    figures(told) == figures(all) && (!is_filtered || got == kept)
+}
+
+#[test]
+fn through_the_filter_come_all_of_the_range_and_all_in_time_wait_and_no_others() {
+    in_namespace(|| {
+        set_sysctl("ip_local_port_range", "40000 40999");
+        add_address("2001:db8::1/128");
+        // A service below the range and one inside it; IPv4, IPv6 and mapped clients.
+        let v4 = [at("127.0.0.1", 80), at("127.0.0.1", 40_500)];
+        let v6 = [at("2001:db8::1", 80), at("2001:db8::1", 40_500)];
+        let mut open = Vec::new();
+        for to in v4.into_iter().chain(v6) {
+            let listener = listening(to);
+            for _ in 0..5 {
+                connected(None, &listener, to).close_client_first();
+                connected(None, &listener, to).close_server_first();
+                open.push(connected(None, &listener, to));
+                let half = connected(None, &listener, to);
+                half.half_close_client();
+                open.push(half);
+                let half = connected(None, &listener, to);
+                half.half_close_server();
+                open.push(half);
+            }
+            if to.is_ipv4() {
+                open.push(connected(None, &listener, mapped(to)));
+                connected(None, &listener, mapped(to)).close_server_first();
+            }
+        }
+        let _unanswered = connecting(None, at("192.0.2.1", 80));
+        // The last segments may still be on their way: a socket may change between the dumps.
+        eventually("the dumps agree", || {
+            let (all, told) = dumps();
+            agree(&all, &told)
+        });
+    });
+}
+
+#[test]
+fn a_kernel_that_refuses_the_filter_tells_all_in_the_same_conversation_and_is_not_asked_again() {
+    let socket = |port| Message::record(record(1, ("192.0.2.1", port), ("192.0.2.2", 443), 0, 0));
+    let refused = || Step::Datagram(vec![Message::refused(22)]);
+    let told = || Step::Datagram(vec![socket(80), socket(40_001), Message::done(0)]);
+    let fake = FakeKernel::new([vec![refused(), told(), told()], vec![told()]]);
+    let mut dumper = Dumper::new(Box::new(fake.clone()));
+    for dumps in [2, 1] {
+        let mut dump = dumper.open(soon()).unwrap();
+        for _ in 0..dumps {
+            let mut ports = Vec::new();
+            dump.sockets_of_range(range(), |socket| ports.push(socket.src_port))
+                .unwrap();
+            assert_eq!(ports, [80, 40_001]);
+        }
+    }
+    let lengths: Vec<usize> = fake.requests().iter().map(Vec::len).collect();
+    assert_eq!(lengths, [112, 76, 76, 76]);
+}
+
+#[test]
+fn another_refusal_is_no_matter_of_the_filter() {
+    let fake = FakeKernel::new([vec![Step::Datagram(vec![Message::refused(16)])]]);
+    let mut dumper = Dumper::new(Box::new(fake.clone()));
+    let error = dumper
+        .open(soon())
+        .unwrap()
+        .sockets_of_range(range(), |_| ())
+        .unwrap_err();
+    assert!(error.is_passing());
+    assert_eq!(fake.requests().len(), 1);
+}

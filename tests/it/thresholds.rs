@@ -1,0 +1,119 @@
+//! The same thresholds everywhere: the alert rules and the dashboards are held equal to the program's.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use timewait_exporter::domain::advice::thresholds::{
+    BUCKETS_WARNING, NARROW_RANGE_PORTS, POOL_WARNING, RATIO_CRITICAL, RATIO_WARNING,
+};
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Expressions and severities of the rules with this name, in their order.
+fn rules(name: &str) -> Vec<(String, String)> {
+    let alerts = read("deploy/prometheus/alerts.yml");
+    let of_name = alerts.split("- alert: ").skip(1);
+    let of_name = of_name.filter(|rule| rule.lines().next() == Some(name));
+    let value = |rule: &str, key: &str| {
+        let mut lines = rule.lines().map(str::trim);
+        let found = lines.find_map(|line| line.strip_prefix(key).map(str::trim).map(str::to_owned));
+        found.unwrap_or_else(|| panic!("{name} has no {key}"))
+    };
+    let rules: Vec<_> = of_name
+        .map(|rule| (value(rule, "expr:"), value(rule, "severity:")))
+        .collect();
+    assert!(!rules.is_empty(), "there is no alert {name}");
+    rules
+}
+
+#[test]
+fn the_alert_rules_have_the_programs_thresholds() {
+    let ratio = "timewait_port_range_exhaustion_ratio";
+    let expected = [
+        (
+            format!("{ratio} >= {RATIO_CRITICAL}"),
+            "critical".to_owned(),
+        ),
+        (format!("{ratio} >= {RATIO_WARNING}"), "warning".to_owned()),
+    ];
+    assert_eq!(rules("TimewaitPortsLow"), expected);
+    for (name, expression) in [
+        (
+            "TimewaitBindPoolLow",
+            format!("timewait_source_exhaustion_ratio >= {POOL_WARNING}"),
+        ),
+        (
+            "TimewaitBucketsNearLimit",
+            format!("timewait_buckets / timewait_buckets_limit >= {BUCKETS_WARNING}"),
+        ),
+        (
+            "TimewaitPortRangeNarrow",
+            format!("timewait_port_range_usable_ports < {NARROW_RANGE_PORTS}"),
+        ),
+    ] {
+        let told: Vec<String> = rules(name).into_iter().map(|(told, _)| told).collect();
+        assert_eq!(told, [expression], "{name}");
+    }
+}
+
+/// Every list of threshold steps in a dashboard that has one at all, with its panel's title.
+fn steps(panels: &Value, found: &mut Vec<(String, Vec<f64>)>) {
+    for panel in panels.as_array().into_iter().flatten() {
+        steps(&panel["panels"], found);
+        let expressions = panel["targets"].as_array().into_iter().flatten();
+        let is_ratio = |metric: &str| {
+            let mut told = expressions
+                .clone()
+                .filter_map(|target| target["expr"].as_str());
+            told.any(|expression| expression.contains(metric) && !expression.starts_with("count("))
+        };
+        let title = panel["title"].as_str().unwrap_or_default();
+        let kind = if is_ratio("source_exhaustion_ratio") {
+            "pool"
+        } else if is_ratio("exhaustion_ratio") {
+            "ratio"
+        } else {
+            continue;
+        };
+        let config = &panel["fieldConfig"];
+        let overrides = config["overrides"].as_array().into_iter().flatten();
+        let properties =
+            overrides.flat_map(|rule| rule["properties"].as_array().into_iter().flatten());
+        let thresholds = properties
+            .filter(|property| property["id"] == "thresholds")
+            .map(|property| &property["value"]);
+        for thresholds in thresholds.chain([&config["defaults"]["thresholds"]]) {
+            let values = thresholds["steps"].as_array().into_iter().flatten();
+            let values: Vec<f64> = values.filter_map(|step| step["value"].as_f64()).collect();
+            if !values.is_empty() {
+                found.push((format!("{kind}: {title}"), values));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_dashboards_have_the_programs_thresholds() {
+    for dashboard in ["fleet", "host"] {
+        let text = read(&format!("dashboards/timewait-{dashboard}.json"));
+        let document: Value = serde_json::from_str(&text).unwrap();
+        let mut found = Vec::new();
+        steps(&document["panels"], &mut found);
+        assert!(found.len() >= 3, "{found:?}");
+        for (title, values) in found {
+            if title.starts_with("pool") {
+                assert_eq!(values, [POOL_WARNING], "{dashboard}, {title}");
+            } else {
+                assert_eq!(
+                    values[..2],
+                    [RATIO_WARNING, RATIO_CRITICAL],
+                    "{dashboard}, {title}"
+                );
+            }
+        }
+    }
+}
