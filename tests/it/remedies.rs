@@ -1,6 +1,8 @@
 //! Every remedy that the kernel can act on is typed into a shell, as told, in a namespace of its own;
 //! connect() must then succeed exactly as often as foretold.
 
+mod pools;
+
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::process::Command;
@@ -372,109 +374,5 @@ fn an_even_range_gives_its_last_port_too() {
         assert_eq!(effect(&even).after.headroom, 52);
         apply(&even);
         assert_eq!(count(&exhaust(client(), &listener, server())), 52);
-    });
-}
-
-#[test]
-fn a_bind_pool_is_helped_by_the_option_by_a_wider_range_and_by_another_address() {
-    in_namespace(|| {
-        let listener = small_host();
-        set_sysctl("ip_local_reserved_ports", "1024-39999,40070-65535");
-        // Connected after bind(): the pool is spent, and no destination.
-        let other = listening(at(SERVER, 444));
-        let mut kept = Vec::new();
-        for _ in 0..49 {
-            let socket = bound(at(CLIENT, 0)).unwrap();
-            connect(&socket, &at(SERVER, 444)).unwrap();
-            kept.push(accept_with(&other, SocketFlags::CLOEXEC).unwrap());
-            kept.push(socket);
-        }
-        let advice = advise(&look());
-        let low = finding(&advice, Id::BindPoolLow);
-        assert!(
-            low.sentence.contains("1 port left of 50"),
-            "{}",
-            low.sentence
-        );
-        let address = remedy(low, RemedyId::MoreClientAddresses);
-        add_address("192.0.2.9/32");
-        let there = exhaust_bind("192.0.2.9");
-        let here = exhaust_bind(CLIENT);
-        let given = u64::try_from(here.len() + there.len()).unwrap();
-        assert_eq!(given, effect(&address).after.headroom);
-        drop((here, there));
-        let widen = remedy(low, RemedyId::WidenRange);
-        apply(&widen);
-        let here = exhaust_bind(CLIENT);
-        assert_eq!(
-            u64::try_from(here.len()).unwrap(),
-            effect(&widen).after.headroom
-        );
-        drop((here, kept));
-        // With the option the port is left to connect(): as many to each destination.
-        set_sysctl("ip_local_port_range", "40000 40049");
-        let to_one = exhaust(client(), &other, at(SERVER, 444));
-        let to_another = exhaust(client(), &listener, server());
-        assert_eq!((count(&to_one), count(&to_another)), (50, 50));
-    });
-}
-
-#[test]
-fn more_buckets_let_sockets_stay_in_time_wait() {
-    in_namespace(|| {
-        let listener = small_host();
-        set_sysctl("tcp_max_tw_buckets", "20");
-        // The limit is not exact: the kernel looks at it before it counts.
-        close(&listener, 30);
-        let advice = advise(&look());
-        let near = finding(&advice, Id::BucketsNearLimit);
-        let more = remedy(near, RemedyId::MoreBuckets);
-        apply(&more);
-        close(&listener, 25);
-        let statistics = look().sockstat.unwrap().value.unwrap();
-        assert!(
-            statistics.time_wait_buckets.unwrap() >= 40,
-            "{statistics:?}"
-        );
-    });
-}
-
-#[test]
-fn settings_for_time_wait_do_not_help_where_connections_are_live() {
-    in_namespace(|| {
-        let listener = small_host();
-        let held = hold(&listener, 50);
-        let advice = advise(&look());
-        let exhausted = about_server(&advice);
-        assert!(
-            exhausted.sentence.contains("will not help"),
-            "{}",
-            exhausted.sentence
-        );
-        assert!(
-            exhausted
-                .remedies
-                .iter()
-                .all(|remedy| remedy.id != RemedyId::Reuse)
-        );
-        set_sysctl("tcp_tw_reuse", "1");
-        set_sysctl("tcp_fin_timeout", "1");
-        thread::sleep(Duration::from_millis(1_200));
-        assert_eq!(count(&exhaust(client(), &listener, server())), 0);
-        drop(held);
-    });
-}
-
-#[test]
-fn a_lowered_fin_timeout_leaves_time_wait_as_long_as_it_was() {
-    in_namespace(|| {
-        let listener = small_host();
-        set_sysctl("tcp_fin_timeout", "1");
-        close(&listener, 50);
-        thread::sleep(Duration::from_secs(4));
-        let advice = advise(&look());
-        finding(&advice, Id::FinTimeout);
-        finding(&advice, Id::DestinationExhausted);
-        assert_eq!(count(&exhaust(client(), &listener, server())), 0);
     });
 }

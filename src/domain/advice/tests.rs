@@ -1,5 +1,7 @@
 //! One situation for each finding, as an operator would meet it.
 
+mod settings;
+
 use super::laws::{Host, address, outcome};
 use super::*;
 use crate::domain::ports::PortSet;
@@ -213,119 +215,6 @@ fn narrow_and_odd_ranges_are_told() {
     assert!(has(found(&advice, Id::NarrowRange), RemedyId::WidenRange));
     let advice = Host::new(32_768, 60_999).advice();
     assert!(find(&advice, Id::NarrowRange).is_none() && find(&advice, Id::RangeParity).is_none());
-}
-
-#[test]
-fn reuse_two_is_told_where_it_would_need_one() {
-    let mut host = spent(28_000, TcpState::TimeWait);
-    host.settings.tcp_tw_reuse = Some(2);
-    let advice = host.advice();
-    let finding = found(&advice, Id::ReuseLoopbackOnly);
-    assert_eq!(
-        remedy(finding, RemedyId::Reuse).commands(),
-        ["sysctl -w net.ipv4.tcp_tw_reuse=1"]
-    );
-    // Not on a host that has ports, nor where it is live connections that hold them.
-    let mut quiet = spent(10, TcpState::TimeWait);
-    quiet.settings.tcp_tw_reuse = Some(2);
-    assert!(find(&quiet.advice(), Id::ReuseLoopbackOnly).is_none());
-    let mut live = spent(28_000, TcpState::Established);
-    live.settings.tcp_tw_reuse = Some(2);
-    assert!(find(&live.advice(), Id::ReuseLoopbackOnly).is_none());
-}
-
-#[test]
-fn reuse_without_timestamps_is_told_and_both_are_remedied() {
-    let mut host = spent(28_000, TcpState::TimeWait);
-    host.settings.tcp_timestamps = Some(0);
-    host.settings.tcp_tw_reuse = Some(1);
-    let advice = host.advice();
-    let finding = found(&advice, Id::ReuseWithoutTimestamps);
-    let command = ["sysctl -w net.ipv4.tcp_timestamps=1"];
-    assert_eq!(remedy(finding, RemedyId::Timestamps).commands(), command);
-    let low = found(&advice, Id::DestinationLow);
-    let timestamps = remedy(low, RemedyId::Timestamps);
-    assert_eq!(
-        (timestamps.commands(), timestamps.effect),
-        (command.map(str::to_owned).to_vec(), None)
-    );
-    host.settings.tcp_tw_reuse = Some(2);
-    let advice = host.advice();
-    assert!(find(&advice, Id::ReuseWithoutTimestamps).is_none());
-    assert_eq!(
-        remedy(found(&advice, Id::DestinationLow), RemedyId::Reuse).commands(),
-        [
-            "sysctl -w net.ipv4.tcp_timestamps=1",
-            "sysctl -w net.ipv4.tcp_tw_reuse=1"
-        ]
-    );
-}
-
-#[test]
-fn recycling_is_told_with_what_it_dropped_and_with_reuse_beside_it() {
-    let mut host = Host::new(32_768, 60_999);
-    host.settings.tcp_tw_recycle = Some(1);
-    host.settings.tcp_tw_reuse = Some(1);
-    let mut snapshot = host.snapshot();
-    snapshot.netstat = outcome(KernelCounters {
-        paws_rejects: vec![("PAWSActive", 1), ("PAWSPassive", 12_345)],
-        ..KernelCounters::default()
-    });
-    let advice = advise(&snapshot);
-    let finding = found(&advice, Id::Recycle);
-    assert!(finding.sentence.contains("12,345"), "{}", finding.sentence);
-    assert_eq!(finding.severity, Severity::Warning);
-    assert_eq!(
-        remedy(finding, RemedyId::RecycleOff).commands(),
-        ["sysctl -w net.ipv4.tcp_tw_recycle=0"]
-    );
-    found(&advice, Id::RecycleAndReuse);
-}
-
-#[test]
-fn a_lowered_fin_timeout_is_said_not_to_shorten_time_wait() {
-    for (seconds, is_told) in [(15, true), (59, true), (60, false), (120, false)] {
-        let mut host = Host::new(32_768, 60_999);
-        host.settings.tcp_fin_timeout_seconds = Some(seconds);
-        assert_eq!(
-            find(&host.advice(), Id::FinTimeout).is_some(),
-            is_told,
-            "{seconds}"
-        );
-    }
-}
-
-fn with_buckets(host: &Host, used: u64, limit: i64, overflows: u64) -> Advice {
-    let mut host = host.clone();
-    host.settings.tcp_max_tw_buckets = Some(limit);
-    let mut snapshot = host.snapshot();
-    snapshot.sockstat = outcome(SocketStatistics {
-        time_wait_buckets: Some(used),
-        ..SocketStatistics::default()
-    });
-    snapshot.netstat = outcome(KernelCounters {
-        overflows: Some(overflows),
-        ..KernelCounters::default()
-    });
-    advise(&snapshot)
-}
-
-#[test]
-fn buckets_near_their_limit_and_past_overflows_are_told() {
-    let host = Host::new(32_768, 60_999);
-    let advice = with_buckets(&host, 209_715, 262_144, 0);
-    assert!(find(&advice, Id::BucketsNearLimit).is_none());
-    let advice = with_buckets(&host, 209_716, 262_144, 5);
-    let near = found(&advice, Id::BucketsNearLimit);
-    assert_eq!(
-        remedy(near, RemedyId::MoreBuckets).commands(),
-        ["sysctl -w net.ipv4.tcp_max_tw_buckets=524288"]
-    );
-    found(&with_buckets(&host, 10, 262_144, 5), Id::BucketOverflows);
-    // Where TIME-WAIT holds the ports, more of it would make things worse.
-    let advice = with_buckets(&spent(28_000, TcpState::TimeWait), 28_000, 28_000, 5);
-    assert!(found(&advice, Id::BucketsNearLimit).remedies.is_empty());
-    found(&with_buckets(&host, 0, 0, 0), Id::BucketsNearLimit);
 }
 
 #[test]
