@@ -229,6 +229,9 @@ fn crowd() -> Crowd {
         at("2001:db8::1", 443),
     ];
     let mut open: Vec<OwnedFd> = Vec::new();
+    // Before any connect() may take their ports.
+    open.push(listening(at("127.0.0.1", 40_000)));
+    open.push(listening(at("::", 40_001)));
     let mut pairs = Vec::new();
     for (n, to) in addresses.into_iter().enumerate() {
         let listener = listening(to);
@@ -244,8 +247,6 @@ fn crowd() -> Crowd {
         pairs.extend(connections(4, &listener, to));
         open.push(listener);
     }
-    open.push(listening(at("127.0.0.1", 40_000)));
-    open.push(listening(at("::", 40_001)));
     let full = listening_with(at("127.0.0.1", 81), 0, false);
     open.extend((0..4).map(|_| connecting(None, at("127.0.0.1", 81)).unwrap()));
     open.push(full);
