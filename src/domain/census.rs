@@ -68,7 +68,6 @@ impl Census {
                 sets.bound.insert(owner.port);
             }
         }
-        sets.bound.subtract(&sets.listening);
         Self {
             options,
             pool: settings

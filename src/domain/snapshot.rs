@@ -210,7 +210,7 @@ pub struct PortSets {
     pub reserved: Option<PortSet>,
     /// Something listens on them.
     pub listening: PortSet,
-    /// Merely bound, and nothing listens on them.
+    /// A socket is merely bound to them; another may listen.
     pub bound: PortSet,
     /// Held by a connected socket that is not outgoing: on a listener's port, on a reserved one, or
     /// outside the range. A dump that the kernel filtered (see `kernel::sock_diag::filter`) leaves

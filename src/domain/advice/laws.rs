@@ -162,6 +162,16 @@ fn some_ports(most: usize) -> impl Strategy<Value = BTreeSet<u16>> {
     prop::collection::btree_set(port, 0..most)
 }
 
+/// Nearly all ports about the range, so that it is often a tight one.
+fn most_ports() -> impl Strategy<Value = BTreeSet<u16>> {
+    let free = prop::collection::btree_set(40_000_u16..40_060, 0..12);
+    free.prop_map(|free| {
+        (40_000..40_060)
+            .filter(|port| !free.contains(port))
+            .collect()
+    })
+}
+
 prop_compose! {
     fn hosts()(
         min in 40_000_u16..40_010,
@@ -169,7 +179,7 @@ prop_compose! {
         reserved in some_ports(30),
         owned in some_ports(8),
         bound in some_ports(4),
-        held in prop::collection::vec(some_ports(60), 1..4),
+        held in prop::collection::vec(prop_oneof![some_ports(60), most_ports()], 1..4),
         states in prop::collection::vec((0_u8..4, 0_u32..60_001), 60),
         reuse in 0_i64..4,
         timestamps in 0_i64..2,
