@@ -249,7 +249,7 @@ impl Dump<'_> {
 
     /// Tells every time-wait socket, and of the other connected ones at least those whose local port
     /// lies inside the range: all that a census adds up. The kernel leaves out the others, which
-    /// costs it some 20 ns for each socket that it does tell; where it cannot (Linux < 5.9, or
+    /// costs it 15 to 30 ns for each socket that it does tell; where it cannot (Linux < 5.9, or
     /// without cgroups of sockets), it tells them all. One walk in either case, so that no
     /// socket is told twice that is not by [`Dump::sockets`] either.
     pub fn sockets_of_range(

@@ -1,7 +1,8 @@
 //! A program that the kernel runs on each socket before it tells it. Pure: bytes only.
 //!
-//! A record of an established socket costs some 700 ns, leaving it out some 95: on a busy server most
-//! sockets were accepted, hold no ephemeral port, and would be told only to be thrown away.
+//! A record of an established socket costs some 850 ns, leaving it out some 170: on a busy server most
+//! sockets were accepted, hold no ephemeral port, and would be told only to be thrown away (10,000 in
+//! TIME-WAIT beside 100,000 of those: 20 ms of CPU with the program, 90 without).
 //!
 //! The language is that of `INET_DIAG_REQ_BYTECODE` (include/uapi/linux/inet_diag.h; checked by
 //! `inet_diag_bc_audit`, run by `inet_diag_bc_run` in net/ipv4/inet_diag.c). An operation is a code and
