@@ -201,7 +201,11 @@ where
 /// Whether `check` was asked for, whose wrong usage is UNKNOWN: its other exit statuses are taken.
 #[must_use]
 pub fn asks_for_check(arguments: &[OsString]) -> bool {
-    arguments.iter().skip(1).any(|argument| argument == "check")
+    // The usage is wrong somewhere, and "check" may be the value of a flag: clap tells which it is.
+    let lenient = Cli::command().ignore_errors(true);
+    lenient
+        .try_get_matches_from(arguments)
+        .is_ok_and(|found| found.subcommand_name() == Some("check"))
 }
 
 impl Cli {

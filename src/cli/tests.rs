@@ -214,3 +214,20 @@ fn help_of_the_subcommands_fits_into_80_columns() {
         }
     }
 }
+
+#[test]
+fn check_is_told_from_a_value_that_reads_check_however_wrong_the_rest_is() {
+    let asks = |arguments: &[&str]| {
+        let arguments: Vec<_> = std::iter::once("timewait_exporter")
+            .chain(arguments.iter().copied())
+            .map(std::ffi::OsString::from)
+            .collect();
+        asks_for_check(&arguments)
+    };
+    assert!(asks(&["check", "--no-such-flag"]));
+    assert!(asks(&["check", "--warning", "x"]));
+    assert!(asks(&["--log.level=debug", "check", "--critical=2"]));
+    assert!(!asks(&["--log.level", "check"]));
+    assert!(!asks(&["--path.procfs", "check", "--no-such-flag"]));
+    assert!(!asks(&["report", "--no-such-flag"]));
+}

@@ -1,8 +1,8 @@
 //! The kernel's table of TCP sockets, asked for over `NETLINK_SOCK_DIAG`.
 //!
 //! In reading order: [`request`] builds what is asked, [`filter`] what the kernel is to leave out,
-//! [`datagram`] takes a received datagram apart,
-//! [`record`] decodes one socket (these three are pure bytes); [`transport`] sends and receives;
+//! [`datagram`] takes a received datagram apart, [`record`] decodes one socket (these four are pure
+//! bytes); [`transport`] sends and receives;
 //! [`dump`] conducts one dump from request to its end and gives each socket to a closure. Nothing
 //! here keeps sockets or adds anything up.
 //!
