@@ -10,6 +10,7 @@
 //! - [`collector`]: what a scrape makes of a source or file that fails;
 //! - [`golden`]: all that the program tells of a fixture tree;
 //! - [`readme`]: what the README says;
+//! - [`contract`]: that no metric changes without a word in the changelog;
 //! - [`thresholds`]: the same ones everywhere;
 //! - [`report`]: report, check, the page and the API;
 //! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
@@ -43,6 +44,7 @@
 mod cli;
 mod collector;
 mod consistency;
+mod contract;
 mod fake_kernel;
 mod filter;
 mod golden;

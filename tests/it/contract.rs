@@ -1,0 +1,198 @@
+//! The metrics as an interface: a change of a name, a type or a label is seen, and is in the changelog.
+//!
+//! Two lists under `tests/fixtures/contract`, one line a metric: `NAME TYPE LABEL,LABEL`.
+//! - `metrics.txt` is what the program tells now.
+//! - `released.txt` is what its last release told, and begins with that release's number. It changes
+//!   when a release is made, and at no other time.
+//!
+//! What differs between the two must be named in the section Unreleased of `CHANGELOG.md`, with its
+//! labels: `` `timewait_sockets{family}` ``. What is gone is named without them.
+//!
+//! After a change that is meant, run `TIMEWAIT_UPDATE_GOLDEN=1 cargo test --test it contract` and name
+//! in the changelog what the next run asks for. When a release is made, `TIMEWAIT_UPDATE_RELEASED=1`
+//! does the rest. Help texts and the order of metrics are no part of this.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use timewait_exporter::exposition::METRICS;
+
+/// Type and labels by name.
+type Metrics = BTreeMap<String, (String, Vec<String>)>;
+
+/// What `released.txt` begins with before there is a release.
+const NO_RELEASE: &str = "none";
+
+const UNRELEASED: &str = "Unreleased";
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn list(name: &str) -> PathBuf {
+    root().join("tests/fixtures/contract").join(name)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn told() -> Metrics {
+    let labels = |labels: &[&str]| labels.iter().map(|&label| label.to_owned()).collect();
+    METRICS
+        .iter()
+        .map(|metric| {
+            let kind = metric.kind.as_str().to_owned();
+            (metric.name.to_owned(), (kind, labels(metric.labels)))
+        })
+        .collect()
+}
+
+fn written(metrics: &Metrics) -> String {
+    let line = |(name, (kind, labels)): (&String, &(String, Vec<String>))| {
+        let line = format!("{name} {kind} {}", labels.join(","));
+        format!("{}\n", line.trim_end())
+    };
+    metrics.iter().map(line).collect()
+}
+
+fn parsed(text: &str) -> Metrics {
+    let mut metrics = Metrics::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let mut words = line.split(' ').map(str::to_owned);
+        let name = words.next().unwrap();
+        let kind = words.next().unwrap_or_else(|| panic!("no type: {line}"));
+        let labels = words.next().unwrap_or_default();
+        let labels = labels.split(',').filter(|label| !label.is_empty());
+        let labels = labels.map(str::to_owned).collect();
+        assert!(words.next().is_none(), "more than three words: {line}");
+        let again = metrics.insert(name, (kind, labels));
+        assert!(again.is_none(), "listed twice: {line}");
+    }
+    metrics
+}
+
+/// As the changelog spells a metric: its name, and its labels in braces if it has any.
+fn signature(name: &str, labels: &[String]) -> String {
+    if labels.is_empty() {
+        format!("`{name}`")
+    } else {
+        format!("`{name}{{{}}}`", labels.join(","))
+    }
+}
+
+/// How the changelog must name what differs between two lists.
+fn changes(released: &Metrics, now: &Metrics) -> Vec<String> {
+    let gone = released.keys().filter(|name| !now.contains_key(*name));
+    let changed = now
+        .iter()
+        .filter(|(name, metric)| released.get(*name) != Some(*metric));
+    gone.map(|name| signature(name, &[]))
+        .chain(changed.map(|(name, (_, labels))| signature(name, labels)))
+        .collect()
+}
+
+/// The sections of a changelog from the newest on: title ("Unreleased", "0.1.0") and text.
+fn sections(changelog: &str) -> Vec<(&str, &str)> {
+    let section = |text| {
+        let (title, text) = str::split_once(text, ']').unwrap();
+        (title, text)
+    };
+    changelog.split("\n## [").skip(1).map(section).collect()
+}
+
+/// What of it the changelog's section on what is not released does not name.
+fn unnamed(changelog: &str, changes: &[String]) -> Vec<String> {
+    let sections = sections(changelog);
+    let text = sections.iter().find(|(title, _)| *title == UNRELEASED);
+    let text = text.map_or("", |(_, text)| *text);
+    let unnamed = changes.iter().filter(|change| !text.contains(*change));
+    unnamed.cloned().collect()
+}
+
+fn newest_release(changelog: &str) -> &str {
+    let mut titles = sections(changelog).into_iter().map(|(title, _)| title);
+    let newest = titles.find(|title| *title != UNRELEASED);
+    newest.unwrap_or(NO_RELEASE)
+}
+
+#[test]
+fn the_metrics_are_those_of_the_list() {
+    let path = list("metrics.txt");
+    let told = written(&told());
+    if env::var_os("TIMEWAIT_UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &told).unwrap();
+    }
+    assert_eq!(
+        written(&parsed(&read(&path))),
+        told,
+        "a metric's name, type or labels changed, which is an interface: if that is meant, update {} \
+         with TIMEWAIT_UPDATE_GOLDEN=1 and name the metric in CHANGELOG.md",
+        path.display()
+    );
+}
+
+#[test]
+fn what_changed_since_the_last_release_is_named_in_the_changelog() {
+    let changelog = read(&root().join("CHANGELOG.md"));
+    let path = list("released.txt");
+    let newest = newest_release(&changelog);
+    if env::var_os("TIMEWAIT_UPDATE_RELEASED").is_some() {
+        fs::write(&path, format!("# {newest}\n{}", written(&told()))).unwrap();
+    }
+    let released = read(&path);
+    assert_eq!(
+        released.lines().next(),
+        Some(format!("# {newest}").as_str()),
+        "{} is not of the changelog's newest release: TIMEWAIT_UPDATE_RELEASED=1 makes it so",
+        path.display()
+    );
+    let unnamed = unnamed(&changelog, &changes(&parsed(&released), &told()));
+    assert!(
+        unnamed.is_empty(),
+        "changed since {newest}, and not named like this under Unreleased in CHANGELOG.md: {}",
+        unnamed.join(", ")
+    );
+}
+
+#[test]
+fn every_kind_of_change_to_a_metric_asks_for_its_name() {
+    let released = parsed("# 1.0.0\nkept gauge a,b\ngone gauge a\nlabels gauge a\ntype gauge\n");
+    let now = parsed("kept gauge a,b\nlabels gauge a,b\nnew_total counter\ntype counter\n");
+    let expected = ["`gone`", "`labels{a,b}`", "`new_total`", "`type`"];
+    assert_eq!(changes(&released, &now), expected);
+    assert!(changes(&now, &now).is_empty());
+    let order = parsed("labels gauge b,a\n");
+    assert_eq!(changes(&parsed("labels gauge a,b\n"), &order).len(), 1);
+}
+
+#[test]
+fn only_the_whole_name_under_unreleased_counts() {
+    let log = |unreleased: &str| {
+        format!(
+            "# Changelog\n\n## [Unreleased]\n\n- {unreleased}\n\n## [1.0.0] - 2027-01-01\n\n- `older`\n"
+        )
+    };
+    let asked = |name: &str| vec![name.to_owned()];
+    assert!(unnamed(&log("`new{a}`: text"), &asked("`new{a}`")).is_empty());
+    for (told, needed) in [
+        ("`new_total`", "`new`"),
+        ("`new`", "`new{a}`"),
+        ("`new{a}`", "`new{a,b}`"),
+        ("nothing of note", "`older`"),
+    ] {
+        assert_eq!(unnamed(&log(told), &asked(needed)), [needed], "{told}");
+    }
+    assert_eq!(unnamed("# Changelog\n", &asked("`new`")), ["`new`"]);
+}
+
+#[test]
+fn the_newest_release_is_the_first_section_with_a_number() {
+    assert_eq!(
+        newest_release("# C\n\n## [Unreleased]\n\n- text\n"),
+        NO_RELEASE
+    );
+    let log = "# C\n\n## [Unreleased]\n\n## [1.1.0] - day\n\n## [1.0.0] - day\n";
+    assert_eq!(newest_release(log), "1.1.0");
+}
