@@ -8,7 +8,6 @@ mod process;
 pub mod report;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +19,13 @@ use crate::build_info::BUILD;
 use crate::collector::Collector;
 use crate::config::{Config, ListenAddress, WebConfig};
 use crate::domain::settings::Settings;
-use crate::http::{About, BindError, Drained, Limits, Listener, Server, Site};
+use crate::http::{
+    About, BindError, Drained, Limits, Listener, LocalAddress, Passed, PassedError, Server, Site,
+};
 use crate::kernel::process::kernel_release;
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
+use crate::service_manager::{ServiceManager, State};
 
 /// Threads for what may block: encoding, and the resolver at start. More would only compete with the
 /// host's own work; fewer would let one slow answer hold up all others.
@@ -53,6 +55,9 @@ pub enum AppError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The sockets that systemd was to pass are not there.
+    #[error(transparent)]
+    Passed(#[from] PassedError),
     /// A report cannot be written to stdout.
     #[error("cannot write to stdout: {source}")]
     Output {
@@ -70,6 +75,8 @@ pub enum AppError {
 /// Serves until SIGTERM or SIGINT, and then until what is under way is done or a second one comes.
 pub fn run(config: Config) -> Result<(), AppError> {
     let Config { web, collector, .. } = config;
+    // Before there are threads of ours: see there.
+    let passed = web.systemd_socket.then(Passed::take_all).transpose()?;
     let procfs = ProcRoot::new(collector.procfs.clone());
     let collector = Collector::open(collector, Box::new(NetlinkConnect))
         .map_err(|source| AppError::Collector { source })?;
@@ -78,7 +85,7 @@ pub fn run(config: Config) -> Result<(), AppError> {
         process: web.exporter_metrics.then(process::reader),
     };
     let runtime = runtime().map_err(|source| AppError::Runtime { source })?;
-    let result = runtime.block_on(serve(&web, procfs, collector, about));
+    let result = runtime.block_on(serve(&web, passed, procfs, collector, about));
     // Otherwise an encoder at work would keep the program from ending.
     runtime.shutdown_background();
     result
@@ -95,6 +102,7 @@ fn runtime() -> io::Result<Runtime> {
 
 async fn serve(
     web: &WebConfig,
+    passed: Option<Vec<Passed>>,
     procfs: ProcRoot,
     collector: Collector,
     about: About,
@@ -102,16 +110,19 @@ async fn serve(
     // First, so that whoever sees the port open can end the program in good order.
     let mut signals = Signals::receive().map_err(|source| AppError::Signals { source })?;
     log_start();
-    let listeners = listen(&web.listen_addresses).await?;
-    let ports = chosen_ports(&web.listen_addresses, &listeners);
+    let listeners = listen(&web.listen_addresses, passed).await?;
+    let ports = chosen_ports(web, &listeners);
     log_listeners(&listeners);
     let site = Arc::new(Site::new(web, Arc::new(collector), about));
     let first_look = tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
     let server = Server::new(listeners, site, Limits::default());
     let (first, rest) = tokio::sync::oneshot::channel();
+    let manager = ServiceManager::from_environment();
     let server = server.run(async {
+        manager.tell(State::Ready).await;
         let name = signals.next().await;
         info!(signal = name, "Shutting down");
+        manager.tell(State::Stopping).await;
         let _always_received = first.send(signals);
     });
     tokio::select! {
@@ -155,21 +166,31 @@ impl Signals {
     }
 }
 
-async fn listen(addresses: &[ListenAddress]) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        listeners.push(Listener::bind(address).await?);
-    }
-    Ok(listeners)
+async fn listen(
+    addresses: &[ListenAddress],
+    passed: Option<Vec<Passed>>,
+) -> Result<Vec<Listener>, BindError> {
+    let Some(passed) = passed else {
+        return Listener::bind_all(addresses).await;
+    };
+    info!("Listening on systemd activated listeners instead of port listeners.");
+    passed.into_iter().map(Listener::take_over).collect()
 }
 
-/// The ports that the configuration names. One that the kernel chose is in the ephemeral range by
-/// design, and another the next time.
-fn chosen_ports(addresses: &[ListenAddress], listeners: &[Listener]) -> Vec<u16> {
-    let named = addresses.iter().zip(listeners);
-    let mut ports: Vec<u16> = named
-        .filter(|(address, _)| address.port != 0)
-        .map(|(_, listener)| listener.local_address().port())
+/// The ports that the configuration names, or a unit. One that the kernel chose is in the ephemeral
+/// range by design, and another the next time.
+fn chosen_ports(web: &WebConfig, listeners: &[Listener]) -> Vec<u16> {
+    let is_chosen = |index: usize| match web.listen_addresses.get(index) {
+        _ if web.systemd_socket => true,
+        Some(ListenAddress::Tcp(address)) => address.port != 0,
+        _ => false,
+    };
+    let mut ports: Vec<u16> = listeners
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| is_chosen(*index))
+        .filter_map(|(_, listener)| listener.local_address().tcp())
+        .map(|address| address.port())
         .collect();
     ports.sort_unstable();
     ports.dedup();
@@ -198,7 +219,7 @@ fn log_listeners(listeners: &[Listener]) {
 }
 
 /// In the words of the Go exporters.
-fn log_listener(address: SocketAddr) {
+fn log_listener(address: &LocalAddress) {
     info!(%address, "Listening on");
     info!(%address, http2 = false, "TLS is disabled.");
 }

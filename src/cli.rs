@@ -81,8 +81,8 @@ struct Cli {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Web")]
 struct WebFlags {
-    /// Where to listen: ":PORT" for all addresses of both families, "HOST:PORT", or
-    /// "[IPV6]:PORT". Port 0 takes any that is free. Repeatable
+    /// Where to listen: ":PORT" for all addresses of both families, "HOST:PORT", "[IPV6]:PORT", or
+    /// "unix:/PATH". Port 0 takes any that is free. Repeatable
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS",
@@ -90,6 +90,10 @@ struct WebFlags {
         value_parser = words::<ListenAddress>,
     )]
     listen_addresses: Vec<Words<ListenAddress>>,
+
+    /// Listen on the sockets that systemd passes (a .socket unit) instead of the addresses
+    #[arg(long = "web.systemd-socket", value_parser = values::boolean)]
+    systemd_socket: bool,
 
     /// Path under which to expose metrics
     #[arg(
@@ -227,6 +231,7 @@ impl Cli {
             command,
             web: WebConfig {
                 listen_addresses: distinct(Words::flatten(self.web.listen_addresses)),
+                systemd_socket: self.web.systemd_socket,
                 telemetry_path: self.web.telemetry_path,
                 max_requests: NonZeroUsize::new(self.web.max_requests),
                 exporter_metrics: !self.web.disable_exporter_metrics,

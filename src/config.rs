@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -72,8 +73,10 @@ pub struct CheckConfig {
 /// What the HTTP server needs to know.
 #[derive(Clone, Debug)]
 pub struct WebConfig {
-    /// Where to listen, at least one.
+    /// Where to listen, at least one; of no use with `systemd_socket`.
     pub listen_addresses: Vec<ListenAddress>,
+    /// Whether to listen on the sockets that systemd passes instead.
+    pub systemd_socket: bool,
     /// Where the metrics are told.
     pub telemetry_path: TelemetryPath,
     /// How many scrapes may be under way at once; `None` for no limit.
@@ -115,9 +118,19 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where a server is to listen, as the Go exporters write it: `:10072`, `host:port`, `[::1]:port`.
+/// Where a server is to listen, as the Go exporters write it: `:10072`, `host:port`, `[::1]:port`; or
+/// `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenAddress {
+pub enum ListenAddress {
+    /// A TCP port.
+    Tcp(TcpAddress),
+    /// A socket in the file system.
+    Unix(SocketPath),
+}
+
+/// A TCP port of one or all of this machine's addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpAddress {
     /// Which addresses of this machine.
     pub host: ListenHost,
     /// The port; 0 for any that is free.
@@ -133,6 +146,23 @@ pub enum ListenHost {
     Ip(IpAddr),
     /// Whatever this name resolves to at start.
     Name(String),
+}
+
+/// Where a socket stands in the file system.
+///
+/// **Invariant:** absolute, and short enough for the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketPath(PathBuf);
+
+impl SocketPath {
+    /// What the kernel takes, less the byte that ends it (`struct sockaddr_un`).
+    const MAX_BYTES: usize = 107;
+
+    /// The path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
 }
 
 /// The port it listens on by default: below the kernel's default ephemeral range, 32768 to 60999.
@@ -159,9 +189,45 @@ pub enum ListenAddressError {
         /// What stands in the host's place.
         host: String,
     },
+    /// What follows `unix:` is no absolute path of a file.
+    #[error("a Unix socket needs the absolute path of a file: \"unix:/PATH\"")]
+    BadPath,
+    /// The kernel's limit.
+    #[error("the path of a Unix socket may have {max} bytes, and this has {length}", max = SocketPath::MAX_BYTES)]
+    PathTooLong {
+        /// How many it has.
+        length: usize,
+    },
 }
 
 impl FromStr for ListenAddress {
+    type Err = ListenAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            // A host may be called "unix".
+            Some(path) if decimal_port(path).is_none() => path.parse().map(Self::Unix),
+            _ => text.parse().map(Self::Tcp),
+        }
+    }
+}
+
+impl FromStr for SocketPath {
+    type Err = ListenAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if !text.starts_with('/') || text.ends_with('/') || text.contains('\0') {
+            return Err(ListenAddressError::BadPath);
+        }
+        let length = text.len();
+        if length > Self::MAX_BYTES {
+            return Err(ListenAddressError::PathTooLong { length });
+        }
+        Ok(Self(PathBuf::from(text)))
+    }
+}
+
+impl FromStr for TcpAddress {
     type Err = ListenAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -231,6 +297,15 @@ fn plain_host(host: &str) -> Result<ListenHost, ListenAddressError> {
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.0.display()),
+        }
+    }
+}
+
+impl fmt::Display for TcpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             ListenHost::All => write!(f, ":{}", self.port),
             ListenHost::Ip(ip) => std::net::SocketAddr::new(*ip, self.port).fmt(f),
@@ -292,7 +367,7 @@ impl FromStr for TelemetryPath {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -309,6 +384,7 @@ mod tests {
             ("[::1]:65535", ListenHost::Ip("::1".parse().unwrap()), 65535),
             ("[::]:1", ListenHost::Ip("::".parse().unwrap()), 1),
             ("localhost:9", ListenHost::Name("localhost".to_owned()), 9),
+            ("unix:80", ListenHost::Name("unix".to_owned()), 80),
             (
                 "[fe80::1%eth0]:9",
                 ListenHost::Name("fe80::1%eth0".to_owned()),
@@ -316,7 +392,7 @@ mod tests {
             ),
         ] {
             let address = listen(text).unwrap();
-            assert_eq!(address, ListenAddress { host, port });
+            assert_eq!(address, ListenAddress::Tcp(TcpAddress { host, port }));
             assert_eq!(address.to_string(), text);
         }
     }
@@ -347,6 +423,28 @@ mod tests {
         ] {
             assert!(matches!(listen(text), Err(E::BadHost { .. })), "{text}");
         }
+    }
+
+    #[test]
+    fn a_unix_socket_has_an_absolute_path_that_the_kernel_takes() {
+        use ListenAddressError as E;
+        let longest = format!("/{}", "x".repeat(SocketPath::MAX_BYTES - 1));
+        for path in ["/run/x.sock", "/80", &longest] {
+            let text = format!("unix:{path}");
+            let ListenAddress::Unix(socket) = listen(&text).unwrap() else {
+                panic!("{text}");
+            };
+            assert_eq!(socket.as_path(), Path::new(path));
+            assert_eq!(ListenAddress::Unix(socket).to_string(), text);
+        }
+        for text in [
+            "unix:", "unix:x", "unix:@x", "unix:/", "unix:/x/", "unix:\0",
+        ] {
+            assert_eq!(listen(text), Err(E::BadPath), "{text}");
+        }
+        let length = 108;
+        let error = listen(&format!("unix:{longest}x"));
+        assert_eq!(error, Err(E::PathTooLong { length }));
     }
 
     #[test]

@@ -37,7 +37,8 @@
 //! - [`report`]: a snapshot and its advice as text, as JSON and as the line of `check`.
 //! - [`http`]: connections, routes, limits, readiness, the status page.
 //! - [`cli`], [`config`]: what the user typed, and what the program needs. [`logging`], [`app`]: the
-//!   log, and how all of it is put together, started and stopped.
+//!   log, and how all of it is put together, started and stopped; the service manager is told of both
+//!   by `service_manager`.
 //!
 //! # Invariants
 //!
@@ -76,3 +77,4 @@ pub mod http;
 pub mod kernel;
 pub mod logging;
 pub mod report;
+mod service_manager;

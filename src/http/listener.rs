@@ -1,15 +1,22 @@
 //! Sockets to accept connections on.
 //!
-//! An address is resolved and bound once, at start. Does not accept: see [`super::server`].
+//! An address is resolved and bound once, at start. A socket in the file system is the matter of
+//! [`super::unix_socket`], one that systemd passed of [`super::passed`]. Does not accept: see
+//! [`super::server`].
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::linux::net::SocketAddrExt as _;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::{ListenAddress, ListenHost};
+use super::passed::Passed;
+use super::unix_socket::{self, SocketFile, UnixSocketError};
+use crate::config::{ListenAddress, ListenHost, TcpAddress};
 
 /// Connections that may wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -17,9 +24,61 @@ const BACKLOG: i32 = 4096;
 /// A bound socket that listens.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
-    local: SocketAddr,
+    socket: Socket,
+    local: LocalAddress,
 }
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix {
+        // Before the socket, so that the file is gone before nobody answers there.
+        _file: Option<SocketFile>,
+        socket: UnixListener,
+    },
+}
+
+/// Where a listener listens, as the Go exporters write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalAddress {
+    /// With the port that port 0 became.
+    Tcp(SocketAddr),
+    /// A path, or `@` and a name.
+    Unix(String),
+}
+
+impl LocalAddress {
+    /// The address, if it is one of TCP.
+    #[must_use]
+    pub const fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    fn unix(address: &std::os::unix::net::SocketAddr) -> Self {
+        Self::Unix(match (address.as_pathname(), address.as_abstract_name()) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(name)) => format!("@{}", String::from_utf8_lossy(name)),
+            (None, None) => "@".to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => f.write_str(path),
+        }
+    }
+}
+
+/// A connection, whatever it came over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +87,7 @@ pub enum BindError {
     #[error("cannot listen on {address}: the host name cannot be resolved: {source}")]
     Resolve {
         /// As it was configured.
-        address: ListenAddress,
+        address: TcpAddress,
         /// What the resolver said.
         source: io::Error,
     },
@@ -36,23 +95,42 @@ pub enum BindError {
     #[error("cannot listen on {address}: the host name has no address")]
     NoAddress {
         /// As it was configured.
-        address: ListenAddress,
+        address: TcpAddress,
     },
     /// The kernel refused.
     #[error("cannot listen on {address}: {source}{}", remedy(*.source, *.socket_address))]
     Refused {
         /// As it was configured.
-        address: ListenAddress,
+        address: TcpAddress,
         /// The address that was tried.
         socket_address: SocketAddr,
         /// What the kernel said.
         source: Errno,
     },
+    /// The exporter itself listens there already.
+    #[error(
+        "cannot listen on {address}: the exporter itself listens on {other} already, which takes \
+         that port: leave one of the two out of --web.listen-address"
+    )]
+    Overlap {
+        /// As it was configured.
+        address: TcpAddress,
+        /// The earlier one.
+        other: SocketAddr,
+    },
+    /// A socket cannot be made in the file system.
+    #[error("cannot listen on {address}: {source}")]
+    Unix {
+        /// As it was configured.
+        address: ListenAddress,
+        /// Why.
+        source: UnixSocketError,
+    },
     /// The socket could not be handed to the runtime.
     #[error("cannot listen on {address}: {source}")]
     Register {
-        /// As it was configured.
-        address: ListenAddress,
+        /// As it was configured, or as the socket has it.
+        address: String,
         /// What the system said.
         source: io::Error,
     },
@@ -81,55 +159,152 @@ fn remedy(errno: Errno, tried: SocketAddr) -> String {
 }
 
 impl Listener {
+    /// Resolves and binds addresses, in their order. Must be called on a tokio runtime.
+    pub async fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<Self>, BindError> {
+        let mut listeners = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let result = Self::bind(address).await;
+            listeners.push(result.map_err(|error| blame_overlap(error, &listeners))?);
+        }
+        Ok(listeners)
+    }
+
     /// Resolves and binds an address. Must be called on a tokio runtime.
     pub async fn bind(address: &ListenAddress) -> Result<Self, BindError> {
-        let (candidates, family) = candidates(address).await?;
-        let mut result = Err(BindError::NoAddress {
-            address: address.clone(),
-        });
-        for candidate in candidates {
-            result = bind_one(candidate).map_err(|source| BindError::Refused {
-                address: address.clone(),
-                socket_address: candidate,
-                source,
-            });
-            let may_go_on = match &result {
-                Err(BindError::Refused { source, .. }) => family.tries_next_after(*source),
-                _ => false,
-            };
-            if !may_go_on {
-                break;
+        match address {
+            ListenAddress::Tcp(tcp) => Self::register_tcp(bind_tcp(tcp).await?),
+            ListenAddress::Unix(path) => {
+                let bound = unix_socket::bind(path.as_path()).await;
+                let (socket, file) = bound.map_err(|source| BindError::Unix {
+                    address: address.clone(),
+                    source,
+                })?;
+                Self::register_unix(socket, Some(file))
             }
         }
-        let register = |socket| {
-            Self::register(socket).map_err(|source| BindError::Register {
-                address: address.clone(),
-                source,
-            })
+    }
+
+    /// Takes over a socket that listens already. Must be called on a tokio runtime.
+    pub fn take_over(passed: Passed) -> Result<Self, BindError> {
+        match passed {
+            Passed::Tcp(socket) => Self::register_tcp(socket),
+            Passed::Unix(socket) => Self::register_unix(socket, None),
+        }
+    }
+
+    fn register_tcp(socket: std::net::TcpListener) -> Result<Self, BindError> {
+        let register = || {
+            let local = LocalAddress::Tcp(socket.local_addr()?);
+            socket.set_nonblocking(true)?;
+            Ok((local, socket))
         };
-        result.and_then(register)
+        let (local, socket) = register().map_err(|source| unregistered("a TCP port", source))?;
+        match TcpListener::from_std(socket) {
+            Ok(socket) => Ok(Self {
+                socket: Socket::Tcp(socket),
+                local,
+            }),
+            Err(source) => Err(unregistered(local, source)),
+        }
     }
 
-    fn register(socket: std::net::TcpListener) -> io::Result<Self> {
-        let local = socket.local_addr()?;
-        let socket = TcpListener::from_std(socket)?;
-        Ok(Self { socket, local })
+    fn register_unix(
+        socket: std::os::unix::net::UnixListener,
+        file: Option<SocketFile>,
+    ) -> Result<Self, BindError> {
+        let register = || {
+            let local = LocalAddress::unix(&socket.local_addr()?);
+            socket.set_nonblocking(true)?;
+            Ok((local, socket))
+        };
+        let (local, socket) = register().map_err(|source| unregistered("a Unix socket", source))?;
+        match UnixListener::from_std(socket) {
+            Ok(socket) => Ok(Self {
+                socket: Socket::Unix {
+                    _file: file,
+                    socket,
+                },
+                local,
+            }),
+            Err(source) => Err(unregistered(local, source)),
+        }
     }
 
-    /// Where it listens, with the port that port 0 became.
+    /// Where it listens.
     #[must_use]
-    pub const fn local_address(&self) -> SocketAddr {
-        self.local
+    pub const fn local_address(&self) -> &LocalAddress {
+        &self.local
     }
 
     /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<TcpStream> {
-        let (stream, _peer) = self.socket.accept().await?;
-        // An answer is written in one go, so waiting for more to send with it only costs time. The
-        // failure of a connection that is gone already shows soon enough.
-        let _gone = stream.set_nodelay(true);
-        Ok(stream)
+    pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        match &self.socket {
+            Socket::Tcp(socket) => {
+                let (stream, _peer) = socket.accept().await?;
+                // An answer is written in one go, so waiting for more to send with it only costs
+                // time. The failure of a connection that is gone already shows soon enough.
+                let _gone = stream.set_nodelay(true);
+                Ok(Box::new(stream))
+            }
+            Socket::Unix { socket, .. } => {
+                let (stream, _peer) = socket.accept().await?;
+                Ok(Box::new(stream))
+            }
+        }
     }
+}
+
+fn unregistered(address: impl fmt::Display, source: io::Error) -> BindError {
+    BindError::Register {
+        address: address.to_string(),
+        source,
+    }
+}
+
+/// A port may be in use by the listener before.
+fn blame_overlap(error: BindError, earlier: &[Listener]) -> BindError {
+    let BindError::Refused {
+        address,
+        socket_address: refused,
+        source: Errno::ADDRINUSE,
+    } = &error
+    else {
+        return error;
+    };
+    let is_same = |known: &SocketAddr| {
+        let is_any = known.ip().is_unspecified() || refused.ip().is_unspecified();
+        known.port() == refused.port() && (is_any || known.ip() == refused.ip())
+    };
+    let mut known = earlier.iter().filter_map(|listener| listener.local.tcp());
+    match known.find(is_same) {
+        Some(other) => BindError::Overlap {
+            address: address.clone(),
+            other,
+        },
+        None => error,
+    }
+}
+
+async fn bind_tcp(address: &TcpAddress) -> Result<std::net::TcpListener, BindError> {
+    let (candidates, family) = candidates(address).await?;
+    let mut result = Err(BindError::NoAddress {
+        address: address.clone(),
+    });
+    for candidate in candidates {
+        result = bind_one(candidate).map_err(|source| BindError::Refused {
+            address: address.clone(),
+            socket_address: candidate,
+            source,
+        });
+        let may_go_on = match &result {
+            Err(BindError::Refused { source, .. }) => family.tries_next_after(*source),
+            _ => false,
+        };
+        if !may_go_on {
+            break;
+        }
+    }
+    result
 }
 
 /// What several candidates for one address mean.
@@ -151,7 +326,7 @@ impl Candidates {
     }
 }
 
-async fn candidates(address: &ListenAddress) -> Result<(Vec<SocketAddr>, Candidates), BindError> {
+async fn candidates(address: &TcpAddress) -> Result<(Vec<SocketAddr>, Candidates), BindError> {
     let any_v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port));
     let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port));
     match &address.host {
@@ -199,7 +374,13 @@ fn bind_one(address: SocketAddr) -> Result<std::net::TcpListener, Errno> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
+
+    fn tcp(listener: &Listener) -> SocketAddr {
+        listener.local_address().tcp().unwrap()
+    }
 
     async fn bind(text: &str) -> Result<Listener, BindError> {
         Listener::bind(&text.parse().unwrap()).await
@@ -209,12 +390,12 @@ mod tests {
     async fn all_addresses_are_those_of_both_families() {
         for text in [":0", "[::]:0"] {
             let listener = bind(text).await.unwrap();
-            let port = listener.local_address().port();
+            let port = tcp(&listener).port();
             assert_ne!(port, 0);
             TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             listener.accept().await.unwrap();
             // A machine without IPv6 has fallen back.
-            if listener.local_address().is_ipv6() {
+            if tcp(&listener).is_ipv6() {
                 TcpStream::connect(("::1", port)).await.unwrap();
                 listener.accept().await.unwrap();
             }
@@ -224,22 +405,44 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_looked_up_and_ipv4_preferred() {
         let listener = bind("localhost:0").await.unwrap();
-        assert!(listener.local_address().ip().is_loopback());
-        assert!(listener.local_address().is_ipv4());
+        assert!(tcp(&listener).ip().is_loopback());
+        assert!(tcp(&listener).is_ipv4());
     }
 
     #[tokio::test]
     async fn a_port_in_use_is_an_error_that_says_what_to_do() {
         let first = bind("127.0.0.1:0").await.unwrap();
-        let address = format!("127.0.0.1:{}", first.local_address().port());
+        let address = format!("127.0.0.1:{}", tcp(&first).port());
         let error = bind(&address).await.unwrap_err().to_string();
         for part in [
             format!("cannot listen on {address}"),
             "in use".to_owned(),
-            format!("sport = :{}", first.local_address().port()),
+            format!("sport = :{}", tcp(&first).port()),
             "--web.listen-address".to_owned(),
         ] {
             assert!(error.contains(&part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_by_another_own_address_is_told_as_that() {
+        for (first, second) in [
+            ("127.0.0.1", ""),
+            ("", "127.0.0.1"),
+            ("127.0.0.1", "localhost"),
+            ("0.0.0.0", "127.0.0.2"),
+            ("", "0.0.0.0"),
+        ] {
+            let free = tcp(&bind("127.0.0.1:0").await.unwrap()).port();
+            let addresses = [first, second].map(|host| format!("{host}:{free}"));
+            let parsed = addresses.each_ref().map(|text| text.parse().unwrap());
+            let error = Listener::bind_all(&parsed).await.unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, BindError::Overlap { .. }), "{text}");
+            assert!(
+                text.starts_with(&format!("cannot listen on {}", addresses[1])),
+                "{text}"
+            );
         }
     }
 

@@ -12,7 +12,8 @@
 //! GET and HEAD are answered, other methods with 405; HEAD has the same headers and no body. Requests'
 //! bodies are not read. HTTP/1 only.
 //!
-//! In reading order: [`listener`] binds, [`server`] accepts and shuts down, [`connection`] drives one
+//! In reading order: [`listener`] binds ([`unix_socket`] in the file system; [`passed`] takes over what
+//! systemd has bound), [`server`] accepts and shuts down, [`connection`] drives one
 //! connection and ends those that dawdle, [`routes`] picks a handler, [`metrics`] is the one that
 //! matters; [`slots`] and [`deadline`] are its limits.
 //!
@@ -21,8 +22,7 @@
 //! [`crate::exposition`]).
 //!
 //! Where later parts belong: TLS wraps the stream between `server`'s accept and
-//! [`connection`], which takes any byte stream; a unix or systemd socket is another kind of
-//! [`Listener`]; authentication and further paths are [`routes`].
+//! [`connection`], which takes any byte stream; authentication and further paths are [`routes`].
 
 mod answer;
 mod connection;
@@ -31,13 +31,17 @@ mod listener;
 mod look;
 mod metrics;
 mod open;
+mod passed;
 mod readiness;
 mod routes;
 mod server;
 mod slots;
 mod status_page;
+mod unix_socket;
 
-pub use listener::{BindError, Listener};
+pub use listener::{BindError, Listener, LocalAddress};
 pub use metrics::{About, ReadProcess};
+pub use passed::{Passed, PassedError};
 pub use routes::Site;
 pub use server::{Drained, Limits, Server};
+pub use unix_socket::UnixSocketError;

@@ -2,19 +2,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::process::{Process, field, program};
 use crate::support::PATIENCE;
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"));
-    command.env_clear().stdin(Stdio::null());
-    command
-}
 
 fn output(command: &mut Command) -> Output {
     command.output().unwrap()
@@ -22,62 +17,6 @@ fn output(command: &mut Command) -> Output {
 
 fn stderr(output: &Output) -> &str {
     str::from_utf8(&output.stderr).unwrap()
-}
-
-/// A program that runs, and is killed with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
-    }
-}
-
-impl Running {
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.0);
-        kill_process(pid, signal).unwrap();
-    }
-
-    fn wait(&mut self) -> ExitStatus {
-        let begin = Instant::now();
-        loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status;
-            }
-            assert!(begin.elapsed() < PATIENCE, "it does not end");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-    }
-
-    /// Reads the log until a line has this, and gives the line.
-    fn line_with(&mut self, text: &str) -> String {
-        let stderr = self.0.stderr.as_mut().unwrap();
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while stderr.read(&mut byte).unwrap() == 1 {
-            line.push(byte[0]);
-            if byte[0] == b'\n' {
-                let whole = String::from_utf8(std::mem::take(&mut line)).unwrap();
-                if whole.contains(text) {
-                    return whole;
-                }
-            }
-        }
-        panic!("no line has {text:?}");
-    }
-}
-
-/// The value of a logfmt key.
-fn field<'a>(line: &'a str, key: &str) -> &'a str {
-    let pairs = line
-        .split_whitespace()
-        .filter_map(|pair| pair.split_once('='));
-    let mut values = pairs
-        .filter(|(known, _)| *known == key)
-        .map(|(_, value)| value);
-    values.next().unwrap()
 }
 
 fn get(address: &str) -> String {
@@ -183,9 +122,8 @@ fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
         )
         .env("TIMEWAIT_EXPORTER_LOG_FORMAT", "json")
         .env("TIMEWAIT_EXPORTER_COLLECTOR_TOP", "")
-        .env("TIMEWAIT_EXPORTER_COLLECTOR_SLABINFO", "false")
-        .stderr(Stdio::piped());
-    let mut running = Running(command.spawn().unwrap());
+        .env("TIMEWAIT_EXPORTER_COLLECTOR_SLABINFO", "false");
+    let mut running = Process::start(command);
     let line = running.line_with("Listening on");
     assert!(line.starts_with("time="), "{line}");
     let answer = get(field(&line, "address"));
@@ -199,10 +137,8 @@ fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
 fn it_ends_in_good_order_on_either_signal() {
     for signal in [Signal::TERM, Signal::INT] {
         let command = &mut program();
-        command
-            .arg("--web.listen-address=127.0.0.1:0")
-            .stderr(Stdio::piped());
-        let mut running = Running(command.spawn().unwrap());
+        command.arg("--web.listen-address=127.0.0.1:0");
+        let mut running = Process::start(command);
         let line = running.line_with("Listening on");
         assert!(
             running
@@ -224,9 +160,8 @@ fn the_log_tells_at_start_the_kernel_and_where_sockets_are_read_from() {
         let command = &mut program();
         command
             .arg("--web.listen-address=127.0.0.1:0")
-            .arg(format!("--collector.source={source}"))
-            .stderr(Stdio::piped());
-        let mut running = Running(command.spawn().unwrap());
+            .arg(format!("--collector.source={source}"));
+        let mut running = Process::start(command);
         let line = running.line_with("Starting timewait_exporter");
         assert!(!field(&line, "kernel").is_empty(), "{line}");
         let line = running.line_with("Read the connection table");
@@ -248,9 +183,8 @@ fn a_port_of_its_own_inside_the_range_is_warned_of_whatever_is_switched_off() {
         command
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .arg(format!("--path.procfs={}", tree.path().display()))
-            .arg(switched_off)
-            .stderr(Stdio::piped());
-        let mut running = Running(command.spawn().unwrap());
+            .arg(switched_off);
+        let mut running = Process::start(command);
         let line = running.line_with("own port lies inside the ephemeral range");
         assert_eq!(field(&line, "level"), "WARN");
         assert_eq!(field(&line, "ports"), port.to_string());
@@ -273,9 +207,8 @@ fn a_second_signal_ends_it_at_once() {
     let command = &mut program();
     command
         .arg("--web.listen-address=127.0.0.1:0")
-        .arg(format!("--path.procfs={}", procfs.path().display()))
-        .stderr(Stdio::piped());
-    let mut running = Running(command.spawn().unwrap());
+        .arg(format!("--path.procfs={}", procfs.path().display()));
+    let mut running = Process::start(command);
     let line = running.line_with("Listening on");
     let mut waits = TcpStream::connect(field(&line, "address")).unwrap();
     waits
@@ -288,10 +221,7 @@ fn a_second_signal_ends_it_at_once() {
     }
     running.signal(Signal::TERM);
     running.line_with("Shutting down");
-    assert!(
-        running.0.try_wait().unwrap().is_none(),
-        "it waits for the scrape"
-    );
+    assert!(running.is_running(), "it waits for the scrape");
     running.signal(Signal::TERM);
     running.line_with("Ending at once");
     assert_eq!(running.wait().code(), Some(0));
@@ -300,10 +230,8 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn json_lines_are_json() {
     let command = &mut program();
-    command
-        .args(["--web.listen-address=127.0.0.1:0", "--log.format=json"])
-        .stderr(Stdio::piped());
-    let mut running = Running(command.spawn().unwrap());
+    command.args(["--web.listen-address=127.0.0.1:0", "--log.format=json"]);
+    let mut running = Process::start(command);
     let line = running.line_with("TLS is disabled.");
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(value["level"], "INFO");
@@ -328,13 +256,13 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn started_without_log(stderr: Stdio) -> (Running, String) {
+fn started_without_log(stderr: Stdio) -> (Process, String) {
     let address = format!("127.0.0.1:{}", free_port());
     let command = &mut program();
     command
         .arg(format!("--web.listen-address={address}"))
         .stderr(stderr);
-    let running = Running(command.spawn().unwrap());
+    let running = Process::start_without_log(command);
     let begin = Instant::now();
     while TcpStream::connect(&address).is_err() {
         assert!(begin.elapsed() < PATIENCE, "it does not start");
@@ -374,9 +302,8 @@ fn without_descriptors_it_waits_and_says_so_once() {
             "-c",
             "ulimit -n 24; exec \"$0\" --web.listen-address=127.0.0.1:0",
         ])
-        .arg(env!("CARGO_BIN_EXE_timewait_exporter"))
-        .stderr(Stdio::piped());
-    let mut running = Running(command.spawn().unwrap());
+        .arg(env!("CARGO_BIN_EXE_timewait_exporter"));
+    let mut running = Process::start(command);
     let line = running.line_with("Listening on");
     let address = field(&line, "address");
     let crowd: Vec<TcpStream> = (0..60)
@@ -388,14 +315,7 @@ fn without_descriptors_it_waits_and_says_so_once() {
     assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
     running.signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(0));
-    let mut rest = String::new();
-    running
-        .0
-        .stderr
-        .as_mut()
-        .unwrap()
-        .read_to_string(&mut rest)
-        .unwrap();
+    let rest = running.rest();
     assert!(!rest.contains("Cannot accept connections"), "{rest}");
     drop(crowd);
 }

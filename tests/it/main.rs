@@ -4,6 +4,7 @@
 //! shows from outside:
 //! - [`cli`]: the program itself, its exit status and its messages;
 //! - [`http`]: what a client sees on real connections, with collectors that the test controls;
+//! - [`listening`]: addresses, sockets in the file system and from systemd, the service manager;
 //! - [`limits`]: what a client may hold;
 //! - [`sock_diag`]: what a kernel that follows a script can do to a dump;
 //! - [`filter`]: what the kernel leaves out of a dump on our request;
@@ -18,8 +19,8 @@
 //! - [`oracle`]: what a figure promises of connect() or bind();
 //! - [`consistency`]: what holds of every scrape.
 //!
-//! A new area is a new module; helpers that two of them need are in [`support`], [`program`] and
-//! [`net`].
+//! A new area is a new module; helpers that two of them need are in [`support`], [`program`],
+//! [`process`] and [`net`].
 //!
 //! No test may depend on how fast the machine is: wait for something to happen, with
 //! [`support::PATIENCE`] as the only limit.
@@ -51,10 +52,12 @@ mod golden;
 mod http;
 mod kernel;
 mod limits;
+mod listening;
 mod loopback;
 mod namespace;
 mod net;
 mod oracle;
+mod process;
 mod program;
 mod readme;
 mod remedies;

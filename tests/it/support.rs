@@ -122,7 +122,10 @@ impl Running {
         for address in &listen_addresses {
             listeners.push(Listener::bind(address).await.unwrap());
         }
-        let addresses = listeners.iter().map(Listener::local_address).collect();
+        let addresses = listeners
+            .iter()
+            .map(|listener| listener.local_address().tcp().unwrap())
+            .collect();
         let web = config(flags).web;
         let about = About {
             build: BUILD,

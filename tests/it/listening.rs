@@ -1,0 +1,378 @@
+//! Where the program listens, and what it tells the service manager.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::net::eventually;
+use crate::process::{Process, field, get, get_unix, has_or_skips, program};
+use crate::support::PATIENCE;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_timewait_exporter");
+
+fn assert_answers(answer: &str) {
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("timewait_exporter_build_info{"), "{answer}");
+}
+
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("exporter.sock");
+    (directory, path)
+}
+
+fn flag(socket: &Path) -> String {
+    format!("--web.listen-address=unix:{}", socket.display())
+}
+
+/// Whether this machine has IPv6 at all: some have not, and there is nothing to see then.
+fn has_ipv6() -> bool {
+    let result = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
+    let has = result.is_ok();
+    if !has {
+        println!("SKIPPED the part on IPv6: this machine has none");
+    }
+    has
+}
+
+#[test]
+fn several_addresses_of_every_kind_tell_the_same() {
+    let (_directory, socket) = place();
+    let mut command = program();
+    command.args(["--web.listen-address=127.0.0.1:0", &flag(&socket)]);
+    if has_ipv6() {
+        command.args([
+            "--web.listen-address=[::1]:0",
+            "--web.listen-address=[::]:0",
+        ]);
+    }
+    let mut process = Process::start(&mut command);
+    let plain = process.address();
+    assert!(plain.starts_with("127.0.0.1:"), "{plain}");
+    assert_answers(&get(&plain, "/metrics"));
+    let unix = process.line_with("Listening on");
+    assert_eq!(field(&unix, "address"), socket.display().to_string());
+    assert_answers(&get_unix(&socket, "/metrics"));
+    if has_ipv6() {
+        let loopback = process.address();
+        assert!(loopback.starts_with("[::1]:"), "{loopback}");
+        assert_answers(&get(&loopback, "/metrics"));
+        let port = loopback.strip_prefix("[::1]").unwrap();
+        let by_ipv4 = TcpStream::connect(format!("127.0.0.1{port}"));
+        assert_eq!(by_ipv4.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        let both = process.address();
+        let port = both.strip_prefix("[::]").unwrap();
+        for host in ["127.0.0.1", "[::1]"] {
+            assert_answers(&get(&format!("{host}{port}"), "/metrics"));
+        }
+    }
+    process.end();
+}
+
+#[test]
+fn one_port_named_twice_is_refused_with_both_its_names() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mut command = program();
+    command.args([
+        format!("--web.listen-address=127.0.0.1:{free}"),
+        format!("--web.listen-address=localhost:{free}"),
+    ]);
+    let mut process = Process::start(&mut command);
+    process.line_with("the exporter itself listens on 127.0.0.1");
+    assert_eq!(process.wait().code(), Some(1));
+}
+
+#[test]
+fn curl_reads_metrics_over_a_unix_socket() {
+    if !has_or_skips("curl") {
+        return;
+    }
+    let (_directory, socket) = place();
+    let mut process = Process::start(program().arg(flag(&socket)));
+    process.line_with("Listening on");
+    let output = Command::new("curl")
+        .args(["--silent", "--include", "--unix-socket"])
+        .arg(&socket)
+        .arg("http://localhost/metrics")
+        .output()
+        .unwrap();
+    assert_answers(str::from_utf8(&output.stdout).unwrap());
+    process.end();
+}
+
+#[test]
+fn a_unix_socket_has_the_rights_that_the_umask_leaves_and_goes_with_the_program() {
+    for (umask, mode) in [("022", 0o755), ("0117", 0o660), ("0", 0o777)] {
+        let (_directory, socket) = place();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\""), PROGRAM])
+            .arg(flag(&socket));
+        let mut process = Process::start(&mut command);
+        process.line_with("Listening on");
+        let found = fs::metadata(&socket).unwrap();
+        assert!(found.file_type().is_socket());
+        assert_eq!(found.permissions().mode() & 0o777, mode, "umask {umask}");
+        process.end();
+        assert!(!socket.exists());
+    }
+}
+
+#[test]
+fn a_program_that_was_killed_leaves_a_socket_that_its_successor_replaces() {
+    let (_directory, socket) = place();
+    let mut killed = Process::start(program().arg(flag(&socket)));
+    killed.line_with("Listening on");
+    let before = fs::metadata(&socket).unwrap().ino();
+    killed.signal(Signal::KILL);
+    killed.wait();
+    assert_eq!(fs::metadata(&socket).unwrap().ino(), before);
+    let mut successor = Process::start(program().arg(flag(&socket)));
+    successor.line_with("Listening on");
+    assert_answers(&get_unix(&socket, "/metrics"));
+    successor.end();
+    assert!(!socket.exists());
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_unix_socket_is_left_alone_and_named() {
+    let (_directory, socket) = place();
+    let refused = |says: &str| {
+        let mut process = Process::start(program().arg(flag(&socket)));
+        let line = process.line_with("cannot listen on unix:");
+        assert!(
+            line.contains(says) && line.contains("level=ERROR"),
+            "{line}"
+        );
+        assert_eq!(process.wait().code(), Some(1));
+    };
+    fs::write(&socket, "precious").unwrap();
+    refused("left alone");
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
+    fs::remove_file(&socket).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    refused("another program listens there");
+    UnixStream::connect(&socket).unwrap();
+    drop(listener);
+}
+
+#[test]
+fn a_socket_of_a_start_that_fails_does_not_stay() {
+    let (_directory, socket) = place();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("--web.listen-address={}", holder.local_addr().unwrap());
+    let mut process = Process::start(program().args([flag(&socket), taken]));
+    assert_eq!(process.wait().code(), Some(1));
+    assert!(!socket.exists());
+}
+
+/// What systemd does: starts the program with one or two descriptors from 3 on, and variables for the
+/// process that it becomes.
+fn activated(first: impl Into<OwnedFd>, second: Option<OwnedFd>) -> Command {
+    let count = if second.is_some() { 2 } else { 1 };
+    let mut command = Command::new("sh");
+    let script = format!(
+        "exec 3<&0 0</dev/null; {} LISTEN_FDS={count} LISTEN_PID=$$ exec \"$0\" \"$@\"",
+        if count == 2 {
+            "exec 4>&1 1>/dev/null;"
+        } else {
+            ""
+        },
+    );
+    command
+        .env_clear()
+        .args(["-c", &script, PROGRAM, "--web.systemd-socket"])
+        .stdin(first.into())
+        .stdout(second.map_or_else(Stdio::null, Stdio::from));
+    command
+}
+
+#[test]
+fn all_sockets_that_systemd_passes_are_served_and_none_is_removed() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap().to_string();
+    let (_directory, socket) = place();
+    let unix = UnixListener::bind(&socket).unwrap();
+    // Waits in the backlog until the program runs.
+    let early = TcpStream::connect(&address).unwrap();
+    let mut command = activated(tcp, Some(unix.into()));
+    // Is not listened on: it could not be, for the test holds none of its ports.
+    command.arg("--web.listen-address=192.0.2.1:1");
+    let mut process = Process::start(&mut command);
+    process.line_with("Listening on systemd activated listeners instead of port listeners.");
+    assert_eq!(process.address(), address);
+    let line = process.line_with("Listening on");
+    assert_eq!(field(&line, "address"), socket.display().to_string());
+    assert_answers(&get(&address, "/metrics"));
+    assert_answers(&get_unix(&socket, "/metrics"));
+    drop(early);
+    process.end();
+    assert!(socket.exists());
+}
+
+#[test]
+fn an_abstract_socket_can_be_passed() {
+    let name = format!("timewait-exporter-passed-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let mut process = Process::start(&mut activated(listener, None));
+    process.line_with("systemd activated");
+    let line = process.line_with("Listening on");
+    assert_eq!(field(&line, "address"), format!("@{name}"));
+    UnixStream::connect_addr(&address).unwrap();
+    process.end();
+}
+
+#[test]
+fn systemds_own_activation_starts_it() {
+    if !has_or_skips("systemd-socket-activate") {
+        return;
+    }
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let (_directory, socket) = place();
+    let mut command = Command::new("systemd-socket-activate");
+    command
+        .env_clear()
+        .stdin(Stdio::null())
+        .args(["-l", &free.to_string(), "-l"])
+        .arg(&socket)
+        .args(["--", PROGRAM, "--web.systemd-socket"]);
+    let mut process = Process::start(&mut command);
+    // It is started by the first connection.
+    eventually("systemd-socket-activate listens", || {
+        TcpStream::connect(free).is_ok()
+    });
+    assert_answers(&get(&free.to_string(), "/metrics"));
+    assert_answers(&get_unix(&socket, "/metrics"));
+    process.line_with("systemd activated listeners");
+    process.end();
+}
+
+#[test]
+fn without_sockets_from_systemd_it_says_what_is_missing() {
+    let fails = |command: &mut Command, says: &[&str]| {
+        let mut process = Process::start(command);
+        let line = process.line_with("level=ERROR");
+        for part in says {
+            assert!(line.contains(part), "{line}");
+        }
+        assert_eq!(process.wait().code(), Some(1));
+    };
+    let none = "no socket activation file descriptors found";
+    let asks = || {
+        let mut command = program();
+        command.arg("--web.systemd-socket");
+        command
+    };
+    fails(&mut asks(), &[none, "LISTEN_FDS is not set", ".socket"]);
+    fails(asks().env("LISTEN_FDS", "0"), &[none, "LISTEN_FDS is 0"]);
+    fails(
+        asks().env("LISTEN_FDS", "1"),
+        &[none, "LISTEN_PID is not set"],
+    );
+    let other = asks()
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_PID", "1")
+        .output();
+    let said = String::from_utf8(other.unwrap().stderr).unwrap();
+    assert!(
+        said.contains("LISTEN_PID is 1, and this process is"),
+        "{said}"
+    );
+    let datagram = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp = || TcpListener::bind("127.0.0.1:0").unwrap();
+    fails(
+        &mut activated(datagram, None),
+        &["descriptor 3", "ListenStream="],
+    );
+    let file = fs::File::open("/dev/null").unwrap();
+    fails(
+        &mut activated(tcp(), Some(file.into())),
+        &["descriptor 4", "ListenStream="],
+    );
+    let listener = tcp();
+    let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    fails(
+        &mut activated(connected, None),
+        &["descriptor 3", "Accept=no"],
+    );
+    let (one, _other) = UnixStream::pair().unwrap();
+    fails(&mut activated(one, None), &["descriptor 3", "Accept=no"]);
+}
+
+/// A service manager as far as `NOTIFY_SOCKET` goes.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn over(socket: UnixDatagram) -> Self {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(socket)
+    }
+
+    fn told(&self) -> String {
+        let mut buffer = [0; 100];
+        let length = self.0.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+}
+
+#[test]
+fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
+    let (_directory, path) = place();
+    let name = format!("timewait-exporter-notify-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    for (manager, variable) in [
+        (UnixDatagram::bind(&path), path.display().to_string()),
+        (UnixDatagram::bind_addr(&address), format!("@{name}")),
+    ] {
+        let manager = Manager::over(manager.unwrap());
+        let mut command = program();
+        command
+            .arg("--web.listen-address=127.0.0.1:0")
+            .env("NOTIFY_SOCKET", variable);
+        let mut process = Process::start(&mut command);
+        assert_eq!(manager.told(), "READY=1");
+        // By then it listens: this needs no patience.
+        assert_answers(&get(&process.address(), "/metrics"));
+        process.signal(Signal::TERM);
+        assert_eq!(manager.told(), "STOPPING=1");
+        assert_eq!(process.wait().code(), Some(0));
+        manager.0.set_nonblocking(true).unwrap();
+        assert!(manager.0.recv(&mut [0; 100]).is_err());
+    }
+}
+
+#[test]
+fn a_service_manager_that_is_not_there_is_complained_of_and_done_without() {
+    for (name, says) in [
+        ("/nowhere/notify", "No such file"),
+        ("vsock:2:1", "neither with a slash"),
+    ] {
+        let mut command = program();
+        command
+            .arg("--web.listen-address=127.0.0.1:0")
+            .env("NOTIFY_SOCKET", name);
+        let mut process = Process::start(&mut command);
+        let address = process.address();
+        let line = process.line_with("NOTIFY_SOCKET");
+        assert!(line.contains(says) && line.contains("level=WARN"), "{line}");
+        assert_answers(&get(&address, "/metrics"));
+        process.end();
+    }
+}
