@@ -6,13 +6,13 @@ pub mod check;
 mod own_port;
 mod process;
 pub mod report;
+pub mod signals;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::build_info::BUILD;
@@ -26,6 +26,8 @@ use crate::kernel::process::kernel_release;
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
 use crate::service_manager::{ServiceManager, State};
+
+use signals::Signals;
 
 /// Threads for what may block: encoding, and the resolver at start. More would only compete with the
 /// host's own work; fewer would let one slow answer hold up all others.
@@ -46,8 +48,8 @@ pub enum AppError {
         /// What the system said.
         source: io::Error,
     },
-    /// The signals that end the program cannot be received.
-    #[error("cannot receive signals: {source}")]
+    /// The system gave no thread to those who wait for signals.
+    #[error("cannot start the thread that waits for signals: {source}")]
     Signals {
         /// What the system said.
         source: io::Error,
@@ -72,7 +74,8 @@ pub enum AppError {
     },
 }
 
-/// Serves until SIGTERM or SIGINT, and then until what is under way is done or a second one comes.
+/// Serves until SIGTERM or SIGINT, and then until what is under way is done or a second one comes. They
+/// must be blocked: see [`signals::block`].
 pub fn run(config: Config) -> Result<(), AppError> {
     let Config { web, collector, .. } = config;
     // Before there are threads of ours: see there.
@@ -139,30 +142,6 @@ async fn second_signal(signals: tokio::sync::oneshot::Receiver<Signals>) {
             signals.next().await;
         }
         Err(_) => std::future::pending().await,
-    }
-}
-
-/// The signals that end the program.
-#[derive(Debug)]
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn receive() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// The name of the next one.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }
 

@@ -16,6 +16,11 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(message) => return show(&message, cli::asks_for_check(&arguments)),
     };
+    if config.command == Command::Serve
+        && let Err(error) = app::signals::block()
+    {
+        return complain(&error);
+    }
     let log = match Log::start(config.log) {
         Ok(log) => log,
         Err(error) => return complain(&error),

@@ -5,6 +5,7 @@
 //! - [`cli`]: the program itself, its exit status and its messages;
 //! - [`http`]: what a client sees on real connections, with collectors that the test controls;
 //! - [`listening`]: addresses, sockets in the file system and from systemd, the service manager;
+//! - [`sandbox`]: that it needs no rights, and what a system call filter costs;
 //! - [`limits`]: what a client may hold;
 //! - [`sock_diag`]: what a kernel that follows a script can do to a dump;
 //! - [`filter`]: what the kernel leaves out of a dump on our request;
@@ -62,6 +63,7 @@ mod program;
 mod readme;
 mod remedies;
 mod report;
+mod sandbox;
 mod scraper;
 mod sock_diag;
 mod support;

@@ -64,6 +64,10 @@ impl Process {
         field(&self.line_with("Listening on\" address="), "address").to_owned()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

@@ -1,0 +1,231 @@
+//! The program without any right, under the system call filter of a service: all that it does works
+//! there, and what such a filter forbids costs no more than it must.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::process::{Process, get, get_unix, has_or_skips};
+
+/// What `tests/seccomp/sandbox --probe` ends with where it cannot work.
+const SKIPPED: i32 = 77;
+
+/// The program and the sandbox in a place where everyone may go.
+struct Place(TempDir);
+
+impl Place {
+    /// None where the test is skipped.
+    fn new() -> Option<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seccomp/sandbox");
+        if !has_or_skips("setpriv") || !probe(&script) {
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        // Everyone's, for the program makes its socket there.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_timewait_exporter"));
+        for file in [&script, program] {
+            let copy = folder.path().join(file.file_name().unwrap());
+            fs::copy(file, &copy).unwrap();
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Some(Self(folder))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The program as nobody, without capabilities, with `no_new_privs`, in the sandbox.
+    fn command(&self, sandbox: &[&str], arguments: &[&str]) -> Command {
+        let mut command = Command::new("setpriv");
+        command.stdin(Stdio::null()).arg("--no-new-privs");
+        if rustix::process::geteuid().is_root() {
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+            command.args([
+                "--inh-caps=-all",
+                "--ambient-caps=-all",
+                "--bounding-set=-all",
+            ]);
+        }
+        command.arg(self.path("sandbox")).args(sandbox).arg("--");
+        command.arg(self.path("timewait_exporter")).args(arguments);
+        command
+    }
+}
+
+fn probe(script: &Path) -> bool {
+    let output = Command::new(script).arg("--probe").output().unwrap();
+    if output.status.success() {
+        return true;
+    }
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(SKIPPED), "{output:?}");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "cannot be skipped in CI: {said}"
+    );
+    println!("SKIPPED: {said}");
+    false
+}
+
+fn status_of(process: &Process, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    line.unwrap().trim_start_matches(':').trim().to_owned()
+}
+
+fn value(answer: &str, series: &str) -> Option<f64> {
+    let line = answer.lines().find_map(|line| line.strip_prefix(series))?;
+    Some(line.trim().parse().unwrap())
+}
+
+fn assert_all_works(answer: &str, source: &str) {
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    for collector in ["sockets", "sysctl", "netstat", "sockstat", "slabinfo"] {
+        let series = format!("timewait_scrape_collector_success{{collector=\"{collector}\"}}");
+        // Without the right to read it, slabinfo has nothing to tell, which is no failure.
+        assert_eq!(value(answer, &series), Some(1.0), "{series}");
+    }
+    let series = format!("timewait_scrape_source{{source=\"{source}\"}}");
+    assert_eq!(value(answer, &series), Some(1.0), "{answer}");
+    for told in [
+        "timewait_sockets{family=\"ipv4\"}",
+        "timewait_port_range_usable_ports",
+        "timewait_entered_total",
+        "process_resident_memory_bytes",
+    ] {
+        assert!(value(answer, told).is_some(), "{told}: {answer}");
+    }
+}
+
+#[test]
+fn nothing_that_it_does_needs_a_right_or_a_call_outside_the_filter_of_a_service() {
+    let Some(place) = Place::new() else { return };
+    // A call outside the filter fails, or ends the process: with the latter none can go unnoticed.
+    for violation in ["EPERM", "kill"] {
+        let filter = ["--violation", violation];
+        let socket = place.path("exporter.sock");
+        let unix = format!("--web.listen-address=unix:{}", socket.display());
+        let flags = ["--web.listen-address=localhost:0", &*unix];
+        let mut process = Process::start(&mut place.command(&filter, &flags));
+        let address = process.address();
+        process.line_with("Listening on");
+        for (field, expected) in [
+            ("CapPrm", "0000000000000000"),
+            ("CapEff", "0000000000000000"),
+            ("CapAmb", "0000000000000000"),
+            ("NoNewPrivs", "1"),
+            // A filter; there are two of them.
+            ("Seccomp", "2"),
+        ] {
+            assert_eq!(status_of(&process, field), expected, "{field}");
+        }
+        assert_all_works(&get(&address, "/metrics"), "netlink");
+        assert_all_works(&get_unix(&socket, "/metrics"), "netlink");
+        for path in ["/", "/api/v1/report", "/-/ready", "/-/healthy"] {
+            let answer = get(&address, path);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        }
+        process.end();
+        assert!(!socket.exists());
+        for (arguments, status) in [
+            (&["report"][..], 0),
+            (&["report", "--format=json"], 0),
+            (&["check", "--warning=1", "--critical=1"], 0),
+            (
+                &[
+                    "check",
+                    "--collector.source=procfs",
+                    "--warning=1",
+                    "--critical=1",
+                ],
+                0,
+            ),
+            (&["--version"], 0),
+        ] {
+            let output = place.command(&filter, arguments).output().unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(status),
+                "{arguments:?}: {output:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_filter_that_forbids_netlink_leaves_procfs() {
+    let Some(place) = Place::new() else { return };
+    let listen = ["--web.listen-address=127.0.0.1:0"];
+    for filter in [
+        &["--families", "AF_INET AF_INET6 AF_UNIX"][..],
+        &["--deny", "sendto"],
+    ] {
+        let mut process = Process::start(&mut place.command(filter, &listen));
+        let address = process.address();
+        assert_all_works(&get(&address, "/metrics"), "procfs");
+        // sendto() forbidden: a signal handler could not tell anyone.
+        process.signal(Signal::TERM);
+        process.line_with("Shutting down");
+        assert_eq!(process.wait().code(), Some(0), "{filter:?}");
+    }
+}
+
+#[test]
+fn the_sandbox_does_what_it_says() {
+    let Some(place) = Place::new() else { return };
+    let run = |sandbox: &[&str], program: &[&str]| {
+        let mut command = Command::new(place.path("sandbox"));
+        command
+            .args(sandbox)
+            .arg("--")
+            .args(program)
+            .output()
+            .unwrap()
+    };
+    let forbidden = ["/usr/bin/nice", "-n", "5", "/bin/true"];
+    let failed = run(&[], &forbidden);
+    let said = String::from_utf8_lossy(&failed.stderr);
+    assert!(said.contains("Operation not permitted"), "{said}");
+    let killed = run(&["--violation", "kill"], &forbidden);
+    let signal = std::os::unix::process::ExitStatusExt::signal(&killed.status);
+    assert_eq!(signal, Some(Signal::SYS.as_raw()));
+    assert!(
+        run(&["--violation", "kill"], &["/bin/true"])
+            .status
+            .success()
+    );
+    let unit = place.path("x.service");
+    let wanted = |text: &str, says: &str| {
+        fs::write(&unit, text).unwrap();
+        let output = run(&["--unit", unit.to_str().unwrap()], &forbidden);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(says), "{text}: {said}");
+    };
+    // A list of what is forbidden, lines that go on, and what comes later wins.
+    wanted(
+        "[Service]\nSystemCallFilter=~@resources\nSystemCallErrorNumber=EXDEV",
+        "cross-device",
+    );
+    wanted(
+        "[Service]\nSystemCallFilter= @system-service \\\n ~x",
+        "not understood",
+    );
+    wanted(
+        "[Service]\nSystemCallFilter=@no-such-group",
+        "does not know",
+    );
+    wanted(
+        "[Unit]\nSystemCallFilter=@system-service",
+        "has no SystemCallFilter=",
+    );
+    wanted(
+        "[Service]\nSystemCallFilter=@system-service\nSystemCallFilter=\n",
+        "has no SystemCallFilter=",
+    );
+}
