@@ -91,7 +91,7 @@ const SWITCHES: [Switch; 12] = [
         Id::Slabinfo,
         both!("slabinfo"),
         None,
-        "Memory of TIME-WAIT sockets, from /proc/slabinfo (needs root)",
+        "Memory of TIME-WAIT sockets, from /sys/kernel/slab or slabinfo (needs root)",
     ),
     switch(
         Id::BySrcAddr,

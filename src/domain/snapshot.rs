@@ -52,7 +52,7 @@ pub struct Snapshot {
     pub netstat: Option<Outcome<KernelCounters>>,
     /// `/proc/net/sockstat`.
     pub sockstat: Option<Outcome<SocketStatistics>>,
-    /// `/proc/slabinfo`.
+    /// `/sys/kernel/slab` or `/proc/slabinfo`.
     pub slabinfo: Option<Outcome<SlabMemory>>,
 }
 
@@ -84,7 +84,7 @@ pub struct SocketStatistics {
     pub orphans: Option<u64>,
 }
 
-/// The `tw_sock_*` caches of `/proc/slabinfo`.
+/// The `tw_sock_*` caches of `/sys/kernel/slab` or `/proc/slabinfo`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlabMemory {
     /// Bytes that the slabs hold, used or not; `None` without the right to read it or where no

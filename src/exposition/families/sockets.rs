@@ -81,8 +81,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "timewait_memory_bytes",
         &[],
         "Bytes that the kernel's tw_sock slab caches hold, in use or not, for all network namespaces \
-         of the host together. Absent without root's right to read /proc/slabinfo, and where the \
-         kernel does not list such caches.",
+         of the host together. Absent without root's right to read /sys/kernel/slab or \
+         /proc/slabinfo, and where the kernel does not list such caches.",
         Value(|snapshot| {
             let memory = snapshot.slabinfo.as_ref()?.value?;
             memory.time_wait_bytes.map(float)

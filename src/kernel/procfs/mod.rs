@@ -1,5 +1,5 @@
 //! The small files under /proc that tell settings and counters, and the connection table in the form
-//! it has there, for hosts where netlink is shut.
+//! it has there, for hosts where netlink is shut; and of the sysfs beside it what slab caches hold.
 //!
 //! One module a file format; those parse text and do no I/O. The network files are those of the
 //! process (`<root>/net`), which is the namespace of its main thread, whatever thread reads them.
@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod line_reader;
 mod netstat;
+mod slab_directory;
 mod slabinfo;
 mod sockstat;
 mod sysctl;
@@ -106,14 +107,20 @@ impl ProcRoot {
         Ok(statistics)
     }
 
-    /// What the slab caches of TIME-WAIT sockets hold, by `slabinfo`. Only root may read that file:
-    /// being refused is no failure, it makes the figure absent, as does a kernel without the file.
+    /// What the slab caches of TIME-WAIT sockets hold, by `kernel/slab` in the sysfs that stands beside
+    /// this procfs (`/sys`, `/host/sys`), or where that does not tell by `slabinfo`. Only root may read
+    /// either: being refused is no failure, it makes the figure absent, as does a kernel without both.
     ///
-    /// The kernel holds a lock of the whole host (`slab_mutex`) while it prints this file.
+    /// The kernel holds a lock of the whole host (`slab_mutex`) while it prints slabinfo.
     ///
     /// # Errors
-    /// The file may be read but cannot be, or a cache's line is not that of slabinfo 2.1.
+    /// Slabinfo may be read but cannot be, or a cache's line is not that of slabinfo 2.1.
     pub fn read_slab_memory(&self, page_size_bytes: u64) -> Result<SlabMemory, ReadError> {
+        let beside = self.path.parent().map(|host| host.join("sys/kernel/slab"));
+        let told = beside.and_then(|slabs| slab_directory::read(&slabs, page_size_bytes));
+        if let Some(memory) = told {
+            return Ok(memory);
+        }
         let parse = |text: &str| slabinfo::parse(text, page_size_bytes);
         match self.parse_file("slabinfo", FirstRead::Page, parse) {
             Ok(memory) => Ok(memory.unwrap_or_default()),

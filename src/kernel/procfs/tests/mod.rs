@@ -105,6 +105,21 @@ fn the_slabs_of_time_wait_sockets_are_added_up() {
 }
 
 #[test]
+fn slabs_are_read_from_the_sysfs_beside_and_else_from_slabinfo() {
+    let slabinfo = b"tw_sock_TCP 1 1 256 16 1 : tunables 0 0 0 : slabdata 1 5 0\n";
+    let (directory, _) = tree(&[
+        ("proc/slabinfo", slabinfo),
+        ("sys/kernel/slab/tw_sock_TCP/slabs", b"7 N0=7\n"),
+        ("sys/kernel/slab/tw_sock_TCP/order", b"1\n"),
+    ]);
+    let root = ProcRoot::new(directory.path().join("proc"));
+    let bytes = || root.read_slab_memory(4_096).unwrap().time_wait_bytes;
+    assert_eq!(bytes(), Some(7 * 2 * 4_096));
+    fs::remove_dir_all(directory.path().join("sys")).unwrap();
+    assert_eq!(bytes(), Some(5 * 4_096));
+}
+
+#[test]
 fn nothing_is_absent_and_no_failure_where_there_are_no_files() {
     let (_directory, root) = tree(&[]);
     let (settings, errors) = root.read_settings();
