@@ -11,8 +11,8 @@
 //! files. Both become one immutable [`Snapshot`](domain::snapshot::Snapshot), the snapshot becomes
 //! metric families, and these become text in the format that the scraper asked for. Nothing is kept
 //! between scrapes, rates are told from the ages of sockets, with one exception: on a host with more
-//! than 100,000 sockets, which ports are merely bound is asked for at most every two minutes, for that
-//! walk would take as long as the rest (`collector::bound`).
+//! than 20,000 sockets, which ports are merely bound is asked for at most every five minutes, for that
+//! walk would take as long as the rest, unless a ratio is near its limit (`collector::bound`).
 //!
 //! ```text
 //! http ── deadline, format ──> collector ──> kernel::sock_diag ── one socket at a time ──> domain::census

@@ -130,13 +130,31 @@ impl SocketsJob {
     }
 
     fn dump(&mut self, settings: &Settings, deadline: Instant) -> Result<SocketFigures, DumpError> {
+        let now = Instant::now();
+        let figures = self.dump_once(settings, now, deadline)?;
+        if self.bound.suffice_for(&figures, now) {
+            return Ok(figures);
+        }
+        // A destination has come near its limit since the last scrape. Where time is up, figures with
+        // an older reading are better than none.
+        Ok(self
+            .dump_once(settings, Instant::now(), deadline)
+            .unwrap_or(figures))
+    }
+
+    fn dump_once(
+        &mut self,
+        settings: &Settings,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<SocketFigures, DumpError> {
         // Without these figures there is no guess: the kernel is to tell all.
         let statistics = self.procfs.read_socket_statistics().ok();
         let filters =
             !self.options.whole_table && statistics.as_ref().is_some_and(is_worth_filtering);
         let mut dump = self.dumper.open(deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
-        let (mut owners, now) = (Vec::new(), Instant::now());
+        let mut owners = Vec::new();
         let owner_count = if self.bound.are_due(now, statistics.as_ref()) {
             let count = dump.owners(|owner| owners.push(owner))?;
             self.bound.note(now, &owners);

@@ -181,8 +181,9 @@ pub struct PortFigures {
     pub range: PortRange,
     /// Ports of `ip_local_reserved_ports` inside the range.
     pub reserved: u32,
-    /// Ports inside the range, not reserved, that a listening or merely bound socket owns; the latter
-    /// as they were up to two minutes ago where there are more than 20,000 sockets.
+    /// Ports inside the range, not reserved, that a listening or merely bound socket owns; the latter as
+    /// they were up to five minutes ago where there are more than 20,000 sockets and no ratio has
+    /// reached the warning threshold.
     pub blocked: u32,
     /// Ports inside the range, not reserved, that something listens on.
     pub listeners: u32,

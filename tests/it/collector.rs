@@ -313,21 +313,12 @@ fn asked(kernel: &FakeKernel) -> Vec<(u32, bool)> {
         .collect()
 }
 
-#[test]
-fn with_many_sockets_the_bound_ones_are_read_once_and_the_listening_ones_every_time() {
-    const LISTENING: u32 = 1 << 10;
-    const BOUND: u32 = 1 << 13;
-    const CONNECTED: u32 = 0b1011_0111_1110;
-    let bound = || Message::record(record(7, ("127.0.0.1", 40_001), ("0.0.0.0", 0), 0, 0));
-    let listening = || Message::record(record(10, ("0.0.0.0", 40_002), ("0.0.0.0", 0), 0, 0));
-    let done = || Step::Datagram(vec![Message::done(0)]);
-    let kernel = FakeKernel::new([
-        vec![
-            Step::Datagram(vec![bound(), listening(), Message::done(0)]),
-            done(),
-        ],
-        vec![Step::Datagram(vec![listening(), Message::done(0)]), done()],
-    ]);
+const LISTENING: u32 = 1 << 10;
+const OWNERS: u32 = LISTENING | 1 << 13;
+const CONNECTED: u32 = 0b1011_0111_1110;
+
+/// A collector whose sockstat tells of 300,000 sockets in TIME-WAIT.
+fn collector_of_many(kernel: &FakeKernel) -> (TempDir, Collector) {
     let tree = copy();
     let sockstat = "TCP: inuse 14 orphan 0 tw 300000 alloc 22 mem 9\n";
     fs::write(tree.path().join("net/sockstat"), sockstat).unwrap();
@@ -338,13 +329,81 @@ fn with_many_sockets_the_bound_ones_are_read_once_and_the_listening_ones_every_t
         census: CensusOptions::default(),
     };
     let collector = Collector::open(config, Box::new(kernel.clone())).unwrap();
+    (tree, collector)
+}
+
+/// A whole dump of these sockets.
+fn dump_of(sockets: impl IntoIterator<Item = Vec<u8>>) -> Step {
+    let records = sockets.into_iter().map(Message::record);
+    Step::Datagram(records.chain([Message::done(0)]).collect())
+}
+
+fn bound_to(port: u16) -> Vec<u8> {
+    record(7, ("127.0.0.1", port), ("0.0.0.0", 0), 0, 0)
+}
+
+/// Connections to one destination on 13 of the 16 ports that the fixture's settings leave.
+fn nearly_full() -> Step {
+    dump_of((40_000..40_017).filter_map(|port| {
+        let is_reserved = [40_005, 40_010, 40_011, 40_012].contains(&port);
+        (!is_reserved).then(|| record(1, ("192.0.2.1", port), ("192.0.2.2", 443), 0, 0))
+    }))
+}
+
+#[test]
+fn with_many_sockets_the_bound_ones_are_read_once_and_the_listening_ones_every_time() {
+    let listening = || record(10, ("0.0.0.0", 40_002), ("0.0.0.0", 0), 0, 0);
+    let kernel = FakeKernel::new([
+        vec![dump_of([bound_to(40_001), listening()]), dump_of([])],
+        vec![dump_of([listening()]), dump_of([])],
+    ]);
+    let (_tree, collector) = collector_of_many(&kernel);
     for _ in 0..2 {
         let sockets = scrape(&collector).sockets.unwrap().value.unwrap();
         let ports = sockets.ports.unwrap();
         assert_eq!((ports.listeners, ports.blocked), (1, 2));
     }
-    let expected = [LISTENING | BOUND, CONNECTED, LISTENING, CONNECTED];
+    let expected = [OWNERS, CONNECTED, LISTENING, CONNECTED];
     assert_eq!(asked(&kernel), expected.map(|mask| (mask, false)));
+}
+
+#[test]
+fn near_a_limit_the_bound_ones_are_read_whatever_was_read_before() {
+    let kernel = FakeKernel::new([
+        vec![dump_of([]), dump_of([])],
+        vec![dump_of([]), nearly_full()],
+        vec![dump_of([bound_to(40_019)]), nearly_full()],
+        vec![dump_of([bound_to(40_019)]), nearly_full()],
+    ]);
+    let (_tree, collector) = collector_of_many(&kernel);
+    let told = || {
+        let sockets = scrape(&collector).sockets.unwrap().value.unwrap();
+        let ports = sockets.ports.unwrap();
+        (ports.usable, ports.worst_ratio.ipv4)
+    };
+    assert_eq!(told(), (16, 0.0));
+    assert_eq!(told(), (15, 13.0 / 15.0));
+    assert_eq!(told(), (15, 13.0 / 15.0));
+    let expected = [
+        OWNERS, CONNECTED, LISTENING, CONNECTED, OWNERS, CONNECTED, OWNERS, CONNECTED,
+    ];
+    assert_eq!(asked(&kernel), expected.map(|mask| (mask, false)));
+}
+
+#[test]
+fn a_second_walk_near_a_limit_that_fails_leaves_the_figures_of_the_first() {
+    let kernel = FakeKernel::new([
+        vec![dump_of([]), dump_of([])],
+        vec![dump_of([]), nearly_full()],
+        vec![Step::Error(5)],
+    ]);
+    let (_tree, collector) = collector_of_many(&kernel);
+    scrape(&collector);
+    let sockets = scrape(&collector).sockets.unwrap();
+    assert!(sockets.success);
+    let ports = sockets.value.unwrap().ports.unwrap();
+    assert_eq!((ports.usable, ports.worst_ratio.ipv4), (16, 13.0 / 16.0));
+    assert_eq!(kernel.opened(), 3);
 }
 
 #[test]
