@@ -18,7 +18,7 @@
 //! nanoseconds, the kernel's work for it included; wall time is from the first byte of the request to
 //! the last byte of the answer.
 //!
-//! The exporter runs as for an ordinary user, without slabinfo, but where the table says otherwise.
+//! The exporter runs as for an ordinary user, without slabs' memory, but where the table says otherwise.
 //!
 //! On a busy machine a million sockets may be gone before they are all made. What helps is a higher
 //! weight for the session: `echo -12 >/proc/self/autogroup` as root, in a session of its own.
