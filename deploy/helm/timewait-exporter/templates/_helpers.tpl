@@ -1,0 +1,87 @@
+{{- define "timewait-exporter.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* 52 characters, for "-recording" is put behind it. */}}
+{{- define "timewait-exporter.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "timewait-exporter.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
+{{- define "timewait-exporter.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "timewait-exporter.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "timewait-exporter.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/component: metrics
+app.kubernetes.io/part-of: {{ include "timewait-exporter.name" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{ include "timewait-exporter.selectorLabels" . }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "timewait-exporter.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "timewait-exporter.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "timewait-exporter.image" -}}
+{{- with .Values.image }}
+{{- $repository := ternary .repository (printf "%s/%s" .registry .repository) (empty .registry) }}
+{{- if .digest }}
+{{- printf "%s@%s" $repository .digest }}
+{{- else }}
+{{- printf "%s:%s" $repository (default $.Chart.AppVersion .tag) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Nobody's user; for other namespaces uid 0, since a container has no ambient capabilities. */}}
+{{- define "timewait-exporter.securityContext" -}}
+{{- $id := ternary 0 65534 .Values.podNamespaces.enabled }}
+{{- $fixed := dict
+    "runAsNonRoot" (not .Values.podNamespaces.enabled)
+    "runAsUser" $id
+    "runAsGroup" $id
+    "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- toYaml (mergeOverwrite $fixed .Values.securityContext) }}
+{{- end }}
+
+{{- /* allowPrivilegeEscalation is not set beside SYS_ADMIN: the API counts it as true there whatever is said. */}}
+{{- define "timewait-exporter.containerSecurityContext" -}}
+{{- $fixed := dict "readOnlyRootFilesystem" true }}
+{{- if .Values.podNamespaces.enabled }}
+{{- $_ := set $fixed "capabilities" (dict "drop" (list "ALL") "add" (list "SYS_ADMIN" "SYS_PTRACE")) }}
+{{- else }}
+{{- $_ := set $fixed "capabilities" (dict "drop" (list "ALL")) }}
+{{- $_ := set $fixed "allowPrivilegeEscalation" false }}
+{{- end }}
+{{- toYaml (mergeOverwrite $fixed .Values.containerSecurityContext) }}
+{{- end }}
+
+{{- /* Takes a probe's values and its path. */}}
+{{- define "timewait-exporter.probe" -}}
+{{- $probe := omit .probe "scheme" }}
+{{- $_ := set $probe "httpGet" (dict "path" .path "port" "metrics" "scheme" .probe.scheme) }}
+{{- toYaml $probe }}
+{{- end }}

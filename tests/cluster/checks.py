@@ -1,0 +1,707 @@
+"""Checks of the Helm chart and of the kustomizations. Started by ./run, which installs what they need.
+
+Each function test_* is one test and returns a list of complaints. What several of them need is made once.
+"""
+
+import copy
+import functools
+import itertools
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.request
+
+import helm_python as helm
+import kubernetes_validate
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHART = ROOT / "deploy/helm/timewait-exporter"
+MANIFESTS = ROOT / "deploy/kubernetes"
+BOARDS = sorted((ROOT / "dashboards").glob("*.json"))
+RULES = {name: ROOT / f"deploy/prometheus/{name}.yml" for name in ("alerts", "recording")}
+# The oldest that the chart allows and the newest there are schemas for, and one between.
+KUBERNETES = ("1.25", "1.31", "1.37")
+OPERATOR_API = "monitoring.coreos.com/v1"
+
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+LOADED = helm.Chart.load(CHART)
+
+
+# --- what is looked at ---------------------------------------------------------------------------------------------
+
+
+def merged(*layers):
+    """Later values win, as Helm merges them."""
+    result = {}
+    for layer in copy.deepcopy(layers):
+        for key, value in layer.items():
+            if isinstance(value, dict) and isinstance(result.get(key), dict):
+                result[key] = merged(result[key], value)
+            else:
+                result[key] = value
+    return result
+
+
+def rendered(values=None, name="tw", namespace="monitoring"):
+    """The objects that the chart makes of values."""
+    files = LOADED.render(values or {}, name=name, namespace=namespace)
+    texts = (text for path, text in files.items() if not path.endswith("NOTES.txt"))
+    return [item for text in texts for item in yaml.load_all(text, Loader=yaml.CSafeLoader) if item]
+
+
+def refusal(values):
+    """Why the chart refuses values, or None."""
+    try:
+        LOADED.validate_schema(values)
+        LOADED.render(values, name="tw", namespace="monitoring")
+    except helm.HelmError as error:
+        return str(error)
+    return None
+
+
+def of_kind(objects, kind):
+    return [item for item in objects if item["kind"] == kind]
+
+
+def the(objects, kind):
+    found = of_kind(objects, kind)
+    assert len(found) == 1, f"{len(found)} objects of kind {kind}"
+    return found[0]
+
+
+def pod(objects):
+    return the(objects, "DaemonSet")["spec"]["template"]["spec"]
+
+
+def container(objects):
+    containers = pod(objects)["containers"]
+    assert len(containers) == 1
+    return containers[0]
+
+
+@functools.cache
+def built_text(folder):
+    done = subprocess.run([os.environ["KUBECTL"], "kustomize", ROOT / folder], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout
+
+
+def built(folder):
+    return list(yaml.load_all(built_text(folder), Loader=yaml.CSafeLoader))
+
+
+BASE = "deploy/kubernetes/base"
+PODS = "deploy/kubernetes/overlays/pods-namespaces"
+EVERYTHING = "tests/cluster/everything"
+
+SWITCHES = {
+    "namespaces": {"podNamespaces": {"enabled": True}},
+    "monitor": {"prometheus": {"podMonitor": {"enabled": True}}},
+    "rules": {"prometheusRule": {"enabled": True}},
+    "dashboards": {"dashboards": {"enabled": True}},
+    "policy": {"networkPolicy": {"enabled": True}},
+}
+ALL_ON = merged(*SWITCHES.values())
+
+# A value for each leaf of values.yaml, unlike its default, and what else must be so for it to matter.
+ON = {switch: values for switch, values in SWITCHES.items()}
+OTHER = {
+    "image.registry": ("registry.example", {}),
+    "image.repository": ("mirror/exporter", {}),
+    "image.tag": ("9.9.9", {}),
+    "image.digest": ("sha256:" + "0" * 64, {}),
+    "image.pullPolicy": ("Always", {}),
+    "imagePullSecrets": ([{"name": "registry"}], {}),
+    "nameOverride": ("ports", {}),
+    "fullnameOverride": ("ports", {}),
+    "namespaceOverride": ("elsewhere", {}),
+    "commonLabels": ({"team": "network"}, {}),
+    "port": (10073, {}),
+    "listenAddresses": (["$(HOST_IP):10072"], {}),
+    "extraArgs": (["--collector.top=10", "--log.format=json"], {}),
+    "env": ({"TIMEWAIT_EXPORTER_COLLECTOR_TOP": 10, "RUST_BACKTRACE": "1"}, {}),
+    "secrets": ([{"name": "web-config", "mountPath": "/etc/web"}], {}),
+    "podNamespaces.enabled": (True, {}),
+    "podNamespaces.select": ("named", ON["namespaces"]),
+    "podNamespaces.max": (64, ON["namespaces"]),
+    "serviceAccount.create": (False, {}),
+    "serviceAccount.name": ("other", {}),
+    "serviceAccount.annotations": ({"a": "b"}, {}),
+    "prometheus.podMonitor.enabled": (True, {}),
+    "prometheus.podMonitor.namespace": ("other", ON["monitor"]),
+    "prometheus.podMonitor.additionalLabels": ({"release": "prometheus"}, ON["monitor"]),
+    "prometheus.podMonitor.jobLabel": ("team", ON["monitor"]),
+    "prometheus.podMonitor.podTargetLabels": (["team"], ON["monitor"]),
+    "prometheus.podMonitor.path": ("/other", ON["monitor"]),
+    "prometheus.podMonitor.interval": ("", ON["monitor"]),
+    "prometheus.podMonitor.scrapeTimeout": ("5s", ON["monitor"]),
+    "prometheus.podMonitor.scheme": ("https", ON["monitor"]),
+    "prometheus.podMonitor.tlsConfig": ({"insecureSkipVerify": True}, ON["monitor"]),
+    "prometheus.podMonitor.basicAuth": (
+        {"username": {"name": "s", "key": "u"}, "password": {"name": "s", "key": "p"}},
+        ON["monitor"],
+    ),
+    "prometheus.podMonitor.relabelings": ([{"targetLabel": "cluster", "replacement": "c1"}], ON["monitor"]),
+    "prometheus.podMonitor.metricRelabelings": ([{"action": "labeldrop", "regex": "x"}], ON["monitor"]),
+    "prometheus.podMonitor.sampleLimit": (50000, ON["monitor"]),
+    "prometheusRule.enabled": (True, {}),
+    "prometheusRule.namespace": ("other", ON["rules"]),
+    "prometheusRule.additionalLabels": ({"release": "prometheus"}, ON["rules"]),
+    "prometheusRule.alerts": (False, ON["rules"]),
+    "prometheusRule.recording": (False, ON["rules"]),
+    "dashboards.enabled": (True, {}),
+    "dashboards.namespace": ("grafana", ON["dashboards"]),
+    "dashboards.labels": ({"grafana_dashboard": "yes"}, ON["dashboards"]),
+    "dashboards.annotations": ({"grafana_folder": "Network"}, ON["dashboards"]),
+    "networkPolicy.enabled": (True, {}),
+    "networkPolicy.from": ([{"namespaceSelector": {"matchLabels": {"a": "b"}}}], ON["policy"]),
+    "updateStrategy.type": ("OnDelete", {}),
+    "updateStrategy.rollingUpdate.maxUnavailable": ("10%", {}),
+    "revisionHistoryLimit": (2, {}),
+    "priorityClassName": ("system-node-critical", {}),
+    "terminationGracePeriodSeconds": (30, {}),
+    "resources.requests.cpu": ("20m", {}),
+    "resources.requests.memory": ("32Mi", {}),
+    "podAnnotations": ({"a": "b"}, {}),
+    "podLabels": ({"a": "b"}, {}),
+    "daemonsetAnnotations": ({"a": "b"}, {}),
+    "securityContext": ({"seLinuxOptions": {"type": "spc_t"}}, {}),
+    "containerSecurityContext": ({"procMount": "Default"}, {}),
+    "nodeSelector": ({"disk": "ssd"}, {}),
+    "tolerations": ([], {}),
+    "affinity": ({"podAntiAffinity": {}}, {}),
+    **{
+        f"{probe}.{key}": (value, {})
+        for probe in ("livenessProbe", "readinessProbe")
+        for key, value in {
+            "scheme": "HTTPS",
+            "initialDelaySeconds": 1,
+            "periodSeconds": 20,
+            "timeoutSeconds": 2,
+            "failureThreshold": 4,
+        }.items()
+    },
+}
+# Objects of values.yaml that stand for one value, not for a group of them.
+WHOLE = {"nodeSelector", "affinity", "dashboards.labels"}
+
+
+def at(path, value):
+    """The values that set one path."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def leaves(values=DEFAULTS, prefix=""):
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value and path not in WHOLE:
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def groups(values=DEFAULTS, prefix=""):
+    """The paths of the objects with names of the chart's own, the whole file being ""."""
+    yield prefix.rstrip(".")
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value and path not in WHOLE | {"resources.requests"}:
+            yield from groups(value, f"{path}.")
+
+
+# --- the chart -----------------------------------------------------------------------------------------------------
+
+
+def test_lint_has_nothing_to_say():
+    complaints = []
+    for values in (None, ALL_ON):
+        report = helm.lint(CHART, values, strict=True, kube_version="v1.25.0")
+        complaints += report["errors"]
+        complaints += [m["error"] for m in report["messages"] if m["error"] != "icon is recommended"]
+    return complaints
+
+
+def test_versions_are_those_of_the_program():
+    cargo = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    image = container(built(BASE))["image"].rpartition(":")[2]
+    found = {"chart": LOADED.version, "appVersion": LOADED.metadata["appVersion"], "kustomize image": image}
+    return [f"{what}: {version}, not {cargo}" for what, version in found.items() if version != cargo]
+
+
+def test_nothing_that_could_surprise_is_on():
+    objects = rendered()
+    kinds = sorted(item["kind"] for item in objects)
+    spec = pod(objects)
+    complaints = [] if kinds == ["DaemonSet", "ServiceAccount"] else [f"made: {kinds}"]
+    complaints += [f"{key} is set" for key in ("hostIPC", "volumes", "initContainers") if key in spec]
+    complaints += ["hostPID"] if spec["hostPID"] else []
+    expected = {"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    if container(objects)["securityContext"] != expected:
+        complaints.append(f"container: {container(objects)['securityContext']}")
+    expected = {
+        "runAsNonRoot": True,
+        "runAsUser": 65534,
+        "runAsGroup": 65534,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if spec["securityContext"] != expected:
+        complaints.append(f"pod: {spec['securityContext']}")
+    for item in (spec, the(objects, "ServiceAccount")):
+        if item["automountServiceAccountToken"] is not False:
+            complaints.append("a token is mounted")
+    if spec["hostNetwork"] is not True:
+        complaints.append("not the host's network")
+    return complaints
+
+
+def test_each_switch_adds_its_objects_and_nothing_else():
+    added = {
+        "namespaces": [],
+        "monitor": ["PodMonitor"],
+        "rules": ["PrometheusRule", "PrometheusRule"],
+        "dashboards": ["ConfigMap"] * len(BOARDS),
+        "policy": ["NetworkPolicy"],
+    }
+    complaints = []
+    base = rendered()
+    for switch, values in SWITCHES.items():
+        objects = rendered(values)
+        new = sorted(item["kind"] for item in objects if item not in base)
+        expected = ["DaemonSet"] if switch == "namespaces" else added[switch]
+        if new != expected:
+            complaints.append(f"{switch}: {new}")
+    return complaints
+
+
+def test_pods_namespaces_take_two_capabilities_and_host_proc():
+    objects = rendered(SWITCHES["namespaces"])
+    spec, one = pod(objects), container(objects)
+    complaints = []
+    if one["securityContext"] != {
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN", "SYS_PTRACE"]},
+    }:
+        complaints.append(f"container: {one['securityContext']}")
+    user = {key: spec["securityContext"][key] for key in ("runAsUser", "runAsGroup", "runAsNonRoot")}
+    if user != {"runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": False}:
+        complaints.append(f"user: {user}")
+    if spec["securityContext"]["seccompProfile"] != {"type": "RuntimeDefault"}:
+        complaints.append("no seccomp profile")
+    if not (spec["hostPID"] and spec["hostNetwork"]):
+        complaints.append("hostPID or hostNetwork is missing")
+    paths = {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"]}
+    mounts = {paths[mount["name"]]: mount for mount in one["volumeMounts"]}
+    if sorted(mounts) != ["/proc", "/run/netns"] or not all(mount["readOnly"] for mount in mounts.values()):
+        complaints.append(f"mounts: {mounts}")
+    for flag, path in (("--path.procfs", "/proc"), ("--path.netns", "/run/netns")):
+        if f"{flag}={mounts[path]['mountPath']}" not in one["args"]:
+            complaints.append(f"{flag} is not where {path} is mounted")
+    if mounts["/run/netns"]["mountPropagation"] != "HostToContainer":
+        complaints.append("namespaces made later would not appear")
+    return complaints
+
+
+def test_every_value_changes_what_is_made():
+    complaints = []
+    for path, default in leaves():
+        if path not in OTHER:
+            complaints.append(f"{path}: no other value is known here")
+            continue
+        value, context = OTHER[path]
+        if value == default:
+            complaints.append(f"{path}: the other value is the default")
+        elif rendered(merged(context, at(path, value))) == rendered(context):
+            complaints.append(f"{path}: nothing changes")
+    return complaints
+
+
+def test_the_schema_has_every_value_and_no_other():
+    schema = LOADED.schema
+
+    def paths(node, prefix=""):
+        for key, child in node.get("properties", {}).items():
+            if "$ref" in child:
+                child = schema["definitions"][child["$ref"].rpartition("/")[2]]
+            path = f"{prefix}{key}"
+            below = list(paths(child, f"{path}."))
+            whole = path in WHOLE or child.get("type") == "array" or not below
+            yield from [path] if whole else below
+
+    # `resources` has free names below requests and limits; `global` is the parent chart's.
+    known = {path if not path.startswith("resources.") else "resources" for path in paths(schema)} - {"global"}
+    listed = {path if not path.startswith("resources.") else "resources" for path, _ in leaves()}
+    return sorted(f"{path}: only in one of values.yaml and the schema" for path in known ^ listed)
+
+
+def test_a_misspelt_value_is_refused_at_every_level():
+    complaints = []
+    for path in groups():
+        values = at(f"{path}.enabeld" if path else "enabeld", True)
+        reason = refusal(values)
+        if reason is None or "enabeld" not in reason:
+            complaints.append(f"{path or 'top'}: {reason}")
+    return complaints
+
+
+def test_a_value_of_another_type_is_refused():
+    complaints = []
+    for path, default in leaves():
+        wrong = [7] if isinstance(default, (str, int)) else "text" if isinstance(default, (list, dict)) else 7
+        if refusal(at(path, wrong)) is None:
+            complaints.append(f"{path}: {wrong!r} is taken")
+    return complaints
+
+
+def test_nonsense_is_refused():
+    cases = [
+        {"port": 0},
+        {"port": 65536},
+        {"port": "10072"},
+        {"image": {"pullPolicy": "Sometimes"}},
+        {"image": {"digest": "sha256:abc"}},
+        {"image": {"tag": "a b"}},
+        {"fullnameOverride": "Upper_Case"},
+        {"podNamespaces": {"enabled": "yes"}},
+        {"podNamespaces": {"select": "self"}},
+        {"podNamespaces": {"select": "a,,b"}},
+        {"podNamespaces": {"max": 0}},
+        {"extraArgs": ["collector.top=1"]},
+        {"extraArgs": "--collector.top=1"},
+        {"env": {"1A": "x"}},
+        {"env": {"HOST_IP": "x"}},
+        {"env": {"A": {"valueFrom": {}}}},
+        {"listenAddresses": ["localhost"]},
+        {"secrets": [{"name": "a"}]},
+        {"secrets": [{"name": "a", "mountPath": "relative"}]},
+        {"hostNetwork": False},
+        {"updateStrategy": {"rollingUpdate": {"maxSurge": 1}}},
+        {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0}}},
+        {"updateStrategy": {"type": "Recreate"}},
+        {"podLabels": {"app.kubernetes.io/name": "other"}},
+        {"commonLabels": {"helm.sh/chart": "other"}},
+        {"podLabels": {"a": 1}},
+        {"dashboards": {"labels": {"grafana_dashboard": 1}}},
+        {"prometheus": {"podMonitor": {"interval": "15"}}},
+        {"prometheus": {"podMonitor": {"scheme": "HTTPS"}}},
+        {"prometheus": {"podMonitor": {"path": "metrics"}}},
+        {"prometheus": {"monitor": {"enabled": True}}},
+        {"networkPolicy": {"from": [{}]}},
+        {"networkPolicy": {"from": [{"podselector": {}}]}},
+        {"tolerations": [{"effect": "NoScheduling"}]},
+        {"resources": {"limit": {"memory": "64Mi"}}},
+        {"resources": {"limits": {"memory": "64 MB"}}},
+        {"livenessProbe": {"scheme": "https"}},
+        {"livenessProbe": {"periodSeconds": 0}},
+    ]
+    return [f"taken: {case}" for case in cases if refusal(case) is None]
+
+
+def test_what_is_sensible_is_taken():
+    cases = [
+        {"global": {"anything": 1}},
+        {"podNamespaces": {"enabled": True, "select": "blue,green-2"}},
+        {"podNamespaces": {"enabled": True, "select": "all"}},
+        {"resources": {"limits": {"memory": "64Mi", "cpu": 1}, "requests": {"cpu": 0.1}}},
+        {"listenAddresses": ["[$(HOST_IP)]:10072", "127.0.0.1:10072", ":1"]},
+        {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 25}}},
+        {"image": {"registry": ""}},
+        {"affinity": None, "tolerations": None, "resources": None},
+        {"prometheus": {"podMonitor": {"enabled": True, "interval": "1m30s", "scrapeTimeout": ""}}},
+    ]
+    return [f"{case}: {reason}" for case in cases if (reason := refusal(case))]
+
+
+def test_names_are_short_enough_and_go_together():
+    complaints = []
+    for name, values in {"tw": {}, "timewait-exporter": {}, "r" * 53: {}, "a": {"fullnameOverride": "f" * 80}}.items():
+        objects = rendered(merged(ALL_ON, values), name=name)
+        for item in objects:
+            if len(item["metadata"]["name"]) > 63 or item["metadata"]["name"].endswith("-"):
+                complaints.append(f"{name}: {item['metadata']['name']}")
+        keys = [(item["kind"], item["metadata"]["name"]) for item in objects]
+        if len(set(keys)) < len(keys):
+            complaints.append(f"{name}: two objects of one name: {keys}")
+        selector = the(objects, "DaemonSet")["spec"]["selector"]["matchLabels"]
+        labels = the(objects, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
+        for what, chosen in {
+            "DaemonSet": selector,
+            "PodMonitor": the(objects, "PodMonitor")["spec"]["selector"]["matchLabels"],
+            "NetworkPolicy": the(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        }.items():
+            if not chosen.items() <= labels.items() or chosen != selector:
+                complaints.append(f"{name}: {what} does not select the pods")
+        if pod(objects)["serviceAccountName"] != the(objects, "ServiceAccount")["metadata"]["name"]:
+            complaints.append(f"{name}: the service account is another")
+    return complaints
+
+
+def test_every_object_is_where_it_was_asked_for():
+    complaints = []
+    wanted = merged(ALL_ON, {"namespaceOverride": "here", "dashboards": {"namespace": "grafana"}})
+    for item in rendered(wanted):
+        expected = "grafana" if item["kind"] == "ConfigMap" else "here"
+        if item["metadata"].get("namespace") != expected:
+            complaints.append(f"{item['kind']}: {item['metadata'].get('namespace')}")
+    if the(rendered(wanted), "PodMonitor")["spec"]["namespaceSelector"] != {"matchNames": ["here"]}:
+        complaints.append("the monitor looks elsewhere")
+    return complaints
+
+
+# --- rules and boards are the repository's ----------------------------------------------------------------------------
+
+
+def rules_complaints(objects, where):
+    complaints = []
+    for name, path in RULES.items():
+        found = [item for item in of_kind(objects, "PrometheusRule") if item["metadata"]["name"].endswith(f"-{name}")]
+        if len(found) != 1 or found[0]["spec"] != yaml.safe_load(path.read_text()):
+            complaints.append(f"{where}: {path.name} is not what its object has")
+    return complaints
+
+
+def boards_complaints(objects, where):
+    maps = [item for item in of_kind(objects, "ConfigMap") if "grafana_dashboard" in item["metadata"]["labels"]]
+    found = {name: text for item in maps for name, text in item["data"].items()}
+    expected = {path.name: path.read_text() for path in BOARDS}
+    complaints = [f"{where}: {name} is not the same, byte by byte" for name in expected if found.get(name) != expected[name]]
+    complaints += [f"{where}: {name} is no board" for name in found.keys() - expected.keys()]
+    for item in maps:
+        # What kubectl apply keeps of an object in an annotation is limited to 256 KiB.
+        if len(json.dumps(item)) > 262144:
+            complaints.append(f"{where}: {item['metadata']['name']} is too large for kubectl apply")
+    return complaints
+
+
+def test_rules_and_boards_of_the_chart_are_the_repositorys():
+    objects = rendered(ALL_ON)
+    return rules_complaints(objects, "chart") + boards_complaints(objects, "chart")
+
+
+def test_rules_and_boards_of_kustomize_are_the_repositorys():
+    objects = built(EVERYTHING)
+    complaints = rules_complaints(objects, "kustomize") + boards_complaints(objects, "kustomize")
+    for name, path in RULES.items():
+        copy_of = (MANIFESTS / f"components/rules/{name}.yaml").read_text()
+        text = copy_of.partition("\nspec:\n")[2]
+        if "".join(line.removeprefix("  ") for line in text.splitlines(keepends=True)) != path.read_text():
+            complaints.append(f"components/rules/{name}.yaml is not {path.name} indented: run tests/cluster/refresh")
+    return complaints
+
+
+def test_the_packaged_chart_has_the_files_themselves():
+    complaints = []
+    expected = {f"files/rules/{path.name}": path for path in RULES.values()}
+    expected |= {f"files/dashboards/{path.name}": path for path in BOARDS}
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(helm.package(CHART, destination=folder)) as archive:
+            members = {member.name.partition("/")[2]: member for member in archive}
+            for name, path in expected.items():
+                member = members.get(name)
+                if member is None or not member.isreg() or archive.extractfile(member).read() != path.read_bytes():
+                    complaints.append(f"{name} is not {path.name}")
+            links = [name for name, member in members.items() if not (member.isreg() or member.isdir())]
+    return complaints + [f"{name} is a link" for name in links]
+
+
+# --- schemas ----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def every_object():
+    """All objects that any combination of switches, any other value, or any kustomization makes: text by where from."""
+    cases = {}
+    for chosen in itertools.product((False, True), repeat=len(SWITCHES)):
+        on = [switch for switch, is_on in zip(SWITCHES, chosen) if is_on]
+        cases["+".join(on) or "defaults"] = rendered(merged(*(SWITCHES[switch] for switch in on)))
+    for path, (value, context) in OTHER.items():
+        cases[path] = rendered(merged(context, at(path, value)))
+        cases[f"{path} and all"] = rendered(merged(ALL_ON, at(path, value)))
+    for folder in (BASE, PODS, EVERYTHING):
+        cases[folder] = built(folder)
+    texts = {}
+    for where, objects in cases.items():
+        for item in objects:
+            texts.setdefault(json.dumps(item, sort_keys=True), where)
+    return [(f"{where}: {json.loads(text)['kind']}", json.loads(text)) for text, where in texts.items()]
+
+
+def test_kubernetes_takes_every_object():
+    complaints = []
+    for where, item in every_object():
+        if item["apiVersion"] == OPERATOR_API:
+            continue
+        for version in KUBERNETES:
+            try:
+                kubernetes_validate.validate(item, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                complaints.append(f"{where}, {version}: {'.'.join(map(str, error.path))}: {error.message}")
+    return complaints
+
+
+def test_the_schemas_of_kubernetes_notice_a_slip():
+    item = copy.deepcopy(the(rendered(), "DaemonSet"))
+    item["spec"]["template"]["spec"]["hostNetwrok"] = True
+    try:
+        kubernetes_validate.validate(item, KUBERNETES[-1], strict=True)
+    except kubernetes_validate.ValidationError:
+        return []
+    return ["an unknown field is taken"]
+
+
+def operator_says(cases):
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump([{"from": where, "object": item} for where, item in cases], file)
+        file.flush()
+        done = subprocess.run(
+            ["node", "check.mjs", file.name], cwd=os.environ["OPERATOR"], capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_prometheus_operator_takes_every_object():
+    cases = [case for case in every_object() if case[1]["apiVersion"] == OPERATOR_API]
+    told = operator_says(cases)
+    if len(told) != len(cases) or len(cases) < 4:
+        return [f"{len(told)} answers on {len(cases)} objects"]
+    return [line for line in told if not line.startswith("ok ")]
+
+
+def test_the_definitions_of_the_operator_notice_a_slip():
+    monitor = the(rendered(SWITCHES["monitor"]), "PodMonitor")
+    unknown, wrong = copy.deepcopy(monitor), copy.deepcopy(monitor)
+    unknown["spec"]["podMetricsEndpoints"][0]["intervall"] = "15s"
+    wrong["spec"]["podMetricsEndpoints"][0]["interval"] = "soon"
+    told = operator_says([("unknown", unknown), ("wrong", wrong)])
+    return [line for line in told if not line.startswith("FAIL ")]
+
+
+# --- what has to go together --------------------------------------------------------------------------------------------
+
+
+def test_the_alerts_know_the_job_and_instance_is_the_node():
+    complaints = []
+    known = set(re.findall(r'up\{job=~"([^"]+)"\}', RULES["alerts"].read_text()))
+    for where, objects in {"chart": rendered(ALL_ON), "kustomize": built(EVERYTHING)}.items():
+        monitor = the(objects, "PodMonitor")["spec"]
+        labels = the(objects, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
+        job = labels[monitor["jobLabel"]]
+        complaints += [f"{where}: job {job} is not {rule}" for rule in known if not re.fullmatch(rule, job)]
+        endpoint = monitor["podMetricsEndpoints"][0]
+        node = {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "instance"}
+        if node not in endpoint["relabelings"]:
+            complaints.append(f"{where}: instance is not the node")
+        ports = {port["name"] for port in container(objects)["ports"]}
+        policy = the(objects, "NetworkPolicy")["spec"]["ingress"][0]["ports"]
+        for port in [endpoint["port"], *(port["port"] for port in policy)]:
+            if port not in ports:
+                complaints.append(f"{where}: no port is called {port}")
+    return complaints + ([] if known else ["no alert names a job"])
+
+
+def test_kustomize_and_the_chart_run_the_same_pod():
+    complaints = []
+    for folder, values in {BASE: {}, PODS: SWITCHES["namespaces"]}.items():
+        ours, charts = built(folder), rendered(values, name="timewait-exporter")
+        if pod(ours) != pod(charts):
+            complaints.append(f"{folder}: the pod is not the chart's")
+        if the(ours, "DaemonSet")["spec"]["updateStrategy"] != the(charts, "DaemonSet")["spec"]["updateStrategy"]:
+            complaints.append(f"{folder}: updates go otherwise")
+    for kind in ("PodMonitor", "NetworkPolicy"):
+        ours = copy.deepcopy(the(built(EVERYTHING), kind)["spec"])
+        charts = copy.deepcopy(the(rendered(ALL_ON), kind)["spec"])
+        charts.pop("namespaceSelector", None)
+        for spec in (ours, charts):
+            (spec.get("selector") or spec["podSelector"]).clear()
+        if ours != charts:
+            complaints.append(f"{kind} is not the chart's")
+    return complaints
+
+
+def test_kustomize_leaves_everything_off_that_could_surprise():
+    kinds = sorted(item["kind"] for item in built(BASE))
+    return [] if kinds == ["DaemonSet", "Namespace", "ServiceAccount"] else [f"made: {kinds}"]
+
+
+def test_a_namespace_of_ones_own_moves_every_object():
+    with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+        up = os.path.relpath(ROOT / EVERYTHING, folder)
+        text = f"resources: [{up}]\nnamespace: observability\n"
+        (pathlib.Path(folder) / "kustomization.yaml").write_text(text)
+        objects = built(os.path.relpath(folder, ROOT))
+    return [
+        f"{item['kind']} stays in {item['metadata'].get('namespace')}"
+        for item in objects
+        if item["metadata"].get("namespace", item["metadata"]["name"]) != "observability"
+    ]
+
+
+def test_the_program_takes_the_arguments_and_answers_the_probes():
+    program = os.environ["EXPORTER"]
+    told = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
+    complaints = []
+    for values in ({},):
+        flags = [argument.partition("=")[0] for argument in container(rendered(values))["args"]]
+        complaints += [f"no such flag: {flag}" for flag in flags if not re.search(rf"{re.escape(flag)}\b", told)]
+    if complaints:
+        return complaints
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    objects = rendered({"port": port})
+    one = container(objects)
+    path = the(rendered(SWITCHES["monitor"]), "PodMonitor")["spec"]["podMetricsEndpoints"][0]["path"]
+    paths = [one[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")] + [path]
+    running = subprocess.Popen([program, *one["args"]], stderr=subprocess.PIPE, text=True)
+    try:
+        return [complaint for path in paths if (complaint := answer(f"http://127.0.0.1:{port}{path}"))]
+    finally:
+        running.terminate()
+        running.communicate(timeout=20)
+
+
+def answer(url):
+    """What is wrong with the answer to a request, tried until the server listens."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return None if response.status == 200 else f"{url}: {response.status}"
+        except OSError as error:
+            if time.monotonic() > end:
+                return f"{url}: {error}"
+            time.sleep(0.05)
+
+
+def main():
+    passed = failed = 0
+    tests = [item for item in globals().items() if item[0].startswith("test_")]
+    for name, test in tests:
+        try:
+            complaints = test()
+        except Exception as error:  # any failure of a check is a failed test, and the others go on
+            complaints = [f"{type(error).__name__}: {error}"]
+        if complaints:
+            failed += 1
+            print(f"FAIL {name}")
+            for complaint in complaints[:20]:
+                print(f"       {complaint}")
+        else:
+            passed += 1
+            print(f"ok   {name}")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
