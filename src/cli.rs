@@ -192,7 +192,7 @@ where
     T: Into<OsString>,
 {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    let mut command = with_environment(Cli::command());
+    let mut command = command();
     let matches = command
         .try_get_matches_from_mut(&arguments)
         .map_err(|error| blame_variable(error, &command, &arguments))?;
@@ -200,6 +200,12 @@ where
     typed
         .into_config()
         .map_err(|wrong| command.error(ErrorKind::ValueValidation, wrong))
+}
+
+/// Every flag, for those who write the manual page and the completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    with_environment(Cli::command())
 }
 
 /// Whether `check` was asked for, whose wrong usage is UNKNOWN: its other exit statuses are taken.
@@ -261,7 +267,9 @@ fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     kept
 }
 
-fn variable_of(flag: &str) -> String {
+/// The environment variable of a flag, which is given without its dashes.
+#[must_use]
+pub fn variable_of(flag: &str) -> String {
     let name = flag.to_ascii_uppercase().replace(['.', '-'], "_");
     format!("{ENVIRONMENT_PREFIX}{name}")
 }

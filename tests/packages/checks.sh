@@ -1,0 +1,74 @@
+# Sourced by the test scripts beside it: counts checks, and closes with 'N passed, N failed'.
+
+passed=0
+failed=0
+
+# check NAME COMMAND ...: passes when the command does; what it printed is shown when it does not.
+check() {
+    local name=$1 output
+    shift
+    if output=$("$@" 2>&1); then
+        echo "ok   $name"
+        passed=$((passed + 1))
+    else
+        echo "FAIL $name"
+        sed 's/^/       /' <<<"$output"
+        failed=$((failed + 1))
+    fi
+}
+
+# A skip is a failure in CI.
+skip() {
+    echo "skip $1"
+    [ "${CI:-}" != true ] || failed=$((failed + 1))
+}
+
+# Runs a script of checks and adds its closing line to ours.
+count() {
+    local name=$1 output status closing
+    shift
+    output=$("$@" 2>&1)
+    status=$?
+    closing=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' <<<"$output" | tail -1)
+    grep -vE '^[0-9]+ passed, [0-9]+ failed$' <<<"$output"
+    passed=$((passed + ${closing%% *}))
+    closing=${closing#*, }
+    failed=$((failed + ${closing%% *}))
+    if [ "$status" -ne 0 ] && [ "${closing%% *}" = 0 ] || [ -z "$closing" ]; then
+        echo "FAIL $name: exit status $status"
+        failed=$((failed + 1))
+    fi
+}
+
+finish() {
+    echo "$passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+}
+
+# Tries a command for ten seconds, until it succeeds.
+eventually() {
+    local output
+    for _ in $(seq 100); do
+        output=$("$@" 2>&1) && return
+        sleep 0.1
+    done
+    echo "$output"
+    return 1
+}
+
+# succeeds_quietly COMMAND ...: with nothing on stderr.
+succeeds_quietly() {
+    local errors
+    errors=$({ "$@" >/dev/null; } 2>&1) || {
+        echo "exit status $?: $errors"
+        return 1
+    }
+    [ -z "$errors" ] || {
+        echo "$errors"
+        return 1
+    }
+}
+
+absent() { [ ! -e "$1" ] && [ ! -L "$1" ]; }
+
+not() { ! "$@"; }

@@ -1,0 +1,126 @@
+# Sourced by the tests of the packages, on a machine of their own: how the installed service behaves under
+# a real systemd. It is running when this is read.
+
+environment=/etc/timewait_exporter/environment
+drop_in=/usr/share/timewait_exporter/systemd/namespaces.conf
+drop_ins=/etc/systemd/system/timewait_exporter.service.d
+
+# The scrape's text on a port.
+scrape() { curl --silent --fail --max-time 5 "http://localhost:${1:-10072}/metrics"; }
+
+scrape_is_whole() {
+    local text
+    text=$(scrape "${1:-10072}") || return
+    grep -qx 'timewait_scrape_source{source="netlink"} 1' <<<"$text" || {
+        echo "not from netlink"
+        return 1
+    }
+    # slabinfo is root's; its absence is no failure of the others.
+    local collector
+    for collector in sockets sysctl netstat sockstat; do
+        grep -qx "timewait_scrape_collector_success{collector=\"$collector\"} 1" <<<"$text" || {
+            echo "$collector failed"
+            return 1
+        }
+    done
+}
+
+# What systemd says of the service's process: PROPERTY.
+property() { systemctl show --value --property "$1" timewait_exporter.service; }
+
+# FIELD of /proc/PID/status.
+status_field() {
+    sed -n "s/^$1:[[:space:]]*//p" "/proc/$(property MainPID)/status"
+}
+
+is_unprivileged() {
+    local uid
+    uid=$(status_field Uid | cut -f1)
+    echo "uid $uid, capabilities $(status_field CapEff), seccomp $(status_field Seccomp)"
+    # systemd's range of users that exist while their service runs.
+    [ "$uid" -ge 61184 ] && [ "$uid" -le 65519 ] &&
+        [ "$(status_field CapEff)" = 0000000000000000 ] &&
+        [ "$(status_field CapBnd)" = 0000000000000000 ] &&
+        [ "$(status_field NoNewPrivs)" = 1 ] && [ "$(status_field Seccomp)" = 2 ]
+}
+
+# CAP_SYS_PTRACE is bit 19, CAP_SYS_ADMIN is bit 21.
+may_enter_namespaces() {
+    echo "$(status_field CapEff)"
+    [ "$(status_field CapEff)" = 0000000000280000 ]
+}
+
+# exposure_is_at_most TENTHS
+exposure_is_at_most() {
+    local level
+    level=$(systemd-analyze security --no-pager timewait_exporter.service |
+        sed -n 's/.*Overall exposure level.*: \([0-9]*\)\.\([0-9]\).*/\1\2/p')
+    echo "exposure in tenths: $level"
+    [ "$((10#$level))" -le "$1" ]
+}
+
+reload() { systemctl daemon-reload && systemctl restart timewait_exporter.service; }
+
+told_ready() {
+    systemctl --quiet is-active timewait_exporter.service && [ "$(property Type)" = notify ]
+}
+
+ended_in_good_order() {
+    systemctl stop timewait_exporter.service && [ "$(property Result)" = success ] &&
+        eventually journal_has "Shutting down"
+}
+
+journal_has() { journalctl --no-pager --unit timewait_exporter.service | grep -qF "$1"; }
+
+check_service() {
+    check "the service tells systemd that it is ready" told_ready
+    check "a scrape of the service is whole" eventually scrape_is_whole
+    check "the service has no privileges" is_unprivileged
+    check "systemd-analyze verify says nothing" \
+        succeeds_quietly systemd-analyze verify timewait_exporter.service timewait_exporter.socket
+    check "the exposure is at most 1.2" exposure_is_at_most 12
+
+    echo 'TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS=:10073' >>"$environment"
+    systemctl restart timewait_exporter.service
+    check "the environment file moves it to another port" eventually scrape_is_whole 10073
+    sed -i '$d' "$environment"
+
+    check_namespaces
+    check_socket
+}
+
+sees_namespace() {
+    scrape | grep -q "^timewait_sockets{.*netns=\"$1\""
+}
+
+check_namespaces() {
+    mkdir -p "$drop_ins"
+    ln -s "$drop_in" "$drop_ins/namespaces.conf"
+    ip netns add before-the-service
+    check "the service starts with the drop-in for namespaces" reload
+    check "with it, it has the two capabilities and no others" may_enter_namespaces
+    check "with it, a scrape is whole" eventually scrape_is_whole
+    check "with it, the exposure is at most 2.6" exposure_is_at_most 26
+    ip netns add after-the-service
+    if timewait_exporter --help | grep -q -- --collector.netns; then
+        check "it sees a namespace" eventually sees_namespace before-the-service
+        check "it sees a namespace that was made while it runs" eventually sees_namespace after-the-service
+    fi
+    ip netns delete before-the-service
+    ip netns delete after-the-service
+    rm "$drop_ins/namespaces.conf"
+    systemctl daemon-reload
+}
+
+check_socket() {
+    check "the service ends in good order" ended_in_good_order
+    echo 'TIMEWAIT_EXPORTER_WEB_SYSTEMD_SOCKET=true' >>"$environment"
+    check "the socket unit starts" systemctl start timewait_exporter.socket
+    check "it does not start the service yet" not systemctl --quiet is-active timewait_exporter.service
+    check "a connection starts the service, and is answered" scrape_is_whole
+    check "over IPv6 too" curl --silent --fail --max-time 5 --output /dev/null 'http://[::1]:10072/metrics'
+    check "the service runs on the socket" told_ready
+    sed -i '$d' "$environment"
+    systemctl stop timewait_exporter.socket timewait_exporter.service
+    check "the service starts without the socket again" systemctl start timewait_exporter.service
+}
