@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
@@ -118,7 +119,7 @@ async fn serve(
     log_listeners(&listeners);
     let site = Arc::new(Site::new(web, Arc::new(collector), about));
     let first_look = tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
-    let server = Server::new(listeners, site, Limits::default());
+    let server = Server::new(listeners, site, limits());
     let (first, rest) = tokio::sync::oneshot::channel();
     let manager = ServiceManager::from_environment();
     let server = server.run(async {
@@ -134,6 +135,19 @@ async fn serve(
     }
     first_look.abort();
     Ok(())
+}
+
+/// The usual ones, but fewer connections where there are few descriptors: a scrape needs some, too.
+fn limits() -> Limits {
+    let usual = Limits::default();
+    let descriptors = getrlimit(Resource::Nofile).current;
+    let half = descriptors.map_or(usual.connections, |all| {
+        u32::try_from(all / 2).unwrap_or(u32::MAX)
+    });
+    Limits {
+        connections: usual.connections.min(half).max(1),
+        ..usual
+    }
 }
 
 async fn second_signal(signals: tokio::sync::oneshot::Receiver<Signals>) {

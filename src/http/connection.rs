@@ -78,8 +78,8 @@ pub(super) async fn serve<S>(
             }
             () = activity.make_way() => {
                 // A request may have come at the same moment; then another one will be asked.
-                if activity.state().0.is_between_requests() {
-                    debug!("Connection closed: it was idle, and there are too many");
+                if activity.may_make_way() {
+                    debug!("Connection closed: it waited for its client, and there are too many");
                     return;
                 }
             }

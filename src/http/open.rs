@@ -1,7 +1,8 @@
 //! The connections that are open, and what each is doing.
 //!
 //! **Invariant:** at most as many are open as the limit says. When one too many comes, the one that
-//! has waited longest for its client is told to make way; one that is being answered never is.
+//! has waited longest for its client is told to make way: between two requests at once, and while its
+//! answer is on its way after a second. One for which a handler is at work never is.
 //! Knows nothing of HTTP or of streams.
 
 use std::collections::BTreeMap;
@@ -13,6 +14,10 @@ use tokio::time::Instant;
 
 /// How often a listener at its limit looks whether another connection has become idle.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// How long a client may take to read its answer while others wait to be let in. The answers of a crowd
+/// that does not read would keep everyone out, otherwise, for as long as each of them may take.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +74,12 @@ impl Activity {
         }
     }
 
+    /// Whether the connection may be closed in favour of another.
+    pub(super) fn may_make_way(&self) -> bool {
+        let (phase, since) = self.state();
+        phase.is_between_requests() || phase == Phase::Sending && since.elapsed() >= GRACE
+    }
+
     /// Waits until the phase is another. For one waiter.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
@@ -112,7 +123,7 @@ impl OpenConnections {
         let permit = loop {
             let permit = Arc::clone(&self.permits).acquire_owned();
             if self.permits.available_permits() == 0 {
-                self.make_longest_idle_go();
+                self.make_one_go();
             }
             if let Ok(Ok(permit)) = tokio::time::timeout(RETRY, permit).await {
                 break permit;
@@ -131,14 +142,18 @@ impl OpenConnections {
         }
     }
 
-    /// Has the connection make way that has waited longest for its client, if any waits.
-    pub(super) fn make_longest_idle_go(&self) {
+    /// Has the connection make way that has waited longest for its client, if any may: rather one from
+    /// which nothing is taken.
+    pub(super) fn make_one_go(&self) {
         let activities = lock(&self.activities);
         let longest_idle = activities
             .1
             .values()
-            .filter(|activity| activity.state().0.is_between_requests())
-            .min_by_key(|activity| activity.state().1);
+            .filter(|activity| activity.may_make_way())
+            .min_by_key(|activity| {
+                let (phase, since) = activity.state();
+                (!phase.is_between_requests(), since)
+            });
         if let Some(activity) = longest_idle {
             activity.make_way.notify_one();
         }
@@ -202,6 +217,32 @@ mod tests {
             only.activity.make_way().await;
             drop(only);
         });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_makes_way_after_a_second_and_after_those_who_ask_nothing() {
+        let all = OpenConnections::new(2);
+        let reads_nothing = all.open().await;
+        reads_nothing.activity.enter(Phase::Sending);
+        tokio::time::advance(GRACE * 10).await;
+        let idle = all.open().await;
+        idle.activity.enter(Phase::Idle);
+        let (third, ()) = tokio::join!(all.open(), async {
+            idle.activity.make_way().await;
+            drop(idle);
+        });
+        third.activity.enter(Phase::Sending);
+        let (fourth, ()) = tokio::join!(all.open(), async {
+            reads_nothing.activity.make_way().await;
+            drop(reads_nothing);
+        });
+        fourth.activity.enter(Phase::Answering);
+        let begin = Instant::now();
+        let (_fifth, ()) = tokio::join!(all.open(), async {
+            third.activity.make_way().await;
+            drop(third);
+        });
+        assert!(begin.elapsed() + RETRY >= GRACE);
     }
 
     #[test]

@@ -20,7 +20,8 @@ use super::routes::Site;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections open at once. At the limit a new one takes the place of the one that has waited
-    /// longest for its client; where none waits, the new one does.
+    /// longest for its client, be it for a second only to read its answer; where none waits, the new
+    /// one does.
     pub connections: u32,
     /// Time to send a request's head, from the connection's beginning or the head's first byte.
     pub receive: Duration,
@@ -35,8 +36,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Half of the 1024 file descriptors that a process has by default.
-            connections: 512,
+            // Far more than scrapers make. Each can cost some 20 KiB, which the allocator keeps.
+            connections: 256,
             receive: Duration::from_secs(10),
             send: Duration::from_secs(30),
             // Above the scrape intervals in use, so that Prometheus keeps its connection.
@@ -125,7 +126,7 @@ async fn accept_all(
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 // Out of file descriptors, most likely: one fewer may help.
-                open.make_longest_idle_go();
+                open.make_one_go();
                 tokio::time::sleep(trouble.pause_after(&error, Instant::now())).await;
             }
         }

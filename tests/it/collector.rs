@@ -15,7 +15,7 @@ use crate::namespace::in_namespace;
 use crate::net::eventually;
 use crate::program::Program;
 
-fn fixture() -> PathBuf {
+pub fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/procfs/linux-5.15")
 }
 
@@ -232,7 +232,7 @@ fn reserved_ports_that_cannot_be_read_are_not_told_as_none() {
 }
 
 /// A copy of the fixture tree, to be broken.
-fn copy() -> TempDir {
+pub fn copy() -> TempDir {
     let copy = TempDir::new().unwrap();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {

@@ -16,6 +16,8 @@ pub enum Step {
     Raw(Vec<u8>),
     /// A datagram of which only this many bytes fit the buffer.
     Cut(Vec<Message>, usize),
+    /// A datagram of which these bytes, from there on, are others.
+    Patched(Vec<Message>, usize, Vec<u8>),
     /// An errno.
     Error(i32),
     /// The same datagram for ever.
@@ -179,6 +181,11 @@ impl Transport for FakeTransport {
             Some(Step::Error(errno)) => return Err(io::Error::from_raw_os_error(errno)),
             Some(Step::Datagram(messages)) => (join(&messages), usize::MAX),
             Some(Step::Raw(bytes)) => (bytes, usize::MAX),
+            Some(Step::Patched(messages, at, patch)) => {
+                let mut bytes = join(&messages);
+                bytes[at..at + patch.len()].copy_from_slice(&patch);
+                (bytes, usize::MAX)
+            }
             Some(Step::Cut(messages, kept)) => (join(&messages), kept),
             Some(Step::Forever(messages)) => {
                 let bytes = join(&messages);

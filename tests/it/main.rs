@@ -6,6 +6,7 @@
 //! - [`http`]: what a client sees on real connections, with collectors that the test controls;
 //! - [`listening`]: addresses, sockets in the file system and from systemd, the service manager;
 //! - [`sandbox`]: that it needs no rights, and what a system call filter costs;
+//! - [`faults`]: what clients, the system and the kernel can do wrong, and that nothing of it stays;
 //! - [`limits`]: what a client may hold;
 //! - [`sock_diag`]: what a kernel that follows a script can do to a dump;
 //! - [`filter`]: what the kernel leaves out of a dump on our request;
@@ -48,6 +49,7 @@ mod collector;
 mod consistency;
 mod contract;
 mod fake_kernel;
+mod faults;
 mod filter;
 mod golden;
 mod http;

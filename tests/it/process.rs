@@ -1,5 +1,6 @@
 //! The program as a process of which nothing is hidden: its log, its signals, its end, what it holds.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -57,6 +58,17 @@ impl Process {
             child: command.spawn().unwrap(),
             log: None,
         }
+    }
+
+    /// Starts the program with these flags on any port of 127.0.0.1, and says which.
+    pub fn listening(flags: &[&str]) -> (Self, String) {
+        let mut process = Self::start(
+            program()
+                .arg("--web.listen-address=127.0.0.1:0")
+                .args(flags),
+        );
+        let address = process.address();
+        (process, address)
     }
 
     /// Waits until it says where it listens.
@@ -120,6 +132,20 @@ impl Process {
                 Err(mpsc::RecvTimeoutError::Timeout) => panic!("the log does not end: {lines:#?}"),
             }
         }
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.id());
+        fs::read_dir(folder).unwrap().count()
+    }
+
+    /// Its resident memory.
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let words = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        words.parse().unwrap()
     }
 }
 

@@ -23,6 +23,16 @@ impl Random {
         min + u16::try_from(self.next() % span).expect("less than the span")
     }
 
+    /// From 0 on.
+    pub fn below(&mut self, limit: usize) -> usize {
+        let number = self.next() % u64::try_from(limit).expect("a length");
+        usize::try_from(number).expect("less than the limit")
+    }
+
+    pub fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+
     pub fn percent(&mut self, chance: u64) -> bool {
         self.next() % 100 < chance
     }

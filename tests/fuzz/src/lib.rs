@@ -1,0 +1,76 @@
+//! What several targets need: a procfs of which they write the files, and what holds of any census.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use timewait_exporter::domain::census::Census;
+use timewait_exporter::domain::options::CensusOptions;
+use timewait_exporter::domain::ports::PortRange;
+use timewait_exporter::domain::settings::Settings;
+use timewait_exporter::domain::snapshot::Source;
+use timewait_exporter::domain::socket::{PortOwner, Socket, TcpState};
+use timewait_exporter::kernel::procfs::ProcRoot;
+
+/// A procfs in memory, one a process, with nothing in it.
+#[must_use]
+pub fn procfs() -> &'static ProcRoot {
+    static ROOT: OnceLock<ProcRoot> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        // /dev/shm is memory; where there is none, the usual place is only slower.
+        let place = [Path::new("/dev/shm"), &std::env::temp_dir()]
+            .into_iter()
+            .find_map(|place| tempfile::Builder::new().prefix("fuzz").tempdir_in(place).ok());
+        // Kept for the process's time; tests/fuzz/run removes it.
+        let root = place.map(tempfile::TempDir::keep).unwrap_or_default();
+        for folder in ["net", "sys/net/ipv4"] {
+            fs::create_dir_all(root.join(folder)).expect("a folder can be made");
+        }
+        ProcRoot::new(root)
+    })
+}
+
+/// Writes one of its files.
+pub fn write(file: &str, content: &[u8]) {
+    let path: PathBuf = procfs().path().join(file);
+    fs::write(&path, content).expect("the file can be written");
+}
+
+/// Removes one of its files.
+pub fn remove(file: &str) {
+    let _never_there = fs::remove_file(procfs().path().join(file));
+}
+
+/// Adds sockets up and looks whether what is promised of any census holds.
+pub fn assert_census(owners: &[PortOwner], sockets: &[Socket]) {
+    let settings = Settings {
+        port_range: PortRange::new(32_768, 60_999),
+        tcp_timestamps: Some(1),
+        tcp_tw_reuse: Some(1),
+        ..Settings::default()
+    };
+    let mut census = Census::new(CensusOptions::default(), &settings, owners);
+    for socket in sockets {
+        census.add(socket);
+    }
+    let figures = census.finish(Source::Netlink, 0);
+    let is_time_wait = |socket: &&Socket| socket.state == TcpState::TimeWait;
+    let total = u64::try_from(sockets.iter().filter(is_time_wait).count());
+    let total = total.expect("a number of sockets");
+    let time_wait = figures.time_wait;
+    assert_eq!(time_wait.ipv4 + time_wait.ipv6, total);
+    assert_eq!(figures.by_src_addr.map(|by| by.total()), Some(total));
+    assert_eq!(figures.by_dst_addr.map(|by| by.total()), Some(total));
+    assert_eq!(figures.by_age.map(|by| by.iter().sum()), Some(total));
+    let ports = figures.ports.expect("the range is known");
+    assert!(ports.usable + ports.reserved + ports.blocked == ports.range.ports());
+    assert!(ports.free <= ports.usable);
+    let is_ratio = |ratio: f64| (0.0..=1.0).contains(&ratio);
+    assert!(is_ratio(ports.worst_ratio.ipv4) && is_ratio(ports.worst_ratio.ipv6));
+    for told in ports.by_destination.expect("destinations are told").told {
+        assert!(is_ratio(told.exhaustion_ratio) && told.headroom <= ports.usable);
+    }
+    for told in ports.by_source.expect("sources are told") {
+        assert!(is_ratio(told.exhaustion_ratio));
+    }
+}

@@ -1,0 +1,35 @@
+//! Files under /proc/sys/net/ipv4. The input: a byte for which, then what it says.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use timewait_exporter_fuzz::{procfs, remove, write};
+
+const FILES: [&str; 3] = ["ip_local_port_range", "ip_local_reserved_ports", "tcp_tw_reuse"];
+
+fuzz_target!(|input: &[u8]| {
+    let Some((which, content)) = input.split_first() else {
+        return;
+    };
+    let file = format!("sys/net/ipv4/{}", FILES[usize::from(*which) % FILES.len()]);
+    write(&file, content);
+    let (settings, errors) = procfs().read_settings();
+    remove(&file);
+    let is_told = settings.port_range.is_some()
+        || settings.reserved_ports.is_some()
+        || settings.tcp_tw_reuse.is_some();
+    // Either a value or a complaint.
+    assert_eq!(is_told, errors.is_empty(), "{errors:?}");
+    if let Some(range) = settings.port_range {
+        assert!(range.min() <= range.max());
+    }
+    if let Some(reserved) = settings.reserved_ports {
+        // What is written of a set is read as the same.
+        write("sys/net/ipv4/ip_local_reserved_ports", format!("{reserved}\n").as_bytes());
+        let again = procfs().read_settings().0.reserved_ports;
+        remove("sys/net/ipv4/ip_local_reserved_ports");
+        assert_eq!(again, Some(reserved));
+    }
+    for error in errors {
+        assert!(!error.to_string().is_empty());
+    }
+});

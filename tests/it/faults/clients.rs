@@ -1,0 +1,303 @@
+//! Crowds of clients.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::fd::AsFd as _;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt;
+
+use super::{Steady, USUAL_LIMIT, connect, raise_descriptor_limit, write_crowded_table};
+use crate::namespace::{enter_new_namespace, in_namespace, ip};
+use crate::net::eventually;
+use crate::process::Process;
+use crate::support::PATIENCE;
+
+const CROWD: usize = 1_000;
+
+fn milliseconds(time: Duration) -> u128 {
+    time.as_millis()
+}
+
+/// Whether the other end has closed or reset it.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    match stream.read(&mut [0; 1024]) {
+        Ok(0) => true,
+        Ok(_) => false,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
+
+#[test]
+fn a_thousand_clients_that_send_their_heads_slowly_keep_nobody_waiting() {
+    in_namespace(|| {
+        raise_descriptor_limit();
+        let steady = Steady::start_with("slow headers", &[], USUAL_LIMIT);
+        let begin = Instant::now();
+        let mut crowd: Vec<TcpStream> = (0..CROWD).map(|_| steady.connect()).collect();
+        let mut slowest = Duration::ZERO;
+        let mut cut_off = 0;
+        // A byte a round from each that is still there.
+        for letter in "GET /metrics HTTP/1.1\r\nX-Slow: abcdefghij"
+            .bytes()
+            .cycle()
+        {
+            crowd.retain_mut(|stream| {
+                let gone = stream.write_all(&[letter]).is_err() || is_closed(stream);
+                stream.set_nonblocking(false).unwrap();
+                cut_off += usize::from(gone);
+                !gone
+            });
+            slowest = slowest.max(steady.assert_answers());
+            if crowd.is_empty() {
+                break;
+            }
+            assert!(
+                begin.elapsed() < PATIENCE * 3,
+                "{} clients are still let dawdle",
+                crowd.len()
+            );
+            thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(cut_off, CROWD);
+        // What a crowd leaves to the allocator serves the next ones: nothing piles up.
+        let five_crowds = || {
+            for _ in 0..5 {
+                let again: Vec<TcpStream> = (0..CROWD).map(|_| steady.connect()).collect();
+                for mut stream in &again {
+                    let _cut_off_already = stream.write_all(b"GET /metrics HTTP/1.1\r\nX-Slow: ");
+                }
+                drop(again);
+                steady.await_no_connection();
+            }
+            steady.process.resident_kib()
+        };
+        let (after_six, after_eleven) = (five_crowds(), five_crowds());
+        assert!(
+            after_eleven <= after_six + 1024,
+            "{after_six} KiB, then {after_eleven} KiB"
+        );
+        steady.assert_unmoved(&format!(
+            "{CROWD} clients, all cut off after {} ms; slowest scrape of others meanwhile {} ms",
+            milliseconds(begin.elapsed()),
+            milliseconds(slowest)
+        ));
+    });
+}
+
+#[test]
+fn a_thousand_clients_that_read_slowly_keep_nobody_waiting() {
+    in_namespace(|| {
+        raise_descriptor_limit();
+        let tree = crate::collector::copy();
+        // Some 100 kB of answer: more than the buffers of a client that takes little.
+        write_crowded_table(tree.path(), 1_000);
+        let flags = ["--collector.top=1000"];
+        let steady = Steady::over("slow readers", tree, &flags, USUAL_LIMIT);
+        let mut crowd = Vec::new();
+        let mut slowest = Duration::ZERO;
+        let mut peak_kib = 0;
+        for number in 0..CROWD {
+            let stream = steady.connect();
+            sockopt::set_socket_recv_buffer_size(stream.as_fd(), 2048).unwrap();
+            let mut stream = stream;
+            stream
+                .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                .unwrap();
+            // A byte now and then, beginning with the first.
+            assert_eq!(stream.read(&mut [0]).unwrap(), 1);
+            crowd.push(stream);
+            if number % 100 == 99 {
+                slowest = slowest.max(steady.assert_answers());
+                peak_kib = peak_kib.max(steady.process.resident_kib());
+            }
+        }
+        let mut alive = 0;
+        for stream in &mut crowd {
+            alive += usize::from(stream.read(&mut [0]).is_ok_and(|bytes| bytes == 1));
+        }
+        slowest = slowest.max(steady.assert_answers());
+        let open = steady.process.descriptors() - steady.descriptors;
+        drop(crowd);
+        steady.assert_unmoved(&format!(
+            "{CROWD} clients, {alive} of whom got another byte, {open} open at the end; answers of \
+             {} kB; slowest scrape of others meanwhile {} ms; at most {peak_kib} KiB resident \
+             meanwhile",
+            steady.answer.len() / 1000,
+            milliseconds(slowest)
+        ));
+    });
+}
+
+#[test]
+fn connections_whose_clients_are_gone_without_a_word_are_given_up() {
+    const GONE: usize = 200;
+    in_namespace(|| {
+        let flags = ["--web.listen-address=192.0.2.1:10073"];
+        let steady = Steady::start_with_link("half-open", &flags);
+        let (begin, cut) = (Instant::now(), mpsc::channel::<()>());
+        let (ready, is_ready) = mpsc::channel();
+        let (at, clients) = mpsc::channel();
+        let clients_end = thread::spawn(move || {
+            enter_new_namespace(&[]);
+            let id = nix::unistd::gettid();
+            at.send(id).unwrap();
+            cut.1.recv().unwrap();
+            ip(&["address", "add", "192.0.2.2/24", "dev", "far"]);
+            ip(&["link", "set", "far", "up"]);
+            let crowd: Vec<TcpStream> = (0..GONE)
+                .map(|_| {
+                    let mut stream = connect("192.0.2.1:10073");
+                    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost").unwrap();
+                    stream
+                })
+                .collect();
+            ready.send(()).unwrap();
+            cut.1.recv().unwrap();
+            // Whatever they send now goes nowhere.
+            drop(crowd);
+        });
+        let far = clients.recv().unwrap().to_string();
+        ip(&["link", "set", "far", "netns", &far]);
+        cut.0.send(()).unwrap();
+        is_ready.recv().unwrap();
+        eventually("all are accepted", || {
+            steady.process.descriptors() >= steady.descriptors + GONE
+        });
+        // The cable is cut.
+        ip(&["link", "del", "near"]);
+        cut.0.send(()).unwrap();
+        clients_end.join().unwrap();
+        let open = steady.process.descriptors() - steady.descriptors;
+        assert_eq!(open, GONE);
+        steady.assert_answers();
+        while steady.process.descriptors() > steady.descriptors {
+            assert!(begin.elapsed() < PATIENCE * 3, "they are not given up");
+            thread::sleep(Duration::from_millis(50));
+        }
+        steady.assert_unmoved(&format!(
+            "{GONE} clients gone without a FIN, all given up after {} ms",
+            milliseconds(begin.elapsed())
+        ));
+    });
+}
+
+impl Steady {
+    /// With one end of a link, the other end of which is "far".
+    fn start_with_link(name: &'static str, flags: &[&str]) -> Self {
+        ip(&["link", "add", "near", "type", "veth", "peer", "name", "far"]);
+        ip(&["address", "add", "192.0.2.1/24", "dev", "near"]);
+        ip(&["link", "set", "near", "up"]);
+        Self::start_with(name, flags, USUAL_LIMIT)
+    }
+}
+
+#[test]
+fn clients_that_go_away_in_the_middle_of_their_answer_leave_nothing_behind() {
+    const AWAY: usize = 400;
+    in_namespace(|| {
+        let tree = crate::collector::copy();
+        write_crowded_table(tree.path(), 1_000);
+        let flags = ["--collector.top=1000"];
+        let steady = Steady::over("gone in mid-answer", tree, &flags, USUAL_LIMIT);
+        let mut got_some = 0;
+        for number in 0..AWAY {
+            let mut stream = steady.connect();
+            sockopt::set_socket_recv_buffer_size(stream.as_fd(), 2048).unwrap();
+            stream
+                .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                .unwrap();
+            match number % 4 {
+                // Before the answer, after its first byte, with an end of sending, with a reset.
+                0 => {}
+                1 => got_some += stream.read(&mut [0]).unwrap(),
+                2 => stream.shutdown(std::net::Shutdown::Write).unwrap(),
+                _ => {
+                    got_some += stream.read(&mut [0; 100]).unwrap().min(1);
+                    let at_once = Some(Duration::ZERO);
+                    sockopt::set_socket_linger(stream.as_fd(), at_once).unwrap();
+                }
+            }
+        }
+        assert_eq!(got_some, AWAY / 2);
+        steady.assert_unmoved(&format!("{AWAY} clients"));
+    });
+}
+
+#[test]
+fn with_64_descriptors_a_crowd_leaves_enough_for_whole_scrapes() {
+    const LIMIT: usize = 64;
+    in_namespace(|| {
+        let steady = Steady::start_with("64 descriptors", &[], &format!("ulimit -n {LIMIT}"));
+        // Some say nothing, some were answered and stay.
+        let mut slowest = Duration::ZERO;
+        let mut most = 0;
+        let mut crowd = Vec::new();
+        for number in 0..300 {
+            let mut stream = steady.connect();
+            if number % 2 == 0 {
+                stream
+                    .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                    .unwrap();
+                assert!(stream.read(&mut [0; 16]).unwrap() > 0);
+            }
+            crowd.push(stream);
+            most = most.max(steady.process.descriptors());
+            if number % 10 == 9 {
+                // Not only answered: every collector had its files.
+                slowest = slowest.max(steady.assert_answers());
+            }
+        }
+        assert!(most <= LIMIT, "{most}");
+        drop(crowd);
+        steady.assert_unmoved(&format!(
+            "300 connections, at most {most} descriptors; slowest scrape of others meanwhile {} ms",
+            milliseconds(slowest)
+        ));
+    });
+}
+
+#[test]
+fn a_program_that_may_not_open_enough_says_so_and_recovers() {
+    // Room for what it always has open, and for less than one scrape beside a client.
+    in_namespace(|| {
+        let (mut process, address) = Process::listening(&["--web.disable-exporter-metrics"]);
+        process.line_with("Read the connection table");
+        let id = rustix::process::Pid::from_raw(process.id().cast_signed());
+        let taken = |number: &u64| {
+            let path = format!("/proc/{}/fd/{number}", process.id());
+            std::fs::symlink_metadata(path).is_ok()
+        };
+        let first_free = (0..1024).find(|number| !taken(number)).unwrap();
+        let set = |limit| {
+            let limit = rustix::process::Rlimit {
+                current: Some(limit),
+                maximum: Some(1024),
+            };
+            rustix::process::prlimit(id, rustix::process::Resource::Nofile, limit).unwrap();
+        };
+        // One is left, and that is the connection's.
+        set(first_free + 1);
+        let answer = crate::process::get(&address, "/metrics");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let success = "timewait_scrape_collector_success{collector=\"sysctl\"}";
+        assert!(answer.contains(&format!("{success} 0\n")), "{answer}");
+        // Absent, not 0.
+        assert!(
+            !answer.contains("\ntimewait_sysctl_tcp_timestamps "),
+            "{answer}"
+        );
+        process.line_with("Too many open files");
+        set(1024);
+        let answer = crate::process::get(&address, "/metrics");
+        assert!(answer.contains(&format!("{success} 1\n")), "{answer}");
+        let failed = answer.lines().filter(|line| {
+            line.starts_with("timewait_scrape_collector_success") && line.ends_with(" 0")
+        });
+        assert_eq!(failed.count(), 0, "{answer}");
+        process.end();
+    });
+}

@@ -1,0 +1,279 @@
+//! What a fake kernel does to the whole server: netlink replies that are cut, repeated, out of order,
+//! that never end or lie about lengths.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
+use timewait_exporter::domain::options::CensusOptions;
+
+use crate::fake_kernel::{FakeKernel, Message, Step, record};
+use crate::namespace::in_namespace;
+use crate::program::Metrics;
+use crate::support::{Running, generous};
+
+const ROUNDS: usize = 10;
+
+/// As elsewhere; here it is this process's own memory, with the runtime's and the test's.
+const MARGIN_KIB: u64 = super::MARGIN_KIB;
+
+fn socket(port: u16) -> Message {
+    Message::record(record(
+        6,
+        ("192.0.2.1", port),
+        ("192.0.2.2", 443),
+        3,
+        // Closed just now: too young to be reused.
+        59_900,
+    ))
+}
+
+fn sockets(count: u16) -> Vec<Message> {
+    (0..count).map(|number| socket(40_000 + number)).collect()
+}
+
+fn done() -> Step {
+    Step::Datagram(vec![Message::done(0)])
+}
+
+/// Nobody owns a port, and 100 sockets are in TIME-WAIT.
+fn good() -> Vec<Step> {
+    vec![
+        done(),
+        Step::Datagram(sockets(60)),
+        Step::Datagram(sockets_from(60, 40)),
+        done(),
+    ]
+}
+
+fn sockets_from(first: u16, count: u16) -> Vec<Message> {
+    (first..first + count)
+        .map(|number| socket(40_000 + number))
+        .collect()
+}
+
+/// What a reply does wrong, after a good first dump.
+fn after_owners(steps: Vec<Step>) -> Vec<Step> {
+    [vec![done()], steps].concat()
+}
+
+/// With the length of its second message being another.
+fn lie(length: u32) -> Vec<Step> {
+    // A record is 16 + 72 bytes.
+    let patch = length.to_ne_bytes().to_vec();
+    after_owners(vec![Step::Patched(sockets(3), 88, patch), done()])
+}
+
+/// Faults after which nothing is known of sockets, by name.
+fn failing() -> Vec<(&'static str, Vec<Step>)> {
+    let stale = Message {
+        sequence_offset: u32::MAX,
+        ..socket(40_000)
+    };
+    let future = Message {
+        sequence_offset: 1,
+        ..Message::done(0)
+    };
+    vec![
+        (
+            "cut by the buffer",
+            after_owners(vec![Step::Cut(sockets(5), 200), done()]),
+        ),
+        (
+            "cut within a record",
+            after_owners(vec![Step::Raw(vec![88, 0, 0, 0, 18]), done()]),
+        ),
+        (
+            "cut in the first dump",
+            vec![Step::Cut(sockets(5), 17), done()],
+        ),
+        (
+            "ended without DONE",
+            after_owners(vec![Step::Datagram(sockets(5))]),
+        ),
+        (
+            "out of order, the dump before",
+            after_owners(vec![Step::Datagram(vec![stale])]),
+        ),
+        (
+            "out of order, the dump after",
+            after_owners(vec![Step::Datagram(vec![future])]),
+        ),
+        (
+            "repeated DONE, which answers the next dump",
+            vec![done(), Step::Raw(stale_done()), done()],
+        ),
+        ("length 0", lie(0)),
+        ("length of half a header", lie(8)),
+        ("length beyond the datagram", lie(2_000)),
+        ("length beyond all", lie(u32::MAX)),
+        ("length of a record without its address", lie(40)),
+        ("length that is no multiple of 4", lie(87)),
+        (
+            "an empty datagram",
+            after_owners(vec![Step::Raw(Vec::new()), done()]),
+        ),
+        (
+            "noise",
+            after_owners(vec![Step::Raw(vec![0xa5; 32 * 1024]), done()]),
+        ),
+    ]
+}
+
+/// A DONE with the number of a dump long ago.
+fn stale_done() -> Vec<u8> {
+    let mut bytes = 20_u32.to_ne_bytes().to_vec();
+    bytes.extend([3, 0, 2, 0]);
+    bytes.extend([0; 12]);
+    bytes
+}
+
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap()
+        .trim()
+        .strip_suffix(" kB")
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// With the 200 ms that a scraper leaves that waits for so long.
+const IMPATIENT: &str = "X-Prometheus-Scrape-Timeout-Seconds: 0.7\r\n";
+
+async fn scrape_with(server: &Running, headers: &str) -> Metrics {
+    let headers = format!("{headers}Connection: close\r\n");
+    let mut client = server.connect().await;
+    let answer = client.request("GET", "/metrics", &headers).await;
+    assert_eq!(answer.status, 200);
+    Metrics::parse(answer.text())
+}
+
+async fn scrape(server: &Running) -> Metrics {
+    scrape_with(server, "").await
+}
+
+fn success(metrics: &Metrics, collector: &str) -> f64 {
+    metrics.value(&format!(
+        "timewait_scrape_collector_success{{collector=\"{collector}\"}}"
+    ))
+}
+
+fn assert_others_are_told(metrics: &Metrics, fault: &str) {
+    for collector in ["sysctl", "netstat", "sockstat", "slabinfo"] {
+        assert_eq!(success(metrics, collector), 1.0, "{fault}: {collector}");
+    }
+    assert!(metrics.get("timewait_buckets").is_some(), "{fault}");
+}
+
+fn assert_all_is_told(metrics: &Metrics, fault: &str) {
+    assert_eq!(success(metrics, "sockets"), 1.0, "after {fault}");
+    assert_others_are_told(metrics, fault);
+    assert_eq!(metrics.time_wait(), 100.0, "after {fault}");
+    assert_eq!(metrics.value("timewait_destinations"), 1.0);
+    let ratio = metrics.value("timewait_port_range_exhaustion_ratio{family=\"ipv4\"}");
+    assert!((0.003..0.004).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn whatever_netlink_replies_are_the_server_answers_and_the_next_scrape_is_right() {
+    in_namespace(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(all_faults());
+    });
+}
+
+async fn all_faults() {
+    let faults = failing();
+    let endless = after_owners(vec![Step::Forever(sockets(300))]);
+    let endless_owners = vec![Step::Forever(vec![Message::record(record(
+        10,
+        ("0.0.0.0", 80),
+        ("0.0.0.0", 0),
+        0,
+        0,
+    ))])];
+    let twice = after_owners(vec![
+        Step::Datagram(sockets(100)),
+        Step::Datagram(sockets(100)),
+        done(),
+    ]);
+    // What passes is tried three times.
+    let busy = vec![Step::Datagram(vec![Message::refused(16)])];
+    let mut script = vec![good()];
+    for _ in 0..=ROUNDS {
+        for (_, fault) in &faults {
+            script.extend([fault.clone(), good()]);
+        }
+        for fault in [&endless, &endless_owners, &twice] {
+            script.extend([fault.clone(), good()]);
+        }
+        script.extend([busy.clone(), busy.clone(), busy.clone(), good()]);
+    }
+    let config = CollectorConfig {
+        source: SourceChoice::Netlink,
+        procfs: crate::collector::fixture().with_file_name("linux-6.18"),
+        enabled: Enabled::default(),
+        census: CensusOptions::default(),
+    };
+    let kernel = FakeKernel::new(script);
+    let collector = Collector::open(config, Box::new(kernel)).unwrap();
+    let server = Running::with(collector, &[], generous()).await;
+    assert_all_is_told(&scrape(&server).await, "nothing");
+    let mut before = (0, 0);
+    let mut latest = Duration::ZERO;
+    for round in 0..=ROUNDS {
+        for (name, _) in &faults {
+            let metrics = scrape(&server).await;
+            assert_eq!(success(&metrics, "sockets"), 0.0, "{name}");
+            assert!(metrics.of("timewait_sockets").is_empty(), "{name}");
+            assert!(metrics.of("timewait_destinations").is_empty(), "{name}");
+            assert_others_are_told(&metrics, name);
+            assert_all_is_told(&scrape(&server).await, name);
+        }
+        for name in ["sockets without end", "listeners without end"] {
+            let begin = Instant::now();
+            let metrics = scrape_with(&server, IMPATIENT).await;
+            latest = latest.max(begin.elapsed());
+            assert_eq!(success(&metrics, "sockets"), 0.0, "{name}");
+            assert_others_are_told(&metrics, name);
+            assert_all_is_told(&scrape(&server).await, name);
+        }
+        // Told twice they count twice, but no port is spent twice.
+        let metrics = scrape(&server).await;
+        assert_eq!(success(&metrics, "sockets"), 1.0);
+        assert_eq!(metrics.time_wait(), 200.0);
+        let ratio = metrics.value("timewait_port_range_exhaustion_ratio{family=\"ipv4\"}");
+        assert!((0.003..0.004).contains(&ratio), "{ratio}");
+        assert_all_is_told(&scrape(&server).await, "repeated datagrams");
+        let metrics = scrape(&server).await;
+        assert_eq!(success(&metrics, "sockets"), 0.0, "busy three times");
+        assert_all_is_told(&scrape(&server).await, "busy three times");
+        if round == 0 {
+            before = (descriptors(), resident_kib());
+        }
+    }
+    let after = (descriptors(), resident_kib());
+    println!(
+        "FIGURE netlink replies: {} faults of {} kinds, each followed by a right scrape; endless \
+         dumps answered after at most {} ms of 200 ms allowed; resident {} KiB before, {} KiB after; \
+         {} descriptors before, {} after",
+        ROUNDS * (faults.len() + 4),
+        faults.len() + 4,
+        latest.as_millis(),
+        before.1,
+        after.1,
+        before.0,
+        after.0
+    );
+    assert_eq!(after.0, before.0);
+    assert!(after.1 <= before.1 + MARGIN_KIB, "{before:?} {after:?}");
+}

@@ -1,0 +1,224 @@
+//! What clients, the system and the kernel can do wrong, one test each with its figure: while it lasts
+//! others are answered, and afterwards the answer, the memory and the descriptors are as before.
+//!
+//! - [`clients`]: crowds that dawdle, do not read, vanish, or leave too few descriptors;
+//! - [`requests`]: bytes that are no good request;
+//! - [`process`]: signals, the log, the clock, /proc;
+//! - [`kernel`]: what a fake kernel does to the whole server.
+
+mod clients;
+mod kernel;
+mod process;
+mod requests;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::net::eventually;
+use crate::process::Process;
+use crate::support::PATIENCE;
+
+/// How much more memory than before may be resident after a fault: what the allocator keeps of the
+/// buffers of as many connections as may be open at once, 256 with some 20 KiB each.
+const MARGIN_KIB: u64 = 6 * 1024;
+
+/// Scrapes until memory is what it stays.
+const WARM_UP: usize = 30;
+
+/// A program over files that do not change, and how it was before a fault.
+struct Steady {
+    process: Process,
+    address: String,
+    tree: TempDir,
+    answer: String,
+    descriptors: usize,
+    resident_kib: u64,
+    name: &'static str,
+}
+
+impl Steady {
+    fn start(name: &'static str) -> Self {
+        Self::start_with(name, &[], "")
+    }
+
+    /// With flags, and after a line of shell.
+    fn start_with(name: &'static str, flags: &[&str], shell: &str) -> Self {
+        let tree = crate::collector::copy();
+        Self::over(name, tree, flags, shell)
+    }
+
+    fn over(name: &'static str, tree: TempDir, flags: &[&str], shell: &str) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .env_clear()
+            .stdin(Stdio::null())
+            .args(["-c", &format!("{shell}\nexec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_timewait_exporter"))
+            .args([
+                "--web.listen-address=127.0.0.1:0",
+                "--collector.source=procfs",
+            ])
+            // What it tells of itself changes.
+            .arg("--web.disable-exporter-metrics")
+            .arg(format!("--path.procfs={}", tree.path().display()))
+            .args(flags);
+        let mut process = Process::start(&mut command);
+        let address = process.address();
+        Self::adopt(name, process, address, tree)
+    }
+
+    fn adopt(name: &'static str, process: Process, address: String, tree: TempDir) -> Self {
+        let mut steady = Self {
+            process,
+            address,
+            tree,
+            answer: String::new(),
+            descriptors: 0,
+            resident_kib: 0,
+            name,
+        };
+        for _ in 0..WARM_UP {
+            steady.scrape();
+        }
+        steady.answer = steady.scrape();
+        let all = steady.answer.matches("collector_success{").count();
+        assert_eq!(all, 5, "{}", steady.answer);
+        steady.await_no_connection();
+        steady.descriptors = steady.process.descriptors();
+        steady.resident_kib = steady.process.resident_kib();
+        steady
+    }
+
+    fn connect(&self) -> TcpStream {
+        connect(&self.address)
+    }
+
+    /// What is told, less how long it took.
+    fn scrape(&self) -> String {
+        let (answer, _) = self.timed_scrape();
+        answer
+    }
+
+    fn timed_scrape(&self) -> (String, Duration) {
+        let begin = Instant::now();
+        let mut stream = self.connect();
+        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        (figures(&answer), begin.elapsed())
+    }
+
+    /// Others are answered now, as ever. Says how long that took.
+    fn assert_answers(&self) -> Duration {
+        let (answer, time) = self.timed_scrape();
+        assert_eq!(answer, self.answer, "{}", self.name);
+        time
+    }
+
+    /// The connections that this process made are gone at the other end, too.
+    fn await_no_connection(&self) {
+        let folder = format!("/proc/{}/fd", self.process.id());
+        let at_rest = self.descriptors;
+        eventually("no connection is open", || {
+            let now = fs::read_dir(&folder).unwrap().count();
+            if at_rest == 0 {
+                !self.has_clients()
+            } else {
+                now == at_rest
+            }
+        });
+    }
+
+    /// Whether a client's connection is open: its socket stands in the table with the server's port.
+    fn has_clients(&self) -> bool {
+        let (_, port) = self.address.rsplit_once(':').unwrap();
+        let local = format!("0100007F:{:04X}", port.parse::<u16>().unwrap());
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.process.id())).unwrap();
+        table.lines().any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let (at, _, state) = (words.next(), words.next(), words.next());
+            // Established, or closed by the client.
+            at == Some(&*local) && matches!(state, Some("01" | "08"))
+        })
+    }
+
+    /// The fault is over: everything is as it was before.
+    fn assert_unmoved(&self, figure: &str) {
+        self.assert_answers();
+        self.await_no_connection();
+        let resident = self.process.resident_kib();
+        println!(
+            "FIGURE {}: {figure}; resident {} KiB before, {resident} KiB after; {} descriptors before \
+             and after",
+            self.name, self.resident_kib, self.descriptors
+        );
+        assert!(
+            resident <= self.resident_kib + MARGIN_KIB,
+            "{}: resident {} KiB before, {resident} KiB after",
+            self.name,
+            self.resident_kib
+        );
+    }
+}
+
+/// Fails rather than hangs, whatever the server does.
+fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// The lines that are the same whenever the files are.
+fn figures(answer: &str) -> String {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let status = head.lines().next().unwrap_or_default();
+    let mut kept = format!("{status}\n");
+    for line in body
+        .lines()
+        .filter(|line| !line.contains("duration_seconds"))
+    {
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept
+}
+
+/// Lets this process have as many descriptors as the system does: the crowds are in it.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    assert!(
+        hard >= 2048,
+        "the tests need 2,048 descriptors: ulimit -Hn says {hard}"
+    );
+}
+
+/// A line of shell for the program to have no more descriptors than a process has by default.
+const USUAL_LIMIT: &str = "ulimit -Sn 1024";
+
+/// Writes a connection table in which every socket is in TIME-WAIT and has another client.
+fn write_crowded_table(tree: &Path, sockets: u32) {
+    let mut table = String::from("  sl  local_address rem_address   st\n");
+    for number in 0..sockets {
+        let client = u32::from(Ipv4Addr::new(10, 0, 0, 0)) + number;
+        writeln!(
+            table,
+            "{number:4}: 0100007F:1F90 {:08X}:{:04X} 06 00000000:00000000 03:00000BB8 00000000 0 0 0 \
+             3 0000000000000000",
+            client.swap_bytes(),
+            20_000 + number % 10_000,
+        )
+        .unwrap();
+    }
+    fs::write(tree.join("net/tcp"), table).unwrap();
+}

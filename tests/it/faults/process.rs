@@ -1,0 +1,352 @@
+//! Signals, the log, the clock and /proc.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::{Steady, figures};
+use crate::namespace::in_namespace;
+use crate::process::{Process, field, has_or_skips, program};
+use crate::support::PATIENCE;
+
+/// A file that gives nothing until somebody writes: who reads it waits.
+fn make_fifo(path: &Path) {
+    let _regular = fs::remove_file(path);
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Writes to everyone who reads a FIFO, until told that it is over.
+fn feed(fifo: &Path, content: &str, mut is_over: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_over() {
+        assert!(begin.elapsed() < PATIENCE, "nobody is content");
+        let mut open = fs::OpenOptions::new();
+        open.write(true).custom_flags(nix::libc::O_NONBLOCK);
+        // Without a reader it cannot be opened, and one reader is to read it once.
+        if let Ok(mut writer) = open.open(fifo) {
+            writer.write_all(content.as_bytes()).unwrap();
+            drop(writer);
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn scrapes_under_way_at_sigterm_are_answered_in_full() {
+    const SCRAPES: usize = 20;
+    in_namespace(|| {
+        let mut steady = Steady::start("SIGTERM during scrapes");
+        let sockstat = steady.tree.path().join("net/sockstat");
+        let content = fs::read_to_string(&sockstat).unwrap();
+        make_fifo(&sockstat);
+        let mut waiting: Vec<TcpStream> = (0..SCRAPES).map(|_| steady.connect()).collect();
+        for stream in &mut waiting {
+            stream
+                .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                .unwrap();
+        }
+        // Once this one has its answer, those before it have been read.
+        let mut last = steady.connect();
+        last.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        assert!(last.read(&mut [0; 16]).unwrap() > 0);
+        steady.process.signal(Signal::TERM);
+        steady.process.line_with("Shutting down");
+        let begin = Instant::now();
+        let answers = thread::scope(|scope| {
+            let read = scope.spawn(|| {
+                let read = |mut stream: TcpStream| {
+                    let mut answer = String::new();
+                    stream.read_to_string(&mut answer).unwrap();
+                    answer
+                };
+                waiting.into_iter().map(read).collect::<Vec<_>>()
+            });
+            feed(&sockstat, &content, || read.is_finished());
+            read.join().unwrap()
+        });
+        for answer in &answers {
+            assert_eq!(figures(answer), steady.answer);
+        }
+        steady.process.line_with("Stopped");
+        assert_eq!(steady.process.wait().code(), Some(0));
+        println!(
+            "FIGURE SIGTERM during scrapes: {} of {SCRAPES} whole answers, {} ms after they could be \
+             read",
+            answers.len(),
+            begin.elapsed().as_millis()
+        );
+    });
+}
+
+#[test]
+fn a_full_log_pipe_costs_lines_and_neither_answers_nor_memory() {
+    const LINES: usize = 5_000;
+    in_namespace(|| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let tree = crate::collector::copy();
+        let mut command = program();
+        command
+            .args([
+                "--web.listen-address=127.0.0.1:0",
+                "--collector.source=procfs",
+            ])
+            .args(["--log.level=debug", "--web.disable-exporter-metrics"])
+            .arg(format!("--path.procfs={}", tree.path().display()))
+            .stderr(writer);
+        let process = Process::start_without_log(&mut command);
+        // The command keeps the other end open.
+        drop(command);
+        let mut log = BufReader::new(reader).lines().map(Result::unwrap);
+        let line = log.find(|line| line.contains("Listening on")).unwrap();
+        let address = field(&line, "address").to_owned();
+        let steady = Steady::adopt("full log pipe", process, address, tree);
+        // Nobody reads the log from here on; each of these is a line.
+        let mut slowest = Duration::ZERO;
+        for number in 0..LINES {
+            let mut stream = steady.connect();
+            stream.write_all(b"junk\r\n\r\n").unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+            if number % 1000 == 0 {
+                slowest = slowest.max(steady.assert_answers());
+            }
+        }
+        steady.assert_unmoved(&format!(
+            "{LINES} lines that nobody read; slowest scrape meanwhile {} ms",
+            slowest.as_millis()
+        ));
+        // Somebody reads again, and is told what was lost.
+        let line = log
+            .find(|line| line.contains("Log lines were dropped"))
+            .unwrap();
+        let dropped: usize = field(&line, "lines").parse().unwrap();
+        assert!(dropped > 0 && dropped < LINES + 100, "{line}");
+    });
+}
+
+/// Makes the clock of a program jump: Debian's libfaketime.
+fn libfaketime() -> Option<PathBuf> {
+    let found = fs::read_dir("/usr/lib").ok()?.flatten().find_map(|folder| {
+        let library = folder.path().join("faketime/libfaketime.so.1");
+        library.exists().then_some(library)
+    });
+    if found.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "cannot be skipped in CI: libfaketime is not installed"
+        );
+        println!("SKIPPED: libfaketime is not installed");
+    }
+    found
+}
+
+#[test]
+fn a_clock_that_jumps_moves_no_deadline_and_no_figure() {
+    let Some(library) = libfaketime() else { return };
+    in_namespace(move || {
+        let offset = tempfile::NamedTempFile::new().unwrap();
+        let jump = |to: &str| fs::write(offset.path(), format!("{to}\n")).unwrap();
+        jump("+0d");
+        let environment = format!(
+            "export LD_PRELOAD={} FAKETIME_TIMESTAMP_FILE={} FAKETIME_NO_CACHE=1 \
+             DONT_FAKE_MONOTONIC=1",
+            library.display(),
+            offset.path().display()
+        );
+        let flags = ["--log.level=debug"];
+        let mut steady = Steady::start_with("clock", &flags, &environment);
+        let logged_year = |steady: &mut Steady| -> i32 {
+            steady.connect().write_all(b"junk\r\n\r\n").unwrap();
+            let line = steady.process.line_with("Connection ended");
+            field(&line, "time")[..4].parse().unwrap()
+        };
+        let year = logged_year(&mut steady);
+        let mut idle = steady.connect();
+        let healthy = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut ask_again = || {
+            idle.write_all(healthy).unwrap();
+            let mut answer = [0; 12];
+            idle.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200");
+            idle.set_nonblocking(true).unwrap();
+            while idle.read(&mut [0; 1024]).is_ok() {}
+            idle.set_nonblocking(false).unwrap();
+        };
+        ask_again();
+        let sockstat = steady.tree.path().join("net/sockstat");
+        let content = fs::read_to_string(&sockstat).unwrap();
+        let jumps = [("+3653d", 10), ("-7306d", -20), ("+0d", 0), ("-3653d", -10)];
+        for (to, years) in jumps {
+            // While a scrape waits for its deadline, half a second away.
+            make_fifo(&sockstat);
+            let mut late = steady.connect();
+            let begin = Instant::now();
+            late.write_all(
+                b"GET /metrics HTTP/1.1\r\nX-Prometheus-Scrape-Timeout-Seconds: 1\r\n\
+                  Connection: close\r\n\r\n",
+            )
+            .unwrap();
+            jump(to);
+            let mut answer = String::new();
+            late.read_to_string(&mut answer).unwrap();
+            let waited = begin.elapsed();
+            assert!(waited >= Duration::from_millis(450), "{to}: {waited:?}");
+            let failed = "timewait_scrape_collector_success{collector=\"sockstat\"} 0";
+            assert!(answer.contains(failed), "{to}: {answer}");
+            // Whoever still reads is let go.
+            let mut is_content = false;
+            feed(&sockstat, &content, || {
+                std::mem::replace(&mut is_content, true)
+            });
+            fs::remove_file(&sockstat).unwrap();
+            fs::write(&sockstat, &content).unwrap();
+            crate::net::eventually("all is told again", || steady.scrape() == steady.answer);
+            // The program's clock did jump, and the idle connection outlived it.
+            let now = logged_year(&mut steady);
+            assert!((now - year - years).abs() <= 1, "{to}: {year}, {now}");
+            ask_again();
+        }
+        drop(idle);
+        steady.assert_unmoved(&format!("{} jumps of 10 to 30 years", jumps.len()));
+    });
+}
+
+/// What may become of a file, and back.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Missing,
+    Folder,
+    Loop,
+    NoRights,
+    Empty,
+    NotText,
+}
+
+fn spoil(path: &Path, fault: Fault) {
+    fs::remove_file(path).unwrap();
+    match fault {
+        Fault::Missing => {}
+        Fault::Folder => fs::create_dir(path).unwrap(),
+        Fault::Loop => std::os::unix::fs::symlink(path, path).unwrap(),
+        Fault::NoRights => {
+            fs::write(path, "").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+        }
+        Fault::Empty => fs::write(path, "").unwrap(),
+        Fault::NotText => fs::write(path, [0xff; 5000]).unwrap(),
+    }
+}
+
+fn restore(path: &Path, content: &str) {
+    let _perhaps_missing = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+    fs::write(path, content).unwrap();
+}
+
+#[test]
+fn files_of_proc_that_cannot_be_read_take_their_own_figures_only_and_come_back() {
+    if !has_or_skips("setpriv") {
+        return;
+    }
+    in_namespace(|| {
+        // Without CAP_DAC_OVERRIDE, for which no file is unreadable.
+        let without =
+            "exec setpriv --no-new-privs --inh-caps=-all --bounding-set=-all \"$0\" \"$@\"";
+        let steady = Steady::start_with("/proc unreadable", &[], without);
+        let told = |answer: &str| -> Vec<String> {
+            let names = answer
+                .lines()
+                .filter_map(|line| line.split([' ', '{']).next());
+            let mut names: Vec<String> = names.map(ToOwned::to_owned).collect();
+            names.dedup();
+            names
+        };
+        let all = told(&steady.answer);
+        let mut tried = 0;
+        for (file, collector, gone) in [
+            ("net/tcp", "sockets", "timewait_sockets"),
+            ("net/sockstat", "sockstat", "timewait_buckets"),
+            ("net/netstat", "netstat", "timewait_entered_total"),
+            ("slabinfo", "slabinfo", "timewait_memory_bytes"),
+            (
+                "sys/net/ipv4/tcp_timestamps",
+                "sysctl",
+                "timewait_sysctl_tcp_timestamps",
+            ),
+            (
+                "sys/net/ipv4/ip_local_port_range",
+                "sysctl",
+                "timewait_port_range_min",
+            ),
+        ] {
+            let path = steady.tree.path().join(file);
+            let content = fs::read_to_string(&path).unwrap();
+            for fault in [
+                Fault::Missing,
+                Fault::Folder,
+                Fault::Loop,
+                Fault::NoRights,
+                Fault::Empty,
+                Fault::NotText,
+            ] {
+                spoil(&path, fault);
+                let answer = steady.scrape();
+                assert!(
+                    answer.starts_with("HTTP/1.1 200 "),
+                    "{file} {fault:?}: {answer}"
+                );
+                let names = told(&answer);
+                assert!(
+                    !names.iter().any(|name| name == gone),
+                    "{file} {fault:?}: {answer}"
+                );
+                // All that is told was told before: nothing is made up.
+                assert!(
+                    names.iter().all(|name| all.contains(name)),
+                    "{file} {fault:?}"
+                );
+                for other in ["sockets", "sysctl", "netstat", "sockstat", "slabinfo"] {
+                    let success =
+                        format!("timewait_scrape_collector_success{{collector=\"{other}\"}} ");
+                    let fared = answer.lines().find_map(|line| line.strip_prefix(&success));
+                    assert!(
+                        fared == Some("1") || other == collector,
+                        "{file} {fault:?}: {other} {fared:?}"
+                    );
+                }
+                restore(&path, &content);
+                steady.assert_answers();
+                tried += 1;
+            }
+        }
+        // All of it, while it runs.
+        let aside = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let parts = ["net", "sys", "slabinfo"];
+            for part in parts {
+                fs::rename(steady.tree.path().join(part), aside.path().join(part)).unwrap();
+            }
+            let answer = steady.scrape();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{round}: {answer}");
+            let names = told(&answer);
+            assert!(
+                !names.iter().any(|name| name == "timewait_sockets"),
+                "{answer}"
+            );
+            for part in parts {
+                fs::rename(aside.path().join(part), steady.tree.path().join(part)).unwrap();
+            }
+            steady.assert_answers();
+        }
+        steady.assert_unmoved(&format!(
+            "{tried} ways for one file, 20 times all of them gone"
+        ));
+    });
+}
