@@ -18,11 +18,11 @@ const LIMIT_BYTES: usize = 1024 * 1024;
 /// not fit into the first buffer is lost without a sign. `std::fs::read` begins with 32 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum FirstRead {
-    /// For some numbers, and for files that go on where they stopped. The kernel allocates as much
-    /// as is asked for, hence not always the other.
+    /// For some numbers, and for files that go on where they stopped. The kernel allocates and clears
+    /// as much as is asked for, hence not always the other.
     Page,
-    /// For `ip_local_reserved_ports`: two ports of every three, told as ranges, make 262,140 bytes
-    /// at most, and no set of ports makes more.
+    /// For `ip_local_reserved_ports`, if it fills a page: two ports of every three, told as ranges, make
+    /// 262,140 bytes at most, and no set of ports makes more.
     PortBitmap,
 }
 
@@ -37,8 +37,7 @@ impl FirstRead {
 
 /// The whole content of a file, which must be UTF-8.
 pub(super) fn read_text(path: &Path, first: FirstRead) -> Result<String, ReadError> {
-    let bytes = File::open(path)
-        .and_then(|mut file| read_bounded(&mut file, first))
+    let bytes = read_opened(|| File::open(path), first)
         .map_err(|source| ReadError::Io {
             path: path.to_owned(),
             source,
@@ -51,6 +50,20 @@ pub(super) fn read_text(path: &Path, first: FirstRead) -> Result<String, ReadErr
         path: path.to_owned(),
         fault: not_utf8(error.as_bytes(), error.utf8_error().valid_up_to()),
     })
+}
+
+/// The whole content of what is opened; twice, if a page was too little for the first `read`.
+fn read_opened<R: Read>(
+    open: impl Fn() -> io::Result<R>,
+    first: FirstRead,
+) -> io::Result<Option<Vec<u8>>> {
+    let bytes = read_bounded(&mut open()?, FirstRead::Page)?;
+    match (&bytes, first) {
+        (Some(bytes), FirstRead::PortBitmap) if bytes.len() >= FirstRead::Page.bytes() => {
+            read_bounded(&mut open()?, first)
+        }
+        _ => Ok(bytes),
+    }
 }
 
 /// Everything that `input` gives, or nothing where that is more than [`LIMIT_BYTES`].
@@ -116,17 +129,20 @@ mod tests {
     }
 
     #[test]
-    fn a_sysctl_is_taken_with_one_read() {
+    fn a_sysctl_is_taken_with_one_read_whatever_its_length() {
         let text = longest_port_bitmap();
         assert!(text.len() > 240_000, "{}", text.len());
-        let mut file = Sysctl {
-            content: text.as_bytes(),
-            was_read: false,
-        };
-        let bytes = read_bounded(&mut file, FirstRead::PortBitmap)
-            .unwrap()
-            .unwrap();
-        assert!(bytes == text.as_bytes());
+        for length in [0, 1, 4_095, 4_096, 4_097, text.len()] {
+            let content = text.as_bytes().get(..length).unwrap();
+            let open = || {
+                Ok(Sysctl {
+                    content,
+                    was_read: false,
+                })
+            };
+            let bytes = read_opened(open, FirstRead::PortBitmap).unwrap().unwrap();
+            assert!(bytes == content, "{length}");
+        }
     }
 
     #[test]
