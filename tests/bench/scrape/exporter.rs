@@ -123,6 +123,19 @@ impl Server {
         (answer.0, cost)
     }
 
+    /// Waits until it has nothing to do.
+    pub fn wait_until_idle(&self) {
+        const LOOK: Duration = Duration::from_millis(200);
+        let until = Instant::now() + Duration::from_mins(1);
+        while Cost::of_process(self.pid(), || std::thread::sleep(LOOK))
+            .1
+            .cpu
+            > LOOK / 100
+        {
+            assert!(Instant::now() < until, "the server does not come to rest");
+        }
+    }
+
     /// A line of `/proc/<pid>/status` that tells a size, in bytes.
     pub fn status_bytes(&self, name: &str) -> u64 {
         self.status(name) * 1024

@@ -421,6 +421,8 @@ fn clients(scale: &Scale, table: &mut Table) {
     let readers: Vec<TcpStream> = (0..scale.idle_connections / 5)
         .map(|_| slow_reader(&server))
         .collect();
+    // Until the connections' buffers are full these are clients that ask for thousands of pages.
+    server.wait_until_idle();
     let during = usual();
     tell(
         &format!("{} clients that do not read", readers.len()),
