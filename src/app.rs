@@ -21,7 +21,8 @@ use crate::collector::Collector;
 use crate::config::{Config, ListenAddress, WebConfig};
 use crate::domain::settings::Settings;
 use crate::http::{
-    About, BindError, Drained, Limits, Listener, LocalAddress, Passed, PassedError, Server, Site,
+    About, BindError, Drained, Limits, Listener, LocalAddress, Passed, PassedError, Protection,
+    ProtectionError, Server, Site,
 };
 use crate::kernel::process::kernel_release;
 use crate::kernel::procfs::ProcRoot;
@@ -55,6 +56,9 @@ pub enum AppError {
         /// What the system said.
         source: io::Error,
     },
+    /// The file of `--web.config.file` would not work.
+    #[error(transparent)]
+    Protection(#[from] ProtectionError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -114,12 +118,14 @@ async fn serve(
     // First, so that whoever sees the port open can end the program in good order.
     let mut signals = Signals::receive().map_err(|source| AppError::Signals { source })?;
     log_start();
+    let file = web.config_file.clone();
+    let protection = file.map(Protection::open).transpose()?;
     let listeners = listen(&web.listen_addresses, passed).await?;
     let ports = chosen_ports(web, &listeners);
-    log_listeners(&listeners);
+    log_listeners(&listeners, protection.as_ref().and_then(Protection::tls));
     let site = Arc::new(Site::new(web, Arc::new(collector), about));
     let first_look = tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
-    let server = Server::new(listeners, site, limits());
+    let server = Server::new(listeners, site, limits()).protected_by(protection);
     let (first, rest) = tokio::sync::oneshot::channel();
     let manager = ServiceManager::from_environment();
     let server = server.run(async {
@@ -205,16 +211,20 @@ fn log_start() {
     }
 }
 
-fn log_listeners(listeners: &[Listener]) {
+fn log_listeners(listeners: &[Listener], tls: Option<bool>) {
     for address in listeners.iter().map(Listener::local_address) {
-        log_listener(address);
+        log_listener(address, tls);
     }
 }
 
-/// In the words of the Go exporters.
-fn log_listener(address: &LocalAddress) {
+/// In the words of the Go exporters. `tls` is whether it has HTTP/2, where there is TLS.
+fn log_listener(address: &LocalAddress, tls: Option<bool>) {
     info!(%address, "Listening on");
-    info!(%address, http2 = false, "TLS is disabled.");
+    if let Some(http2) = tls {
+        info!(%address, http2, "TLS is enabled.");
+    } else {
+        info!(%address, http2 = false, "TLS is disabled.");
+    }
 }
 
 fn log_end(drained: Drained) {

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::builder::{PathBufValueParser, TypedValueParser as _};
+use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser as _};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
@@ -110,6 +110,16 @@ struct WebFlags {
     /// Leave out the metrics about the exporter itself (promhttp_*, process_*)
     #[arg(long = "web.disable-exporter-metrics", value_parser = values::boolean)]
     disable_exporter_metrics: bool,
+
+    /// File with TLS, users, headers and a rate limit, as the Go exporters have it; read again on
+    /// every request
+    #[arg(
+        long = "web.config.file",
+        value_name = "FILE",
+        // The parser of paths takes no empty one.
+        value_parser = OsStringValueParser::new().map(PathBuf::from),
+    )]
+    config_file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -241,6 +251,11 @@ impl Cli {
                 telemetry_path: self.web.telemetry_path,
                 max_requests: NonZeroUsize::new(self.web.max_requests),
                 exporter_metrics: !self.web.disable_exporter_metrics,
+                // An empty name is none, as in the Go exporters.
+                config_file: self
+                    .web
+                    .config_file
+                    .filter(|path| !path.as_os_str().is_empty()),
             },
             collector: CollectorConfig {
                 source: SourceChoice::from(self.collector.source),

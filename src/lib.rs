@@ -78,3 +78,4 @@ pub mod kernel;
 pub mod logging;
 pub mod report;
 mod service_manager;
+pub mod web_config;

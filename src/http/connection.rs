@@ -6,90 +6,196 @@
 //!
 //! | phase | ends by | at most |
 //! |---|---|---|
-//! | receiving | the head is there | [`Limits::receive`] |
+//! | receiving | the head is there, after the TLS handshake if there is one | [`Limits::receive`] |
 //! | answering | the handler is done | the handler's own deadline |
 //! | sending | the client has taken the answer | [`Limits::send`] |
 //! | idle | the next request's first byte | [`Limits::idle`] |
 //!
-//! Does not know what is asked or answered.
+//! With HTTP/2, where several requests are under way at once, [`super::streams`] says what the
+//! connection as a whole is doing. Does not know what is asked or answered.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::open::{Activity, OpenConnection, Phase};
-use super::routes::Site;
-use super::server::Limits;
+use super::server::{Limits, Service};
+use super::streams::{Stream, Streams};
+use super::tls;
 
 /// A request's head may be this long, as the longest that proxies let through. hyper answers a longer
 /// one with 431 itself, once it has read as much again at the most.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
+/// The same for HTTP/2.
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+
+/// Requests under way on one HTTP/2 connection. Prometheus asks one at a time, a browser three; more
+/// would multiply what one connection can hold.
+const MAX_STREAMS: u32 = 16;
+
+/// What an HTTP/2 answer hands over at a time: of a longer one the rest is held until the client
+/// wants it, so that it shows when it does not.
+const PIECE: usize = 16 * 1024;
+
+/// What is received of request bodies, which nobody reads; the least that HTTP/2 allows for.
+const RECEIVE_WINDOW: u32 = 65_535;
+
 /// Serves a client until it goes, dawdles, must make way, or the program ends.
 pub(super) async fn serve<S>(
     stream: S,
     connection: OpenConnection,
-    site: Arc<Site>,
-    limits: Limits,
+    service: Arc<Service>,
     mut closing: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    if service.is_encrypted() {
+        // In a place of its own, for it takes more than a plain connection, of which there may be many.
+        Box::pin(serve_encrypted(stream, &connection, &service, &mut closing)).await;
+    } else {
+        serve_http1(stream, &connection, &service, &mut closing).await;
+    }
+}
+
+async fn serve_encrypted<S>(
+    stream: S,
+    connection: &OpenConnection,
+    service: &Arc<Service>,
+    closing: &mut watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let Some(protection) = &service.protection else {
+        return;
+    };
     let activity = &connection.activity;
-    let service = service_fn(|request| answer(Arc::clone(&site), Arc::clone(activity), request));
+    let shaking = attend(
+        tls::handshake(stream, protection),
+        |_| {},
+        activity,
+        dawdled(activity, service.limits),
+        closing,
+    );
+    match shaking.await {
+        None => {}
+        Some(Err(error)) => debug!(%error, "TLS handshake failed"),
+        Some(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            Box::pin(serve_http2(stream, connection, service, closing)).await;
+        }
+        Some(Ok(stream)) => serve_http1(stream, connection, service, closing).await,
+    }
+}
+
+async fn serve_http1<S>(
+    stream: S,
+    connection: &OpenConnection,
+    service: &Arc<Service>,
+    closing: &mut watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let activity = &connection.activity;
     let stream = TokioIo::new(Watched {
         stream,
-        activity: Arc::clone(activity),
+        watch: Arc::clone(activity),
     });
-    let mut http = pin!(
-        http1::Builder::new()
-            .max_buf_size(MAX_HEAD_BYTES)
-            .header_read_timeout(None)
-            .serve_connection(stream, service)
-    );
-    let mut dawdled = pin!(dawdled(activity, limits));
+    let requests = service_fn(|request| {
+        activity.enter(Phase::Answering);
+        answer(Arc::clone(service), Only(Arc::clone(activity)), request)
+    });
+    let http = http1::Builder::new()
+        .max_buf_size(MAX_HEAD_BYTES)
+        .header_read_timeout(None)
+        .serve_connection(stream, requests);
+    let dawdled = dawdled(activity, service.limits);
+    let finish = http1::Connection::graceful_shutdown;
+    log_end(attend(http, finish, activity, dawdled, closing).await);
+}
+
+async fn serve_http2<S>(
+    stream: S,
+    connection: &OpenConnection,
+    service: &Arc<Service>,
+    closing: &mut watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let activity = &connection.activity;
+    let streams = Streams::new(activity);
+    let stream = TokioIo::new(Watched {
+        stream,
+        watch: Arc::clone(&streams),
+    });
+    let requests =
+        service_fn(|request| answer(Arc::clone(service), Streams::begin(&streams), request));
+    let http = http2::Builder::new(Tasks::default())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_send_buf_size(4 * PIECE)
+        .initial_stream_window_size(RECEIVE_WINDOW)
+        .initial_connection_window_size(RECEIVE_WINDOW)
+        .serve_connection(stream, requests);
+    let dawdled = streams.dawdled(service.limits);
+    let finish = http2::Connection::graceful_shutdown;
+    log_end(attend(http, finish, activity, dawdled, closing).await);
+}
+
+fn log_end(end: Option<Result<(), hyper::Error>>) {
+    if let Some(Err(error)) = end {
+        debug!(%error, "Connection ended");
+    }
+}
+
+/// Drives some work on a connection until it is done, or until the connection is to end before:
+/// `None`. Work that is in the middle of a request when the program ends is told to finish.
+async fn attend<W: Future>(
+    work: W,
+    finish: impl Fn(Pin<&mut W>),
+    activity: &Activity,
+    dawdled: impl Future<Output = Phase>,
+    closing: &mut watch::Receiver<bool>,
+) -> Option<W::Output> {
+    let mut work = pin!(work);
+    let mut dawdled = pin!(dawdled);
     let mut is_closing = false;
     loop {
         // In this order: a request that has come is served, even at the last moment.
         tokio::select! {
             biased;
-            result = http.as_mut() => {
-                if let Err(error) = result {
-                    debug!(%error, "Connection ended");
-                }
-                return;
-            }
+            output = work.as_mut() => return Some(output),
             phase = &mut dawdled => {
                 debug!(?phase, "Connection closed: the client took too long");
-                return;
+                return None;
             }
             () = activity.make_way() => {
                 // A request may have come at the same moment; then another one will be asked.
                 if activity.may_make_way() {
                     debug!("Connection closed: it waited for its client, and there are too many");
-                    return;
+                    return None;
                 }
             }
             // An error means that the server is gone, which closes too.
             _ = closing.wait_for(|closing| *closing), if !is_closing => {
                 if activity.state().0.is_between_requests() {
-                    return;
+                    return None;
                 }
                 is_closing = true;
-                http.as_mut().graceful_shutdown();
+                finish(work.as_mut());
             }
         }
     }
@@ -116,30 +222,64 @@ async fn dawdled(activity: &Activity, limits: Limits) -> Phase {
     }
 }
 
-fn answer(
-    site: Arc<Site>,
-    activity: Arc<Activity>,
-    request: Request<Incoming>,
-) -> impl Future<Output = Result<hyper::Response<Answered>, Infallible>> {
-    activity.enter(Phase::Answering);
-    async move {
-        let (head, _unread) = request.into_parts();
-        let answer = site
-            .answer(&head.method, head.uri.path(), &head.headers)
-            .await;
-        Ok(answer.map(|bytes| Answered { bytes, activity }))
+/// One request and its answer on a connection. Dropped when hyper has all of the answer (or needs
+/// none, for a HEAD request) and is left with sending it.
+trait Exchange: Unpin {
+    /// How many bytes to hand over at once.
+    const PIECE: usize;
+
+    /// The handler is done.
+    fn answered(&mut self);
+}
+
+/// The only one there is at a time.
+#[derive(Debug)]
+struct Only(Arc<Activity>);
+
+impl Exchange for Only {
+    const PIECE: usize = usize::MAX;
+
+    fn answered(&mut self) {}
+}
+
+impl Drop for Only {
+    fn drop(&mut self) {
+        self.0.advance(Phase::Answering, Phase::Sending);
     }
 }
 
-/// An answer's bytes. When it is dropped, hyper has them all (or needs none, for a HEAD request) and
-/// is left with sending them.
-#[derive(Debug)]
-struct Answered {
-    bytes: Bytes,
-    activity: Arc<Activity>,
+impl Exchange for Stream {
+    const PIECE: usize = PIECE;
+
+    fn answered(&mut self) {
+        self.begin_to_send();
+    }
 }
 
-impl Body for Answered {
+async fn answer<E: Exchange>(
+    service: Arc<Service>,
+    mut exchange: E,
+    request: Request<Incoming>,
+) -> Result<hyper::Response<Answered<E>>, Infallible> {
+    let (head, _unread) = request.into_parts();
+    let answer = service
+        .answer(&head.method, head.uri.path(), &head.headers)
+        .await;
+    exchange.answered();
+    Ok(answer.map(|bytes| Answered {
+        bytes,
+        _exchange: exchange,
+    }))
+}
+
+/// An answer's bytes.
+#[derive(Debug)]
+struct Answered<E> {
+    bytes: Bytes,
+    _exchange: E,
+}
+
+impl<E: Exchange> Body for Answered<E> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -147,8 +287,9 @@ impl Body for Answered {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let bytes = std::mem::take(&mut self.bytes);
-        Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+        let length = self.bytes.len().min(E::PIECE);
+        let piece = self.bytes.split_to(length);
+        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -160,20 +301,48 @@ impl Body for Answered {
     }
 }
 
-impl Drop for Answered {
-    fn drop(&mut self) {
-        self.activity.advance(Phase::Answering, Phase::Sending);
+/// Runs the handlers of one HTTP/2 connection, and ends them with it.
+#[derive(Clone, Debug, Default)]
+struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}
+
+/// Learns what happens on a stream.
+pub(super) trait Watch: Unpin {
+    /// Bytes have come.
+    fn received(&self);
+
+    /// Nothing is left to be sent.
+    fn sent(&self);
+}
+
+impl Watch for Arc<Activity> {
+    fn received(&self) {
+        self.advance(Phase::Idle, Phase::Receiving);
+    }
+
+    fn sent(&self) {
+        self.advance(Phase::Sending, Phase::Idle);
     }
 }
 
 /// A stream that notes when a request begins to arrive and when an answer has left.
 #[derive(Debug)]
-struct Watched<S> {
+struct Watched<S, W> {
     stream: S,
-    activity: Arc<Activity>,
+    watch: W,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin, W: Watch> AsyncRead for Watched<S, W> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -182,13 +351,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.activity.advance(Phase::Idle, Phase::Receiving);
+            self.watch.received();
         }
         poll
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin, W: Watch> AsyncWrite for Watched<S, W> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -213,7 +382,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.stream).poll_flush(cx);
         if poll.is_ready() {
-            self.activity.advance(Phase::Sending, Phase::Idle);
+            self.watch.sent();
         }
         poll
     }

@@ -10,21 +10,21 @@
 //! | anything else | 404 |
 //!
 //! GET and HEAD are answered, other methods with 405; HEAD has the same headers and no body. Requests'
-//! bodies are not read. HTTP/1 only.
+//! bodies are not read. HTTP/1, and with TLS HTTP/2 where the client offers it.
 //!
 //! In reading order: [`listener`] binds ([`unix_socket`] in the file system; [`passed`] takes over what
 //! systemd has bound), [`server`] accepts and shuts down, [`connection`] drives one
 //! connection and ends those that dawdle, [`routes`] picks a handler, [`metrics`] is the one that
-//! matters; [`slots`] and [`deadline`] are its limits.
+//! matters; [`slots`] and [`deadline`] are its limits. With a web configuration, [`tls`] comes before a
+//! connection's first request and [`protection`] before each: [`rate_limit`], [`basic_auth`],
+//! [`passwords`].
 //!
 //! Nothing here blocks an async thread: the kernel is read on the collector's threads, and text is
 //! encoded on the blocking pool. Knows no metric names and no text formats (see
 //! [`crate::exposition`]).
-//!
-//! Where later parts belong: TLS wraps the stream between `server`'s accept and
-//! [`connection`], which takes any byte stream; authentication and further paths are [`routes`].
 
 mod answer;
+mod basic_auth;
 mod connection;
 mod deadline;
 mod listener;
@@ -32,16 +32,22 @@ mod look;
 mod metrics;
 mod open;
 mod passed;
+mod passwords;
+mod protection;
+mod rate_limit;
 mod readiness;
 mod routes;
 mod server;
 mod slots;
 mod status_page;
+mod streams;
+mod tls;
 mod unix_socket;
 
 pub use listener::{BindError, Listener, LocalAddress};
 pub use metrics::{About, ReadProcess};
 pub use passed::{Passed, PassedError};
+pub use protection::{Protection, ProtectionError};
 pub use routes::Site;
 pub use server::{Drained, Limits, Server};
 pub use unix_socket::UnixSocketError;

@@ -7,13 +7,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::{HeaderMap, Method};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::answer::Answer;
 use super::connection;
 use super::listener::Listener;
 use super::open::OpenConnections;
+use super::protection::Protection;
 use super::routes::Site;
 
 /// What clients are allowed.
@@ -64,8 +67,37 @@ pub enum Drained {
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
+    service: Service,
+}
+
+/// What every connection is served with.
+#[derive(Debug)]
+pub(super) struct Service {
     site: Arc<Site>,
-    limits: Limits,
+    pub(super) protection: Option<Protection>,
+    pub(super) limits: Limits,
+}
+
+impl Service {
+    pub(super) fn is_encrypted(&self) -> bool {
+        let protection = self.protection.as_ref();
+        protection.is_some_and(|protection| protection.tls().is_some())
+    }
+
+    /// Answers one request, if it may be answered.
+    pub(super) async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
+        let Some(protection) = &self.protection else {
+            return self.site.answer(method, path, headers).await;
+        };
+        match protection.admit(headers).await {
+            Err(refusal) => refusal,
+            Ok(admitted) => {
+                let mut answer = self.site.answer(method, path, headers).await;
+                admitted.adorn(&mut answer);
+                answer
+            }
+        }
+    }
 }
 
 impl Server {
@@ -74,31 +106,41 @@ impl Server {
     pub const fn new(listeners: Vec<Listener>, site: Arc<Site>, limits: Limits) -> Self {
         Self {
             listeners,
-            site,
-            limits,
+            service: Service {
+                site,
+                protection: None,
+                limits,
+            },
         }
+    }
+
+    /// Puts it behind a web configuration.
+    #[must_use]
+    pub fn protected_by(mut self, protection: Option<Protection>) -> Self {
+        self.service.protection = protection;
+        self
     }
 
     /// Serves until `shutdown` completes and what was under way then is done.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let open = OpenConnections::new(self.limits.connections);
+        let service = Arc::new(self.service);
+        let open = OpenConnections::new(service.limits.connections);
         let (close, closing) = watch::channel(false);
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
             accepting.spawn(accept_all(
                 listener,
                 Arc::clone(&open),
-                Arc::clone(&self.site),
-                self.limits,
+                Arc::clone(&service),
                 closing.clone(),
             ));
         }
         shutdown.await;
-        self.site.shut_down();
+        service.site.shut_down();
         // Closes the listeners, so that whoever connects now is refused and goes elsewhere.
         accepting.shutdown().await;
         close.send_replace(true);
-        match tokio::time::timeout(self.limits.shutdown, open.none()).await {
+        match tokio::time::timeout(service.limits.shutdown, open.none()).await {
             Ok(()) => Drained::All,
             Err(_) => Drained::Cut {
                 connections: open.len(),
@@ -110,8 +152,7 @@ impl Server {
 async fn accept_all(
     listener: Listener,
     open: Arc<OpenConnections>,
-    site: Arc<Site>,
-    limits: Limits,
+    service: Arc<Service>,
     closing: watch::Receiver<bool>,
 ) {
     let mut trouble = Trouble::default();
@@ -120,8 +161,8 @@ async fn accept_all(
             Ok(stream) => {
                 trouble.accepted(Instant::now());
                 let connection = open.open().await;
-                let (site, closing) = (Arc::clone(&site), closing.clone());
-                tokio::spawn(connection::serve(stream, connection, site, limits, closing));
+                let (service, closing) = (Arc::clone(&service), closing.clone());
+                tokio::spawn(connection::serve(stream, connection, service, closing));
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {

@@ -94,7 +94,7 @@ async fn at_the_limit_of_connections_the_idle_one_makes_way() {
 }
 
 /// Figures whose text is some 12 MB: more than the kernel's buffers take.
-fn endless(_: std::time::Instant) -> Outcome<SocketFigures> {
+pub(crate) fn endless(_: std::time::Instant) -> Outcome<SocketFigures> {
     let told = (0..200_000_u32)
         .map(|bits| (std::net::IpAddr::from(bits.to_be_bytes()).into(), 1))
         .collect();

@@ -19,6 +19,7 @@
 //! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
 //! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own;
 //! - [`oracle`]: what a figure promises of connect() or bind();
+//! - [`web_config`]: TLS, users, headers and rate;
 //! - [`consistency`]: what holds of every scrape.
 //!
 //! A new area is a new module; helpers that two of them need are in [`support`], [`program`],
@@ -70,3 +71,4 @@ mod scraper;
 mod sock_diag;
 mod support;
 mod thresholds;
+mod web_config;

@@ -9,7 +9,7 @@ use timewait_exporter::build_info::BUILD;
 use timewait_exporter::collector::{Collector, Enabled, FileReadings};
 use timewait_exporter::config::{Config, WebConfig};
 use timewait_exporter::domain::snapshot::{Outcome, SocketFigures};
-use timewait_exporter::http::{About, Drained, Limits, Listener, Server, Site};
+use timewait_exporter::http::{About, Drained, Limits, Listener, Protection, Server, Site};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -135,7 +135,8 @@ impl Running {
         };
         let site = Arc::new(Site::new(&web, Arc::new(collector), about));
         let (shutdown, wanted) = oneshot::channel();
-        let server = Server::new(listeners, site, limits);
+        let protection = web.config_file.map(Protection::open).transpose().unwrap();
+        let server = Server::new(listeners, site, limits).protected_by(protection);
         let drained = tokio::spawn(server.run(async {
             let _test_over = wanted.await;
         }));

@@ -1,0 +1,183 @@
+//! What the web configuration asks of a request before it is answered.
+//!
+//! In this order, as in Go's exporters: the file as it is now (500 if it is broken), the rate (429),
+//! the headers, name and password (401), and then whatever is asked for. Everything is behind it,
+//! `/-/healthy` too. The rate and whether there is TLS and HTTP/2 are as they were at start.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use hyper::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{HeaderMap, StatusCode};
+use rustls::ServerConfig;
+use tracing::{info, warn};
+
+use super::answer::{self, Answer};
+use super::basic_auth::credentials;
+use super::passwords::{Busy, Passwords};
+use super::rate_limit::Bucket;
+use crate::web_config::{Source, WebFile, WebFileError};
+
+/// From this cost on a password takes seconds, and others wait for it.
+const DEAR: u32 = 16;
+
+/// The web configuration at work.
+#[derive(Debug)]
+pub struct Protection {
+    source: Arc<Source>,
+    tls: Option<Http2>,
+    bucket: Option<Mutex<Bucket>>,
+    passwords: Passwords,
+}
+
+/// Whether HTTP/2 is offered.
+type Http2 = bool;
+
+/// Why there is no protection, and so no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtectionError {
+    /// The file, or what it names.
+    #[error("--web.config.file={path}: {source}", path = path.display())]
+    File {
+        /// As it was configured.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: WebFileError,
+    },
+    /// The system.
+    #[error("cannot check passwords: {source}")]
+    System {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Protection {
+    /// Reads the file of `--web.config.file`, refuses one that would not work, and tells the log what
+    /// its reader should know.
+    pub fn open(path: PathBuf) -> Result<Self, ProtectionError> {
+        let (source, file, warnings) =
+            Source::open(path.clone()).map_err(|source| ProtectionError::File { path, source })?;
+        for warning in warnings {
+            warn!("Web configuration: {warning}");
+        }
+        let passwords = Passwords::new().map_err(|source| ProtectionError::System { source })?;
+        log(&file);
+        Ok(Self {
+            source: Arc::new(source),
+            tls: file.tls.is_enabled().then_some(file.http2),
+            bucket: file
+                .rate_limit
+                .map(|limit| Mutex::new(Bucket::new(limit, Instant::now()))),
+            passwords,
+        })
+    }
+
+    /// Whether connections are encrypted, and then whether HTTP/2 is offered.
+    #[must_use]
+    pub const fn tls(&self) -> Option<bool> {
+        self.tls
+    }
+
+    /// What a handshake needs now; `None` if something is broken.
+    pub(super) async fn tls_now(&self) -> Option<Arc<ServerConfig>> {
+        let source = Arc::clone(&self.source);
+        let reading = tokio::task::spawn_blocking(move || source.tls_now());
+        reading.await.ok().flatten()
+    }
+
+    /// Lets a request in, or says what to answer instead.
+    pub(super) async fn admit(&self, headers: &HeaderMap) -> Result<Admitted, Answer> {
+        let source = Arc::clone(&self.source);
+        let reading = tokio::task::spawn_blocking(move || source.now());
+        let Some(file) = reading.await.ok().flatten() else {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return Err(answer::text(status, "Internal Server Error"));
+        };
+        if !self.is_within_rate() {
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            return Err(answer::text(status, "Too Many Requests"));
+        }
+        let refused = self.refusal(&file, headers).await;
+        let admitted = Admitted { file };
+        match refused {
+            None => Ok(admitted),
+            Some(mut answer) => {
+                admitted.adorn(&mut answer);
+                Err(answer)
+            }
+        }
+    }
+
+    fn is_within_rate(&self) -> bool {
+        self.bucket.as_ref().is_none_or(|bucket| {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.take(Instant::now())
+        })
+    }
+
+    async fn refusal(&self, file: &WebFile, headers: &HeaderMap) -> Option<Answer> {
+        if file.users.is_empty() {
+            return None;
+        }
+        if let Some(login) = credentials(headers) {
+            let checked = self
+                .passwords
+                .are_right(&file.users, &login.user, &login.password);
+            match checked.await {
+                Ok(true) => return None,
+                Ok(false) => {}
+                Err(Busy) => return Some(busy()),
+            }
+        }
+        let mut answer = answer::text(StatusCode::UNAUTHORIZED, "Unauthorized");
+        answer::set(&mut answer, WWW_AUTHENTICATE, "Basic");
+        Some(answer)
+    }
+}
+
+fn busy() -> Answer {
+    let mut answer = answer::text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Too many passwords are waiting to be checked.",
+    );
+    answer::set(&mut answer, RETRY_AFTER, "1");
+    answer
+}
+
+/// A request that may be answered.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    file: Arc<WebFile>,
+}
+
+impl Admitted {
+    /// Sets the operator's headers, in place of ours where we have one of the name.
+    pub(super) fn adorn(&self, answer: &mut Answer) {
+        for (name, value) in &self.file.headers {
+            answer.headers_mut().insert(name, value.clone());
+        }
+    }
+}
+
+fn log(file: &WebFile) {
+    if let Some(limit) = file.rate_limit {
+        let interval = limit.interval;
+        info!(burst = limit.burst, ?interval, "Rate Limiter is enabled.");
+        if limit.burst == 0 {
+            warn!("Web configuration: rate_limit: a burst of 0 refuses every request");
+        }
+    }
+    if file.users.highest_cost() >= DEAR {
+        warn!(
+            cost = file.users.highest_cost(),
+            "Web configuration: basic_auth_users: a hash of this cost takes seconds to check, and \
+             passwords are checked one at a time"
+        );
+    }
+    if !file.users.is_empty() && !file.tls.is_enabled() {
+        warn!("Web configuration: basic_auth_users without TLS: passwords are sent in the clear");
+    }
+}

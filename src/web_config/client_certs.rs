@@ -1,0 +1,217 @@
+//! Which clients' certificates will do: Go's five policies and the list of allowed names.
+//!
+//! rustls' own verifier does the work where a chain is to be verified. Three things it has no notion
+//! of are added: certificates that nobody verifies (only that the client has the key), names, and a
+//! certificate that is itself in the list of CAs, as self-signed ones are: Go lets it in, rustls
+//! refuses one that is marked as a CA.
+
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+use x509_cert::der::oid::db::rfc5280::{ANY_EXTENDED_KEY_USAGE, ID_KP_CLIENT_AUTH};
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
+
+use super::names::ClientAuth;
+
+/// Decides on the certificate of one client.
+#[derive(Debug)]
+pub(super) struct ClientCerts {
+    trust: Trust,
+    is_mandatory: bool,
+    /// Names of which a certificate must have one.
+    allowed_sans: Option<Vec<String>>,
+    /// Tells the client which CAs are wanted.
+    hints: Vec<DistinguishedName>,
+    provider: Arc<CryptoProvider>,
+}
+
+#[derive(Debug)]
+enum Trust {
+    /// Whoever has the key.
+    Anyone,
+    /// There is no CA that could have signed.
+    Nobody,
+    Cas {
+        verifier: Arc<dyn ClientCertVerifier>,
+        themselves: Vec<CertificateDer<'static>>,
+    },
+}
+
+impl ClientCerts {
+    /// `None` where clients are not asked.
+    pub(super) fn new(
+        policy: ClientAuth,
+        cas: Vec<CertificateDer<'static>>,
+        allowed_sans: Option<Vec<String>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Option<Arc<Self>>, Error> {
+        if policy == ClientAuth::None {
+            return Ok(None);
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(cas.iter().cloned());
+        let hints = roots.subjects();
+        let trust = if !policy.verifies() {
+            Trust::Anyone
+        } else if roots.is_empty() {
+            Trust::Nobody
+        } else {
+            let builder =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+            let verifier = builder
+                .build()
+                .map_err(|error| Error::General(error.to_string()))?;
+            Trust::Cas {
+                verifier,
+                themselves: cas,
+            }
+        };
+        Ok(Some(Arc::new(Self {
+            trust,
+            // Go's exporters break off where a name is wanted and there is no certificate at all.
+            is_mandatory: policy.requires() || allowed_sans.is_some(),
+            allowed_sans,
+            hints,
+            provider: Arc::clone(provider),
+        })))
+    }
+
+    fn has_allowed_san(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
+        let Some(allowed) = &self.allowed_sans else {
+            return Ok(());
+        };
+        let found = sans(&parse(end_entity)?)?;
+        if found.iter().any(|san| allowed.contains(san)) {
+            return Ok(());
+        }
+        Err(CertificateError::ApplicationVerificationFailure.into())
+    }
+}
+
+impl ClientCertVerifier for ClientCerts {
+    fn client_auth_mandatory(&self) -> bool {
+        self.is_mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        match &self.trust {
+            Trust::Anyone => {}
+            Trust::Nobody => return Err(CertificateError::UnknownIssuer.into()),
+            Trust::Cas { themselves, .. } if themselves.contains(end_entity) => {
+                is_valid_for_clients(&parse(end_entity)?, now)?;
+            }
+            Trust::Cas { verifier, .. } => {
+                verifier.verify_client_cert(end_entity, intermediates, now)?;
+            }
+        }
+        self.has_allowed_san(end_entity)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
+
+fn parse(certificate: &CertificateDer<'_>) -> Result<Certificate, Error> {
+    Certificate::from_der(certificate).map_err(bad_encoding)
+}
+
+fn bad_encoding(_: x509_cert::der::Error) -> Error {
+    CertificateError::BadEncoding.into()
+}
+
+/// What rustls' verifier would have looked at, but for the signature: the operator has vouched for
+/// these very bytes.
+fn is_valid_for_clients(certificate: &Certificate, now: UnixTime) -> Result<(), Error> {
+    let certificate = certificate.tbs_certificate();
+    let validity = certificate.validity();
+    let now = now.as_secs();
+    if now < validity.not_before.to_unix_duration().as_secs() {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now > validity.not_after.to_unix_duration().as_secs() {
+        return Err(CertificateError::Expired.into());
+    }
+    let usage = certificate
+        .get_extension::<ExtendedKeyUsage>()
+        .map_err(bad_encoding)?;
+    let is_for_clients = usage.is_none_or(|(_, usage)| {
+        usage
+            .0
+            .iter()
+            .any(|purpose| [ID_KP_CLIENT_AUTH, ANY_EXTENDED_KEY_USAGE].contains(purpose))
+    });
+    if is_for_clients {
+        Ok(())
+    } else {
+        Err(CertificateError::InvalidPurpose.into())
+    }
+}
+
+/// The names that exporter-toolkit compares: DNS names, e-mail and IP addresses, and URIs.
+fn sans(certificate: &Certificate) -> Result<Vec<String>, Error> {
+    let extension = certificate
+        .tbs_certificate()
+        .get_extension::<SubjectAltName>()
+        .map_err(bad_encoding)?;
+    let names = extension.map(|(_, names)| names.0).unwrap_or_default();
+    Ok(names.iter().filter_map(text_of).collect())
+}
+
+fn text_of(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DnsName(name)
+        | GeneralName::Rfc822Name(name)
+        | GeneralName::UniformResourceIdentifier(name) => Some(name.to_string()),
+        GeneralName::IpAddress(bytes) => {
+            let bytes = bytes.as_bytes();
+            let v4 = <[u8; 4]>::try_from(bytes).map(std::net::IpAddr::from);
+            let v6 = || <[u8; 16]>::try_from(bytes).map(std::net::IpAddr::from);
+            let address = v4.or_else(|_| v6()).ok()?;
+            Some(address.to_canonical().to_string())
+        }
+        _ => None,
+    }
+}

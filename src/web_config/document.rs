@@ -1,0 +1,198 @@
+//! The file as YAML: which keys there are and of what type. Unknown and repeated keys are errors.
+//!
+//! What the names and values in it mean is [`super`]'s matter; only headers, which have no module of
+//! their own, are checked here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hyper::HeaderMap;
+use hyper::header::{
+    CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
+};
+use serde::Deserialize;
+
+use super::error::WebFileError;
+use super::names::{Cipher, Curve, Version};
+use super::tls::{Pem, Tls};
+use super::{RateLimit, Users, WebFile, duration};
+
+/// A key without a value is the same as none, as in Go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Document {
+    tls_server_config: Option<TlsServer>,
+    http_server_config: Option<HttpServer>,
+    basic_auth_users: Option<BTreeMap<String, Option<String>>>,
+    rate_limit: Option<Rate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TlsServer {
+    cert: Option<String>,
+    cert_file: Option<PathBuf>,
+    key: Option<String>,
+    key_file: Option<PathBuf>,
+    client_ca: Option<String>,
+    client_ca_file: Option<PathBuf>,
+    client_auth_type: Option<String>,
+    client_allowed_sans: Option<Vec<String>>,
+    min_version: Option<String>,
+    max_version: Option<String>,
+    cipher_suites: Option<Vec<String>>,
+    prefer_server_cipher_suites: Option<bool>,
+    curve_preferences: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HttpServer {
+    http2: Option<bool>,
+    headers: Option<BTreeMap<String, Option<String>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Rate {
+    interval: Option<String>,
+    burst: Option<i64>,
+}
+
+/// Reads the YAML.
+pub(super) fn parse(text: &[u8]) -> Result<Document, WebFileError> {
+    let text = str::from_utf8(text).map_err(|error| {
+        let before = text.get(..error.valid_up_to()).unwrap_or_default();
+        let line = before.split(|byte| *byte == b'\n').count();
+        WebFileError::NotText { line }
+    })?;
+    let options = serde_saphyr::options! {
+        // It would put keys and hashes into the log.
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            // Four levels are in use; what reads them goes down with them.
+            max_depth: 16,
+        },
+    };
+    let document: Option<Document> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| WebFileError::Yaml {
+            message: error.render_with_formatter(&serde_saphyr::UserMessageFormatter),
+        })?;
+    Ok(document.unwrap_or_default())
+}
+
+impl Document {
+    /// Everything by what its name stands for.
+    pub(super) fn checked(self, directory: &Path) -> Result<WebFile, WebFileError> {
+        let http = self.http_server_config.unwrap_or_default();
+        Ok(WebFile {
+            tls: tls(self.tls_server_config.unwrap_or_default(), directory)?,
+            rate_limit: self.rate_limit.unwrap_or_default().checked()?,
+            http2: http.http2.unwrap_or(true),
+            headers: headers(http.headers.unwrap_or_default())?,
+            users: Users::from_texts(
+                self.basic_auth_users
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(user, hash)| (user, hash.unwrap_or_default())),
+            ),
+        })
+    }
+}
+
+fn tls(typed: TlsServer, directory: &Path) -> Result<Tls, WebFileError> {
+    let version =
+        |name: Option<String>, default| name.map_or(Ok(default), |name| Version::named(&name));
+    let ciphers = typed.cipher_suites.unwrap_or_default();
+    let curves = typed.curve_preferences.unwrap_or_default();
+    Ok(Tls {
+        cert: pem(typed.cert_file, typed.cert, directory),
+        key: pem(typed.key_file, typed.key, directory),
+        client_ca: pem(typed.client_ca_file, typed.client_ca, directory),
+        client_auth_type: typed.client_auth_type.unwrap_or_default(),
+        client_allowed_sans: typed.client_allowed_sans,
+        min_version: version(typed.min_version, Version::Tls12)?,
+        max_version: version(typed.max_version, Version::Tls13)?,
+        ciphers: all(&ciphers, Cipher::named)?,
+        prefers_own_order: typed.prefer_server_cipher_suites.unwrap_or(true),
+        curves: all(&curves, Curve::named)?,
+    })
+}
+
+fn all<T>(
+    names: &[String],
+    named: impl Fn(&str) -> Result<T, WebFileError>,
+) -> Result<Vec<T>, WebFileError> {
+    names.iter().map(|name| named(name)).collect()
+}
+
+/// Where both are given, the file counts, as in Go.
+fn pem(file: Option<PathBuf>, inline: Option<String>, directory: &Path) -> Option<Pem> {
+    let file = file.filter(|path| !path.as_os_str().is_empty());
+    let inline = inline.filter(|text| !text.is_empty());
+    file.map(|path| Pem::File(directory.join(path)))
+        .or(inline.map(Pem::Inline))
+}
+
+impl Rate {
+    fn checked(self) -> Result<Option<RateLimit>, WebFileError> {
+        let interval = duration::parse(self.interval.as_deref().unwrap_or("0"))
+            .map_err(|source| WebFileError::Interval { source })?;
+        let burst = self.burst.unwrap_or(0);
+        let burst = u32::try_from(burst).map_err(|_| WebFileError::Burst { burst })?;
+        // As in Go: a burst without an interval is no limit.
+        Ok((!interval.is_zero()).then_some(RateLimit { interval, burst }))
+    }
+}
+
+/// What each header may be, if that is a list.
+const HEADERS: [(&str, HeaderName, &[&str], &str); 5] = [
+    (
+        "Strict-Transport-Security",
+        STRICT_TRANSPORT_SECURITY,
+        &[],
+        "",
+    ),
+    (
+        "X-Content-Type-Options",
+        X_CONTENT_TYPE_OPTIONS,
+        &["nosniff"],
+        "[\"nosniff\"]",
+    ),
+    (
+        "X-Frame-Options",
+        X_FRAME_OPTIONS,
+        &["deny", "sameorigin"],
+        "[\"deny\" \"sameorigin\"]",
+    ),
+    ("X-XSS-Protection", X_XSS_PROTECTION, &[], ""),
+    ("Content-Security-Policy", CONTENT_SECURITY_POLICY, &[], ""),
+];
+
+fn headers(typed: BTreeMap<String, Option<String>>) -> Result<HeaderMap, WebFileError> {
+    let mut checked = HeaderMap::new();
+    for (name, value) in typed {
+        let value = value.unwrap_or_default();
+        let known = HEADERS.into_iter().find(|(known, ..)| *known == name);
+        let Some((name, header, possible, expected)) = known else {
+            return Err(WebFileError::Header { name });
+        };
+        if !possible.is_empty() && !possible.contains(&value.as_str()) {
+            return Err(WebFileError::HeaderValue {
+                name,
+                expected,
+                value,
+            });
+        }
+        match HeaderValue::from_str(&value) {
+            // "Unset if blank", says the description of the file.
+            Ok(value) if value.is_empty() => {}
+            Ok(value) => {
+                checked.insert(header, value);
+            }
+            Err(_) => return Err(WebFileError::HeaderText { name, value }),
+        }
+    }
+    Ok(checked)
+}

@@ -1,0 +1,185 @@
+//! The files of tests/fixtures/web-config.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::certificates::Folder;
+use super::exporter::{Exporter, run};
+
+struct Fixture {
+    name: String,
+    path: String,
+    head: Vec<String>,
+}
+
+impl Fixture {
+    /// What its first lines say under this name.
+    fn notes(&self, name: &str) -> Vec<&str> {
+        let prefix = format!("# {name}: ");
+        let found = self
+            .head
+            .iter()
+            .filter_map(|line| line.strip_prefix(&prefix));
+        found.collect()
+    }
+}
+
+/// The files of one kind, copied to where the certificates are.
+fn fixtures(kind: &str, folder: &Folder) -> Vec<Fixture> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/web-config")
+        .join(kind);
+    let inline = |pem: &str| pem.trim().replace('\n', "\n    ");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let text = fs::read_to_string(entry.path())
+            .unwrap()
+            .replace("DIR", folder.path().to_str().unwrap())
+            .replace("SERVER_PEM", &inline(&folder.server.cert))
+            .replace("SERVER_KEY", &inline(&folder.server.key))
+            .replace("CA_PEM", &inline(&folder.ca.pem()));
+        found.push(Fixture {
+            path: folder.write(&name, &text),
+            head: text.lines().map(str::to_owned).collect(),
+            name,
+        });
+    }
+    assert!(found.len() > 40, "{kind}: {}", found.len());
+    found
+}
+
+/// A folder with all that the files name, if there is an openssl.
+fn folder() -> Option<Folder> {
+    let folder = Folder::new();
+    if folder.add_other_kinds() {
+        return Some(folder);
+    }
+    assert!(std::env::var_os("CI").is_none(), "there is no openssl");
+    println!("skipped: there is no openssl");
+    None
+}
+
+#[test]
+fn a_refused_file_ends_the_program_with_the_words_of_its_first_line() {
+    let Some(folder) = folder() else { return };
+    for fixture in fixtures("refused", &folder) {
+        let output = run(&fixture.path);
+        let log = String::from_utf8(output.stderr)
+            .unwrap()
+            .replace("\\\"", "\"");
+        assert_eq!(output.status.code(), Some(1), "{}: {log}", fixture.name);
+        let [expected] = fixture.notes("expects")[..] else {
+            panic!("{} says not what it expects", fixture.name);
+        };
+        assert!(log.contains(expected), "{}: {log}", fixture.name);
+        assert!(log.contains(&fixture.path), "{}: {log}", fixture.name);
+        assert!(!log.contains("Listening on"), "{}: {log}", fixture.name);
+        assert!(!log.contains("PRIVATE KEY-----"), "{}: {log}", fixture.name);
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_ends_the_program() {
+    let folder = Folder::new();
+    let path = folder.path().join("nothing.yml");
+    let output = run(path.to_str().unwrap());
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(log.contains("no such file"), "{log}");
+    let output = run(folder.path().to_str().unwrap());
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(log.contains("is a directory"), "{log}");
+}
+
+#[test]
+fn an_accepted_file_starts_the_program_with_the_warnings_it_names() {
+    let Some(folder) = folder() else { return };
+    for fixture in fixtures("accepted", &folder) {
+        let exporter = Exporter::start(&fixture.path);
+        let warnings = exporter.logged("Web configuration: ");
+        let expected = fixture.notes("warns");
+        assert_eq!(
+            warnings.len(),
+            expected.len(),
+            "{}: {warnings:?}",
+            fixture.name
+        );
+        for expected in expected {
+            let is_there = warnings.iter().any(|line| line.contains(expected));
+            assert!(is_there, "{}: {expected} not in {warnings:?}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn promtool_accepts_what_is_accepted() {
+    let Some(folder) = folder() else { return };
+    for fixture in fixtures("accepted", &folder) {
+        let output = Command::new("promtool")
+            .args(["check", "web-config", &fixture.path])
+            .output();
+        let Ok(output) = output else {
+            assert!(std::env::var_os("CI").is_none(), "there is no promtool");
+            println!("skipped: there is no promtool");
+            return;
+        };
+        let said = String::from_utf8(output.stderr).unwrap();
+        if output.status.success() {
+            continue;
+        }
+        // An older promtool knows not all keys, and may say so of these.
+        let newer = fixture.notes("newer than promtool 2.42").join(", ");
+        let complaints: Vec<&str> = said
+            .lines()
+            .filter_map(|line| Some(line.split_once("field ")?.1.split_once(" not found")?.0))
+            .collect();
+        assert!(!complaints.is_empty(), "{}: {said}", fixture.name);
+        for key in complaints {
+            let is_newer = newer.split(", ").any(|newer| newer == key);
+            assert!(is_newer, "{}: {said}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn the_log_says_what_is_on() {
+    let folder = Folder::new();
+    let tls = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
+    let said = |text: &str| {
+        let exporter = Exporter::start(&folder.write("web.yml", text));
+        assert_eq!(
+            exporter
+                .logged("msg=\"Listening on\" address=127.0.0.1:")
+                .len(),
+            1
+        );
+        exporter.logged("").join("\n")
+    };
+    let log = said("");
+    assert!(
+        log.contains("msg=\"TLS is disabled.\" address=127.0.0.1:"),
+        "{log}"
+    );
+    assert!(log.contains("http2=false"), "{log}");
+    let log = said(tls);
+    assert!(
+        log.contains("msg=\"TLS is enabled.\" address=127.0.0.1:"),
+        "{log}"
+    );
+    assert!(log.contains("http2=true"), "{log}");
+    let log = said(&format!("{tls}http_server_config:\n  http2: false\n"));
+    assert!(
+        log.contains("msg=\"TLS is enabled.\" address=127.0.0.1:"),
+        "{log}"
+    );
+    assert!(log.contains("http2=false"), "{log}");
+    let log = said("rate_limit:\n  interval: 1s\n  burst: 7\n");
+    assert!(
+        log.contains("msg=\"Rate Limiter is enabled.\" burst=7 interval=1s"),
+        "{log}"
+    );
+}

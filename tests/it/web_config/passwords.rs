@@ -1,0 +1,135 @@
+//! What wrong passwords cost, and whom.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::certificates::Folder;
+use super::client::basic;
+use super::handshakes::serve;
+use super::requests::{SECRET, get};
+use crate::support::{Client, patiently};
+
+/// "secret" at cost 7: eight times the work of [`SECRET`].
+const DEARER: &str = "$2y$07$abcdefghijklmnopqrstuuIs/gM0Fa6RfwP3m2cvkz9ya9wGeauxW";
+
+/// "secret" at cost 12: long enough to be in the way of others.
+const DEAREST: &str = "$2y$12$abcdefghijklmnopqrstuuT1Iwu6o8Wx7BoOyIMHfgVJq6JO/IJhW";
+
+fn median(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64()
+}
+
+#[tokio::test]
+async fn a_wrong_password_takes_as_long_for_known_users_as_for_unknown_ones() {
+    let folder = Folder::new();
+    let text = format!("basic_auth_users:\n  alice: {SECRET}\n  bob: {DEARER}\n");
+    let server = serve(&folder, &text).await;
+    let mut client = server.connect().await;
+    let users = ["alice", "bob", "nobody"];
+    let mut times = [const { Vec::new() }; 3];
+    // Interleaved, so that whatever else the machine does happens to all of them alike.
+    for number in 0..21 {
+        for (user, times) in users.iter().zip(&mut times) {
+            // Never the same twice: that would be remembered.
+            let header = format!(
+                "Authorization: {}\r\n",
+                basic(user, &format!("wrong {number}"))
+            );
+            let begin = Instant::now();
+            let answer = client.request("GET", "/-/healthy", &header).await;
+            times.push(begin.elapsed());
+            assert_eq!(answer.status, 401);
+        }
+    }
+    let medians = times.map(|mut times| median(&mut times));
+    let (least, most) = (
+        medians.iter().copied().fold(f64::INFINITY, f64::min),
+        medians.iter().copied().fold(0.0, f64::max),
+    );
+    println!("medians of 21, in s: {users:?} {medians:?}");
+    // A cost of one less would be a factor of 2, no bcrypt at all one of many.
+    assert!(most / least < 1.8, "{users:?} {medians:?}");
+}
+
+#[tokio::test]
+async fn bcrypt_is_in_nobodys_way() {
+    let folder = Folder::new();
+    let text = format!("basic_auth_users:\n  alice: {SECRET}\n");
+    let server = serve(&folder, &text).await;
+    // Right once, and remembered.
+    let login = Some(("alice", "secret"));
+    assert_eq!(get(&server, "/metrics", login).await.status, 200);
+    folder.write("web.yml", &format!("{text}  bob: {DEAREST}\n"));
+    let mut guesses = JoinSet::new();
+    for number in 0..30 {
+        let mut client = server.connect().await;
+        let guess = basic("bob", &format!("guess {number}"));
+        guesses.spawn(async move {
+            let header = format!("Authorization: {guess}\r\n");
+            client.ask("GET", "/metrics", &header).await;
+            client.answer(true).await.status
+        });
+    }
+    // They have come when one more who has to wait for bcrypt does.
+    let first = patiently(guesses.join_next()).await.unwrap().unwrap();
+    assert_eq!(first, 401);
+    let begin = Instant::now();
+    for path in ["/metrics", "/", "/api/v1/report", "/-/healthy", "/-/ready"] {
+        assert_eq!(get(&server, path, login).await.status, 200, "{path}");
+        assert_eq!(get(&server, path, None).await.status, 401, "{path}");
+    }
+    println!("10 answers while bcrypt was busy: {:?}", begin.elapsed());
+    let mut done = 0;
+    while guesses.try_join_next().is_some() {
+        done += 1;
+    }
+    // Nobody waited for the guesses: most of them still wait.
+    assert!(done < 20, "{done} of 29 guesses were answered meanwhile");
+    guesses.abort_all();
+}
+
+#[tokio::test]
+async fn a_flood_of_guesses_leaves_room_for_those_who_know() {
+    let folder = Folder::new();
+    let text = format!("basic_auth_users:\n  alice: {SECRET}\n");
+    let path = folder.write("web.yml", &text);
+    let flag = format!("--web.config.file={path}");
+    let server = crate::support::Running::with(
+        crate::support::collector(|_| crate::support::outcome(true)),
+        &[&flag],
+        timewait_exporter::http::Limits::default(),
+    )
+    .await;
+    let login = Some(("alice", "secret"));
+    assert_eq!(get(&server, "/metrics", login).await.status, 200);
+    folder.write("web.yml", &format!("{text}  bob: {DEAREST}\n"));
+    let mut guesses = JoinSet::new();
+    for number in 0..300 {
+        let address = server.addresses[0];
+        let guess = basic("bob", &format!("guess {number}"));
+        guesses.spawn(async move {
+            let mut client = Client::connect(address).await;
+            let header = format!("Authorization: {guess}\r\n");
+            client.ask("GET", "/metrics", &header).await;
+            let answer = client.answer(true).await;
+            (
+                answer.status,
+                answer.header("retry-after").map(str::to_owned),
+            )
+        });
+    }
+    // Those for whom there is no room are told so at once, and may come again.
+    for _ in 0..150 {
+        let (status, retry) = patiently(guesses.join_next()).await.unwrap().unwrap();
+        if status == 503 {
+            assert_eq!(retry.as_deref(), Some("1"));
+        } else {
+            assert_eq!(status, 401);
+        }
+    }
+    assert_eq!(get(&server, "/metrics", login).await.status, 200);
+    assert!(!guesses.is_empty());
+    guesses.abort_all();
+}

@@ -1,0 +1,307 @@
+//! What comes before an answer, in which order, and what changes without a restart.
+
+use hyper::Version;
+use timewait_exporter::http::Limits;
+
+use super::certificates::Folder;
+use super::client::{Client, basic};
+use super::exporter::Exporter;
+use super::handshakes::serve;
+use crate::support::{Answer, Running, generous, patiently};
+
+/// "secret", with as little work as bcrypt allows.
+pub const SECRET: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
+
+const PATHS: [&str; 7] = [
+    "/metrics",
+    "/",
+    "/api/v1/report",
+    "/-/healthy",
+    "/-/ready",
+    "/nothing",
+    "*",
+];
+
+/// One request, perhaps with name and password.
+pub async fn get(server: &Running, path: &str, login: Option<(&str, &str)>) -> Answer {
+    let header = login.map_or_else(String::new, |(user, password)| {
+        format!("Authorization: {}\r\n", basic(user, password))
+    });
+    server.connect().await.request("GET", path, &header).await
+}
+
+fn users(hash: &str) -> String {
+    format!("basic_auth_users:\n  alice: {hash}\n")
+}
+
+#[tokio::test]
+async fn everything_is_behind_the_password() {
+    let folder = Folder::new();
+    let server = serve(&folder, &users(SECRET)).await;
+    for path in PATHS {
+        for login in [
+            None,
+            Some(("alice", "wrong")),
+            Some(("alice", "")),
+            Some(("", "secret")),
+            Some(("bob", "secret")),
+            Some(("Alice", "secret")),
+        ] {
+            let answer = get(&server, path, login).await;
+            assert_eq!(answer.status, 401, "{path} {login:?}");
+            assert_eq!(answer.header("www-authenticate"), Some("Basic"));
+            assert_eq!(answer.text(), "Unauthorized\n");
+        }
+        let expected = if path == "/nothing" || path == "*" {
+            404
+        } else {
+            200
+        };
+        let answer = get(&server, path, Some(("alice", "secret"))).await;
+        assert_eq!(answer.status, expected, "{path}");
+    }
+    // Other methods too, and other ways to write the header.
+    let mut client = server.connect().await;
+    assert_eq!(client.request("POST", "/metrics", "").await.status, 401);
+    assert_eq!(client.request("HEAD", "/metrics", "").await.status, 401);
+    for header in [
+        "Bearer YWxpY2U6c2VjcmV0",
+        "Basic YWxpY2U6c2VjcmV",
+        "Basic alice:secret",
+        "Basic",
+    ] {
+        let header = format!("Authorization: {header}\r\n");
+        let answer = client.request("GET", "/metrics", &header).await;
+        assert_eq!(answer.status, 401, "{header}");
+    }
+    let header = "authorization: bASIC YWxpY2U6c2VjcmV0\r\n";
+    assert_eq!(client.request("GET", "/metrics", header).await.status, 200);
+}
+
+#[tokio::test]
+async fn headers_are_set_on_every_answer_but_those_before_them() {
+    let folder = Folder::new();
+    let headers = "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n    \
+        Strict-Transport-Security: max-age=31536000; includeSubDomains\n    \
+        X-Content-Type-Options: nosniff\n    X-XSS-Protection: 1\n    \
+        Content-Security-Policy: \"default-src 'self'\"\n";
+    let expected = [
+        ("x-frame-options", "sameorigin"),
+        (
+            "strict-transport-security",
+            "max-age=31536000; includeSubDomains",
+        ),
+        ("x-content-type-options", "nosniff"),
+        ("x-xss-protection", "1"),
+        ("content-security-policy", "default-src 'self'"),
+    ];
+    let server = serve(&folder, &format!("{headers}{}", users(SECRET))).await;
+    for path in PATHS {
+        for login in [None, Some(("alice", "secret"))] {
+            let answer = get(&server, path, login).await;
+            for (name, value) in expected {
+                assert_eq!(answer.header(name), Some(value), "{path} {login:?}");
+            }
+        }
+    }
+    folder.write("web.yml", "junk");
+    let answer = get(&server, "/metrics", None).await;
+    assert_eq!(answer.status, 500);
+    assert_eq!(answer.header("x-frame-options"), None);
+    // Without them in the file, those of our own are as they were.
+    folder.write(
+        "web.yml",
+        "http_server_config:\n  headers:\n    Content-Security-Policy: \"\"\n",
+    );
+    let answer = get(&server, "/", None).await;
+    assert!(
+        answer
+            .header("content-security-policy")
+            .unwrap()
+            .contains("sha256-")
+    );
+}
+
+#[tokio::test]
+async fn the_order_is_file_rate_password() {
+    let folder = Folder::new();
+    let rate = "rate_limit:\n  interval: 1h\n  burst: 3\n";
+    let text = format!(
+        "{rate}{}http_server_config:\n  headers:\n    X-Frame-Options: deny\n",
+        users(SECRET)
+    );
+    let server = serve(&folder, &text).await;
+    let login = Some(("alice", "secret"));
+    assert_eq!(get(&server, "/-/healthy", None).await.status, 401);
+    // A broken file takes nothing from the rate.
+    folder.write("web.yml", "junk");
+    for _ in 0..5 {
+        assert_eq!(get(&server, "/-/healthy", login).await.status, 500);
+    }
+    folder.write("web.yml", &text);
+    assert_eq!(get(&server, "/-/healthy", login).await.status, 200);
+    assert_eq!(get(&server, "/-/healthy", login).await.status, 200);
+    for login in [login, None] {
+        let answer = get(&server, "/-/healthy", login).await;
+        assert_eq!(answer.status, 429);
+        assert_eq!(answer.text(), "Too Many Requests\n");
+        assert_eq!(answer.header("x-frame-options"), None);
+        assert_eq!(answer.header("www-authenticate"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_burst_of_nothing_refuses_everything_and_no_interval_nothing() {
+    let folder = Folder::new();
+    let server = serve(&folder, "rate_limit:\n  interval: 1s\n  burst: 0\n").await;
+    for path in PATHS {
+        assert_eq!(get(&server, path, None).await.status, 429, "{path}");
+    }
+    for text in [
+        "rate_limit:\n  interval: 0\n  burst: 0\n",
+        "rate_limit:\n  burst: 1\n",
+    ] {
+        let server = serve(&folder, text).await;
+        for _ in 0..20 {
+            assert_eq!(get(&server, "/-/healthy", None).await.status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_rate_is_as_it_was_at_start() {
+    let folder = Folder::new();
+    let server = serve(&folder, "").await;
+    folder.write("web.yml", "rate_limit:\n  interval: 1h\n  burst: 0\n");
+    assert_eq!(get(&server, "/-/healthy", None).await.status, 200);
+    let server = serve(&folder, "rate_limit:\n  interval: 1h\n  burst: 1\n").await;
+    folder.write("web.yml", "");
+    assert_eq!(get(&server, "/-/healthy", None).await.status, 200);
+    assert_eq!(get(&server, "/-/healthy", None).await.status, 429);
+}
+
+#[tokio::test]
+async fn http2_and_tls_are_as_they_were_at_start() {
+    let folder = Folder::new();
+    let tls = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
+    let client = Client::new(&folder.ca.pem());
+    let version = async |server: &Running| {
+        let answer = client.get(server.addresses[0], "/-/healthy", None).await;
+        answer.unwrap().version
+    };
+    let without = format!("{tls}http_server_config:\n  http2: false\n");
+    let server = serve(&folder, tls).await;
+    folder.write("web.yml", &without);
+    assert_eq!(version(&server).await, Version::HTTP_2);
+    let server = serve(&folder, &without).await;
+    folder.write("web.yml", tls);
+    assert_eq!(version(&server).await, Version::HTTP_11);
+    // Plain it was, and plain it stays.
+    let server = serve(&folder, "").await;
+    folder.write("web.yml", tls);
+    assert_eq!(get(&server, "/-/healthy", None).await.status, 200);
+}
+
+#[tokio::test]
+async fn users_and_headers_change_without_a_restart() {
+    let folder = Folder::new();
+    let server = serve(&folder, "").await;
+    let status = async |login| get(&server, "/-/healthy", login).await.status;
+    let login = Some(("alice", "secret"));
+    assert_eq!(status(None).await, 200);
+    folder.write("web.yml", &users(SECRET));
+    assert_eq!(status(None).await, 401);
+    assert_eq!(status(login).await, 200);
+    // Another password for the same user, while the old one is remembered as right.
+    folder.write(
+        "web.yml",
+        &users("$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"),
+    );
+    assert_eq!(status(login).await, 401);
+    folder.write("web.yml", &format!("basic_auth_users:\n  bob: {SECRET}\n"));
+    assert_eq!(status(login).await, 401);
+    assert_eq!(status(Some(("bob", "secret"))).await, 200);
+    // A hash that is none lets nobody in, and keeps nobody else out.
+    folder.write(
+        "web.yml",
+        &format!("basic_auth_users:\n  alice: secret\n  bob: {SECRET}\n"),
+    );
+    assert_eq!(status(login).await, 401);
+    assert_eq!(status(Some(("bob", "secret"))).await, 200);
+    // The same connection sees it, too.
+    let mut client = server.connect().await;
+    assert_eq!(client.request("GET", "/-/healthy", "").await.status, 401);
+    folder.write(
+        "web.yml",
+        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n",
+    );
+    let answer = client.request("GET", "/-/healthy", "").await;
+    assert_eq!(
+        (answer.status, answer.header("x-frame-options")),
+        (200, Some("deny"))
+    );
+    for broken in [
+        "junk",
+        "http_server_config:\n  headers:\n    Server: me\n",
+        "tls_server_config:\n  cipher_suites: [none]\n",
+    ] {
+        folder.write("web.yml", broken);
+        let answer = client.request("GET", "/-/healthy", "").await;
+        assert_eq!(
+            (answer.status, answer.text()),
+            (500, "Internal Server Error\n"),
+            "{broken}"
+        );
+    }
+    std::fs::remove_file(folder.path().join("web.yml")).unwrap();
+    assert_eq!(client.request("GET", "/metrics", "").await.status, 500);
+    folder.write("web.yml", "");
+    assert_eq!(client.request("GET", "/metrics", "").await.status, 200);
+}
+
+#[test]
+fn a_broken_file_is_told_once_and_again_when_it_breaks_otherwise() {
+    let folder = Folder::new();
+    let exporter = Exporter::start(&folder.write("web.yml", ""));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let ask = |expected: u16| {
+        runtime.block_on(patiently(async {
+            let mut client = crate::support::Client::connect(exporter.address).await;
+            for _ in 0..50 {
+                let status = client.request("GET", "/-/healthy", "").await.status;
+                assert_eq!(status, expected);
+            }
+        }));
+    };
+    folder.write("web.yml", "junk");
+    ask(500);
+    folder.write("web.yml", "rate_limits:\n");
+    ask(500);
+    folder.write("web.yml", "");
+    ask(200);
+    folder.write("web.yml", "junk");
+    ask(500);
+    exporter.wait_for("Unable to parse configuration", 3);
+    exporter.wait_for("Configuration can be used again", 1);
+    let told = exporter.logged("Unable to parse configuration");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[1].contains("rate_limits"), "{told:?}");
+    assert_eq!(exporter.logged("Configuration can be used again").len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_file_nothing_is_asked() {
+    let server = Running::with(
+        crate::support::collector(|_| crate::support::outcome(true)),
+        &["--web.config.file="],
+        Limits {
+            connections: 1,
+            ..generous()
+        },
+    )
+    .await;
+    assert_eq!(get(&server, "/metrics", None).await.status, 200);
+}
