@@ -646,11 +646,16 @@ def test_a_namespace_of_ones_own_moves_every_object():
     ]
 
 
+@functools.cache
+def help_text():
+    return subprocess.run([os.environ["EXPORTER"], "--help"], capture_output=True, text=True, check=True).stdout
+
+
 def test_the_program_takes_the_arguments_and_answers_the_probes():
     program = os.environ["EXPORTER"]
-    told = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
+    told = help_text()
     complaints = []
-    for values in ({},):
+    for values in ({}, SWITCHES["namespaces"]) if "--collector.netns" in told else ({},):
         flags = [argument.partition("=")[0] for argument in container(rendered(values))["args"]]
         complaints += [f"no such flag: {flag}" for flag in flags if not re.search(rf"{re.escape(flag)}\b", told)]
     if complaints:
@@ -668,6 +673,33 @@ def test_the_program_takes_the_arguments_and_answers_the_probes():
     finally:
         running.terminate()
         running.communicate(timeout=20)
+
+
+def test_the_rights_of_the_container_are_enough_for_another_pods_namespace():
+    """And those rights alone: the program runs with the capabilities that the manifest adds, and none else."""
+    if "--collector.netns" not in help_text():
+        print("note the program does not know other namespaces yet")
+        return []
+    one = container(built(PODS))
+    where = {"/host/proc": "/proc", "/host/run/netns": "/run/netns"}
+    arguments = [f"{flag}={where.get(value, value)}" for flag, _, value in (word.partition("=") for word in one["args"])]
+    capabilities = one["securityContext"]["capabilities"]["add"]
+    user = [] if os.geteuid() == 0 else ["-Ur"]
+    inside = [sys.executable, pathlib.Path(__file__).with_name("other_namespace.py"), ",".join(capabilities)]
+    done = subprocess.run(
+        ["unshare", *user, "-n", "--fork", "--kill-child", *inside, os.environ["EXPORTER"], *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.returncode:
+        return [done.stderr]
+    told = json.loads(done.stdout)
+    bits = sum(1 << {"SYS_PTRACE": 19, "SYS_ADMIN": 21}[name] for name in capabilities)
+    complaints = [] if int(told["effective"], 16) == bits else [f"it ran with {told['effective']}"]
+    if not any(f'inode="{told["pod"]}"' in identity for identity in told["identities"]) or told["series"] < 20:
+        complaints.append(f"namespace {told['pod']} is not told: {told['series']} series, {told['identities']}")
+    return complaints
 
 
 def answer(url):
