@@ -1,0 +1,404 @@
+#!/usr/bin/env python3
+"""Many exporters in one process, scraped by a real Prometheus with our rules.
+
+    EXPORTER=target/release/timewait_exporter tests/scale/simulate.py [--targets 1000] [--seconds 300] ...
+
+Serves the pages of `--targets` hosts (see pages.py), each on a loopback address of its own, to a Prometheus that scrapes
+them every `--interval` seconds, and reports what that takes: samples a second, memory, CPU, the time of each group of
+rules, and what a question about the fleet costs with the recording rules and without.
+
+With `--shards N` N Prometheus servers share the hosts by hashmod and one more federates them, configured by
+deploy/scale/shard.yml and deploy/scale/global.yml; that the fleet's figures come out the same is then checked too.
+
+Runs in a network namespace of its own (as root, or where user namespaces are allowed) and ends what it started, and
+only that. Ends with "N passed, N failed". The checks are on what must hold on a machine however slow: that every host is
+ingested, that no rule fails and each gives something, that no figure is lost in federation.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+
+import arithmetic
+from pages import FEW, MANY, Host, get, program, real_pages, series_of, until
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PORT = 10072
+JOB = "timewait_exporter"
+RULES = ROOT / "deploy/prometheus"
+SCALE = ROOT / "deploy/scale"
+
+# What a fleet board asks, from the raw series and from the recorded ones.
+QUESTIONS = {
+    "hosts at 75% and above": (
+        "count(max by (job, instance) (timewait_port_range_exhaustion_ratio) >= 0.75)",
+        "sum(job:timewait_hosts_low:count)",
+    ),
+    "worst ratio": (
+        "max(timewait_port_range_exhaustion_ratio)",
+        "max(job:timewait_port_range_exhaustion_ratio:max)",
+    ),
+    "worst 20 hosts": (
+        "topk(20, max by (job, instance, netns) (timewait_port_range_exhaustion_ratio))",
+        "topk(20, instance:timewait_port_range_exhaustion_ratio:max)",
+    ),
+    "TIME-WAIT in all": ("sum(timewait_sockets)", "sum(job:timewait_sockets:sum)"),
+    "what ports are spent on": (
+        "topk(10, sum by (dst_addr, dst_port) (timewait_destination_ports))",
+        "topk(10, sum by (dst_addr, dst_port) (job_dst:timewait_destination_ports:sum))",
+    ),
+}
+
+results = {"ok": 0, "FAIL": 0}
+
+
+def check(name, complaint=None):
+    state = "FAIL" if complaint else "ok"
+    results[state] += 1
+    print(f"{state:4} scale: {name}" + (f": {complaint}" if complaint else ""), flush=True)
+
+
+# --- the exporters ---------------------------------------------------------------------------------------------------
+
+
+def address(number):
+    return f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
+
+
+class Fleet:
+    """All hosts behind one listening socket: the address that a scrape comes to says whose page it wants."""
+
+    def __init__(self, hosts):
+        self.hosts = {address(number): host for number, host in enumerate(hosts)}
+        self.scrapes = 0
+        self.seconds = 0.0
+
+    async def serve(self, reader, writer):
+        host = self.hosts.get(writer.get_extra_info("sockname")[0])
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while host:
+                await reader.readuntil(b"\r\n\r\n")
+                began = time.perf_counter()
+                body = host.page().encode()
+                self.seconds += time.perf_counter() - began
+                self.scrapes += 1
+                head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {len(body)}\r\n\r\n"
+                writer.write(head.encode() + body)
+                await writer.drain()
+        writer.close()
+
+    def run(self):
+        async def forever():
+            server = await asyncio.start_server(self.serve, "0.0.0.0", PORT, backlog=4096)
+            await server.serve_forever()
+
+        threading.Thread(target=asyncio.run, args=(forever(),), daemon=True).start()
+
+
+# --- Prometheus ------------------------------------------------------------------------------------------------------
+
+
+class Prometheus:
+    def __init__(self, folder, name, port, configuration, interval):
+        self.url = f"http://127.0.0.1:{port}"
+        self.folder = pathlib.Path(folder) / name
+        self.folder.mkdir()
+        for rules in (*RULES.glob("*.yml"), *SCALE.glob("*.yml")):
+            (self.folder / rules.name).write_text(rules.read_text())
+        text = re.sub(r"((?:scrape|evaluation)_interval): \w+", rf"\1: {interval}s", configuration)
+        text = re.sub(r"scrape_timeout: \w+", f"scrape_timeout: {interval}s", text)
+        # The alerts of this Prometheus are nobody's.
+        text = re.sub(r"\nalerting:\n(?:  .*\n|\n)*", "\n", text)
+        (self.folder / "prometheus.yml").write_text(text)
+        self.arguments = [
+            "prometheus",
+            f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+
+    def program(self):
+        return program(self.arguments, self.folder / "log")
+
+    def query(self, expression):
+        text = get(f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}", 60)
+        return json.loads(text)["data"]["result"]
+
+    def number(self, expression):
+        found = self.query(expression)
+        return float(found[0]["value"][1]) if found else 0.0
+
+    def own(self):
+        """Its own figures: value by series."""
+        found = {}
+        for name, labels, value in series_of(get(f"{self.url}/metrics", 60)):
+            found[name, *(text for _, text in labels)] = value
+        return found
+
+    def rules(self):
+        for group in json.loads(get(f"{self.url}/api/v1/rules", 60))["data"]["groups"]:
+            for rule in group["rules"]:
+                yield group["name"], rule
+
+
+def static_targets(hosts):
+    return json.dumps([{"targets": [f"{address(number)}:{PORT}" for number in range(hosts)]}])
+
+
+def alone(interval):
+    """deploy/prometheus/prometheus.yml with our targets."""
+    text = (RULES / "prometheus.yml").read_text()
+    plain = re.sub(r"(?m)^ *#.*\n", "", text)
+    return plain.replace('static_configs:\n      - targets: ["localhost:10072"]', "file_sd_configs:\n      - files: [targets.json]")
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def of_group(figures, name):
+    return {key[1].rpartition(";")[2]: value for key, value in figures.items() if key[0] == name}
+
+
+def missed(figures):
+    return sum(of_group(figures, "prometheus_rule_group_iterations_missed_total").values())
+
+
+def pressure():
+    """Microseconds for which something on this machine waited for a resource, since it was started."""
+    found = {}
+    for what in ("cpu", "memory", "io"):
+        with contextlib.suppress(OSError):
+            text = pathlib.Path("/proc/pressure", what).read_text()
+            found[what] = int(re.search(r"some .*total=(\d+)", text)[1])
+    return found
+
+
+def measured(prometheus, seconds):
+    """What Prometheus says of itself, over some seconds."""
+    first, began, waited = prometheus.own(), time.monotonic(), pressure()
+    durations, memory = {}, 0
+    while time.monotonic() - began < seconds:
+        time.sleep(min(1, seconds / 20))
+        now = prometheus.own()
+        memory = max(memory, now["process_resident_memory_bytes",])
+        for group, value in of_group(now, "prometheus_rule_group_last_duration_seconds").items():
+            durations.setdefault(group, []).append(value)
+    last, lasted = prometheus.own(), time.monotonic() - began
+    waits = {what: (total - waited[what]) / 1e6 / lasted for what, total in pressure().items()}
+    grown = lambda name: last.get((name,), 0) - first.get((name,), 0)
+    return {
+        "seconds": lasted,
+        "samples": grown("prometheus_tsdb_head_samples_appended_total") or sum(
+            value - first.get(key, 0) for key, value in last.items() if key[0] == "prometheus_tsdb_head_samples_appended_total"
+        ),
+        "series": last["prometheus_tsdb_head_series",],
+        "memory": memory,
+        "heap": last["go_memstats_heap_inuse_bytes",],
+        "cpu": grown("process_cpu_seconds_total"),
+        "durations": durations,
+        "waits": waits,
+        "missed": missed(last) - missed(first),
+        "failed": sum(value for key, value in last.items() if key[0] == "prometheus_rule_evaluation_failures_total"),
+    }
+
+
+def asked(prometheus, expression):
+    """Median milliseconds of an instant query, and how much it found."""
+    times, found = [], 0
+    for _ in range(7):
+        began = time.perf_counter()
+        found = len(prometheus.query(expression))
+        times.append((time.perf_counter() - began) * 1000)
+    return statistics.median(times), found
+
+
+def mebibytes(count):
+    return f"{count / 2**20:,.0f} MiB"
+
+
+def report(options, hosts, prometheus, figures):
+    series = sum(host.count for host in hosts)
+    rate = figures["samples"] / figures["seconds"]
+    print(f"\nexporters            {len(hosts):,}, {options.namespaces} namespaces each, {series:,} series in all")
+    print(f"scraped              every {options.interval} s: {series / options.interval:,.0f} samples/s to be had")
+    print(f"ingested             {rate:,.0f} samples/s over {figures['seconds']:.0f} s, rules' own included")
+    print(f"series in the head   {figures['series']:,.0f}")
+    print(f"memory               {mebibytes(figures['memory'])} resident at most, {mebibytes(figures['heap'])} heap in use")
+    print(f"                     {figures['memory'] / figures['series']:,.0f} bytes a series")
+    print(f"CPU                  {figures['cpu'] / figures['seconds']:.2f} cores")
+    for group, seen in sorted(figures["durations"].items()):
+        print(f"rules                {group}: median {statistics.median(seen) * 1000:.1f} ms, at most {max(seen) * 1000:.1f} ms")
+    print(f"evaluations missed   {figures['missed']:.0f}")
+    waits = ", ".join(f"{what} {share:.0%}" for what, share in figures["waits"].items()) or "not told"
+    print(f"the machine          load {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores; of the time something waited for: {waits}")
+    for one in prometheus.query("count by (alertname, alertstate) (ALERTS)"):
+        print(f"alerts               {one['value'][1]:>8} {one['metric']['alertname']}, {one['metric']['alertstate']}")
+    slowest = sorted(prometheus.rules(), key=lambda found: -found[1]["evaluationTime"])[:5]
+    for _, rule in slowest:
+        print(f"slowest rules        {rule['evaluationTime'] * 1000:.1f} ms {rule['name']}")
+    recorded = prometheus.query('count by (__name__) ({__name__=~".+:.+"})')
+    print(f"recorded             {sum(int(one['value'][1]) for one in recorded):,} series")
+    for one in sorted(recorded, key=lambda one: -int(one["value"][1]))[:4]:
+        print(f"                     {one['value'][1]:>8} {one['metric']['__name__']}")
+    for question, (raw, short) in QUESTIONS.items():
+        (slow, many), (quick, few) = asked(prometheus, raw), asked(prometheus, short)
+        print(f"question             {question}: {slow:.1f} ms, recorded {quick:.1f} ms ({many} and {few} series)")
+    print()
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def check_pages(few, many):
+    """That the arithmetic holds of the real exporter."""
+    most = arithmetic.of_a_namespace(20)
+    told = sum(not name.startswith(arithmetic.OF_THE_EXPORTER) for name, _, _ in series_of(many))
+    # Absent here: settings and counters that this kernel does not have.
+    complaint = None if most - 8 <= told <= most else f"{told} series are told, {most} are foreseen"
+    check(f"a host with {MANY} of everything tells the {most} series that are foreseen at most", complaint)
+    told = len(series_of(few))
+    check(f"a host with {FEW} destinations tells fewer", None if told < most * 0.6 else f"{told}")
+
+
+def check_document():
+    stale = arithmetic.DOCUMENT.read_text() != arithmetic.document()
+    check("the table in deploy/scale/README.md is what the list of metrics comes to", "run tests/scale/arithmetic.py --write" if stale else None)
+
+
+def check_ingestion(hosts, interval, figures):
+    wanted = sum(host.count for host in hosts) / interval * figures["seconds"]
+    share = figures["samples"] / wanted
+    check("samples are ingested, half of what there is to be had at least", None if share >= 0.5 else f"{share:.0%} of {wanted:.0f}")
+
+
+def check_rules(prometheus, figures):
+    check("no rule fails", None if figures["failed"] == 0 else f"{figures['failed']:.0f} evaluations failed")
+    recorded = {rule["name"] for _, rule in prometheus.rules() if rule["type"] == "recording"}
+    present = {one["metric"]["__name__"] for one in prometheus.query('count by (__name__) ({__name__=~".+:.+"})')}
+    complaint = ", ".join(sorted(recorded - present)) or (None if recorded else "there are none")
+    check("every recording rule gives a series", complaint)
+
+
+def check_fleet(prometheus, hosts, what):
+    """The recorded figures of the fleet are those of the hosts."""
+    low = sum(host.pressure is not None for host in hosts)
+    critical = sum(host.pressure == 0.95 for host in hosts)
+    for name, wanted in {
+        "job:timewait_hosts:count": len(hosts),
+        "job:timewait_hosts_low:count": low,
+        "job:timewait_hosts_critical:count": critical,
+    }.items():
+        expression = f'{name}{{job="{JOB}"}}'
+        try:
+            until(name, 60, lambda: prometheus.number(expression) == wanted)
+            complaint = None
+        except TimeoutError:
+            complaint = f"{prometheus.number(expression):.0f} and not {wanted}"
+        check(f"{what}: {name} is {wanted}", complaint)
+
+
+# --- the runs --------------------------------------------------------------------------------------------------------
+
+
+def are_up(servers, hosts, interval):
+    expression = f'sum(up{{job="{JOB}"}})'
+    count = lambda: sum(server.number(expression) for server in servers)
+    try:
+        until("all hosts up", 60 + 4 * interval, lambda: count() == len(hosts))
+        complaint = None
+    except TimeoutError:
+        complaint = f"{count():.0f} are"
+    check(f"all {len(hosts)} hosts are up", complaint)
+    return complaint is None
+
+
+def one_server(options, hosts, folder):
+    prometheus = Prometheus(folder, "alone", 9090, alone(options.interval), options.interval)
+    (prometheus.folder / "targets.json").write_text(static_targets(len(hosts)))
+    with prometheus.program():
+        until("Prometheus", 60, lambda: get(f"{prometheus.url}/-/ready"))
+        if not are_up([prometheus], hosts, options.interval):
+            return
+        # What a start costs is over.
+        time.sleep(options.settle)
+        figures = measured(prometheus, options.seconds)
+        check_ingestion(hosts, options.interval, figures)
+        check_rules(prometheus, figures)
+        check_fleet(prometheus, hosts, "one server")
+        report(options, hosts, prometheus, figures)
+
+
+def sharded(options, hosts, folder):
+    servers = []
+    with contextlib.ExitStack() as stack:
+        for shard in range(options.shards):
+            text = (SCALE / "shard.yml").read_text().replace("${SHARD}", str(shard)).replace("${SHARDS}", str(options.shards))
+            server = Prometheus(folder, f"shard-{shard}", 9100 + shard, text, options.interval)
+            (server.folder / "targets.json").write_text(static_targets(len(hosts)))
+            stack.enter_context(server.program())
+            servers.append(server)
+        whole = Prometheus(folder, "global", 9099, (SCALE / "global.yml").read_text(), options.interval)
+        shards = [f"127.0.0.1:{9100 + shard}" for shard in range(options.shards)]
+        (whole.folder / "shards.json").write_text(json.dumps([{"targets": shards}]))
+        stack.enter_context(whole.program())
+        for server in (*servers, whole):
+            until("Prometheus", 60, lambda: get(f"{server.url}/-/ready"))
+        if not are_up(servers, hosts, options.interval):
+            return
+        shares = [server.number(f'count(up{{job="{JOB}"}})') for server in servers]
+        check(f"each of {options.shards} shards has some hosts", None if min(shares) > 0 else f"{shares}")
+        check_fleet(whole, hosts, f"federated from {options.shards} shards")
+        federated = whole.number('count({shard=~".+"})')
+        print(f"\nshards               {', '.join(f'{share:.0f}' for share in shares)} hosts")
+        print(f"federated            {federated:,.0f} series of {sum(host.count for host in hosts):,}\n")
+
+
+def inside(options):
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    check_document()
+    with tempfile.TemporaryDirectory() as folder:
+        few, many = real_pages(os.environ["EXPORTER"], folder)
+        check_pages(few, many)
+        pods = [(f"4026533{number:03}", few) for number in range(1, options.namespaces)]
+        hosts = [Host(number, [("", many), *pods], options.shared) for number in range(options.targets)]
+        fleet = Fleet(hosts)
+        fleet.run()
+        if options.shards:
+            sharded(options, hosts, folder)
+        else:
+            one_server(options, hosts, folder)
+        print(f"pages made           {fleet.scrapes:,}, {fleet.seconds / max(fleet.scrapes, 1) * 1000:.2f} ms each")
+    print(f"{results['ok']} passed, {results['FAIL']} failed")
+    return 1 if results["FAIL"] else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--targets", type=int, default=1000, help="hosts")
+    parser.add_argument("--namespaces", type=int, default=1, help="network namespaces of each, the exporter's own included")
+    parser.add_argument("--shared", type=int, default=15, help=f"how many of a page's {MANY} destinations are the whole fleet's")
+    parser.add_argument("--interval", type=int, default=15, help="seconds between scrapes, and between evaluations")
+    parser.add_argument("--settle", type=int, default=60, help="seconds between the first scrape of all and measuring")
+    parser.add_argument("--seconds", type=int, default=300, help="how long to measure")
+    parser.add_argument("--shards", type=int, default=0, help="Prometheus servers that share the hosts; 0 is one for all")
+    options = parser.parse_args()
+    if "SCALE_INSIDE" in os.environ:
+        return inside(options)
+    user = [] if os.geteuid() == 0 else ["-Ur"]
+    command = ["unshare", *user, "-n", "--kill-child", sys.executable, __file__, *sys.argv[1:]]
+    return subprocess.run(command, env=os.environ | {"SCALE_INSIDE": "1"}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
