@@ -3,6 +3,7 @@
 Each function test_* is one test and returns a list of complaints. What several of them need is made once.
 """
 
+import contextlib
 import copy
 import functools
 import itertools
@@ -15,7 +16,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 import time
+import urllib.error
 import urllib.request
 
 import helm_python as helm
@@ -183,6 +186,7 @@ OTHER = {
         for probe in ("livenessProbe", "readinessProbe")
         for key, value in {
             "scheme": "HTTPS",
+            "httpHeaders": [{"name": "Authorization", "value": "Basic x"}],
             "initialDelaySeconds": 1,
             "periodSeconds": 20,
             "timeoutSeconds": 2,
@@ -401,6 +405,8 @@ def test_nonsense_is_refused():
         {"resources": {"limit": {"memory": "64Mi"}}},
         {"resources": {"limits": {"memory": "64 MB"}}},
         {"livenessProbe": {"scheme": "https"}},
+        {"livenessProbe": {"httpHeaders": {"Authorization": "Basic x"}}},
+        {"readinessProbe": {"httpHeaders": [{"name": "Authorization"}]}},
         {"livenessProbe": {"periodSeconds": 0}},
     ]
     return [f"taken: {case}" for case in cases if refusal(case) is None]
@@ -415,6 +421,7 @@ def test_what_is_sensible_is_taken():
         {"listenAddresses": ["[$(HOST_IP)]:10072", "127.0.0.1:10072", ":1"]},
         {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 25}}},
         {"image": {"registry": ""}},
+        {"livenessProbe": {"scheme": "TCP"}, "readinessProbe": {"scheme": "TCP"}},
         {"affinity": None, "tolerations": None, "resources": None},
         {"prometheus": {"podMonitor": {"enabled": True, "interval": "1m30s", "scrapeTimeout": ""}}},
     ]
@@ -526,6 +533,8 @@ def every_object():
     for path, (value, context) in OTHER.items():
         cases[path] = rendered(merged(context, at(path, value)))
         cases[f"{path} and all"] = rendered(merged(ALL_ON, at(path, value)))
+    cases["README"] = rendered(example_of_a_web_configuration())
+    cases["TCP"] = rendered({"livenessProbe": {"scheme": "TCP"}, "readinessProbe": {"scheme": "TCP"}})
     for folder in (BASE, PODS, EVERYTHING):
         cases[folder] = built(folder)
     texts = {}
@@ -652,7 +661,6 @@ def help_text():
 
 
 def test_the_program_takes_the_arguments_and_answers_the_probes():
-    program = os.environ["EXPORTER"]
     told = help_text()
     complaints = []
     for values in ({}, SWITCHES["namespaces"]) if "--collector.netns" in told else ({},):
@@ -660,19 +668,58 @@ def test_the_program_takes_the_arguments_and_answers_the_probes():
         complaints += [f"no such flag: {flag}" for flag in flags if not re.search(rf"{re.escape(flag)}\b", told)]
     if complaints:
         return complaints
+    port = free_port()
+    path = the(rendered(SWITCHES["monitor"]), "PodMonitor")["spec"]["podMetricsEndpoints"][0]["path"]
+    with running(rendered({"port": port})) as requests:
+        return [complaint for url, headers in [*requests, (path, {})] if (complaint := answer(port, url, headers, 200))]
+
+
+def test_a_web_configuration_from_a_secret_lets_the_probes_in_and_nobody_else():
+    values = example_of_a_web_configuration()
+    reason = refusal(values)
+    if reason:
+        return [f"the README's example: {reason}"]
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        # "secret"; without TLS, for which there is no certificate here.
+        users = "basic_auth_users:\n  kubelet: $2y$07$abcdefghijklmnopqrstuuIs/gM0Fa6RfwP3m2cvkz9ya9wGeauxW\n"
+        (pathlib.Path(folder) / "web.yml").write_text(users)
+        with running(rendered(merged(values, {"port": port})), {"/etc/timewait": folder}) as requests:
+            complaints = [answer(port, path, headers, 200) for path, headers in requests]
+            complaints += [answer(port, path, {}, 401) for path, _ in requests]
+    return [complaint for complaint in complaints if complaint]
+
+
+def example_of_a_web_configuration():
+    """The values that the chart's README shows."""
+    example = re.search(r"  ```yaml\n(  secrets:.*?)  ```", (CHART / "README.md").read_text(), re.S)[1]
+    return yaml.safe_load(textwrap.dedent(example))
+
+
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    objects = rendered({"port": port})
+        return free.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(objects, mounts=None):
+    """The program with the container's arguments, and what the probes ask: path and headers."""
     one = container(objects)
-    path = the(rendered(SWITCHES["monitor"]), "PodMonitor")["spec"]["podMetricsEndpoints"][0]["path"]
-    paths = [one[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")] + [path]
-    running = subprocess.Popen([program, *one["args"]], stderr=subprocess.PIPE, text=True)
+    arguments = one["args"]
+    for mount, folder in (mounts or {}).items():
+        assert mount in (found["mountPath"] for found in one["volumeMounts"])
+        arguments = [argument.replace(mount, folder) for argument in arguments]
+    probes = [one[probe]["httpGet"] for probe in ("livenessProbe", "readinessProbe")]
+    requests = [
+        (probe["path"], {header["name"]: header["value"] for header in probe.get("httpHeaders", [])}) for probe in probes
+    ]
+    started = subprocess.Popen([os.environ["EXPORTER"], *arguments], stderr=subprocess.DEVNULL)
     try:
-        return [complaint for path in paths if (complaint := answer(f"http://127.0.0.1:{port}{path}"))]
+        yield requests
     finally:
-        running.terminate()
-        running.communicate(timeout=20)
+        started.terminate()
+        started.wait(20)
 
 
 def test_the_rights_of_the_container_are_enough_for_another_pods_namespace():
@@ -702,17 +749,22 @@ def test_the_rights_of_the_container_are_enough_for_another_pods_namespace():
     return complaints
 
 
-def answer(url):
+def answer(port, path, headers, wanted):
     """What is wrong with the answer to a request, tried until the server listens."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     end = time.monotonic() + 20
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=10) as response:
-                return None if response.status == 200 else f"{url}: {response.status}"
+            with urllib.request.urlopen(request, timeout=10) as response:
+                status = response.status
+        except urllib.error.HTTPError as error:
+            status = error.code
         except OSError as error:
             if time.monotonic() > end:
-                return f"{url}: {error}"
+                return f"{path}: {error}"
             time.sleep(0.05)
+            continue
+        return None if status == wanted else f"{path}: {status} and not {wanted}"
 
 
 def main():

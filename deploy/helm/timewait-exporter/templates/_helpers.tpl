@@ -81,7 +81,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{- /* Takes a probe's values and its path. */}}
 {{- define "timewait-exporter.probe" -}}
-{{- $probe := omit .probe "scheme" }}
-{{- $_ := set $probe "httpGet" (dict "path" .path "port" "metrics" "scheme" .probe.scheme) }}
+{{- $probe := omit .probe "scheme" "httpHeaders" }}
+{{- if eq .probe.scheme "TCP" }}
+{{- $_ := set $probe "tcpSocket" (dict "port" "metrics") }}
+{{- else }}
+{{- $request := dict "path" .path "port" "metrics" "scheme" .probe.scheme }}
+{{- if .probe.httpHeaders }}
+{{- $_ := set $request "httpHeaders" .probe.httpHeaders }}
+{{- end }}
+{{- $_ := set $probe "httpGet" $request }}
+{{- end }}
 {{- toYaml $probe }}
 {{- end }}
