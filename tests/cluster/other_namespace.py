@@ -1,6 +1,6 @@
 """What an exporter tells of another process's network namespace, with the rights of a container and no more.
 
-    unshare -n --fork --kill-child python3 other_namespace.py CAPABILITY,... PROGRAM ARGUMENT...
+    unshare -n --pid --mount-proc --fork --kill-child python3 other_namespace.py CAPABILITY,... PROGRAM ARGUMENT...
 
 The arguments are the container's, with paths of this machine. Prints JSON: the exporter's effective capabilities, the
 namespace of a process that was started in one of its own, and those that the exporter tells. For ./checks.py.
