@@ -117,6 +117,20 @@ def real_pages(exporter, folder, top=20):
         sockets.close()
 
 
+def page_with_another(exporter, folder):
+    """The page of an exporter that tells a process's namespace beside its own, or None if this one cannot."""
+    if "--collector.netns" not in subprocess.run([exporter, "--help"], capture_output=True, text=True).stdout:
+        return None
+    names = pathlib.Path(folder) / "netns"
+    names.mkdir()
+    arguments = [exporter, f"--web.listen-address={EXPORTER}", "--collector.netns=all", f"--path.netns={names}"]
+    with program(["unshare", "-n", "sleep", "600"], names.with_suffix(".log")) as pod:
+        namespace = lambda pid: pathlib.Path(f"/proc/{pid}/ns/net").readlink()
+        until("a namespace", 20, lambda: namespace(pod.pid) != namespace("self"))
+        with program(arguments, pathlib.Path(folder) / "exporter.log"):
+            return until("the exporter", 20, lambda: get(f"http://{EXPORTER}/metrics"))
+
+
 def parsed(page):
     """Each line as it is, or as (name, labels, value) if it is a series."""
     for line in page.splitlines():
