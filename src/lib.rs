@@ -35,7 +35,8 @@
 //! - [`collector`]: the threads that may block, and the queue of scrapes that share their runs.
 //! - [`exposition`]: metric names, help texts, formats, and which format a client wants.
 //! - [`report`]: a snapshot and its advice as text, as JSON and as the line of `check`.
-//! - [`http`]: connections, routes, limits, readiness, the status page.
+//! - [`http`]: connections, routes, limits, readiness, the status page; TLS handshakes and logins.
+//! - [`web_config`]: the file of `--web.config.file`: users, certificates, headers, a rate.
 //! - [`cli`], [`config`]: what the user typed, and what the program needs. [`logging`], [`app`]: the
 //!   log, and how all of it is put together, started and stopped; the service manager is told of both
 //!   by `service_manager`.
@@ -57,6 +58,8 @@
 //!   alert rules and the dashboards equal to them.
 //! - **Invariant:** nothing blocks an async thread: collectors have threads of their own, encoding is
 //!   done on blocking threads, log lines go through a bounded queue that drops rather than waits.
+//! - **Invariant:** with a web configuration nothing is answered that it does not let in; what cannot be
+//!   done as the file says is done less, never more, or refused at start.
 //! - **Invariant:** what a client can hold is bounded: connections, time in each phase of a request,
 //!   the size of its head, and scrapes under way.
 //!

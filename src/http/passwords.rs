@@ -24,8 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::web_config::{BcryptHash, Digest, Salt, Users, digest};
 
-/// How many requests may wait for bcrypt. A quarter of the connections, so that whoever guesses
-/// passwords leaves room for those who know theirs.
+/// How many requests may wait for bcrypt, where there are connections for twice as many.
 const QUEUE: usize = 128;
 
 /// How many results of each kind are remembered, as in Go's exporters.
@@ -46,6 +45,7 @@ pub(super) struct Passwords {
     known: Arc<Mutex<Known>>,
     key: hmac::Key,
     compute: Compute,
+    queue: usize,
     worker: OnceLock<Option<SyncSender<Job>>>,
 }
 
@@ -65,8 +65,16 @@ impl Passwords {
             known: Arc::default(),
             key,
             compute,
+            queue: QUEUE,
             worker: OnceLock::new(),
         })
+    }
+
+    /// Lets at most half of so many connections wait, so that whoever guesses passwords leaves room
+    /// for those who know theirs.
+    pub(super) fn leave_room_among(&mut self, connections: u32) {
+        let half = usize::try_from(connections / 2).unwrap_or(usize::MAX);
+        self.queue = half.clamp(1, QUEUE);
     }
 
     /// Whether this user has this password.
@@ -111,7 +119,7 @@ impl Passwords {
     }
 
     fn start(&self) -> Option<SyncSender<Job>> {
-        let (worker, jobs) = sync_channel(QUEUE);
+        let (worker, jobs) = sync_channel(self.queue);
         let (known, compute) = (Arc::clone(&self.known), self.compute);
         std::thread::Builder::new()
             .name("bcrypt".to_owned())

@@ -75,6 +75,11 @@ impl Protection {
         })
     }
 
+    /// For a server with so many connections.
+    pub(super) fn leave_room_among(&mut self, connections: u32) {
+        self.passwords.leave_room_among(connections);
+    }
+
     /// Whether connections are encrypted, and then whether HTTP/2 is offered.
     #[must_use]
     pub const fn tls(&self) -> Option<bool> {

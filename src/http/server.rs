@@ -116,7 +116,10 @@ impl Server {
 
     /// Puts it behind a web configuration.
     #[must_use]
-    pub fn protected_by(mut self, protection: Option<Protection>) -> Self {
+    pub fn protected_by(mut self, mut protection: Option<Protection>) -> Self {
+        if let Some(protection) = &mut protection {
+            protection.leave_room_among(self.service.limits.connections);
+        }
         self.service.protection = protection;
         self
     }

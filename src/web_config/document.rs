@@ -4,6 +4,7 @@
 //! their own, are checked here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use hyper::HeaderMap;
@@ -11,14 +12,15 @@ use hyper::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
-use serde::Deserialize;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 
 use super::error::WebFileError;
 use super::names::{Cipher, Curve, Version};
 use super::tls::{Pem, Tls};
 use super::{RateLimit, Users, WebFile, duration};
 
-/// A key without a value is the same as none, as in Go.
+/// A key without a value is the same as none, as in Go, but for [`Bool`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Document {
@@ -42,14 +44,14 @@ struct TlsServer {
     min_version: Option<String>,
     max_version: Option<String>,
     cipher_suites: Option<Vec<String>>,
-    prefer_server_cipher_suites: Option<bool>,
+    prefer_server_cipher_suites: Bool,
     curve_preferences: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct HttpServer {
-    http2: Option<bool>,
+    http2: Bool,
     headers: Option<BTreeMap<String, Option<String>>>,
 }
 
@@ -60,6 +62,42 @@ struct Rate {
     burst: Option<i64>,
 }
 
+/// True or false, or YAML 1.1's yes, no, on and off; but not in quotes, which Go takes for a text. As in
+/// Go, a key that is not there is true (for both that there are), and one without a value is false.
+#[derive(Clone, Copy, Debug)]
+struct Bool(bool);
+
+impl Default for Bool {
+    fn default() -> Self {
+        Self(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bool {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // What it looks like: asked for a boolean, the reader would take a text for one.
+        deserializer.deserialize_any(BoolVisitor)
+    }
+}
+
+struct BoolVisitor;
+
+impl Visitor<'_> for BoolVisitor {
+    type Value = Bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true or false, without quotes")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Bool, E> {
+        Ok(Bool(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Bool, E> {
+        Ok(Bool(false))
+    }
+}
+
 /// Reads the YAML.
 pub(super) fn parse(text: &[u8]) -> Result<Document, WebFileError> {
     let text = str::from_utf8(text).map_err(|error| {
@@ -67,9 +105,16 @@ pub(super) fn parse(text: &[u8]) -> Result<Document, WebFileError> {
         let line = before.split(|byte| *byte == b'\n').count();
         WebFileError::NotText { line }
     })?;
+    if let Some((line, what)) = not_in_go(text) {
+        return Err(WebFileError::NotInGo { line, what });
+    }
     let options = serde_saphyr::options! {
         // It would put keys and hashes into the log.
         with_snippet: false,
+        // As in Go.
+        legacy_octal_numbers: true,
+        reject_unsupported_tags: true,
+        reject_tagged_field_names: true,
         budget: serde_saphyr::budget! {
             // Four levels are in use; what reads them goes down with them.
             max_depth: 16,
@@ -82,6 +127,25 @@ pub(super) fn parse(text: &[u8]) -> Result<Document, WebFileError> {
     Ok(document.unwrap_or_default())
 }
 
+/// What this YAML reader takes and Go's, which is older, does not; and so `promtool` would not. Nobody
+/// needs any of it.
+fn not_in_go(text: &str) -> Option<(usize, &'static str)> {
+    for (index, line) in text.lines().enumerate() {
+        let indentation = line.split(|c| c != ' ' && c != '\t').next();
+        let what = if line.starts_with('%') {
+            "directives cannot be used here"
+        } else if line.starts_with("...") {
+            "the end of a document cannot be marked here"
+        } else if indentation.is_some_and(|blank| blank.contains('\t')) {
+            "a tab cannot be used for indentation"
+        } else {
+            continue;
+        };
+        return Some((index + 1, what));
+    }
+    None
+}
+
 impl Document {
     /// Everything by what its name stands for.
     pub(super) fn checked(self, directory: &Path) -> Result<WebFile, WebFileError> {
@@ -89,7 +153,7 @@ impl Document {
         Ok(WebFile {
             tls: tls(self.tls_server_config.unwrap_or_default(), directory)?,
             rate_limit: self.rate_limit.unwrap_or_default().checked()?,
-            http2: http.http2.unwrap_or(true),
+            http2: http.http2.0,
             headers: headers(http.headers.unwrap_or_default())?,
             users: Users::from_texts(
                 self.basic_auth_users
@@ -115,7 +179,7 @@ fn tls(typed: TlsServer, directory: &Path) -> Result<Tls, WebFileError> {
         min_version: version(typed.min_version, Version::Tls12)?,
         max_version: version(typed.max_version, Version::Tls13)?,
         ciphers: all(&ciphers, Cipher::named)?,
-        prefers_own_order: typed.prefer_server_cipher_suites.unwrap_or(true),
+        prefers_own_order: typed.prefer_server_cipher_suites.0,
         curves: all(&curves, Curve::named)?,
     })
 }

@@ -92,6 +92,14 @@ pub enum WebFileError {
         /// The line, from 1.
         line: usize,
     },
+    /// YAML that Go's reader refuses.
+    #[error("yaml: line {line}: {what}")]
+    NotInGo {
+        /// The line, from 1.
+        line: usize,
+        /// What stands there.
+        what: &'static str,
+    },
     /// No cipher suite of Go's.
     #[error("unknown cipher: {name}")]
     UnknownCipher {

@@ -21,6 +21,34 @@ fn an_empty_file_is_every_default() {
 }
 
 #[test]
+fn booleans_are_read_as_go_reads_them() {
+    let http2 = |value: &str| {
+        let text = format!("http_server_config:\n  http2: {value}\n");
+        parse(&text).map(|file| file.http2)
+    };
+    for on in ["true", "True", "TRUE", "yes", "on", "y", "true # c"] {
+        assert!(http2(on).unwrap(), "{on}");
+    }
+    // As in Go, without a value it is off; without the key, see above, on.
+    for off in ["false", "no", "off", "n", "", "null", "~"] {
+        assert!(!http2(off).unwrap(), "{off}");
+    }
+    for wrong in [
+        "\"true\"",
+        "'no'",
+        "1",
+        "0",
+        "maybe",
+        "[true]",
+        "{}",
+        "|\n    true",
+        "!a true",
+    ] {
+        assert!(http2(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn tls_is_on_where_any_part_of_it_is_set() {
     let is_on = |line: &str| {
         let file = parse(&format!("tls_server_config:\n  {line}\n")).unwrap();
