@@ -17,13 +17,14 @@ use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
 use crate::build_info::BUILD;
-use crate::collector::Collector;
+use crate::collector::{Collector, NamespaceChoice};
 use crate::config::{Config, ListenAddress, WebConfig};
 use crate::domain::settings::Settings;
 use crate::http::{
     About, BindError, Drained, Limits, Listener, LocalAddress, Passed, PassedError, Protection,
     ProtectionError, Server, Site,
 };
+use crate::kernel::namespaces::missing_rights;
 use crate::kernel::process::kernel_release;
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
@@ -86,6 +87,7 @@ pub fn run(config: Config) -> Result<(), AppError> {
     // Before there are threads of ours: see there.
     let passed = web.systemd_socket.then(Passed::take_all).transpose()?;
     let procfs = ProcRoot::new(collector.procfs.clone());
+    let namespaces = collector.namespaces.clone();
     let collector = Collector::open(collector, Box::new(NetlinkConnect))
         .map_err(|source| AppError::Collector { source })?;
     let about = About {
@@ -93,7 +95,7 @@ pub fn run(config: Config) -> Result<(), AppError> {
         process: web.exporter_metrics.then(process::reader),
     };
     let runtime = runtime().map_err(|source| AppError::Runtime { source })?;
-    let result = runtime.block_on(serve(&web, passed, procfs, collector, about));
+    let result = runtime.block_on(serve(&web, passed, &namespaces, procfs, collector, about));
     // Otherwise an encoder at work would keep the program from ending.
     runtime.shutdown_background();
     result
@@ -111,6 +113,7 @@ fn runtime() -> io::Result<Runtime> {
 async fn serve(
     web: &WebConfig,
     passed: Option<Vec<Passed>>,
+    namespaces: &NamespaceChoice,
     procfs: ProcRoot,
     collector: Collector,
     about: About,
@@ -118,6 +121,7 @@ async fn serve(
     // First, so that whoever sees the port open can end the program in good order.
     let mut signals = Signals::receive().map_err(|source| AppError::Signals { source })?;
     log_start();
+    warn_of_missing_rights(namespaces);
     let file = web.config_file.clone();
     let protection = file.map(Protection::open).transpose()?;
     let listeners = listen(&web.listen_addresses, passed).await?;
@@ -211,6 +215,27 @@ fn log_start() {
     }
 }
 
+/// Says which right is missing to look into other network namespaces. The own one is told without.
+pub(crate) fn warn_of_missing_rights(namespaces: &NamespaceChoice) {
+    let (choice, of_processes) = match namespaces {
+        NamespaceChoice::OwnOnly => return,
+        NamespaceChoice::Named => ("named", false),
+        NamespaceChoice::Listed(_) => ("NAME,...", false),
+        NamespaceChoice::All => ("all", true),
+    };
+    let missing = missing_rights(of_processes);
+    if !missing.is_empty() {
+        warn!(
+            flag = format!("--collector.netns={choice}"),
+            missing = missing.join(", "),
+            remedy = "run it as root or give it the capabilities (systemd: AmbientCapabilities=, \
+                      CapabilityBoundingSet=; Kubernetes: runAsUser 0 with capabilities.add)",
+            "Other network namespaces cannot be told for want of capabilities; the exporter's own is told all \
+             the same"
+        );
+    }
+}
+
 fn log_listeners(listeners: &[Listener], tls: Option<bool>) {
     for address in listeners.iter().map(Listener::local_address) {
         log_listener(address, tls);
@@ -241,7 +266,7 @@ fn log_end(drained: Drained) {
 
 /// Reads everything once, so that the log tells from the start what works.
 async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
-    let snapshot = site.first_look().await;
+    let snapshot = site.first_look().await.own;
     if let Some(sockets) = &snapshot.sockets
         && let Some(figures) = &sockets.value
     {

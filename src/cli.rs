@@ -17,7 +17,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::build_info::BUILD;
-use crate::collector::{CollectorConfig, SourceChoice};
+use crate::collector::{CollectorConfig, MOST_NAMESPACES, NamespaceChoice, SourceChoice};
 use crate::config::{
     Command, Config, ListenAddress, LogConfig, LogFormat, LogLevel, TelemetryPath, WebConfig,
 };
@@ -161,6 +161,30 @@ struct CollectorFlags {
     )]
     pinned_destinations: Vec<Words<PinnedDestination>>,
 
+    /// Which network namespaces to tell beside the exporter's own: self (none), named (those in
+    /// --path.netns), all (also those of processes), or names separated by commas. named needs
+    /// CAP_SYS_ADMIN, all CAP_SYS_PTRACE too
+    #[arg(
+        long = "collector.netns",
+        value_name = "WHICH",
+        default_value = "self",
+        value_parser = values::namespaces,
+    )]
+    namespaces: NamespaceChoice,
+
+    /// How many other namespaces to tell at most, those with the worst exhaustion ratio. 1 to 10000
+    #[arg(
+        long = "collector.netns-max",
+        value_name = "N",
+        default_value_t = MOST_NAMESPACES,
+        value_parser = values::most_namespaces,
+    )]
+    most_namespaces: usize,
+
+    /// Where network namespaces have names, as ip-netns(8) gives them
+    #[arg(long = "path.netns", value_name = "DIR", default_value = "/run/netns")]
+    namespace_names: PathBuf,
+
     /// Where procfs is mounted
     #[arg(
         long = "path.procfs",
@@ -262,6 +286,9 @@ impl Cli {
                 procfs: self.collector.procfs,
                 enabled,
                 census,
+                namespaces: self.collector.namespaces,
+                most_namespaces: self.collector.most_namespaces,
+                namespace_names: self.collector.namespace_names,
             },
             log: LogConfig {
                 level: self.log.level,

@@ -11,7 +11,7 @@
 //! files. Both become one immutable [`Snapshot`](domain::snapshot::Snapshot), the snapshot becomes
 //! metric families, and these become text in the format that the scraper asked for. Nothing is kept
 //! between scrapes, rates are told from the ages of sockets, with one exception: on a host with more
-//! than 20,000 sockets, which ports are merely bound is asked for at most every five minutes, for that
+//! than 100,000 sockets, which ports are merely bound is asked for at most every five minutes, for that
 //! walk would take as long as the rest, unless a ratio is near its limit (`collector::bound`).
 //!
 //! ```text
@@ -24,15 +24,18 @@
 //!
 //! - [`domain`]: the pure core. [`address`](domain::address), [`socket`](domain::socket) and
 //!   [`ports`](domain::ports) are the words; [`census`](domain::census) is the pass that adds sockets
-//!   up; [`snapshot`](domain::snapshot) is what it comes to. The model of what connect() and bind() do
+//!   up; [`snapshot`](domain::snapshot) is what it comes to, and [`namespace`](domain::namespace) what
+//!   several of them come to; [`container`](domain::container) reads the names of control groups. The model of what connect() and bind() do
 //!   with a port is in the private modules `capacity`, `destinations`, `sources` and `search`; what the
 //!   pass keeps meanwhile, small whatever comes, in `tallies`, `held_ports` and `remotes`.
 //!   [`advice`](domain::advice) says what a snapshot comes to, what would help, and what that would give.
 //! - [`kernel`]: everything that asks the kernel. [`sock_diag`](kernel::sock_diag) for sockets,
 //!   [`procfs`](kernel::procfs) for settings and counters and, where netlink is shut, sockets;
+//!   [`namespaces`](kernel::namespaces) for the other network namespaces and the way into them;
 //!   [`process`](kernel::process) for the exporter's own figures; [`holders`](kernel::holders) for the
 //!   processes that `report` names.
-//! - [`collector`]: the threads that may block, and the queue of scrapes that share their runs.
+//! - [`collector`]: the threads that may block, and the queue of scrapes that share their runs. One of
+//!   them (`collector::namespaces`) goes from network namespace to network namespace.
 //! - [`exposition`]: metric names, help texts, formats, and which format a client wants.
 //! - [`report`]: a snapshot and its advice as text, as JSON and as the line of `check`.
 //! - [`http`]: connections, routes, limits, readiness, the status page; TLS handshakes and logins.
@@ -54,6 +57,8 @@
 //!   subset of the usable ports, whatever a dump that is not atomic tells twice.
 //! - **Invariant:** a failed or late walk tells no sockets at all, and never takes other figures along.
 //!   What could not be read is absent, not 0.
+//! - **Invariant:** one thread alone enters other network namespaces, and goes home after each run. No
+//!   descriptor or socket of another namespace is kept, for it would keep the namespace alive.
 //! - **Invariant:** thresholds are written down in [`domain::advice::thresholds`] alone; tests hold the
 //!   alert rules and the dashboards equal to them.
 //! - **Invariant:** nothing blocks an async thread: collectors have threads of their own, encoding is

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use super::report::look;
+use super::warn_of_missing_rights;
 use crate::build_info::BUILD;
 use crate::collector::{Collector, CollectorConfig};
 use crate::config::CheckConfig;
@@ -18,12 +19,13 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     // It says nothing of what these read.
     collector.enabled.netstat = false;
     collector.enabled.slabinfo = false;
+    warn_of_missing_rights(&collector.namespaces);
     let deadline = Instant::now() + check.timeout;
     let snapshot = Collector::open(collector, Box::new(NetlinkConnect))
         .and_then(|collector| look(&collector, deadline, |_| ()));
     let (state, line) = match snapshot {
         Ok(snapshot) => {
-            let report = Report::of_own(BUILD.version, kernel_release(), snapshot);
+            let report = Report::new(BUILD.version, kernel_release(), snapshot);
             line(&report, check.thresholds)
         }
         Err(error) => unknown(&error.to_string()),

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 
-use super::AppError;
+use super::{AppError, warn_of_missing_rights};
 use crate::build_info::BUILD;
 use crate::collector::{Collector, CollectorConfig, SourceChoice};
 use crate::config::{ReportConfig, ReportFormat};
+use crate::domain::advice::Severity;
+use crate::domain::namespace::HostSnapshot;
 use crate::domain::snapshot::{Destination, Snapshot};
 use crate::kernel::holders::HolderFinder;
+use crate::kernel::namespaces::inside;
 use crate::kernel::process::kernel_release;
 use crate::kernel::sock_diag::NetlinkConnect;
 use crate::report::text::{self, Style};
@@ -33,6 +36,7 @@ const CLEAR_BELOW: &str = "\x1b[J";
 /// Tells the report; the exit status is 1 where the connection table could not be read.
 pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
     config.census.whole_table = true;
+    warn_of_missing_rights(&config.namespaces);
     let finder = options
         .processes
         .then(|| HolderFinder::new(config.procfs.clone(), config.source != SourceChoice::Procfs));
@@ -75,11 +79,20 @@ fn one(
     let mut progress = Progress::default();
     let snapshot = look(collector, deadline, |waited| progress.say(waited));
     let snapshot = snapshot.map_err(|source| AppError::Runtime { source })?;
-    let mut report = Report::of_own(BUILD.version, kernel_release(), snapshot);
+    let mut report = Report::new(BUILD.version, kernel_release(), snapshot);
     if let Some(finder) = finder {
         for namespace in &mut report.namespaces {
             let worst = worst_destinations(&namespace.snapshot);
-            namespace.holders = finder.find(&worst, deadline);
+            namespace.holders = match &namespace.identity {
+                None => finder.find(&worst, deadline),
+                // Only where there is something to see to: on a host of many pods this would take long.
+                Some(identity) if namespace.advice.severity >= Severity::Warning => {
+                    inside(identity, || finder.find(&worst, deadline))
+                        .ok()
+                        .flatten()
+                }
+                Some(_) => None,
+            };
         }
     }
     progress.end();
@@ -107,7 +120,7 @@ pub(super) fn look(
     collector: &Collector,
     deadline: Instant,
     mut on_wait: impl FnMut(Duration),
-) -> io::Result<Snapshot> {
+) -> io::Result<HostSnapshot> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let begin = Instant::now();
     Ok(runtime.block_on(async {
@@ -249,7 +262,7 @@ mod tests {
             told.push(waited);
             leave.send(()).unwrap();
         });
-        assert!(snapshot.unwrap().sockets.unwrap().success);
+        assert!(snapshot.unwrap().own.sockets.unwrap().success);
         assert!(told.first().unwrap() >= &PATIENCE, "{told:?}");
     }
 }

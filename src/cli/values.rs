@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::collector::SourceChoice;
+use crate::collector::{NamespaceChoice, SourceChoice};
 use crate::config::decimal_port;
 use crate::domain::address::Address;
 use crate::domain::options::PinnedDestination;
@@ -87,6 +87,62 @@ impl From<SourceFlag> for SourceChoice {
     }
 }
 
+/// A list of namespaces that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NamespacesError {
+    #[error("write self, named, all, or names separated by commas")]
+    Empty,
+    #[error("{word} cannot stand in a list: it is a choice by itself")]
+    Choice { word: String },
+    #[error(
+        "{name:?} cannot be the name of a network namespace: it is a file's name, without a \"/\""
+    )]
+    Name { name: String },
+}
+
+/// Which namespaces are looked at. The own one always is, so that `self` in a list says nothing.
+pub(super) fn namespaces(text: &str) -> Result<NamespaceChoice, NamespacesError> {
+    match text {
+        "self" => return Ok(NamespaceChoice::OwnOnly),
+        "named" => return Ok(NamespaceChoice::Named),
+        "all" => return Ok(NamespaceChoice::All),
+        _ => {}
+    }
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        match name {
+            "" => return Err(NamespacesError::Empty),
+            "self" => {}
+            "named" | "all" => {
+                let word = name.to_owned();
+                return Err(NamespacesError::Choice { word });
+            }
+            _ if name.contains(['/', '\0']) || matches!(name, "." | "..") => {
+                let name = name.to_owned();
+                return Err(NamespacesError::Name { name });
+            }
+            _ if names.iter().any(|known| known == name) => {}
+            _ => names.push(name.to_owned()),
+        }
+    }
+    Ok(if names.is_empty() {
+        NamespaceChoice::OwnOnly
+    } else {
+        NamespaceChoice::Listed(names)
+    })
+}
+
+/// Each may have some hundred series.
+const MAX_NAMESPACES: usize = 10_000;
+
+/// How many namespaces are told.
+pub(super) fn most_namespaces(text: &str) -> Result<usize, KindError> {
+    match text.parse() {
+        Ok(most) if (1..=MAX_NAMESPACES).contains(&most) => Ok(most),
+        _ => Err(KindError::Namespaces),
+    }
+}
+
 /// The most values a breakdown may tell: each is a series on every host.
 const MAX_TOP: usize = 1000;
 
@@ -97,6 +153,8 @@ pub(super) enum KindError {
     Boolean,
     #[error("write a number from 1 to {MAX_TOP}")]
     Top,
+    #[error("write a number from 1 to {MAX_NAMESPACES}")]
+    Namespaces,
     #[error("write a number, 0 for no limit")]
     MaxRequests,
     #[error("there is no such directory")]

@@ -6,15 +6,22 @@ use tracing::{error, info};
 #[derive(Debug)]
 pub(super) struct Complaint {
     collector: &'static str,
+    /// The label of the namespace; `None` is the own one.
+    netns: Option<String>,
     last: Option<String>,
 }
 
 impl Complaint {
-    pub(super) const fn new(collector: &'static str) -> Self {
+    pub(super) const fn new(collector: &'static str, netns: Option<String>) -> Self {
         Self {
             collector,
+            netns,
             last: None,
         }
+    }
+
+    pub(super) fn netns(&self) -> Option<&str> {
+        self.netns.as_deref()
     }
 
     /// Notes how the collector fared. `None` is well.
@@ -25,11 +32,16 @@ impl Complaint {
         if let Some(text) = &complaint {
             error!(
                 collector = self.collector,
+                netns = self.netns(),
                 err = text.as_str(),
                 "collector failed"
             );
         } else {
-            info!(collector = self.collector, "collector works again");
+            info!(
+                collector = self.collector,
+                netns = self.netns(),
+                "collector works again"
+            );
         }
         self.last = complaint;
     }

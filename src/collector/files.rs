@@ -20,15 +20,21 @@ pub(super) struct FilesJob {
 }
 
 impl FilesJob {
-    pub(super) fn new(procfs: ProcRoot, enabled: Enabled, page_size_bytes: u64) -> Self {
+    /// Of the namespace with this label; `None` is the own one.
+    pub(super) fn new(
+        procfs: ProcRoot,
+        enabled: Enabled,
+        page_size_bytes: u64,
+        netns: Option<String>,
+    ) -> Self {
         Self {
             procfs,
             enabled,
             page_size_bytes,
-            sysctl: Complaint::new("sysctl"),
-            netstat: Complaint::new("netstat"),
-            sockstat: Complaint::new("sockstat"),
-            slabinfo: Complaint::new("slabinfo"),
+            sysctl: Complaint::new("sysctl", netns.clone()),
+            netstat: Complaint::new("netstat", netns.clone()),
+            sockstat: Complaint::new("sockstat", netns.clone()),
+            slabinfo: Complaint::new("slabinfo", netns),
         }
     }
 
@@ -68,7 +74,10 @@ impl FilesJob {
 }
 
 /// A reading that is there whole or not at all.
-fn whole<T>(complaint: &mut Complaint, read: impl FnOnce() -> Result<T, ReadError>) -> Outcome<T> {
+pub(super) fn whole<T>(
+    complaint: &mut Complaint,
+    read: impl FnOnce() -> Result<T, ReadError>,
+) -> Outcome<T> {
     let begin = Instant::now();
     let result = read();
     let duration = begin.elapsed();

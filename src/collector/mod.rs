@@ -10,16 +10,20 @@ mod bound;
 mod complaint;
 mod files;
 mod lane;
+mod namespaces;
 mod sockets;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use files::FilesJob;
 use lane::Lane;
-use sockets::SocketsJob;
+use namespaces::NamespacesJob;
+use sockets::{SocketsJob, Walker};
 
+use crate::domain::namespace::{HostSnapshot, Namespaces};
 use crate::domain::options::CensusOptions;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
@@ -101,6 +105,23 @@ pub enum SourceChoice {
     Procfs,
 }
 
+/// Which network namespaces are looked at, beside the exporter's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NamespaceChoice {
+    /// None.
+    #[default]
+    OwnOnly,
+    /// Those with a name.
+    Named,
+    /// Those with a name and those in which processes live.
+    All,
+    /// Those with one of these names.
+    Listed(Vec<String>),
+}
+
+/// How many namespaces beside the own one are told unless it is said otherwise.
+pub const MOST_NAMESPACES: usize = 256;
+
 /// What the collector needs to know.
 #[derive(Clone, Debug)]
 pub struct CollectorConfig {
@@ -112,6 +133,26 @@ pub struct CollectorConfig {
     pub enabled: Enabled,
     /// What the pass over the connection table tells.
     pub census: CensusOptions,
+    /// Which other namespaces are looked at.
+    pub namespaces: NamespaceChoice,
+    /// How many of them are told at most, those with the worst ratio.
+    pub most_namespaces: usize,
+    /// Where those with a name are, as ip-netns(8) has them: `/run/netns`.
+    pub namespace_names: PathBuf,
+}
+
+impl Default for CollectorConfig {
+    fn default() -> Self {
+        Self {
+            source: SourceChoice::default(),
+            procfs: "/proc".into(),
+            enabled: Enabled::default(),
+            census: CensusOptions::default(),
+            namespaces: NamespaceChoice::default(),
+            most_namespaces: MOST_NAMESPACES,
+            namespace_names: "/run/netns".into(),
+        }
+    }
 }
 
 /// What the small files said.
@@ -146,6 +187,8 @@ pub struct Collector {
     sockets: Lane<Outcome<SocketFigures>>,
     /// With the collectors that each of them runs.
     files: Vec<(Enabled, Lane<FileReadings>)>,
+    /// The other namespaces, if they are looked at.
+    namespaces: Option<Lane<Arc<Outcome<Namespaces>>>>,
 }
 
 impl Collector {
@@ -154,23 +197,30 @@ impl Collector {
     ///
     /// Fails if the system gives no thread.
     pub fn open(config: CollectorConfig, connect: Box<dyn Connect>) -> io::Result<Self> {
-        let CollectorConfig {
-            source,
-            procfs,
-            enabled,
-            census,
-        } = config;
-        let procfs = ProcRoot::new(procfs);
-        let mut sockets = SocketsJob::new(source, procfs.clone(), connect, census, !enabled.sysctl);
+        let procfs = ProcRoot::new(config.procfs.clone());
+        let enabled = config.enabled;
+        let walker = Walker::new(
+            config.source,
+            procfs.clone(),
+            connect,
+            config.census.clone(),
+        );
+        let mut sockets = SocketsJob::new(walker, !enabled.sysctl);
         let page_size_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX);
         let files = enabled.each_of_files().map(|(name, one)| {
-            let mut job = FilesJob::new(procfs.clone(), one, page_size_bytes);
+            let mut job = FilesJob::new(procfs.clone(), one, page_size_bytes, None);
             Ok((one, Lane::start(name, move |_| job.run())?))
+        });
+        let files = files.collect::<io::Result<_>>()?;
+        let namespaces = (config.namespaces != NamespaceChoice::OwnOnly).then(|| {
+            let mut job = NamespacesJob::new(config);
+            Lane::start("netns", move |deadline| job.run(deadline))
         });
         Ok(Self {
             enabled,
             sockets: Lane::start("sockets", move |deadline| sockets.run(deadline))?,
-            files: files.collect::<io::Result<_>>()?,
+            files,
+            namespaces: namespaces.transpose()?,
         })
     }
 
@@ -187,12 +237,15 @@ impl Collector {
             enabled,
             sockets: Lane::start("sockets", sockets)?,
             files: vec![(enabled, Lane::start("files", files)?)],
+            namespaces: None,
         })
     }
 
     /// One scrape: readings that begin after this call, as far as they are there by the deadline.
-    pub async fn scrape(&self, deadline: Instant) -> Snapshot {
+    pub async fn scrape(&self, deadline: Instant) -> HostSnapshot {
         let begin = Instant::now();
+        let namespaces = self.namespaces.as_ref();
+        let namespaces = namespaces.map(|lane| lane.request(deadline));
         let requested = self.files.iter();
         let requested = requested.map(|(enabled, lane)| (*enabled, lane.request(deadline)));
         let requested: Vec<_> = requested.collect();
@@ -213,18 +266,28 @@ impl Collector {
                 _ => missing(begin.elapsed()),
             }),
         };
+        let namespaces = match namespaces {
+            None => None,
+            Some(receiver) => Some(match tokio::time::timeout_at(until, receiver).await {
+                Ok(Ok(outcome)) => outcome,
+                _ => Arc::new(missing(begin.elapsed())),
+            }),
+        };
         let FileReadings {
             sysctl,
             netstat,
             sockstat,
             slabinfo,
         } = files;
-        Snapshot {
-            sockets,
-            sysctl,
-            netstat,
-            sockstat,
-            slabinfo,
+        HostSnapshot {
+            own: Snapshot {
+                sockets,
+                sysctl,
+                netstat,
+                sockstat,
+                slabinfo,
+            },
+            namespaces,
         }
     }
 }

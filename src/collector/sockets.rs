@@ -18,19 +18,32 @@ use crate::kernel::sock_diag::{Connect, DumpCount, DumpError, Dumper};
 /// How often a dump is tried when the kernel's state was a passing one.
 const TRIES: usize = 3;
 
-/// Walks the connection table, from whichever source serves.
+/// Reads the connection table of the exporter's own namespace.
 #[derive(Debug)]
 pub(super) struct SocketsJob {
+    walker: Walker,
+    memory: WalkMemory,
+    /// Whether to complain of settings: not where the sysctl collector does.
+    complains_of_settings: bool,
+    settings: Complaint,
+}
+
+/// Walks the connection table of the namespace that the calling thread is in, from whichever source
+/// serves.
+#[derive(Debug)]
+pub(super) struct Walker {
     choice: SourceChoice,
     procfs: ProcRoot,
     dumper: Dumper,
     options: CensusOptions,
+}
+
+/// What is remembered of one namespace from walk to walk.
+#[derive(Debug)]
+pub(super) struct WalkMemory {
     bound: BoundSockets,
     /// Where the sockets were read from last, so that a change is said once.
     source: Option<Source>,
-    /// Whether to complain of settings: not where the sysctl collector does.
-    complains_of_settings: bool,
-    settings: Complaint,
     sockets: Complaint,
     last_unknown: Option<(u8, u8)>,
 }
@@ -62,54 +75,101 @@ fn is_worth_filtering(statistics: &SocketStatistics) -> bool {
 }
 
 impl SocketsJob {
+    pub(super) fn new(walker: Walker, complains_of_settings: bool) -> Self {
+        Self {
+            walker,
+            memory: WalkMemory::new(None),
+            complains_of_settings,
+            settings: Complaint::new("sysctl", None),
+        }
+    }
+
+    pub(super) fn run(&mut self, deadline: Instant) -> Outcome<SocketFigures> {
+        let begin = Instant::now();
+        let procfs = &self.walker.procfs;
+        let (settings, errors) = procfs.read_settings();
+        if self.complains_of_settings {
+            self.settings.note(join(&errors));
+        }
+        // Without these figures there is no guess: the kernel is to tell all.
+        let statistics = procfs.read_socket_statistics().ok();
+        let found = self
+            .walker
+            .walk(&mut self.memory, &settings, statistics, deadline);
+        Outcome {
+            success: found.is_some(),
+            value: found,
+            duration: begin.elapsed(),
+        }
+    }
+}
+
+impl WalkMemory {
+    /// Of a namespace with this label; `None` is the own one.
+    pub(super) const fn new(netns: Option<String>) -> Self {
+        Self {
+            bound: BoundSockets::new(),
+            source: None,
+            sockets: Complaint::new("sockets", netns),
+            last_unknown: None,
+        }
+    }
+}
+
+impl Walker {
     pub(super) fn new(
         choice: SourceChoice,
         procfs: ProcRoot,
         connect: Box<dyn Connect>,
         options: CensusOptions,
-        complains_of_settings: bool,
     ) -> Self {
         Self {
             choice,
             procfs,
             dumper: Dumper::new(connect),
             options,
-            bound: BoundSockets::default(),
-            source: None,
-            complains_of_settings,
-            settings: Complaint::new("sysctl"),
-            sockets: Complaint::new("sockets"),
-            last_unknown: None,
         }
     }
 
-    pub(super) fn run(&mut self, deadline: Instant) -> Outcome<SocketFigures> {
-        let begin = Instant::now();
-        let (settings, errors) = self.procfs.read_settings();
-        if self.complains_of_settings {
-            self.settings.note(join(&errors));
-        }
-        let result = self.walk(&settings, deadline);
-        let duration = begin.elapsed();
-        self.sockets
-            .note(result.as_ref().err().map(ToString::to_string));
-        Outcome {
-            success: result.is_ok(),
-            value: result.ok(),
-            duration,
-        }
+    /// What the sockets come to, or nothing where they could not be read, which is logged.
+    pub(super) fn walk(
+        &mut self,
+        memory: &mut WalkMemory,
+        settings: &Settings,
+        statistics: Option<SocketStatistics>,
+        deadline: Instant,
+    ) -> Option<SocketFigures> {
+        let result = self.read(memory, settings, statistics, deadline);
+        let complaint = result.as_ref().err().map(ToString::to_string);
+        memory.sockets.note(complaint);
+        result.ok()
     }
 
-    fn walk(&mut self, settings: &Settings, deadline: Instant) -> Result<SocketFigures, WalkError> {
+    /// What there is to tell where there is no socket.
+    pub(super) fn nothing(&self, settings: &Settings) -> SocketFigures {
+        let source = match self.choice {
+            SourceChoice::Procfs => Source::Procfs,
+            SourceChoice::Auto | SourceChoice::Netlink => Source::Netlink,
+        };
+        Census::new(self.options.clone(), settings, &[]).finish(source, 0)
+    }
+
+    fn read(
+        &mut self,
+        memory: &mut WalkMemory,
+        settings: &Settings,
+        statistics: Option<SocketStatistics>,
+        deadline: Instant,
+    ) -> Result<SocketFigures, WalkError> {
         if self.choice == SourceChoice::Procfs {
-            return self.walk_procfs(settings, deadline, None);
+            return self.walk_procfs(memory, settings, deadline, None);
         }
-        match self.walk_netlink(settings, deadline) {
+        match self.walk_netlink(memory, settings, statistics, deadline) {
             Err(error) if error.is_unusable() && self.choice == SourceChoice::Auto => {
-                self.walk_procfs(settings, deadline, Some(&error))
+                self.walk_procfs(memory, settings, deadline, Some(&error))
             }
             result => {
-                self.note_source(Source::Netlink, None);
+                memory.note_source(Source::Netlink, None);
                 Ok(result?)
             }
         }
@@ -117,50 +177,57 @@ impl SocketsJob {
 
     fn walk_netlink(
         &mut self,
+        memory: &mut WalkMemory,
         settings: &Settings,
+        statistics: Option<SocketStatistics>,
         deadline: Instant,
     ) -> Result<SocketFigures, DumpError> {
         let mut tries = 1;
         loop {
-            match self.dump(settings, deadline) {
+            match self.dump(memory, settings, statistics, deadline) {
                 Err(error) if error.is_passing() && tries < TRIES => tries += 1,
                 result => return result,
             }
         }
     }
 
-    fn dump(&mut self, settings: &Settings, deadline: Instant) -> Result<SocketFigures, DumpError> {
+    fn dump(
+        &mut self,
+        memory: &mut WalkMemory,
+        settings: &Settings,
+        statistics: Option<SocketStatistics>,
+        deadline: Instant,
+    ) -> Result<SocketFigures, DumpError> {
         let now = Instant::now();
-        let figures = self.dump_once(settings, now, deadline)?;
-        if self.bound.suffice_for(&figures, now) {
+        let figures = self.dump_once(memory, settings, statistics, now, deadline)?;
+        if memory.bound.suffice_for(&figures, now) {
             return Ok(figures);
         }
         // A destination has come near its limit since the last scrape. Where time is up, figures with
         // an older reading are better than none.
-        Ok(self
-            .dump_once(settings, Instant::now(), deadline)
-            .unwrap_or(figures))
+        let again = self.dump_once(memory, settings, statistics, Instant::now(), deadline);
+        Ok(again.unwrap_or(figures))
     }
 
     fn dump_once(
         &mut self,
+        memory: &mut WalkMemory,
         settings: &Settings,
+        statistics: Option<SocketStatistics>,
         now: Instant,
         deadline: Instant,
     ) -> Result<SocketFigures, DumpError> {
-        // Without these figures there is no guess: the kernel is to tell all.
-        let statistics = self.procfs.read_socket_statistics().ok();
         let filters =
             !self.options.whole_table && statistics.as_ref().is_some_and(is_worth_filtering);
         let mut dump = self.dumper.open(deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
         let mut owners = Vec::new();
-        let owner_count = if self.bound.are_due(now, statistics.as_ref()) {
+        let owner_count = if memory.bound.are_due(now, statistics.as_ref()) {
             let count = dump.owners(|owner| owners.push(owner))?;
-            self.bound.note(now, &owners);
+            memory.bound.note(now, &owners);
             count
         } else {
-            owners.extend_from_slice(self.bound.noted());
+            owners.extend_from_slice(memory.bound.noted());
             dump.listeners(|owner| owners.push(owner))?
         };
         let mut census = Census::new(self.options.clone(), settings, &owners);
@@ -171,17 +238,18 @@ impl SocketsJob {
             }
             _ => dump.sockets(|socket| census.add(socket)),
         }?;
-        self.note_unknown(&socket_count);
+        memory.note_unknown(&socket_count);
         Ok(census.finish(Source::Netlink, owner_count.records + socket_count.records))
     }
 
     fn walk_procfs(
-        &mut self,
+        &self,
+        memory: &mut WalkMemory,
         settings: &Settings,
         deadline: Instant,
         reason: Option<&DumpError>,
     ) -> Result<SocketFigures, WalkError> {
-        self.note_source(Source::Procfs, reason);
+        memory.note_source(Source::Procfs, reason);
         let table = self.procfs.tcp_table();
         let mut owners = Vec::new();
         let owner_count = table.read_owners(&mut |owner| owners.push(owner))?;
@@ -189,10 +257,13 @@ impl SocketsJob {
         let count = table.read_sockets(deadline, &mut |socket| census.add(&socket))?;
         Ok(census.finish(Source::Procfs, owner_count + count.records))
     }
+}
 
+impl WalkMemory {
     fn note_source(&mut self, source: Source, reason: Option<&DumpError>) {
         let before = self.source.replace(source);
-        if before == Some(source) {
+        // What holds of the own namespace holds of the others, and is not said for each.
+        if before == Some(source) || self.sockets.netns().is_some() {
             return;
         }
         if let Some(error) = reason {
@@ -216,7 +287,10 @@ impl SocketsJob {
         {
             warn!(
                 count = count.unknown,
-                family, state, "sockets of a family or state unknown to this program are left out"
+                family,
+                state,
+                netns = self.sockets.netns(),
+                "sockets of a family or state unknown to this program are left out"
             );
         }
     }
@@ -231,6 +305,7 @@ mod tests {
             time_wait_buckets,
             in_use,
             orphans: None,
+            sockets_used: None,
         })
     }
 

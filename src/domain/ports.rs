@@ -5,19 +5,25 @@ use std::fmt;
 const WORD_BITS: u16 = 64;
 const WORDS: usize = 1024;
 
-/// A set of ports: one bit each, 8 KiB, whatever it holds.
-#[derive(Clone, PartialEq, Eq)]
+type Words = [u64; WORDS];
+
+/// The words of a set that never had a port.
+static NO_PORT: Words = [0; WORDS];
+
+/// A set of ports: one bit each, 8 KiB once it had any. Most sets of a host with hundreds of network
+/// namespaces never do.
+#[derive(Clone, Default)]
 pub struct PortSet {
-    words: Box<[u64; WORDS]>,
+    words: Option<Box<Words>>,
 }
 
-impl Default for PortSet {
-    fn default() -> Self {
-        Self {
-            words: Box::new([0; WORDS]),
-        }
+impl PartialEq for PortSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.bits() == other.bits()
     }
 }
+
+impl Eq for PortSet {}
 
 impl PortSet {
     /// An empty set.
@@ -26,13 +32,23 @@ impl PortSet {
         Self::default()
     }
 
+    #[inline]
+    fn bits(&self) -> &Words {
+        self.words.as_deref().unwrap_or(&NO_PORT)
+    }
+
+    #[inline]
+    fn bits_mut(&mut self) -> &mut Words {
+        self.words.get_or_insert_with(|| Box::new(NO_PORT))
+    }
+
     /// Every port of a range, both ends inclusive.
     #[must_use]
     pub fn of_range(range: PortRange) -> Self {
         let mut set = Self::new();
         let from = |bit: u16| u64::MAX << (bit % WORD_BITS);
         let (first, last) = (range.min / WORD_BITS, range.max / WORD_BITS);
-        for (word, number) in set.words.iter_mut().zip(0..=last).skip(first.into()) {
+        for (word, number) in set.bits_mut().iter_mut().zip(0..=last).skip(first.into()) {
             *word = u64::MAX;
             if number == first {
                 *word &= from(range.min);
@@ -47,7 +63,7 @@ impl PortSet {
     /// Adds a port; true if it was not there before.
     #[inline]
     pub fn insert(&mut self, port: u16) -> bool {
-        let Some(word) = self.words.get_mut(usize::from(port / WORD_BITS)) else {
+        let Some(word) = self.bits_mut().get_mut(usize::from(port / WORD_BITS)) else {
             return false;
         };
         let bit = 1 << (port % WORD_BITS);
@@ -60,64 +76,75 @@ impl PortSet {
     #[inline]
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
-        self.words
+        self.bits()
             .get(usize::from(port / WORD_BITS))
             .is_some_and(|word| word & (1 << (port % WORD_BITS)) != 0)
     }
 
     /// Takes a port out.
     pub fn remove(&mut self, port: u16) {
-        if let Some(word) = self.words.get_mut(usize::from(port / WORD_BITS)) {
+        let Some(words) = &mut self.words else { return };
+        if let Some(word) = words.get_mut(usize::from(port / WORD_BITS)) {
             *word &= !(1 << (port % WORD_BITS));
         }
     }
 
     /// Adds every port of another set.
     pub fn union_with(&mut self, other: &Self) {
-        for (word, more) in self.words.iter_mut().zip(other.words.iter()) {
+        let Some(more) = &other.words else { return };
+        for (word, more) in self.bits_mut().iter_mut().zip(more.iter()) {
             *word |= more;
         }
     }
 
     /// Takes out every port that another set does not have.
     pub fn intersect_with(&mut self, other: &Self) {
-        for (word, mask) in self.words.iter_mut().zip(other.words.iter()) {
+        let Some(words) = &mut self.words else { return };
+        for (word, mask) in words.iter_mut().zip(other.bits()) {
             *word &= mask;
         }
     }
 
     /// Takes out every port that another set has.
     pub fn subtract(&mut self, other: &Self) {
-        for (word, mask) in self.words.iter_mut().zip(other.words.iter()) {
+        let (Some(words), Some(masks)) = (&mut self.words, &other.words) else {
+            return;
+        };
+        for (word, mask) in words.iter_mut().zip(masks.iter()) {
             *word &= !mask;
         }
     }
 
     /// Takes out every port.
     pub fn clear(&mut self) {
-        self.words.fill(0);
+        if let Some(words) = &mut self.words {
+            words.fill(0);
+        }
     }
 
     /// How many ports it holds, 0 to 65,536.
     #[must_use]
     pub fn len(&self) -> u32 {
-        self.words.iter().map(|word| word.count_ones()).sum()
+        let words = self.words.iter().flat_map(|words| words.iter());
+        words.map(|word| word.count_ones()).sum()
     }
 
     /// Whether it holds no port.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.words.iter().all(|word| *word == 0)
+        let mut words = self.words.iter().flat_map(|words| words.iter());
+        words.all(|word| *word == 0)
     }
 
     /// Its bits, 64 ports a word, lowest first.
     pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        self.words.iter().copied()
+        self.bits().iter().copied()
     }
 
     /// Its ports in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..=u16::MAX).filter(|port| self.contains(*port))
+        let ports = self.words.iter().flat_map(|_| 0..=u16::MAX);
+        ports.filter(|port| self.contains(*port))
     }
 }
 

@@ -82,6 +82,9 @@ pub struct SocketStatistics {
     pub in_use: Option<u64>,
     /// `orphan`: sockets without a process (host-wide on older kernels).
     pub orphans: Option<u64>,
+    /// `used` of the `sockets` line: sockets of any protocol that programs hold (host-wide on older
+    /// kernels).
+    pub sockets_used: Option<u64>,
 }
 
 /// The `tw_sock_*` caches of `/sys/kernel/slab` or `/proc/slabinfo`.
@@ -182,7 +185,7 @@ pub struct PortFigures {
     /// Ports of `ip_local_reserved_ports` inside the range.
     pub reserved: u32,
     /// Ports inside the range, not reserved, that a listening or merely bound socket owns; the latter as
-    /// they were up to five minutes ago where there are more than 20,000 sockets and no ratio has
+    /// they were up to five minutes ago where there are more than 100,000 sockets and no ratio has
     /// reached the warning threshold.
     pub blocked: u32,
     /// Ports inside the range, not reserved, that something listens on.

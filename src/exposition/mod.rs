@@ -1,6 +1,6 @@
 //! What the program tells Prometheus: metric names, help texts and text formats.
 //!
-//! A snapshot becomes families ([`families()`]), the request's headers choose a format
+//! A snapshot of the host becomes families ([`families()`]), the request's headers choose a format
 //! ([`Format::negotiate`], [`accepts_gzip`]), and [`encode`] writes the families in it.
 //!
 //! **Invariant:** the only place in the program that knows a metric's name, its help text, or how an

@@ -6,12 +6,15 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::families::{BuildInfo, ExporterFigures, HandlerErrors, HandlerFigures, SelfFigures};
 use crate::domain::address::Address;
+use crate::domain::container::ContainerIdentity;
+use crate::domain::namespace::{HostSnapshot, NamespaceIdentity, NamespaceSnapshot, Namespaces};
 use crate::domain::ports::PortRange;
 use crate::domain::process::ProcessFigures;
 use crate::domain::settings::Settings;
@@ -139,6 +142,36 @@ pub(super) fn address(text: &str) -> Address {
 }
 
 /// A host where every collector found everything: each metric of the table has a series.
+/// The same snapshot twice: of the own namespace, and of one called "blue".
+pub(super) fn rich_host() -> HostSnapshot {
+    let other = NamespaceSnapshot {
+        identity: NamespaceIdentity {
+            label: "blue".to_owned(),
+            inode: 4_026_532_281,
+            pid: Some(77),
+            comm: Some("nginx".to_owned()),
+            container: ContainerIdentity {
+                container_id: Some("c0ffee".to_owned()),
+                pod_uid: None,
+            },
+            entrance: None,
+        },
+        snapshot: Snapshot {
+            slabinfo: None,
+            ..rich_snapshot()
+        },
+    };
+    HostSnapshot {
+        own: rich_snapshot(),
+        namespaces: found(Namespaces {
+            told: vec![other],
+            unreadable: 1,
+            left_out: 2,
+        })
+        .map(Arc::new),
+    }
+}
+
 pub(super) fn rich_snapshot() -> Snapshot {
     Snapshot {
         sockets: found(rich_sockets()),
@@ -153,6 +186,7 @@ pub(super) fn rich_snapshot() -> Snapshot {
         sockstat: found(SocketStatistics {
             time_wait_buckets: Some(31_282),
             in_use: Some(40),
+            sockets_used: None,
             orphans: Some(0),
         }),
         slabinfo: found(SlabMemory {

@@ -11,7 +11,7 @@ use super::testing::{Sample, family, parse, rich_exporter, rich_snapshot};
 use super::*;
 
 fn rich_families() -> Vec<MetricFamily> {
-    families(&rich_snapshot(), &rich_exporter())
+    families(&rich_snapshot().into(), &rich_exporter())
 }
 
 fn text_of(families: &[MetricFamily], format: Format) -> String {

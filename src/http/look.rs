@@ -14,7 +14,7 @@ use super::answer::{self, Answer};
 use super::status_page;
 use crate::build_info::BUILD;
 use crate::config::TelemetryPath;
-use crate::domain::snapshot::Snapshot;
+use crate::domain::namespace::HostSnapshot;
 use crate::kernel::process::kernel_release;
 use crate::report::{Report, json};
 
@@ -37,7 +37,7 @@ enum WriteError {
 }
 
 /// Writes what was read, off the async threads.
-pub(super) async fn answer(snapshot: Snapshot, form: Form) -> Answer {
+pub(super) async fn answer(snapshot: HostSnapshot, form: Form) -> Answer {
     let writing = tokio::task::spawn_blocking(move || write(snapshot, &form));
     match writing.await {
         Ok(Ok(answer)) => answer,
@@ -47,8 +47,8 @@ pub(super) async fn answer(snapshot: Snapshot, form: Form) -> Answer {
     }
 }
 
-fn write(snapshot: Snapshot, form: &Form) -> Result<Answer, WriteError> {
-    let report = Report::of_own(BUILD.version, kernel_release(), snapshot);
+fn write(snapshot: HostSnapshot, form: &Form) -> Result<Answer, WriteError> {
+    let report = Report::new(BUILD.version, kernel_release(), snapshot);
     Ok(match form {
         Form::Page(telemetry_path) => {
             let page = status_page::page(&report, telemetry_path)?;

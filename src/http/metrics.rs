@@ -18,8 +18,8 @@ use super::deadline;
 use super::readiness::Readiness;
 use super::slots::{Slot, Slots};
 use crate::collector::Collector;
+use crate::domain::namespace::HostSnapshot;
 use crate::domain::process::ProcessFigures;
-use crate::domain::snapshot::Snapshot;
 use crate::exposition::{
     BuildInfo, EncodeError, Encoded, ExporterFigures, Format, SelfFigures, accepts_gzip, encode,
     families,
@@ -45,7 +45,7 @@ impl fmt::Debug for About {
 }
 
 /// Writes a snapshot in the form that a scraper asked for.
-type Render = fn(&Snapshot, &ExporterFigures, Wanted) -> Result<Encoded, EncodeError>;
+type Render = fn(&HostSnapshot, &ExporterFigures, Wanted) -> Result<Encoded, EncodeError>;
 
 /// The form that a scraper asked for.
 #[derive(Clone, Copy, Debug)]
@@ -99,14 +99,14 @@ impl Metrics {
     }
 
     /// Reads the kernel, and learns from it whether that works.
-    pub(super) async fn read(&self, time_allowed: std::time::Duration) -> Snapshot {
+    pub(super) async fn read(&self, time_allowed: std::time::Duration) -> HostSnapshot {
         let deadline = Instant::now() + time_allowed;
         let snapshot = self.collector.scrape(deadline).await;
-        self.readiness.observe(&snapshot, deadline);
+        self.readiness.observe(&snapshot.own, deadline);
         snapshot
     }
 
-    async fn written(&self, snapshot: Snapshot, wanted: Wanted, slot: &Slot) -> Answer {
+    async fn written(&self, snapshot: HostSnapshot, wanted: Wanted, slot: &Slot) -> Answer {
         let (about, slots, render) = (
             Arc::clone(&self.about),
             Arc::clone(&self.slots),
@@ -138,7 +138,7 @@ impl About {
 }
 
 fn render(
-    snapshot: &Snapshot,
+    snapshot: &HostSnapshot,
     exporter: &ExporterFigures,
     wanted: Wanted,
 ) -> Result<Encoded, EncodeError> {

@@ -15,7 +15,7 @@ use super::slots::Slots;
 use super::{deadline, look};
 use crate::collector::Collector;
 use crate::config::{TelemetryPath, WebConfig};
-use crate::domain::snapshot::Snapshot;
+use crate::domain::namespace::HostSnapshot;
 
 /// How long `/-/ready` looks before it says no. The kubelet waits a second for a probe.
 const PROBE_TIME: Duration = Duration::from_millis(900);
@@ -42,7 +42,7 @@ impl Site {
     }
 
     /// One reading that nobody asked for, to learn at start whether it works.
-    pub async fn first_look(&self) -> Snapshot {
+    pub async fn first_look(&self) -> HostSnapshot {
         self.metrics.read(deadline::DEFAULT).await
     }
 

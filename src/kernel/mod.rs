@@ -9,6 +9,7 @@
 )]
 
 pub mod holders;
+pub mod namespaces;
 pub mod process;
 pub mod procfs;
 pub mod sock_diag;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
+use super::{NamespaceReport, Report, printable};
 use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::advice::wording;
 use crate::domain::snapshot::{PortFigures, Snapshot};
@@ -72,27 +72,49 @@ impl State {
     }
 }
 
+/// Of so many namespaces beside the own one the figures are told, those that are worst off: monitors
+/// take a line of some KiB.
+const MOST_FIGURES: usize = 9;
+
 /// The line, without a line's end, and its state.
+///
+/// What could not be looked at though it was asked for makes an OK an UNKNOWN.
 #[must_use]
 pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
     let mut worst = (State::Ok, 0.0, "nothing was looked at".to_owned());
     let mut perfdata = String::new();
+    let mut figures_of = report.worst_first();
+    figures_of.retain(|namespace| namespace.identity.is_some());
+    figures_of.truncate(MOST_FIGURES);
     for (index, namespace) in report.namespaces.iter().enumerate() {
         let (state, ratio, mut text) = one(&namespace.snapshot, thresholds);
-        let prefix = match &namespace.name {
+        let name = namespace.name().map(printable);
+        let prefix = match &name {
             None => String::new(),
             Some(name) => {
                 text.insert_str(0, &format!("{name}: "));
                 format!("{name}_")
             }
         };
-        append_perfdata(&mut perfdata, &prefix, &namespace.snapshot, thresholds);
+        let is_told = |told: &&NamespaceReport| std::ptr::eq(*told, namespace);
+        if name.is_none() || figures_of.iter().any(is_told) {
+            append_perfdata(&mut perfdata, &prefix, &namespace.snapshot, thresholds);
+        }
         let is_worse = (state.gravity(), ratio) > (worst.0.gravity(), worst.1);
         if index == 0 || is_worse {
             worst = (state, ratio, text);
         }
     }
-    let (state, _, text) = worst;
+    let (mut state, _, mut text) = worst;
+    let untold = report.untold.as_ref();
+    if let Some(missing) = report.missing()
+        && untold.is_some_and(|untold| untold.unreadable != Some(0))
+    {
+        if state == State::Ok {
+            state = State::Unknown;
+        }
+        let _infallible = write!(text, ". {missing}");
+    }
     // A bar would begin the figures.
     let text = text.replace('|', "/");
     let bar = if perfdata.is_empty() { "" } else { " |" };
@@ -183,8 +205,15 @@ fn append_perfdata(text: &mut String, prefix: &str, snapshot: &Snapshot, thresho
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::report::NamespaceReport;
+    use crate::domain::namespace::NamespaceIdentity;
     use crate::report::testing::{report, snapshot};
+
+    fn named(label: &str) -> NamespaceIdentity {
+        NamespaceIdentity {
+            label: label.to_owned(),
+            ..NamespaceIdentity::default()
+        }
+    }
 
     fn said(time_wait: u16) -> (State, String) {
         line(&report(time_wait), Thresholds::default())
@@ -236,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_is_unknown() {
-        let report = Report::of_own("1", "k".to_owned(), Snapshot::default());
+        let report = Report::new("1", "k".to_owned(), Snapshot::default().into());
         let (state, line) = line(&report, Thresholds::default());
         assert_eq!((state, state.code()), (State::Unknown, 3));
         assert!(
@@ -248,11 +277,10 @@ mod tests {
     #[test]
     fn of_several_namespaces_the_worst_speaks() {
         let mut report = report(10);
-        report.namespaces.push(NamespaceReport::new(
-            Some("it's|a".to_owned()),
-            snapshot(99),
-        ));
-        let unread = NamespaceReport::new(Some("z".to_owned()), Snapshot::default());
+        report
+            .namespaces
+            .push(NamespaceReport::new(Some(named("it's|a")), snapshot(99)));
+        let unread = NamespaceReport::new(Some(named("z")), Snapshot::default());
         report.namespaces.push(unread);
         let (state, line) = line(&report, Thresholds::default());
         assert_eq!(state, State::Critical);

@@ -37,13 +37,20 @@ struct Document<'a> {
     kernel: &'a str,
     generated_at_seconds: f64,
     severity: &'static str,
-    headline: &'a str,
+    headline: String,
     namespaces: Vec<Namespace<'a>>,
+    namespaces_unreadable: Option<u64>,
+    namespaces_left_out: Option<u64>,
 }
 
 #[derive(Serialize)]
 struct Namespace<'a> {
     netns: Option<&'a str>,
+    inode: Option<u64>,
+    pid: Option<u32>,
+    comm: Option<&'a str>,
+    container_id: Option<&'a str>,
+    pod_uid: Option<&'a str>,
     severity: &'static str,
     headline: &'a str,
     findings: Vec<FindingOut<'a>>,

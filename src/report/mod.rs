@@ -14,8 +14,10 @@ mod wrap;
 
 use std::time::SystemTime;
 
+use crate::domain::advice::wording::counted;
 use crate::domain::advice::{Advice, Severity, advise};
 use crate::domain::holders::Holders;
+use crate::domain::namespace::{HostSnapshot, NamespaceIdentity, worst_ratio};
 use crate::domain::snapshot::{Snapshot, Source};
 
 /// One look at a host.
@@ -29,13 +31,27 @@ pub struct Report {
     pub made: SystemTime,
     /// Each network namespace that was looked at, the own one first.
     pub namespaces: Vec<NamespaceReport>,
+    /// Those that are not among them; `None` where others were not looked at.
+    pub untold: Option<Untold>,
+}
+
+/// So many namespaces with nothing to see to are told in whole besides those with something.
+const WELL_IN_WHOLE: usize = 3;
+
+/// The namespaces of which nothing is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untold {
+    /// Those that could not be entered; `None` where it could not even be found out which there are.
+    pub unreadable: Option<u64>,
+    /// Those beyond the number that is told, none of them worse off.
+    pub left_out: u64,
 }
 
 /// What was seen in one network namespace.
 #[derive(Clone, Debug)]
 pub struct NamespaceReport {
-    /// Its name; `None` for the exporter's own.
-    pub name: Option<String>,
+    /// Which one; `None` for the exporter's own.
+    pub identity: Option<NamespaceIdentity>,
     /// What was read.
     pub snapshot: Snapshot,
     /// What it comes to.
@@ -47,14 +63,31 @@ pub struct NamespaceReport {
 impl NamespaceReport {
     /// With the advice that the snapshot gives.
     #[must_use]
-    pub fn new(name: Option<String>, snapshot: Snapshot) -> Self {
-        let advice = advise(&snapshot);
+    pub fn new(identity: Option<NamespaceIdentity>, snapshot: Snapshot) -> Self {
+        let mut advice = advise(&snapshot);
+        if let Some(identity) = &identity {
+            advice = advice.inside(&identity.command_prefix());
+        }
         Self {
-            name,
+            identity,
             snapshot,
             advice,
             holders: None,
         }
+    }
+
+    /// What it is called; `None` for the exporter's own.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| &*identity.label)
+    }
+
+    /// How it is compared: the graver, and then the fuller one, is greater.
+    fn rank(&self) -> (Severity, f64) {
+        (
+            self.advice.severity.state(),
+            worst_ratio(&self.snapshot).unwrap_or(0.0),
+        )
     }
 
     /// Whether the connection table was read, if it was to be.
@@ -66,41 +99,122 @@ impl NamespaceReport {
 }
 
 impl Report {
-    /// Of the own namespace alone.
+    /// Of everything that was read.
     #[must_use]
-    pub fn of_own(version: &'static str, kernel: String, snapshot: Snapshot) -> Self {
+    pub fn new(version: &'static str, kernel: String, host: HostSnapshot) -> Self {
+        let others = host.others().map(|other| {
+            NamespaceReport::new(Some(other.identity.clone()), other.snapshot.clone())
+        });
+        let others: Vec<_> = others.collect();
+        let untold = host.namespaces.as_ref().map(|outcome| Untold {
+            unreadable: outcome.value.as_ref().map(|found| found.unreadable),
+            left_out: outcome.value.as_ref().map_or(0, |found| found.left_out),
+        });
+        let mut namespaces = vec![NamespaceReport::new(None, host.own)];
+        namespaces.extend(others);
         Self {
             version,
             kernel,
             made: SystemTime::now(),
-            namespaces: vec![NamespaceReport::new(None, snapshot)],
+            namespaces,
+            untold,
         }
     }
 
-    /// The namespace that is worst off, the first of equals.
+    /// All namespaces, the worst off first; of equals the own one, and then by name.
+    #[must_use]
+    pub fn worst_first(&self) -> Vec<&NamespaceReport> {
+        let mut ranked: Vec<&NamespaceReport> = self.namespaces.iter().collect();
+        // Stable: they come in the order of their names.
+        ranked.sort_by(|a, b| {
+            let ((a_severity, a_ratio), (b_severity, b_ratio)) = (a.rank(), b.rank());
+            b_severity
+                .cmp(&a_severity)
+                .then(b_ratio.total_cmp(&a_ratio))
+        });
+        ranked
+    }
+
+    /// The namespaces to tell in whole, the worst off first: the own one, all with something to see to,
+    /// and a few others. On a host of many pods the rest is a line each.
+    #[must_use]
+    pub fn in_whole(&self) -> Vec<&NamespaceReport> {
+        let mut room = WELL_IN_WHOLE;
+        let mut told = self.worst_first();
+        told.retain(|namespace| {
+            let is_due =
+                namespace.identity.is_none() || namespace.advice.severity.state() > Severity::Ok;
+            if !is_due {
+                let had_room = room > 0;
+                room = room.saturating_sub(1);
+                return had_room;
+            }
+            true
+        });
+        told
+    }
+
+    /// The namespace that is worst off.
     #[must_use]
     pub fn worst(&self) -> Option<&NamespaceReport> {
-        let mut worst: Option<&NamespaceReport> = None;
-        for namespace in &self.namespaces {
-            if worst.is_none_or(|worst| namespace.advice.severity > worst.advice.severity) {
-                worst = Some(namespace);
-            }
-        }
-        worst
+        self.worst_first().first().copied()
     }
 
     /// The gravest severity.
     #[must_use]
     pub fn severity(&self) -> Severity {
-        self.worst()
-            .map_or(Severity::Ok, |worst| worst.advice.severity)
+        let severities = self.namespaces.iter().map(|one| one.advice.severity);
+        severities.max().unwrap_or(Severity::Ok)
     }
 
-    /// The state in one sentence.
+    /// The state of the namespace that is worst off in one sentence.
     #[must_use]
-    pub fn headline(&self) -> &str {
-        self.worst().map_or("", |worst| &worst.advice.headline)
+    pub fn headline(&self) -> String {
+        let Some(worst) = self.worst() else {
+            return String::new();
+        };
+        let headline = &worst.advice.headline;
+        match worst.name() {
+            None => headline.clone(),
+            Some(name) => format!("Network namespace {}: {headline}", printable(name)),
+        }
     }
+
+    /// What is missing from the report, in a sentence; `None` where nothing is.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        let Untold {
+            unreadable,
+            left_out,
+        } = self.untold?;
+        let Some(unreadable) = unreadable else {
+            return Some(
+                "Which other network namespaces there are could not be found out: see the log."
+                    .to_owned(),
+            );
+        };
+        let mut sentences = Vec::new();
+        if unreadable > 0 {
+            let subject = counted(unreadable, "network namespace", "network namespaces");
+            sentences.push(format!(
+                "{subject} could not be entered: see the log for the right that is missing."
+            ));
+        }
+        if left_out > 0 {
+            let subject = counted(left_out, "network namespace is", "network namespaces are");
+            sentences.push(format!(
+                "{subject} no worse off than these and not told (--collector.netns-max)."
+            ));
+        }
+        (!sentences.is_empty()).then(|| sentences.join(" "))
+    }
+}
+
+/// A process or a namespace may be called anything, a terminal's commands included.
+#[must_use]
+pub fn printable(name: &str) -> String {
+    let safe = |c: char| if c.is_control() { '?' } else { c };
+    name.chars().map(safe).collect()
 }
 
 /// How one collector fared: its name, whether all was read, and the seconds that took.

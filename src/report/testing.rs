@@ -97,5 +97,6 @@ pub(super) fn report(time_wait: u16) -> Report {
         kernel: "6.18.0".to_owned(),
         made: UNIX_EPOCH + Duration::from_secs(1_760_000_000),
         namespaces: vec![namespace],
+        untold: None,
     }
 }

@@ -6,10 +6,11 @@ use std::collections::HashSet;
 
 use super::table::{Table, left, right};
 use super::wrap::wrap;
-use super::{NamespaceReport, Report, collectors, source};
+use super::{NamespaceReport, Report, collectors, printable, source};
 use crate::domain::advice::explain::explain;
 use crate::domain::advice::{Finding, Remedy, Severity, wording};
 use crate::domain::age::BANDS;
+use crate::domain::namespace::worst_ratio;
 use crate::domain::snapshot::{DestinationFigures, PortFigures, Snapshot, SocketFigures};
 
 /// How text is to look.
@@ -41,8 +42,9 @@ pub fn render(report: &Report, before: Option<&Report>, style: Style) -> String 
         "timewait_exporter {}, Linux {kernel}",
         report.version
     ));
-    for namespace in &report.namespaces {
-        let same = |other: &&NamespaceReport| other.name == namespace.name;
+    text.overview(report);
+    for namespace in report.in_whole() {
+        let same = |other: &&NamespaceReport| other.name() == namespace.name();
         let before = before.and_then(|before| before.namespaces.iter().find(same));
         text.namespace(namespace, before);
     }
@@ -102,9 +104,52 @@ impl Text {
         }
     }
 
+    /// All namespaces, a line each, where there is more than one to tell.
+    fn overview(&mut self, report: &Report) {
+        if report.untold.is_none() {
+            return;
+        }
+        let severity = self.severity(report.severity().state());
+        self.line("");
+        self.line(&severity);
+        self.prose(&report.headline(), 0);
+        self.title("NETWORK NAMESPACES, the worst off first");
+        let mut table = Table::new(&[
+            left("STATE", 0),
+            right("SPENT", 0),
+            right("TIME-WAIT", 1),
+            right("DESTINATIONS", 3),
+            left("NAMESPACE", 0),
+            left("WHO", 2),
+        ]);
+        for namespace in report.worst_first() {
+            table.row(namespace_row(namespace));
+        }
+        self.table(table);
+        let told_by_line = report.namespaces.len() - report.in_whole().len();
+        if let more @ 1.. = u64::try_from(told_by_line).unwrap_or(u64::MAX) {
+            let subject = wording::counted(more, "namespace is", "namespaces are");
+            self.prose(
+                &format!(
+                    "{subject} told by their lines alone, with nothing to see to: \
+                     --collector.netns=NAME and --format json tell more."
+                ),
+                2,
+            );
+        }
+        if let Some(missing) = report.missing() {
+            self.prose(&missing, 2);
+        }
+    }
+
     fn namespace(&mut self, namespace: &NamespaceReport, before: Option<&NamespaceReport>) {
-        if let Some(name) = &namespace.name {
-            self.title(&format!("NETWORK NAMESPACE {name}"));
+        if let Some(identity) = &namespace.identity {
+            let label = printable(&identity.label);
+            self.title(&format!("NETWORK NAMESPACE {label}"));
+            let resident = printable(&identity.resident());
+            if !resident.is_empty() {
+                self.prose(&format!("{resident}."), 0);
+            }
         }
         let severity = self.severity(namespace.advice.severity.state());
         self.line("");
@@ -180,8 +225,8 @@ impl Text {
             let command = self.paint(&command, "1");
             self.line(&format!("        {command}"));
         }
-        for setting in &remedy.settings {
-            let command = setting.persistent().command();
+        for persistent in remedy.persistent() {
+            let command = persistent.command();
             self.line(&format!("        {command}"));
         }
     }
@@ -356,6 +401,23 @@ impl Text {
     }
 }
 
+fn namespace_row(namespace: &NamespaceReport) -> Vec<String> {
+    let sockets = namespace.snapshot.sockets.as_ref();
+    let sockets = sockets.and_then(|outcome| outcome.value.as_ref());
+    let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
+    let unknown = || "?".to_owned();
+    let time_wait = sockets.map(|sockets| sockets.time_wait.ipv4 + sockets.time_wait.ipv6);
+    let identity = namespace.identity.as_ref();
+    vec![
+        namespace.advice.severity.state().as_str().to_uppercase(),
+        worst_ratio(&namespace.snapshot).map_or_else(unknown, wording::percent),
+        time_wait.map_or_else(unknown, wording::count),
+        ports.map_or_else(unknown, |ports| wording::count(ports.destinations)),
+        identity.map_or_else(|| "(own)".to_owned(), |one| printable(&one.label)),
+        identity.map_or_else(String::new, |one| printable(&one.resident())),
+    ]
+}
+
 fn destination_row(figures: &DestinationFigures) -> Vec<String> {
     let destination = &figures.destination;
     vec![
@@ -378,12 +440,6 @@ fn shortened(text: &str, most: usize) -> String {
     }
     let kept: String = text.chars().take(most.saturating_sub(1)).collect();
     format!("{kept}…")
-}
-
-/// A process may call itself anything, a terminal's commands included.
-fn printable(name: &str) -> String {
-    let safe = |c: char| if c.is_control() { '?' } else { c };
-    name.chars().map(safe).collect()
 }
 
 #[cfg(test)]

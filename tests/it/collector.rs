@@ -25,6 +25,7 @@ fn collector(source: SourceChoice, kernel: &FakeKernel) -> Collector {
         procfs: fixture(),
         enabled: Enabled::default(),
         census: CensusOptions::default(),
+        ..CollectorConfig::default()
     };
     Collector::open(config, Box::new(kernel.clone())).unwrap()
 }
@@ -34,7 +35,9 @@ fn scrape_within(collector: &Collector, time: Duration) -> Snapshot {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(collector.scrape(Instant::now() + time))
+    runtime
+        .block_on(collector.scrape(Instant::now() + time))
+        .own
 }
 
 fn scrape(collector: &Collector) -> Snapshot {
@@ -189,6 +192,7 @@ fn a_file_that_blocks_costs_its_own_collector_only() {
                 ..Enabled::default()
             },
             census: CensusOptions::default(),
+            ..CollectorConfig::default()
         };
         let collector = Collector::open(config, Box::new(FakeKernel::default())).unwrap();
         let snapshot = scrape_within(&collector, Duration::from_secs(2));
@@ -327,6 +331,7 @@ fn collector_of_many(kernel: &FakeKernel) -> (TempDir, Collector) {
         procfs: tree.path().to_owned(),
         enabled: Enabled::default(),
         census: CensusOptions::default(),
+        ..CollectorConfig::default()
     };
     let collector = Collector::open(config, Box::new(kernel.clone())).unwrap();
     (tree, collector)

@@ -160,6 +160,7 @@ fn dumps_of_each_kernels_length_tell_what_its_proc_files_tell() {
             procfs: tree(name),
             enabled: Enabled::default(),
             census: CensusOptions::default(),
+            ..CollectorConfig::default()
         };
         let collector = Collector::open(config, Box::new(dumps(name, attribute_bytes))).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()

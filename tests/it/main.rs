@@ -10,6 +10,7 @@
 //! - [`limits`]: what a client may hold;
 //! - [`sock_diag`]: what a kernel that follows a script can do to a dump;
 //! - [`filter`]: what the kernel leaves out of a dump on our request;
+//! - [`cgroup`]: which container a control group tells;
 //! - [`collector`]: what a scrape makes of a source or file that fails;
 //! - [`golden`]: all that the program tells of a fixture tree;
 //! - [`readme`]: what the README says;
@@ -18,6 +19,7 @@
 //! - [`report`]: report, check, the page and the API;
 //! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
 //! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own;
+//! - [`netns`]: what is told of other network namespaces;
 //! - [`oracle`]: what a figure promises of connect() or bind();
 //! - [`web_config`]: TLS, users, headers and rate;
 //! - [`consistency`]: what holds of every scrape.
@@ -45,6 +47,7 @@
     reason = "a test that finds things otherwise than it expects is to fail on the spot"
 )]
 
+mod cgroup;
 mod cli;
 mod collector;
 mod consistency;
@@ -60,6 +63,7 @@ mod listening;
 mod loopback;
 mod namespace;
 mod net;
+mod netns;
 mod oracle;
 mod process;
 mod program;

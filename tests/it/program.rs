@@ -24,12 +24,19 @@ impl Program {
     /// Starts it with these flags on 127.0.0.1, and waits until it listens. Only to be used in a
     /// namespace of the test's own: its port is a fixed one, outside the ephemeral range.
     pub fn start(flags: &[&str]) -> Self {
+        Self::start_through(&[], flags)
+    }
+
+    /// The same through a command that becomes the program, such as setpriv(1).
+    pub fn start_through(through: &[&str], flags: &[&str]) -> Self {
         static PORT: AtomicU16 = AtomicU16::new(10_072);
         let port = PORT.fetch_add(1, Ordering::Relaxed);
         // tests/run sets the variable for a user who may not enter the build folder.
         let path = env::var("TIMEWAIT_EXPORTER")
             .unwrap_or_else(|_| env!("CARGO_BIN_EXE_timewait_exporter").to_owned());
-        let mut child = Command::new(path)
+        let words: Vec<&str> = through.iter().copied().chain([&*path]).collect();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .args(flags)
             .stdin(Stdio::null())
@@ -59,6 +66,10 @@ impl Program {
             address,
             log,
         }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The lines logged so far that contain a text.

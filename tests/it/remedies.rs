@@ -51,13 +51,16 @@ fn look() -> Snapshot {
             whole_table: true,
             ..CensusOptions::default()
         },
+        ..CollectorConfig::default()
     };
     let collector = Collector::open(config, Box::new(NetlinkConnect)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(collector.scrape(Instant::now() + Duration::from_secs(10)))
+    runtime
+        .block_on(collector.scrape(Instant::now() + Duration::from_secs(10)))
+        .own
 }
 
 #[track_caller]

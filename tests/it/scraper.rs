@@ -37,6 +37,7 @@ impl Scraper {
                 pinned_destinations: pins.collect(),
                 ..CensusOptions::default()
             },
+            ..CollectorConfig::default()
         };
         let mut runtime = runtime::Builder::new_current_thread();
         Self {
@@ -48,7 +49,7 @@ impl Scraper {
     /// A scrape, which is held against the laws that all are subject to.
     pub fn scrape(&self) -> Snapshot {
         let deadline = Instant::now() + Duration::from_secs(30);
-        let snapshot = self.runtime.block_on(self.collector.scrape(deadline));
+        let snapshot = self.runtime.block_on(self.collector.scrape(deadline)).own;
         assert_consistent(&snapshot);
         snapshot
     }

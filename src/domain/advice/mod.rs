@@ -48,6 +48,18 @@ pub struct Advice {
     pub findings: Vec<Finding>,
 }
 
+impl Advice {
+    /// The same for another network namespace, in which `prefix` runs a command.
+    #[must_use]
+    pub fn inside(mut self, prefix: &str) -> Self {
+        let findings = self.findings.iter_mut();
+        for remedy in findings.flat_map(|finding| &mut finding.remedies) {
+            remedy.inside = Some(prefix.to_owned());
+        }
+        self
+    }
+}
+
 /// Looks at everything that a snapshot tells.
 #[must_use]
 pub fn advise(snapshot: &Snapshot) -> Advice {

@@ -131,6 +131,8 @@ pub struct Remedy {
     pub caution: Option<String>,
     /// What it gives at once. `None` where that cannot be computed, or does not come at once.
     pub effect: Option<Effect>,
+    /// What runs a command in the network namespace that it is for; `None` is the exporter's own.
+    pub inside: Option<String>,
 }
 
 impl Remedy {
@@ -142,6 +144,7 @@ impl Remedy {
             command: None,
             caution: None,
             effect: None,
+            inside: None,
         }
     }
 
@@ -165,6 +168,19 @@ impl Remedy {
     #[must_use]
     pub fn commands(&self) -> Vec<String> {
         let settings = self.settings.iter().map(Setting::command);
-        settings.chain(self.command.clone()).collect()
+        let commands = settings.chain(self.command.clone());
+        let inside = |command: String| match &self.inside {
+            None => command,
+            Some(prefix) => format!("{prefix} {command}"),
+        };
+        commands.map(inside).collect()
+    }
+
+    /// What to write so that it stays. Nothing for another network namespace, whose settings are made
+    /// anew by whatever makes it.
+    #[must_use]
+    pub fn persistent(&self) -> Vec<Persistent> {
+        let settings = self.settings.iter().filter(|_| self.inside.is_none());
+        settings.map(Setting::persistent).collect()
     }
 }

@@ -1,14 +1,15 @@
 //! From a snapshot to metric families: the table of everything that is told.
 //!
 //! Each metric is one entry of [`METRICS`]: its name, type, labels and help text, and the function
-//! that finds its series in a [`Snapshot`] or in [`ExporterFigures`]. [`families`] walks that table,
+//! that finds its series in a [`HostSnapshot`] or in [`ExporterFigures`]. [`families`] walks that table,
 //! so a family that is not in it cannot be told, and the order of the table is the order of the
-//! output: sockets, port range, destinations, sources, settings, kernel counters, the scrape, the build, the
+//! output: sockets, port range, destinations, sources, settings, kernel counters, namespaces, the scrape, the build, the
 //! process, the HTTP handler.
 //!
-//! To add a metric, add an entry to the table of its subject; nothing else names it. What will be
-//! told of several namespaces is an entry that reads the snapshot ([`Teller::Value`] and
-//! [`Teller::Series`]): their label sets are made in one place, [`Series::tell`].
+//! To add a metric, add an entry to the table of its subject; nothing else names it. What is
+//! told of each network namespace is an entry that reads a snapshot ([`Teller::Value`] and
+//! [`Teller::Series`]); that of another namespace than the own one has the label `netns` besides, which
+//! one place adds, [`Series::tell`].
 //!
 //! **Invariant:** what is unknown has no series. Nothing in here puts a 0 where a figure is missing.
 //!
@@ -18,6 +19,7 @@
 mod counters;
 mod destinations;
 mod exporter;
+mod namespaces;
 mod ports;
 mod process;
 mod scrape;
@@ -32,11 +34,15 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 pub use exporter::{BuildInfo, ExporterFigures, SelfFigures};
 pub use process::{HandlerErrors, HandlerFigures};
 
+use crate::domain::namespace::HostSnapshot;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{PortFigures, Snapshot, SocketFigures};
 
 /// The label value for everything that a top N leaves out.
 const OTHER: &str = "other";
+
+/// The label that every series of another namespace has, behind its own.
+const NETNS: &str = "netns";
 
 /// What a metric's values may do between two scrapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +85,10 @@ enum Teller {
     Value(fn(&Snapshot) -> Option<f64>),
     /// Any number of figures of a namespace.
     Series(fn(&Snapshot, &mut Series)),
+    /// One figure of the host.
+    HostValue(fn(&HostSnapshot) -> Option<f64>),
+    /// Any number of figures of the host, namespaces included.
+    Host(fn(&HostSnapshot, &mut Series)),
     /// One figure of the exporter itself.
     OwnValue(fn(&ExporterFigures) -> Option<f64>),
     /// Any number of figures of the exporter itself.
@@ -117,11 +127,15 @@ impl MetricDescription {
     }
 
     /// The family with all its series, or nothing if it has none: the encoders refuse an empty one.
-    fn family(&self, snapshot: &Snapshot, exporter: &ExporterFigures) -> Option<MetricFamily> {
+    fn family(&self, host: &HostSnapshot, exporter: &ExporterFigures) -> Option<MetricFamily> {
         let mut series = Series::new(self.kind, self.labels);
         match self.teller {
-            Teller::Value(find) => series.tell_if_known(find(snapshot)),
-            Teller::Series(find) => find(snapshot, &mut series),
+            Teller::Value(find) => series.of_each(host, |snapshot, series| {
+                series.tell_if_known(find(snapshot));
+            }),
+            Teller::Series(find) => series.of_each(host, find),
+            Teller::HostValue(find) => series.tell_if_known(find(host)),
+            Teller::Host(find) => find(host, &mut series),
             Teller::OwnValue(find) => series.tell_if_known(find(exporter)),
             Teller::OwnSeries(find) => find(exporter, &mut series),
         }
@@ -144,6 +158,8 @@ impl MetricDescription {
 struct Series {
     kind: MetricKind,
     labels: &'static [&'static str],
+    /// The namespace that they are of; `None` is the own one.
+    netns: Option<String>,
     metrics: Vec<Metric>,
 }
 
@@ -152,17 +168,33 @@ impl Series {
         Self {
             kind,
             labels,
+            netns: None,
             metrics: Vec::new(),
         }
+    }
+
+    /// Tells what there is of the own namespace, and then of each other one.
+    fn of_each(&mut self, host: &HostSnapshot, mut find: impl FnMut(&Snapshot, &mut Self)) {
+        find(&host.own, self);
+        for namespace in host.others() {
+            self.netns = Some(namespace.identity.label.clone());
+            find(&namespace.snapshot, self);
+        }
+        self.netns = None;
     }
 
     /// Adds one series. The values belong to the metric's labels in the table's order.
     fn tell(&mut self, label_values: &[&dyn fmt::Display], value: f64) {
         debug_assert_eq!(label_values.len(), self.labels.len(), "one value a label");
         let labels = self.labels.iter().zip(label_values);
+        let netns = self
+            .netns
+            .iter()
+            .map(|name| label_pair(NETNS, name.clone()));
         let mut metric = Metric::from_label(
             labels
                 .map(|(name, value)| label_pair(name, value.to_string()))
+                .chain(netns)
                 .collect(),
         );
         match self.kind {
@@ -195,13 +227,14 @@ fn label_pair(name: &str, value: String) -> LabelPair {
 }
 
 /// The tables of all subjects, in the order of the output.
-const SUBJECTS: [&[MetricDescription]; 9] = [
+const SUBJECTS: [&[MetricDescription]; 10] = [
     sockets::METRICS,
     ports::METRICS,
     destinations::METRICS,
     sources::METRICS,
     settings::METRICS,
     counters::METRICS,
+    namespaces::METRICS,
     scrape::METRICS,
     exporter::METRICS,
     process::METRICS,
@@ -242,13 +275,13 @@ pub const METRICS: &[MetricDescription] = &ALL_METRICS;
 
 /// All families that have at least one series, in the order of [`METRICS`].
 ///
-/// **Invariant:** as long as no breakdown of the snapshot tells a value twice, no series (name and
+/// **Invariant:** as long as no breakdown tells a value twice and no two namespaces have one label, no series (name and
 /// label set) is told twice.
 #[must_use]
-pub fn families(snapshot: &Snapshot, exporter: &ExporterFigures) -> Vec<MetricFamily> {
+pub fn families(host: &HostSnapshot, exporter: &ExporterFigures) -> Vec<MetricFamily> {
     METRICS
         .iter()
-        .filter_map(|metric| metric.family(snapshot, exporter))
+        .filter_map(|metric| metric.family(host, exporter))
         .collect()
 }
 

@@ -43,7 +43,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &[],
         "Ports of the range, not reserved, that connect() skips for every destination since a \
          listening or a merely bound socket owns them, on any address and of either family. Merely \
-         bound sockets are known on Linux 6.8 and newer only, and on a host with more than 20,000 \
+         bound sockets are known on Linux 6.8 and newer only, and on a host with more than 100,000 \
          sockets they are asked for at most every five minutes, unless a ratio has reached 0.75.",
         Value(|snapshot| Some(ports_of(snapshot)?.blocked.into())),
     ),

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use super::Teller::{Series as Many, Value};
+use super::Teller::{Host, Series as Many, Value};
 use super::{MetricDescription, Series, float, sockets_of};
+use crate::domain::namespace::HostSnapshot;
 use crate::domain::snapshot::{Outcome, Snapshot};
 
 pub(super) const METRICS: &[MetricDescription] = &[
@@ -13,17 +14,16 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "timewait_scrape_collector_success",
         &["collector"],
         "Whether the collector read everything it looks for, 1 yes, 0 no: it failed, or was not done \
-         at the deadline. A collector that is switched off is absent.",
-        Many(|snapshot, series| {
-            each(snapshot, series, |fared| f64::from(u8::from(fared.success)));
-        }),
+         at the deadline. A collector that is switched off is absent. netns is the look into other \
+         network namespaces: 0 also if any of them was not reached in time.",
+        Host(|host, series| each(host, series, |fared| f64::from(u8::from(fared.success)))),
     ),
     MetricDescription::gauge(
         "timewait_scrape_collector_duration_seconds",
         &["collector"],
         "Seconds that the collector took, up to its end, its failure or the deadline. Scrapes that \
          share one pass tell the same figure.",
-        Many(|snapshot, series| each(snapshot, series, |fared| fared.duration.as_secs_f64())),
+        Host(|host, series| each(host, series, |fared| fared.duration.as_secs_f64())),
     ),
     MetricDescription::gauge(
         "timewait_scrape_dump_messages",
@@ -61,8 +61,17 @@ impl Fared {
     }
 }
 
-/// One figure for each collector that is switched on.
-fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(Fared) -> f64) {
+/// One figure for each collector that is switched on, in each namespace.
+fn each(host: &HostSnapshot, series: &mut Series, figure: fn(Fared) -> f64) {
+    if let Some(fared) = Fared::from(host.namespaces.as_deref()) {
+        series.tell(&[&"netns"], figure(fared));
+    }
+    series.of_each(host, |snapshot, series| {
+        of_namespace(snapshot, series, figure);
+    });
+}
+
+fn of_namespace(snapshot: &Snapshot, series: &mut Series, figure: fn(Fared) -> f64) {
     let collectors = [
         ("sockets", Fared::from(snapshot.sockets.as_ref())),
         ("sysctl", Fared::from(snapshot.sysctl.as_ref())),

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::domain::namespace::NamespaceIdentity;
 use crate::domain::snapshot::Snapshot;
 
 fn text(report: &Report) -> String {
@@ -12,8 +13,17 @@ fn text(report: &Report) -> String {
     String::from_utf8(page.to_vec()).unwrap()
 }
 
+fn named(label: &str) -> NamespaceIdentity {
+    NamespaceIdentity {
+        label: label.to_owned(),
+        comm: Some(label.to_owned()),
+        pid: Some(1),
+        ..NamespaceIdentity::default()
+    }
+}
+
 fn report(kernel: &str) -> Report {
-    Report::of_own("1.2.3", kernel.to_owned(), Snapshot::default())
+    Report::new("1.2.3", kernel.to_owned(), Snapshot::default().into())
 }
 
 #[test]
@@ -54,7 +64,7 @@ proptest! {
     fn whatever_a_text_is_it_is_escaped(text_of_another in "[<>\"'&a-z/!-]{0,30}") {
         let mut report = report(&text_of_another);
         if let Some(namespace) = report.namespaces.first_mut() {
-            namespace.name = Some(text_of_another.clone());
+            namespace.identity = Some(named(&text_of_another));
             namespace.advice.headline.clone_from(&text_of_another);
             for finding in &mut namespace.advice.findings {
                 finding.sentence.clone_from(&text_of_another);
@@ -65,7 +75,7 @@ proptest! {
         let mut plain = report.clone();
         plain.kernel = String::new();
         if let Some(namespace) = plain.namespaces.first_mut() {
-            namespace.name = Some(String::new());
+            namespace.identity = Some(named(""));
             namespace.advice.headline = String::new();
             for finding in &mut namespace.advice.findings {
                 finding.sentence = String::new();

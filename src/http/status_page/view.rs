@@ -5,8 +5,9 @@ use askama::Template;
 use crate::config::TelemetryPath;
 use crate::domain::advice::explain::{Explained, explain};
 use crate::domain::advice::thresholds::{POOL_WARNING, RATIO_CRITICAL, RATIO_WARNING};
-use crate::domain::advice::{FigureValue, Finding, Remedy, Setting, Severity, wording};
+use crate::domain::advice::{FigureValue, Finding, Remedy, Severity, wording};
 use crate::domain::age::BANDS;
+use crate::domain::namespace::{NamespaceIdentity, worst_ratio};
 use crate::domain::snapshot::{AGE_BANDS, DestinationFigures, PortFigures, SocketFigures, Source};
 use crate::report::{NamespaceReport, Report, collectors, source};
 
@@ -18,7 +19,9 @@ pub(super) struct StatusPage<'a> {
     kernel: &'a str,
     severity: &'static str,
     severity_word: String,
-    headline: &'a str,
+    headline: String,
+    overview: Vec<OverviewView>,
+    missing: Option<String>,
     links: Vec<Link>,
     low: f64,
     high: f64,
@@ -31,8 +34,23 @@ struct Link {
     text: &'static str,
 }
 
+/// One namespace as a line of the table of all.
+struct OverviewView {
+    name: String,
+    /// Where on the page it is told in whole.
+    anchor: Option<usize>,
+    severity: &'static str,
+    severity_word: String,
+    ratio: Option<f64>,
+    percent: String,
+    time_wait: String,
+    destinations: String,
+    resident: String,
+}
+
 struct NamespaceView<'a> {
     name: Option<&'a str>,
+    resident: String,
     findings: Vec<FindingView<'a>>,
     range: Option<String>,
     destinations: Vec<DestinationView>,
@@ -146,9 +164,47 @@ impl<'a> StatusPage<'a> {
             low: RATIO_WARNING,
             high: RATIO_CRITICAL,
             pool_low: POOL_WARNING,
-            namespaces: report.namespaces.iter().map(namespace).collect(),
+            overview: overview(report),
+            missing: report.missing(),
+            namespaces: report.in_whole().into_iter().map(namespace).collect(),
         }
     }
+}
+
+/// All namespaces; nothing where only the own one was looked at.
+fn overview(report: &Report) -> Vec<OverviewView> {
+    if report.untold.is_none() {
+        return Vec::new();
+    }
+    let in_whole = report.in_whole();
+    let anchor = |namespace: &NamespaceReport| {
+        let mut told = in_whole.iter();
+        told.position(|told| std::ptr::eq(*told, namespace))
+            .map(|index| index + 1)
+    };
+    let all = report.worst_first().into_iter();
+    all.map(|namespace| {
+        let sockets = namespace.snapshot.sockets.as_ref();
+        let sockets = sockets.and_then(|outcome| outcome.value.as_ref());
+        let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
+        let unknown = || "unknown".to_owned();
+        let severity = namespace.advice.severity.state();
+        let ratio = worst_ratio(&namespace.snapshot);
+        let time_wait = sockets.map(|sockets| sockets.time_wait.ipv4 + sockets.time_wait.ipv6);
+        let identity = namespace.identity.as_ref();
+        OverviewView {
+            name: namespace.name().unwrap_or("the exporter's own").to_owned(),
+            anchor: anchor(namespace),
+            severity: severity.as_str(),
+            severity_word: word(severity),
+            ratio,
+            percent: ratio.map_or_else(unknown, wording::percent),
+            time_wait: time_wait.map_or_else(unknown, wording::count),
+            destinations: ports.map_or_else(unknown, |ports| wording::count(ports.destinations)),
+            resident: identity.map_or_else(String::new, NamespaceIdentity::resident),
+        }
+    })
+    .collect()
 }
 
 fn word(severity: Severity) -> String {
@@ -165,7 +221,11 @@ fn namespace(namespace: &NamespaceReport) -> NamespaceView<'_> {
         .map_or(&[][..], |breakdown| &breakdown.told);
     let sources = ports.and_then(|ports| ports.by_source.as_ref());
     NamespaceView {
-        name: namespace.name.as_deref(),
+        name: namespace.name(),
+        resident: namespace
+            .identity
+            .as_ref()
+            .map_or_else(String::new, NamespaceIdentity::resident),
         findings: namespace.advice.findings.iter().map(finding).collect(),
         range: ports.map(range),
         destinations: told.iter().map(destination).collect(),
@@ -230,7 +290,7 @@ fn figure(value: &FigureValue) -> String {
 }
 
 fn remedy(remedy: &Remedy) -> RemedyView<'_> {
-    let persistent = remedy.settings.iter().map(Setting::persistent);
+    let persistent = remedy.persistent().into_iter();
     RemedyView {
         action: &remedy.action,
         commands: remedy.commands(),

@@ -4,71 +4,101 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::error::{Malformed, ReadError};
 
 /// What a file may have. The largest that we read, slabinfo, has some tens of KiB.
 const LIMIT_BYTES: usize = 1024 * 1024;
 
-/// How much to ask for with the first `read`.
-///
-/// A file under /proc/sys answers the **first** `read` only: `proc_dointvec` and
-/// `proc_do_large_bitmap` in kernel/sysctl.c return nothing from any offset but 0, so that what did
-/// not fit into the first buffer is lost without a sign. `std::fs::read` begins with 32 bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum FirstRead {
-    /// For some numbers, and for files that go on where they stopped. The kernel allocates and clears
-    /// as much as is asked for, hence not always the other.
-    Page,
-    /// For `ip_local_reserved_ports`, if it fills a page: two ports of every three, told as ranges, make
-    /// 262,140 bytes at most, and no set of ports makes more.
-    PortBitmap,
-}
+/// For all files but one, whatever they say, and for most the whole.
+const USUAL_BYTES: usize = 4 * 1024;
 
-impl FirstRead {
-    const fn bytes(self) -> usize {
-        match self {
-            Self::Page => 4 * 1024,
-            Self::PortBitmap => 256 * 1024,
-        }
-    }
-}
+/// For `ip_local_reserved_ports`: two ports of every three, told as ranges, make 262,140 bytes
+/// at most, and no set of ports makes more.
+const LONGEST_SETTING_BYTES: usize = 256 * 1024;
+
+/// A text that leaves less than this of the buffer may have been cut: longer than one range of ports.
+const CUT_MARGIN_BYTES: usize = 16;
 
 /// The whole content of a file, which must be UTF-8.
-pub(super) fn read_text(path: &Path, first: FirstRead) -> Result<String, ReadError> {
-    let bytes = read_opened(|| File::open(path), first)
+pub(super) fn read_text(path: &Path) -> Result<String, ReadError> {
+    let bytes = File::open(path).and_then(|mut file| read_bounded(&mut file));
+    text_of(bytes, LIMIT_BYTES, || path.to_owned())
+}
+
+/// Opens a directory, for [`read_setting`].
+pub(super) fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+/// The whole content of a setting in a directory under /proc/sys.
+///
+/// Such a file answers the **first** `read` only: `proc_dointvec` and `proc_do_large_bitmap` in
+/// kernel/sysctl.c return nothing from any offset but 0, so that what did not fit into the first buffer is lost
+/// without a sign. Hence a text that may have been cut is read anew with the largest buffer. Not with that
+/// one at once: the kernel allocates and clears as much as is asked for.
+pub(super) fn read_setting(
+    directory: &File,
+    name: &str,
+    path: impl Fn() -> PathBuf,
+) -> Result<String, ReadError> {
+    let read = |bytes: usize| -> io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+        read_once(&mut File::from(file), bytes)
+    };
+    let bytes = read(USUAL_BYTES).and_then(|bytes| {
+        if bytes.len() + CUT_MARGIN_BYTES < USUAL_BYTES {
+            return Ok(Some(bytes));
+        }
+        let bytes = read(LONGEST_SETTING_BYTES)?;
+        Ok((bytes.len() < LONGEST_SETTING_BYTES).then_some(bytes))
+    });
+    text_of(bytes, LONGEST_SETTING_BYTES, path)
+}
+
+fn text_of(
+    bytes: io::Result<Option<Vec<u8>>>,
+    limit_bytes: usize,
+    path: impl Fn() -> PathBuf,
+) -> Result<String, ReadError> {
+    let bytes = bytes
         .map_err(|source| ReadError::Io {
-            path: path.to_owned(),
+            path: path(),
             source,
         })?
         .ok_or_else(|| ReadError::TooLarge {
-            path: path.to_owned(),
-            limit_bytes: LIMIT_BYTES,
+            path: path(),
+            limit_bytes,
         })?;
     String::from_utf8(bytes).map_err(|error| ReadError::Malformed {
-        path: path.to_owned(),
+        path: path(),
         fault: not_utf8(error.as_bytes(), error.utf8_error().valid_up_to()),
     })
 }
 
-/// The whole content of what is opened; twice, if a page was too little for the first `read`.
-fn read_opened<R: Read>(
-    open: impl Fn() -> io::Result<R>,
-    first: FirstRead,
-) -> io::Result<Option<Vec<u8>>> {
-    let bytes = read_bounded(&mut open()?, FirstRead::Page)?;
-    match (&bytes, first) {
-        (Some(bytes), FirstRead::PortBitmap) if bytes.len() >= FirstRead::Page.bytes() => {
-            read_bounded(&mut open()?, first)
+/// What the first `read` gives.
+fn read_once(input: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; most];
+    loop {
+        match input.read(&mut buffer) {
+            Ok(count) => {
+                buffer.truncate(count);
+                return Ok(buffer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        _ => Ok(bytes),
     }
 }
 
 /// Everything that `input` gives, or nothing where that is more than [`LIMIT_BYTES`].
-fn read_bounded(input: &mut impl Read, first: FirstRead) -> io::Result<Option<Vec<u8>>> {
-    let mut buffer = vec![0; first.bytes()];
+fn read_bounded(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut buffer = vec![0; USUAL_BYTES];
     let mut filled = 0;
     loop {
         if filled > LIMIT_BYTES {
@@ -104,20 +134,6 @@ fn not_utf8(bytes: &[u8], valid_up_to: usize) -> Malformed {
 mod tests {
     use super::*;
 
-    /// A file as those under /proc/sys are: what the first `read` does not take is gone.
-    struct Sysctl<'a> {
-        content: &'a [u8],
-        was_read: bool,
-    }
-
-    impl Read for Sysctl<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let content = if self.was_read { &[] } else { self.content };
-            self.was_read = true;
-            (&mut &*content).read(buffer)
-        }
-    }
-
     /// The longest that `ip_local_reserved_ports` can be.
     fn longest_port_bitmap() -> String {
         let mut text: Vec<String> = (0..=u16::MAX)
@@ -129,39 +145,51 @@ mod tests {
     }
 
     #[test]
-    fn a_sysctl_is_taken_with_one_read_whatever_its_length() {
-        let text = longest_port_bitmap();
-        assert!(text.len() > 240_000, "{}", text.len());
-        for length in [0, 1, 4_095, 4_096, 4_097, text.len()] {
-            let content = text.as_bytes().get(..length).unwrap();
-            let open = || {
-                Ok(Sysctl {
-                    content,
-                    was_read: false,
-                })
-            };
-            let bytes = read_opened(open, FirstRead::PortBitmap).unwrap().unwrap();
-            assert!(bytes == content, "{length}");
+    fn a_setting_is_taken_with_one_read_and_anew_with_a_large_one_if_it_may_be_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let longest = longest_port_bitmap();
+        assert!(longest.len() > 240_000, "{}", longest.len());
+        let edge = USUAL_BYTES - CUT_MARGIN_BYTES;
+        for length in [
+            0,
+            1,
+            edge - 1,
+            edge,
+            USUAL_BYTES,
+            USUAL_BYTES + 1,
+            longest.len(),
+        ] {
+            let text = longest.get(..length).unwrap();
+            std::fs::write(directory.path().join("setting"), text).unwrap();
+            let opened = open_directory(directory.path()).unwrap();
+            let read = read_setting(&opened, "setting", || PathBuf::from("setting"));
+            assert!(read.unwrap() == text, "{length}");
         }
+        let opened = open_directory(directory.path()).unwrap();
+        let absent = read_setting(&opened, "absent", || PathBuf::from("absent"));
+        assert!(matches!(
+            absent,
+            Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound
+        ));
     }
 
     #[test]
     fn a_file_that_gives_a_little_at_a_time_is_read_to_its_end() {
-        let content = vec![b'x'; 3 * FirstRead::Page.bytes() + 5];
+        let content = vec![b'x'; 3 * USUAL_BYTES + 5];
         let nothing: Box<dyn Read> = Box::new(io::empty());
         let mut input = content
             .chunks(1_000)
             .fold(nothing, |before, chunk| Box::new(before.chain(chunk)));
-        let bytes = read_bounded(&mut input, FirstRead::Page).unwrap().unwrap();
+        let bytes = read_bounded(&mut input).unwrap().unwrap();
         assert!(bytes == content);
     }
 
     #[test]
     fn a_file_without_end_is_refused() {
-        let read = read_bounded(&mut io::repeat(b'x'), FirstRead::Page).unwrap();
+        let read = read_bounded(&mut io::repeat(b'x')).unwrap();
         assert_eq!(read, None);
         let mut limit = io::repeat(b'x').take(u64::try_from(LIMIT_BYTES).unwrap());
-        let read = read_bounded(&mut limit, FirstRead::Page).unwrap();
+        let read = read_bounded(&mut limit).unwrap();
         assert_eq!(read.unwrap().len(), LIMIT_BYTES);
     }
 
@@ -170,7 +198,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         std::fs::write(&path, b"one\ntwo \xff\xfe\nthree").unwrap();
-        let error = read_text(&path, FirstRead::Page).unwrap_err();
+        let error = read_text(&path).unwrap_err();
         let ReadError::Malformed { fault, .. } = &error else {
             unreachable!("{error}");
         };

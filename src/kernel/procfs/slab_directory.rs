@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::ReadError;
-use super::file::{FirstRead, read_text};
+use super::file::read_text;
 use super::text::parse_unsigned;
 use crate::domain::snapshot::SlabMemory;
 
@@ -29,7 +29,7 @@ pub(super) fn read(directory: &Path, page_size_bytes: u64) -> Option<SlabMemory>
     let mut time_wait_bytes: Option<u64> = None;
     for name in CACHES {
         let cache = directory.join(name);
-        let slabs = match read_text(&cache.join("slabs"), FirstRead::Page) {
+        let slabs = match read_text(&cache.join("slabs")) {
             // `11 N0=8 N1=3`: in all, and on each node of memory.
             Ok(text) => parse_unsigned(text.split_ascii_whitespace().next()?)?,
             Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -41,7 +41,7 @@ pub(super) fn read(directory: &Path, page_size_bytes: u64) -> Option<SlabMemory>
         if cache.join("cgroup").exists() {
             return None;
         }
-        let order = read_text(&cache.join("order"), FirstRead::Page).ok()?;
+        let order = read_text(&cache.join("order")).ok()?;
         let order = u32::try_from(parse_unsigned(order.trim_ascii_end())?).ok()?;
         let bytes = 2_u64
             .checked_pow(order)?

@@ -1,20 +1,22 @@
 //! The text of `/proc/net/sockstat` and `sockstat6`: a line a protocol, with names and values in
 //! turns, as `sockstat_seq_show` in net/ipv4/proc.c prints them.
 //!
-//! Reads no file, and no line but those of TCP.
+//! Reads no file, and no line but those of TCP and of all sockets.
 
 use super::error::Malformed;
 use super::text::{numbered_lines, parse_unsigned};
 use crate::domain::snapshot::SocketStatistics;
 
-/// The `TCP:` line of `/proc/net/sockstat`. `in_use` is that of IPv4 sockets alone.
+/// The `TCP:` and `sockets:` lines of `/proc/net/sockstat`. `in_use` is that of IPv4 sockets alone.
 pub(super) fn parse(text: &str) -> Result<SocketStatistics, Malformed> {
     let [in_use, orphans, time_wait_buckets] =
         find_values(text, "TCP:", ["inuse", "orphan", "tw"])?;
+    let [sockets_used] = find_values(text, "sockets:", ["used"])?;
     Ok(SocketStatistics {
         time_wait_buckets,
         in_use,
         orphans,
+        sockets_used,
     })
 }
 
@@ -71,6 +73,7 @@ mod tests {
                 time_wait_buckets: Some(7),
                 in_use: Some(5),
                 orphans: None,
+                sockets_used: Some(12),
             }
         );
         assert_eq!(parse_v6("TCP6: inuse 3\nUDP6: inuse 1\n").unwrap(), Some(3));

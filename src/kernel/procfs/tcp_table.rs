@@ -131,9 +131,9 @@ impl<'root> TcpTable<'root> {
         width: Width,
         visit: impl FnMut(&Record) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let path = self.root.path().join(match width {
-            Width::V4 => "net/tcp",
-            Width::V6 => "net/tcp6",
+        let path = self.root.network().join(match width {
+            Width::V4 => "tcp",
+            Width::V6 => "tcp6",
         });
         match File::open(&path) {
             Ok(file) => walk_file(file, width, visit).map_err(|fault| fault.at(&path)),

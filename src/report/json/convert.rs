@@ -27,6 +27,8 @@ impl<'a> From<&'a Report> for Document<'a> {
             severity: report.severity().as_str(),
             headline: report.headline(),
             namespaces: report.namespaces.iter().map(Namespace::from).collect(),
+            namespaces_unreadable: report.untold.and_then(|untold| untold.unreadable),
+            namespaces_left_out: report.untold.map(|untold| untold.left_out),
         }
     }
 }
@@ -34,11 +36,13 @@ impl<'a> From<&'a Report> for Document<'a> {
 impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
     fn from(namespace: &'a NamespaceReport) -> Self {
         let NamespaceReport {
-            name,
+            identity,
             snapshot,
             advice,
             holders,
         } = namespace;
+        let identity = identity.as_ref();
+        let container = identity.map(|identity| &identity.container);
         let sockets = snapshot.sockets.as_ref().and_then(|o| o.value.as_ref());
         let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
         let by_destination = ports.and_then(|ports| ports.by_destination.as_ref());
@@ -46,7 +50,12 @@ impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
         let sockstat = snapshot.sockstat.as_ref().and_then(|o| o.value.as_ref());
         let in_use = sockstat.and_then(|sockstat| sockstat.time_wait_buckets);
         Self {
-            netns: name.as_deref(),
+            netns: namespace.name(),
+            inode: identity.map(|identity| identity.inode),
+            pid: identity.and_then(|identity| identity.pid),
+            comm: identity.and_then(|identity| identity.comm.as_deref()),
+            container_id: container.and_then(|container| container.container_id.as_deref()),
+            pod_uid: container.and_then(|container| container.pod_uid.as_deref()),
             severity: advice.severity.as_str(),
             headline: &advice.headline,
             findings: advice.findings.iter().map(FindingOut::from).collect(),
@@ -122,12 +131,10 @@ impl<'a> From<&'a Finding> for FindingOut<'a> {
 
 impl<'a> From<&'a Remedy> for RemedyOut<'a> {
     fn from(remedy: &'a Remedy) -> Self {
-        let persistent = remedy.settings.iter().map(|setting| {
-            let persistent = setting.persistent();
-            PersistentOut {
-                path: persistent.path,
-                line: persistent.line,
-            }
+        let persistent = remedy.persistent().into_iter();
+        let persistent = persistent.map(|persistent| PersistentOut {
+            path: persistent.path,
+            line: persistent.line,
         });
         Self {
             id: remedy.id.as_str(),

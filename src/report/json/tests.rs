@@ -140,7 +140,7 @@ proptest! {
         if !has(5) { snapshot.sysctl = None; }
         if !has(6) { snapshot.sockstat = None; }
         if !has(7) { snapshot = Snapshot::default(); }
-        let report = Report::of_own("1", "k".to_owned(), snapshot);
+        let report = Report::new("1", "k".to_owned(), snapshot.into());
         prop_assert_eq!(errors(&written(&report), &schema(), ""), [""; 0]);
     }
 }

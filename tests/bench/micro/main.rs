@@ -30,6 +30,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use timewait_exporter::build_info::BUILD;
 use timewait_exporter::domain::census::Census;
+use timewait_exporter::domain::namespace::HostSnapshot;
 use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::ports::PortRange;
 use timewait_exporter::domain::settings::Settings;
@@ -132,18 +133,19 @@ fn figures(dump: &Dump) -> SocketFigures {
     added(dump).finish(Source::Netlink, dump.records.into())
 }
 
-fn snapshot() -> Snapshot {
-    Snapshot {
+fn snapshot() -> HostSnapshot {
+    let own = Snapshot {
         sockets: Some(Outcome {
             value: Some(figures(&destinations())),
             success: true,
             duration: Duration::from_millis(30),
         }),
         ..Snapshot::default()
-    }
+    };
+    own.into()
 }
 
-fn encoded(snapshot: &Snapshot, format: Format, gzip: bool) -> usize {
+fn encoded(snapshot: &HostSnapshot, format: Format, gzip: bool) -> usize {
     let exporter = ExporterFigures {
         build: BUILD,
         self_figures: None,

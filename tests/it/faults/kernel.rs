@@ -223,6 +223,7 @@ async fn all_faults() {
         procfs: crate::collector::fixture().with_file_name("linux-6.18"),
         enabled: Enabled::default(),
         census: CensusOptions::default(),
+        ..CollectorConfig::default()
     };
     let kernel = FakeKernel::new(script);
     let collector = Collector::open(config, Box::new(kernel)).unwrap();

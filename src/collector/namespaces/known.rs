@@ -1,0 +1,81 @@
+//! What is remembered of a namespace from run to run.
+
+use crate::collector::complaint::Complaint;
+use crate::collector::files::FilesJob;
+use crate::collector::sockets::WalkMemory;
+use crate::collector::{CollectorConfig, Enabled, FileReadings};
+use crate::domain::namespace::NamespaceIdentity;
+use crate::kernel::namespaces::{FoundNamespace, NamespaceLister, Resident, read_resident};
+use crate::kernel::procfs::ProcRoot;
+
+/// What is remembered of a namespace as long as it is there.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) label: String,
+    pub(super) pid: Option<u32>,
+    pub(super) resident: Option<Resident>,
+    pub(super) entry: Complaint,
+    pub(super) sockstat: Complaint,
+    pub(super) files: FilesJob,
+    pub(super) readings: Option<FileReadings>,
+    /// The run in which the files were read last.
+    pub(super) files_read: u64,
+    pub(super) walk: WalkMemory,
+    /// The run in which it was last begun to be walked.
+    pub(super) walk_begun: u64,
+    pub(super) ratio: Option<f64>,
+}
+
+impl Known {
+    pub(super) fn new(label: String, config: &CollectorConfig) -> Self {
+        let netns = Some(label.clone());
+        let enabled = Enabled {
+            // Also where they are not told: the walk goes by them.
+            sysctl: true,
+            netstat: config.enabled.netstat,
+            ..Enabled::NONE
+        };
+        // On the thread that will read.
+        let procfs = ProcRoot::new(config.procfs.clone()).of_thread();
+        Self {
+            pid: None,
+            resident: None,
+            entry: Complaint::new("netns", netns.clone()),
+            sockstat: Complaint::new("sockstat", netns.clone()),
+            files: FilesJob::new(procfs, enabled, 0, netns.clone()),
+            readings: None,
+            files_read: 0,
+            walk: WalkMemory::new(netns),
+            walk_begun: 0,
+            ratio: None,
+            label,
+        }
+    }
+
+    /// The same process as before as long as it lives there, so that series do not change.
+    pub(super) fn choose_resident(&mut self, lister: &NamespaceLister, found: &FoundNamespace) {
+        if let Some(pid) = self.pid
+            && (found.pids.contains(&pid) || lister.lives_in(pid, found.key))
+        {
+            return;
+        }
+        let pid = found.pids.first().copied();
+        if pid != self.pid {
+            self.pid = pid;
+            self.resident = pid.map(|pid| read_resident(lister.procfs(), pid));
+        }
+    }
+
+    pub(super) fn identity(&self, found: &FoundNamespace) -> NamespaceIdentity {
+        let resident = self.resident.as_ref();
+        NamespaceIdentity {
+            label: self.label.clone(),
+            entrance: found.entrance(self.pid),
+            inode: found.key.inode,
+            pid: self.pid,
+            comm: resident.and_then(|resident| resident.comm.clone()),
+            container: resident
+                .map_or_else(Default::default, |resident| resident.container.clone()),
+        }
+    }
+}

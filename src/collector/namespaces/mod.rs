@@ -1,0 +1,359 @@
+//! The job that looks into the host's other network namespaces, one after the other.
+//!
+//! First each is entered for a glance at `sockstat`, which costs some 20 us: where that shows no TCP
+//! socket there is nothing to walk for, and a walk would pass over the sockets of all namespaces, which
+//! share one table. Then the others are walked, those first whose turn is the longest ago, until all are done
+//! or the deadline comes; what was not reached is told as late and is first the next time.
+//!
+//! Runs on one thread that enters one namespace after the other and goes home in the end. Nothing that
+//! would keep a namespace alive is held between runs.
+
+mod known;
+mod place;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::complaint::Complaint;
+use super::{CollectorConfig, Enabled, NamespaceChoice, missing};
+use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels, worst_ratio};
+use crate::domain::snapshot::{Outcome, Snapshot, SocketStatistics};
+use crate::kernel::namespaces::{
+    EnterError, FoundNamespace, Listing, NamespaceKey, NamespaceLister, missing_rights,
+};
+
+use known::Known;
+use place::Place;
+
+/// Of the namespaces without any TCP socket, so many have their settings and counters read anew in each
+/// run, those first that were read the longest ago: the files take 100 us a namespace, five times the
+/// glance. Of the others, what was read last is told.
+const QUIET_READ_ANEW: usize = 16;
+
+/// What of the time until the deadline is left for the answer: one part of so many.
+const RESERVE: u32 = 20;
+
+/// How long it takes until a named namespace in which no process was found is looked for one again.
+const RESIDENTS_AGAIN: Duration = Duration::from_mins(1);
+
+/// Looks into other namespaces.
+#[derive(Debug)]
+pub(super) struct NamespacesJob {
+    config: CollectorConfig,
+    place: Option<Place>,
+    known: HashMap<NamespaceKey, Known>,
+    run: u64,
+    residents_sought: Option<Instant>,
+    complaint: Complaint,
+    /// Whether rights are missing altogether, which was said at the start.
+    lacks_rights: bool,
+}
+
+/// How far a run came with one namespace.
+enum Progress {
+    /// It had not been looked at when time was up.
+    NotSeen,
+    /// It has gone since it was listed.
+    Gone,
+    /// It cannot be entered.
+    Refused,
+    /// It has no TCP socket.
+    Quiet(Outcome<SocketStatistics>),
+    /// It has some, or does not say.
+    Busy(Outcome<SocketStatistics>),
+    /// It is read.
+    Done(Box<Snapshot>),
+}
+
+/// One namespace in the course of a run.
+struct Visit<'a> {
+    found: &'a FoundNamespace,
+    known: Known,
+    progress: Progress,
+}
+
+impl Visit<'_> {
+    /// What is told of it, wherever its visit ended.
+    fn snapshot(&mut self, enabled: Enabled) -> Snapshot {
+        let statistics = match std::mem::replace(&mut self.progress, Progress::NotSeen) {
+            Progress::Done(snapshot) => return *snapshot,
+            Progress::Quiet(statistics) | Progress::Busy(statistics) => statistics,
+            Progress::NotSeen | Progress::Gone | Progress::Refused => missing(Duration::ZERO),
+        };
+        Snapshot {
+            sockets: enabled.sockets.then(|| missing(Duration::ZERO)),
+            sysctl: enabled.sysctl.then(|| missing(Duration::ZERO)),
+            netstat: enabled.netstat.then(|| missing(Duration::ZERO)),
+            sockstat: enabled.sockstat.then_some(statistics),
+            slabinfo: None,
+        }
+    }
+}
+
+impl NamespacesJob {
+    pub(super) fn new(config: CollectorConfig) -> Self {
+        Self {
+            config,
+            place: None,
+            known: HashMap::new(),
+            run: 0,
+            residents_sought: None,
+            complaint: Complaint::new("netns", None),
+            lacks_rights: false,
+        }
+    }
+
+    pub(super) fn run(&mut self, deadline: Instant) -> Arc<Outcome<Namespaces>> {
+        let begin = Instant::now();
+        let allowed = deadline.saturating_duration_since(begin);
+        let deadline = begin + allowed.saturating_sub(allowed / RESERVE);
+        let result = self.look_around(begin, deadline);
+        self.complaint.note(result.as_ref().err().cloned());
+        let (value, is_whole) = match result {
+            Ok((namespaces, is_whole)) => (Some(namespaces), is_whole),
+            Err(_) => (None, false),
+        };
+        Arc::new(Outcome {
+            value,
+            success: is_whole,
+            duration: begin.elapsed(),
+        })
+    }
+
+    /// What was found, and whether all of it was reached in time.
+    fn look_around(
+        &mut self,
+        begin: Instant,
+        deadline: Instant,
+    ) -> Result<(Namespaces, bool), String> {
+        let mut place = match self.place.take() {
+            Some(place) => place,
+            None => self.settle()?,
+        };
+        let listing = self.list(&place.lister, begin);
+        let result = listing.map(|listing| {
+            let told = self.look_into(&mut place, &listing, deadline);
+            if let Err(error) = place.home.come_back() {
+                warn!(err = %error, "The thread that looks into network namespaces cannot go back to its own");
+            }
+            told
+        });
+        self.place = Some(place);
+        result
+    }
+
+    /// What can only be had on the thread that enters namespaces.
+    fn settle(&mut self) -> Result<Place, String> {
+        let of_processes = self.config.namespaces == NamespaceChoice::All;
+        self.lacks_rights = !missing_rights(of_processes).is_empty();
+        Place::new(&self.config).map_err(|error| error.to_string())
+    }
+
+    fn list(&mut self, lister: &NamespaceLister, now: Instant) -> Result<Listing, String> {
+        let (only, with_processes) = match &self.config.namespaces {
+            NamespaceChoice::All => (None, true),
+            NamespaceChoice::Named => (None, false),
+            NamespaceChoice::Listed(names) => (Some(names.as_slice()), false),
+            NamespaceChoice::OwnOnly => (Some(&[][..]), false),
+        };
+        let listed = lister.list(only, with_processes);
+        let mut listing = listed.map_err(|error| error.to_string())?;
+        if !with_processes && self.wants_residents(lister, &listing, now) {
+            let sought = lister.add_residents(&mut listing);
+            sought.map_err(|error| error.to_string())?;
+            self.residents_sought = Some(now);
+        }
+        self.complain_of_absent(&only_absent(&self.config.namespaces, &listing));
+        Ok(listing)
+    }
+
+    fn complain_of_absent(&self, absent: &[&str]) {
+        // Said at the first look alone: a namespace that comes and goes is nothing unusual.
+        if self.run == 0 && !absent.is_empty() {
+            warn!(
+                names = absent.join(","),
+                directory = %self.config.namespace_names.display(),
+                "There are no network namespaces of these names (yet)"
+            );
+        }
+    }
+
+    fn wants_residents(&self, lister: &NamespaceLister, listing: &Listing, now: Instant) -> bool {
+        let is_long_ago = self
+            .residents_sought
+            .is_none_or(|sought| now.saturating_duration_since(sought) >= RESIDENTS_AGAIN);
+        is_long_ago
+            || listing.namespaces.iter().any(|found| {
+                let known = self.known.get(&found.key);
+                known.is_none_or(|known| {
+                    known
+                        .pid
+                        .is_some_and(|pid| !lister.lives_in(pid, found.key))
+                })
+            })
+    }
+
+    /// One visit for each namespace, with what is remembered of it. What is not on the list is forgotten.
+    fn visits<'a>(&mut self, lister: &NamespaceLister, listing: &'a Listing) -> Vec<Visit<'a>> {
+        let found = listing.namespaces.iter();
+        let named = found.map(|found| (found.key.inode, found.names.as_slice()));
+        let mut before = std::mem::take(&mut self.known);
+        let labelled = listing.namespaces.iter().zip(labels(named));
+        labelled
+            .map(|(found, label)| {
+                let known = before.remove(&found.key);
+                let known = known.filter(|known| known.label == label);
+                let mut known = known.unwrap_or_else(|| Known::new(label, &self.config));
+                known.choose_resident(lister, found);
+                Visit {
+                    found,
+                    known,
+                    progress: Progress::NotSeen,
+                }
+            })
+            .collect()
+    }
+
+    /// What is told, and whether all of that was read.
+    fn look_into(
+        &mut self,
+        place: &mut Place,
+        listing: &Listing,
+        deadline: Instant,
+    ) -> (Namespaces, bool) {
+        self.run += 1;
+        let mut visits = self.visits(&place.lister, listing);
+        for visit in &mut visits {
+            if Instant::now() >= deadline {
+                break;
+            }
+            visit.progress = match place.glance(&mut visit.known, visit.found, self.lacks_rights) {
+                Ok(progress) => progress,
+                Err(EnterError::Gone) => Progress::Gone,
+                Err(EnterError::Failed { .. }) => Progress::Refused,
+            };
+        }
+        self.read_quiet(place, &mut visits, deadline);
+        self.walk_busy(place, &mut visits, deadline);
+        let result = self.told(&mut visits, listing.hidden_processes);
+        let visits = visits.into_iter();
+        self.known = visits.map(|visit| (visit.found.key, visit.known)).collect();
+        result
+    }
+
+    /// Finishes those without sockets, as far as there is room for them to be told.
+    fn read_quiet(&self, place: &mut Place, visits: &mut [Visit<'_>], deadline: Instant) {
+        let others = visits
+            .iter()
+            .filter(|visit| matches!(visit.progress, Progress::Busy(_) | Progress::NotSeen))
+            .count();
+        let is_quiet = |visit: &&mut Visit<'_>| matches!(visit.progress, Progress::Quiet(_));
+        let mut quiet: Vec<&mut Visit<'_>> = visits.iter_mut().filter(is_quiet).collect();
+        // With ratio 0 all of them, they are told in the order of their labels, behind the others.
+        quiet.sort_unstable_by(|a, b| a.known.label.cmp(&b.known.label));
+        quiet.truncate(self.config.most_namespaces.saturating_sub(others));
+        quiet.sort_by_key(|visit| visit.known.files_read);
+        for (turn, visit) in quiet.into_iter().enumerate() {
+            if Instant::now() >= deadline {
+                return;
+            }
+            let is_due = turn < QUIET_READ_ANEW || visit.known.readings.is_none();
+            let Progress::Quiet(statistics) = &visit.progress else {
+                continue;
+            };
+            let statistics = statistics.clone();
+            let known = &mut visit.known;
+            visit.progress =
+                if is_due && place.enter_and_read(known, visit.found, self.run).is_err() {
+                    Progress::Gone
+                } else {
+                    let snapshot = place.quiet_snapshot(known, statistics, self.config.enabled);
+                    known.ratio = worst_ratio(&snapshot);
+                    Progress::Done(Box::new(snapshot))
+                };
+        }
+    }
+
+    /// Walks those with sockets, the one first whose last walk was begun the longest ago: so that one which
+    /// takes too long takes no other's turn.
+    fn walk_busy(&self, place: &mut Place, visits: &mut [Visit<'_>], deadline: Instant) {
+        let is_busy = |visit: &&mut Visit<'_>| matches!(visit.progress, Progress::Busy(_));
+        let mut busy: Vec<&mut Visit<'_>> = visits.iter_mut().filter(is_busy).collect();
+        busy.sort_unstable_by(|a, b| {
+            let begun = a.known.walk_begun.cmp(&b.known.walk_begun);
+            begun.then(a.known.label.cmp(&b.known.label))
+        });
+        for visit in busy {
+            if Instant::now() >= deadline {
+                return;
+            }
+            let Progress::Busy(statistics) = &visit.progress else {
+                continue;
+            };
+            let statistics = statistics.clone();
+            let known = &mut visit.known;
+            known.walk_begun = self.run;
+            if place.enter_and_read(known, visit.found, self.run).is_err() {
+                visit.progress = Progress::Gone;
+                continue;
+            }
+            let enabled = self.config.enabled;
+            let snapshot = place.busy_snapshot(known, statistics, enabled, deadline);
+            known.ratio = worst_ratio(&snapshot).or(known.ratio);
+            let sockets = snapshot.sockets.as_ref();
+            let is_read = sockets.is_none_or(|outcome| outcome.value.is_some());
+            // One that failed is told so; one that was not done is told as late.
+            if is_read || Instant::now() < deadline {
+                visit.progress = Progress::Done(Box::new(snapshot));
+            }
+        }
+    }
+
+    /// Those that are told, and whether all of them were read.
+    fn told(&self, visits: &mut [Visit<'_>], hidden_processes: u64) -> (Namespaces, bool) {
+        let is_refused = |visit: &&Visit<'_>| matches!(visit.progress, Progress::Refused);
+        let refused = visits.iter().filter(is_refused).count();
+        let mut there: Vec<&mut Visit<'_>> = visits.iter_mut().collect();
+        there.retain(|visit| !matches!(visit.progress, Progress::Gone | Progress::Refused));
+        let ranked = there.iter();
+        let ranked: Vec<(Option<f64>, &str)> = ranked
+            .map(|visit| (visit.known.ratio, &*visit.known.label))
+            .collect();
+        let kept = keep_worst(&ranked, self.config.most_namespaces);
+        let left_out = kept.iter().filter(|is_kept| !**is_kept).count();
+        let mut is_whole = true;
+        let mut told = Vec::with_capacity(kept.len() - left_out);
+        for (visit, _) in there.into_iter().zip(kept).filter(|(_, kept)| *kept) {
+            is_whole &= matches!(visit.progress, Progress::Done(_));
+            told.push(NamespaceSnapshot {
+                identity: visit.known.identity(visit.found),
+                snapshot: visit.snapshot(self.config.enabled),
+            });
+        }
+        told.sort_by(|a, b| a.identity.label.cmp(&b.identity.label));
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let namespaces = Namespaces {
+            told,
+            // Processes that may not be looked at may be of one namespace or of many.
+            unreadable: count(refused) + u64::from(hidden_processes > 0),
+            left_out: count(left_out),
+        };
+        (namespaces, is_whole)
+    }
+}
+
+/// The names on the list that nothing was found for.
+fn only_absent<'a>(choice: &'a NamespaceChoice, listing: &Listing) -> Vec<&'a str> {
+    let NamespaceChoice::Listed(names) = choice else {
+        return Vec::new();
+    };
+    let is_found = |name: &String| {
+        let mut namespaces = listing.namespaces.iter();
+        namespaces.any(|found| found.names.contains(name))
+    };
+    let absent = names.iter().filter(|name| !is_found(name));
+    absent.map(String::as_str).collect()
+}

@@ -1,0 +1,200 @@
+//! Which container a process lives in, told from the path of its control group.
+//!
+//! The kernel knows no containers. What every runtime leaves behind is the name that it gives to a
+//! container's control group, and these names are read here: `/proc/PID/cgroup`, version 1 (a line a
+//! hierarchy) and 2 (one line that begins `0::`). Known are docker, containerd with and without
+//! Kubernetes, nerdctl, CRI-O, podman, systemd-nspawn, LXC and ECS, with the cgroupfs and the systemd
+//! driver. A name that is none of theirs is no container: nothing is guessed.
+//!
+//! Reads no file.
+
+/// What the control group of a process says about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerIdentity {
+    /// The runtime's name for the container: 64 hexadecimal digits for most, a machine's name for
+    /// systemd-nspawn and LXC.
+    pub container_id: Option<String>,
+    /// The pod's uid as Kubernetes writes it; of a static pod what its kubelet calls it, which is not
+    /// the uid in the API.
+    pub pod_uid: Option<String>,
+}
+
+/// The longest name that is taken, in bytes. Names of machines have 64 at most.
+const LONGEST_NAME: usize = 128;
+
+impl ContainerIdentity {
+    /// From the text of `/proc/PID/cgroup`. Of several hierarchies the one that says most.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut best = Self::default();
+        for line in text.lines() {
+            let mut fields = line.splitn(3, ':').skip(2);
+            let found = fields.next().map(Self::of_path).unwrap_or_default();
+            if found.says() > best.says() {
+                best = found;
+            }
+        }
+        best
+    }
+
+    fn says(&self) -> u8 {
+        u8::from(self.container_id.is_some()) + u8::from(self.pod_uid.is_some())
+    }
+
+    /// The innermost container of a path: a container may run others.
+    fn of_path(path: &str) -> Self {
+        let mut found = Self::default();
+        let mut before = "";
+        for component in path.split('/') {
+            // containerd joins the three parts of systemd's name with colons if told to use the other
+            // driver: kubepods-podUID.slice:cri-containerd:ID.
+            for part in component.split(':') {
+                if let Some(uid) = pod_uid(part) {
+                    found = Self {
+                        container_id: None,
+                        pod_uid: Some(uid),
+                    };
+                } else if let Some(id) = container_id(part, before) {
+                    found.container_id = Some(id);
+                }
+            }
+            before = component;
+        }
+        found
+    }
+}
+
+/// `podUID` of the cgroupfs driver, or `kubepods-burstable-podUID.slice` of systemd's, whose slices
+/// cannot have a `-` in their names.
+fn pod_uid(name: &str) -> Option<String> {
+    let name = name.strip_suffix(".slice").unwrap_or(name);
+    let uid = match name.rsplit_once("-pod") {
+        Some((slice, uid)) if slice.contains("kubepods") => uid,
+        _ => name.strip_prefix("pod")?,
+    };
+    let uid = uid.replace('_', "-");
+    let groups: Vec<&str> = uid.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let is_uid = matches!(*lengths, [8, 4, 4, 4, 12] | [32]);
+    (is_uid && groups.into_iter().all(is_hexadecimal)).then_some(uid)
+}
+
+fn container_id(name: &str, parent: &str) -> Option<String> {
+    let scope = name.strip_suffix(".scope");
+    let bare = scope.unwrap_or(name);
+    // RUNTIME-ID, or ID alone.
+    let (runtime, id) = bare.rsplit_once('-').unwrap_or(("", bare));
+    if id.len() == 64 && is_hexadecimal(id) {
+        // A monitor is outside of the container that it watches.
+        return (!runtime.ends_with("conmon")).then(|| id.to_owned());
+    }
+    let machine = match scope {
+        Some(scope) if parent == "machine.slice" => scope.strip_prefix("machine-"),
+        _ => name
+            .strip_prefix("systemd-nspawn@")
+            .and_then(|rest| rest.strip_suffix(".service"))
+            .or_else(|| name.strip_prefix("lxc.payload."))
+            .or_else(|| (parent == "lxc").then_some(name)),
+    };
+    match machine {
+        Some(machine) => machine_name(machine),
+        None => ecs_id(bare).then(|| bare.to_owned()),
+    }
+}
+
+/// A task's 32 digits and a container's number, as the ECS agent names what runs on Fargate.
+fn ecs_id(name: &str) -> bool {
+    name.split_once('-').is_some_and(|(task, number)| {
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        task.len() == 32 && is_hexadecimal(task) && is_number
+    })
+}
+
+/// A machine's name as systemd escapes it in the name of a unit: `\x2d` for `-`. Virtual machines are
+/// registered as machines too and are no containers.
+fn machine_name(escaped: &str) -> Option<String> {
+    let mut name = String::new();
+    let mut rest = escaped;
+    while let Some((before, after)) = rest.split_once("\\x") {
+        let (digits, tail) = after.split_at_checked(2)?;
+        let byte = u8::from_str_radix(digits, 16).ok()?;
+        name.push_str(before);
+        name.push(byte.is_ascii().then(|| char::from(byte))?);
+        rest = tail;
+    }
+    name.push_str(rest);
+    let is_good = !name.is_empty() && name.len() <= LONGEST_NAME && !name.starts_with("qemu-");
+    is_good.then_some(name)
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    !text.is_empty() && text.bytes().all(is_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ID: &str = "8f1a5e3c0b7d94f26a1c3e5b7d9f0a2c4e6b8d0f1a3c5e7b9d1f3a5c7e9b0d2f";
+    const UID: &str = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0";
+
+    fn told(text: &str) -> (Option<String>, Option<String>) {
+        let found = ContainerIdentity::parse(text);
+        (found.container_id, found.pod_uid)
+    }
+
+    #[test]
+    fn what_is_no_container_is_told_as_none() {
+        for path in [
+            "/",
+            "/init.scope",
+            "/system.slice/docker.service",
+            "/system.slice/containerd.service",
+            "/user.slice/user-1000.slice/session-3.scope",
+            "/kubepods.slice/kubepods-burstable.slice",
+            "/system.slice/pod-manager.service",
+            "/machine.slice/machine-qemu\\x2d1\\x2ddb.scope",
+            "/machine.slice/machine-bad\\xzz.scope",
+        ] {
+            assert_eq!(told(&format!("0::{path}\n")), (None, None), "{path}");
+        }
+        assert_eq!(told(""), (None, None));
+        assert_eq!(told("no colons\n"), (None, None));
+    }
+
+    #[test]
+    fn a_monitor_is_not_in_the_container_that_it_watches() {
+        let path = format!("0::/machine.slice/libpod-conmon-{ID}.scope\n");
+        assert_eq!(told(&path), (None, None));
+    }
+
+    #[test]
+    fn the_innermost_container_counts() {
+        let outer = ID.replace('8', "0");
+        let pod = UID.replace('-', "_");
+        let path = format!(
+            "0::/docker/{outer}/kubelet.slice/kubelet-kubepods.slice/\
+             kubelet-kubepods-pod{pod}.slice/cri-containerd-{ID}.scope\n"
+        );
+        assert_eq!(told(&path), (Some(ID.to_owned()), Some(UID.to_owned())));
+        let path = format!("0::/docker/{outer}/kubepods/besteffort/pod{UID}\n");
+        assert_eq!(told(&path), (None, Some(UID.to_owned())));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(
+            text in ".{0,200}",
+            shaped in "(0::)?(/(pod|machine-|lxc|docker|\\\\x[0-9a-z]{0,2}|[0-9a-f]{0,65}|-|:|\\.scope|\\.slice|é)*){0,6}",
+        ) {
+            for text in [text, shaped] {
+                let found = ContainerIdentity::parse(&text);
+                let longest = found.container_id.map_or(0, |id| id.len());
+                prop_assert!(longest <= LONGEST_NAME);
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The network namespaces of a host beside the exporter's own, and which of them are told.
+//!
+//! Knows no system call: what was found and read comes in, and is only named, ordered and bounded here.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::container::ContainerIdentity;
+use super::snapshot::{Outcome, Snapshot};
+
+/// Who lives in a network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceIdentity {
+    /// What it is called everywhere: its name, or its inode number where it has none.
+    pub label: String,
+    /// The number of its inode, as `stat -L /proc/PID/ns/net` and lsns(8) tell it.
+    pub inode: u64,
+    /// A process whose network namespace it is; `None` where none was found.
+    pub pid: Option<u32>,
+    /// That process' name, `/proc/PID/comm`.
+    pub comm: Option<String>,
+    /// The container that this process lives in.
+    pub container: ContainerIdentity,
+    /// A file through which it can be entered, as nsenter(1) takes it.
+    pub entrance: Option<String>,
+}
+
+impl NamespaceIdentity {
+    /// What to write before a command so that it is run in this namespace, as root.
+    #[must_use]
+    pub fn command_prefix(&self) -> String {
+        let entrance = self.entrance.as_deref().unwrap_or("FILE");
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+        if entrance.bytes().all(is_plain) {
+            format!("nsenter --net={entrance}")
+        } else {
+            let quoted = entrance.replace('\'', r"'\''");
+            format!("nsenter --net='{quoted}'")
+        }
+    }
+
+    /// Who lives there, in a few words; empty where nothing is known.
+    #[must_use]
+    pub fn resident(&self) -> String {
+        let mut words = Vec::new();
+        if let Some(pid) = self.pid {
+            let comm = self.comm.as_deref().unwrap_or("process");
+            words.push(format!("{comm} (pid {pid})"));
+        }
+        let short = |id: &String| id.chars().take(12).collect::<String>();
+        if let Some(id) = &self.container.container_id {
+            words.push(format!("container {}", short(id)));
+        }
+        if let Some(uid) = &self.container.pod_uid {
+            words.push(format!("pod {uid}"));
+        }
+        words.join(", ")
+    }
+}
+
+/// What was read in one namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamespaceSnapshot {
+    /// Which one.
+    pub identity: NamespaceIdentity,
+    /// What was read. What is of the host as a whole is with the own namespace alone.
+    pub snapshot: Snapshot,
+}
+
+impl NamespaceSnapshot {
+    /// The worst ratio of either family; `None` where the sockets were not read.
+    #[must_use]
+    pub fn worst_ratio(&self) -> Option<f64> {
+        worst_ratio(&self.snapshot)
+    }
+}
+
+/// The worst ratio of either family; `None` where the sockets or the range could not be read.
+#[must_use]
+pub fn worst_ratio(snapshot: &Snapshot) -> Option<f64> {
+    let sockets = snapshot.sockets.as_ref()?.value.as_ref()?;
+    let worst = sockets.ports.as_ref()?.worst_ratio;
+    Some(worst.ipv4.max(worst.ipv6))
+}
+
+/// What was read in the namespaces beside the own one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Namespaces {
+    /// Those that are told, by their labels. One that was not read by the deadline is among them,
+    /// with collectors that had no success.
+    pub told: Vec<NamespaceSnapshot>,
+    /// Those found that could not be entered. All processes whose namespace may not be looked up count as one.
+    pub unreadable: u64,
+    /// Those found and readable that are not told, since there are more than are to be told.
+    pub left_out: u64,
+}
+
+/// Everything one scrape found out about a host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostSnapshot {
+    /// The exporter's own network namespace.
+    pub own: Snapshot,
+    /// The others; `None` where they are not looked at.
+    pub namespaces: Option<Arc<Outcome<Namespaces>>>,
+}
+
+impl HostSnapshot {
+    /// The namespaces beside the own one that are told.
+    pub fn others(&self) -> impl Iterator<Item = &NamespaceSnapshot> {
+        let namespaces = self.namespaces.as_ref();
+        let found = namespaces.and_then(|outcome| outcome.value.as_ref());
+        found.into_iter().flat_map(|found| &found.told)
+    }
+}
+
+impl From<Snapshot> for HostSnapshot {
+    fn from(own: Snapshot) -> Self {
+        Self {
+            own,
+            namespaces: None,
+        }
+    }
+}
+
+/// The label of each namespace, given its inode number and its names: the first name in the order of the
+/// alphabet, the inode number where there is none.
+///
+/// **Invariant:** no label is given twice. A name that is another one's inode number is not used.
+#[must_use]
+pub fn labels<'a>(found: impl Iterator<Item = (u64, &'a [String])> + Clone) -> Vec<String> {
+    let mut taken: HashSet<String> = found.clone().map(|(inode, _)| inode.to_string()).collect();
+    found
+        .map(|(inode, names)| {
+            let mut free = names.iter().filter(|name| !taken.contains(*name));
+            match free.by_ref().min().cloned() {
+                Some(name) => {
+                    taken.insert(name.clone());
+                    name
+                }
+                None => inode.to_string(),
+            }
+        })
+        .collect()
+}
+
+/// Which of the namespaces are told if at most `max` may be: those with the worst ratio, of equals
+/// those whose labels come first. The result has one answer for each.
+#[must_use]
+pub fn keep_worst(ranked: &[(Option<f64>, &str)], max: usize) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..ranked.len()).collect();
+    let key = |index: &usize| {
+        let (ratio, label) = ranked.get(*index).copied().unwrap_or_default();
+        // One that was never read is rather told than one known to have no destination.
+        (ratio.unwrap_or(f64::MIN_POSITIVE), label)
+    };
+    order.sort_by(|a, b| {
+        let ((a_ratio, a_label), (b_ratio, b_label)) = (key(a), key(b));
+        b_ratio.total_cmp(&a_ratio).then(a_label.cmp(b_label))
+    });
+    let mut kept = vec![false; ranked.len()];
+    for index in order.into_iter().take(max) {
+        if let Some(kept) = kept.get_mut(index) {
+            *kept = true;
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled(found: &[(u64, &[&str])]) -> Vec<String> {
+        let found: Vec<(u64, Vec<String>)> = found
+            .iter()
+            .map(|(inode, names)| (*inode, names.iter().map(ToString::to_string).collect()))
+            .collect();
+        labels(
+            found
+                .iter()
+                .map(|(inode, names)| (*inode, names.as_slice())),
+        )
+    }
+
+    #[test]
+    fn a_namespace_is_called_by_its_first_name_or_by_its_inode() {
+        let found: &[(u64, &[&str])] = &[(7, &["red", "blue"]), (8, &[])];
+        assert_eq!(labelled(found), ["blue", "8"]);
+    }
+
+    #[test]
+    fn no_label_is_given_twice_whatever_the_names() {
+        let found: &[(u64, &[&str])] = &[(7, &["8", "9"]), (8, &[]), (10, &["9"]), (9, &["7"])];
+        assert_eq!(labelled(found), ["7", "8", "10", "9"]);
+        let twice: &[(u64, &[&str])] = &[(7, &["a"]), (8, &["a"])];
+        assert_eq!(labelled(twice), ["a", "8"]);
+    }
+
+    #[test]
+    fn those_with_the_worst_ratio_are_kept() {
+        let ranked = [
+            (Some(0.0), "a"),
+            (Some(0.9), "b"),
+            (None, "c"),
+            (Some(0.0), "d"),
+            (Some(0.1), "e"),
+        ];
+        let kept = |max| keep_worst(&ranked, max);
+        assert_eq!(kept(0), [false; 5]);
+        assert_eq!(kept(1), [false, true, false, false, false]);
+        assert_eq!(kept(3), [false, true, true, false, true]);
+        assert_eq!(kept(4), [true, true, true, false, true]);
+        assert_eq!(kept(9), [true; 5]);
+    }
+}

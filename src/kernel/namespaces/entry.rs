@@ -1,0 +1,131 @@
+//! The way into a network namespace, and back.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::domain::namespace::NamespaceIdentity;
+
+use super::listing::{FoundNamespace, NamespaceKey, NamespaceLister, has_gone};
+
+/// Always the real procfs: `--path.procfs` may be one of a host whose processes are not ours. The main
+/// thread never leaves.
+const OWN: &str = "/proc/self/ns/net";
+
+/// Why a namespace was not entered.
+#[derive(Debug, thiserror::Error)]
+pub enum EnterError {
+    /// It has gone since it was listed. Not an error.
+    #[error("the network namespace has gone")]
+    Gone,
+    /// The way in could not be opened, or may not be gone.
+    #[error("cannot enter the network namespace through {}: {source}", path.display())]
+    Failed {
+        /// The last file that was tried.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The namespace that the exporter began in, for a thread to go back to.
+#[derive(Debug)]
+pub struct Home {
+    file: File,
+    key: NamespaceKey,
+}
+
+impl Home {
+    /// The namespace of the process' main thread.
+    ///
+    /// # Errors
+    /// There is no /proc, or no descriptor to be had.
+    pub fn open() -> io::Result<Self> {
+        let file = File::open(OWN)?;
+        let key = NamespaceKey::of(&file.metadata()?);
+        Ok(Self { file, key })
+    }
+
+    /// Which one it is.
+    #[must_use]
+    pub const fn key(&self) -> NamespaceKey {
+        self.key
+    }
+
+    /// Moves the calling thread into another namespace. Nothing is left open.
+    ///
+    /// # Errors
+    /// [`EnterError::Gone`] where none of its files leads to it any more.
+    pub fn leave_for(
+        &self,
+        lister: &NamespaceLister,
+        found: &FoundNamespace,
+    ) -> Result<(), EnterError> {
+        let mut last = EnterError::Gone;
+        for path in lister.doors(found) {
+            match enter(&path, found.key) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(source) if has_gone(&source) => {}
+                Err(source) => last = EnterError::Failed { path, source },
+            }
+        }
+        Err(last)
+    }
+
+    /// Moves the calling thread back.
+    ///
+    /// # Errors
+    /// The right to move was taken away meanwhile.
+    pub fn come_back(&self) -> io::Result<()> {
+        move_to(&self.file)
+    }
+}
+
+/// Runs something on a thread of its own inside a namespace, which ends with it.
+///
+/// # Errors
+/// The namespace has gone, may not be entered, or there is no thread to be had.
+pub fn inside<T: Send>(
+    identity: &NamespaceIdentity,
+    run: impl FnOnce() -> T + Send,
+) -> io::Result<T> {
+    let path = identity.entrance.as_ref().map(PathBuf::from);
+    let path = path.ok_or(io::ErrorKind::NotFound)?;
+    let file = File::open(&path)?;
+    if file.metadata()?.ino() != identity.inode {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
+            move_to(&file)?;
+            Ok(run())
+        })?;
+        thread.join().unwrap_or_else(|_panic| {
+            Err(io::Error::other(
+                "the thread inside the network namespace panicked",
+            ))
+        })
+    })
+}
+
+/// Whether it was entered: the file may lead elsewhere by now.
+fn enter(path: &PathBuf, key: NamespaceKey) -> io::Result<bool> {
+    let file = File::open(path)?;
+    if NamespaceKey::of(&file.metadata()?) != key {
+        return Ok(false);
+    }
+    move_to(&file)?;
+    Ok(true)
+}
+
+fn move_to(file: &File) -> io::Result<()> {
+    Ok(move_into_link_name_space(
+        file.as_fd(),
+        Some(LinkNameSpaceType::Network),
+    )?)
+}

@@ -1,0 +1,279 @@
+//! Which network namespaces there are.
+//!
+//! Those with a name are files in a directory, on which the kernel's own file is mounted (ip-netns(8), and
+//! container runtimes do the same). The others are found through the processes that live in them. A
+//! namespace in which neither is, but only a socket or a mount elsewhere, cannot be found.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+/// What tells one namespace from another as long as both exist. The kernel gives the number of one
+/// that has gone to the next that is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespaceKey {
+    /// The device of nsfs, the same for all.
+    pub device: u64,
+    /// The inode on it.
+    pub inode: u64,
+}
+
+impl NamespaceKey {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// A namespace that is not the own one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundNamespace {
+    /// Which one.
+    pub key: NamespaceKey,
+    /// Its names, in no order.
+    pub names: Vec<String>,
+    /// Processes that live in it, the lowest numbers first; not all of them.
+    pub pids: Vec<u32>,
+    /// The files under `names`, through which it can be entered.
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// What there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// All that were found, by inode, without the own one.
+    pub namespaces: Vec<FoundNamespace>,
+    /// Processes whose namespace may not be looked up (ptrace(2), `PTRACE_MODE_READ`).
+    pub hidden_processes: u64,
+}
+
+/// Why there is no list.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list {}: {source}", directory.display())]
+pub struct ListingError {
+    /// Which directory.
+    pub directory: PathBuf,
+    /// Why not.
+    pub source: io::Error,
+}
+
+/// So many processes are noted for a namespace: some may end before they are asked for.
+const NOTED_PIDS: usize = 4;
+
+/// Finds namespaces.
+#[derive(Clone, Debug)]
+pub struct NamespaceLister {
+    procfs: PathBuf,
+    names: PathBuf,
+    own: NamespaceKey,
+}
+
+impl NamespaceLister {
+    /// With the names in one directory (`/run/netns`), the processes of one procfs, and the namespace
+    /// that is not to be told. Nothing is looked at yet.
+    #[must_use]
+    pub const fn new(procfs: PathBuf, names: PathBuf, own: NamespaceKey) -> Self {
+        Self { procfs, names, own }
+    }
+
+    /// The namespaces with a name, those of processes only `with_processes`. If there is a list of
+    /// names, those on it alone; what it names and is not there is left out.
+    ///
+    /// # Errors
+    /// A directory is there but cannot be listed, or there is no procfs.
+    pub fn list(
+        &self,
+        only: Option<&[String]>,
+        with_processes: bool,
+    ) -> Result<Listing, ListingError> {
+        let mut found = HashMap::new();
+        match only {
+            Some(names) => {
+                for name in names {
+                    self.add_name(name.clone(), &self.names.join(name), &mut found);
+                }
+            }
+            None => self.add_names(&mut found)?,
+        }
+        let hidden_processes = if with_processes {
+            self.add_processes(&mut found, true)?
+        } else {
+            0
+        };
+        Ok(Listing::new(found, hidden_processes))
+    }
+
+    /// Looks for processes of namespaces that are listed already.
+    ///
+    /// # Errors
+    /// There is no procfs.
+    pub fn add_residents(&self, listing: &mut Listing) -> Result<(), ListingError> {
+        let namespaces = std::mem::take(&mut listing.namespaces);
+        let mut found: HashMap<_, _> = namespaces.into_iter().map(|one| (one.key, one)).collect();
+        let result = self.add_processes(&mut found, false);
+        *listing = Listing::new(found, listing.hidden_processes);
+        result.map(|_hidden| ())
+    }
+
+    fn add_names(
+        &self,
+        found: &mut HashMap<NamespaceKey, FoundNamespace>,
+    ) -> Result<(), ListingError> {
+        let entries = match fs::read_dir(&self.names) {
+            Ok(entries) => entries,
+            // Nobody has ever given a name.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(failed(&self.names, source)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|source| failed(&self.names, source))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            self.add_name(name, &entry.path(), found);
+        }
+        Ok(())
+    }
+
+    /// A file on which no namespace is mounted (any more) is none, and one that has just gone is none
+    /// either.
+    fn add_name(
+        &self,
+        name: String,
+        file: &Path,
+        found: &mut HashMap<NamespaceKey, FoundNamespace>,
+    ) {
+        let Ok(metadata) = fs::metadata(file) else {
+            return;
+        };
+        let key = NamespaceKey::of(&metadata);
+        if self.is_another(key) {
+            let namespace = found
+                .entry(key)
+                .or_insert_with(|| FoundNamespace::empty(key));
+            namespace.names.push(name);
+            namespace.files.push(file.to_owned());
+        }
+    }
+
+    fn is_another(&self, key: NamespaceKey) -> bool {
+        key.device == self.own.device && key != self.own
+    }
+
+    fn add_processes(
+        &self,
+        found: &mut HashMap<NamespaceKey, FoundNamespace>,
+        with_new: bool,
+    ) -> Result<u64, ListingError> {
+        let entries = fs::read_dir(&self.procfs).map_err(|source| failed(&self.procfs, source))?;
+        let mut hidden = 0;
+        for entry in entries {
+            let entry = entry.map_err(|source| failed(&self.procfs, source))?;
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            match fs::metadata(process_file(&self.procfs, pid)) {
+                Ok(metadata) => {
+                    let key = NamespaceKey::of(&metadata);
+                    if !self.is_another(key) {
+                        continue;
+                    }
+                    if with_new {
+                        let make = || FoundNamespace::empty(key);
+                        found.entry(key).or_insert_with(make).pids.push(pid);
+                    } else if let Some(namespace) = found.get_mut(&key) {
+                        namespace.pids.push(pid);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => hidden += 1,
+                // It has ended.
+                Err(_) => {}
+            }
+        }
+        for namespace in found.values_mut() {
+            namespace.pids.sort_unstable();
+            namespace.pids.dedup();
+            namespace.pids.truncate(NOTED_PIDS);
+        }
+        Ok(hidden)
+    }
+
+    /// Where the processes are.
+    #[must_use]
+    pub fn procfs(&self) -> &Path {
+        &self.procfs
+    }
+
+    /// Whether a process lives in a namespace (still).
+    #[must_use]
+    pub fn lives_in(&self, pid: u32, key: NamespaceKey) -> bool {
+        fs::metadata(process_file(&self.procfs, pid))
+            .is_ok_and(|metadata| NamespaceKey::of(&metadata) == key)
+    }
+
+    /// The files through which a namespace can be entered.
+    pub(super) fn doors<'a>(
+        &'a self,
+        found: &'a FoundNamespace,
+    ) -> impl Iterator<Item = PathBuf> + 'a {
+        let processes = found.pids.iter();
+        let processes = processes.map(|pid| process_file(&self.procfs, *pid));
+        found.files.iter().cloned().chain(processes)
+    }
+}
+
+impl Listing {
+    fn new(found: HashMap<NamespaceKey, FoundNamespace>, hidden_processes: u64) -> Self {
+        let mut namespaces: Vec<_> = found.into_values().collect();
+        namespaces.sort_unstable_by_key(|namespace| namespace.key);
+        for namespace in &mut namespaces {
+            namespace.names.sort_unstable();
+        }
+        Self {
+            namespaces,
+            hidden_processes,
+        }
+    }
+}
+
+impl FoundNamespace {
+    /// The file through which to enter it: its first name's, or that of a process on this host.
+    #[must_use]
+    pub fn entrance(&self, pid: Option<u32>) -> Option<String> {
+        match self.files.iter().min() {
+            Some(file) => Some(file.display().to_string()),
+            None => pid.map(|pid| format!("/proc/{pid}/ns/net")),
+        }
+    }
+
+    const fn empty(key: NamespaceKey) -> Self {
+        Self {
+            key,
+            names: Vec::new(),
+            pids: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+}
+
+fn process_file(procfs: &Path, pid: u32) -> PathBuf {
+    procfs.join(format!("{pid}/ns/net"))
+}
+
+fn failed(directory: &Path, source: io::Error) -> ListingError {
+    ListingError {
+        directory: directory.to_owned(),
+        source,
+    }
+}
+
+/// Whether an error says that what was to be opened has gone.
+pub(super) fn has_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+}

@@ -1,0 +1,689 @@
+//! Other network namespaces: real ones, with and without names, with processes in them and without,
+//! that come and go.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::Value;
+use tempfile::TempDir;
+use timewait_exporter::collector::{Collector, CollectorConfig, NamespaceChoice};
+use timewait_exporter::kernel::sock_diag::NetlinkConnect;
+
+use crate::namespace::{enter_new_namespace, in_namespace, set_sysctl};
+use crate::net::{at, connect_from, connected, eventually, listening};
+use crate::program::{Metrics, Program};
+
+/// A thread that lives in a network namespace of its own, and does there what it is told to.
+struct Place {
+    work: mpsc::Sender<Box<dyn FnOnce() + Send>>,
+    /// The file of its namespace, while it lives.
+    file: PathBuf,
+    inode: u64,
+}
+
+impl Place {
+    fn new() -> Self {
+        let (work, jobs) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            enter_new_namespace(&[]);
+            let task = rustix::thread::gettid().as_raw_nonzero();
+            tell.send(format!("/proc/self/task/{task}/ns/net")).unwrap();
+            for job in jobs {
+                job();
+            }
+        });
+        let file = PathBuf::from(told.recv().unwrap());
+        let inode = fs::metadata(&file).unwrap().ino();
+        Self { work, file, inode }
+    }
+
+    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = mpsc::channel();
+        let job = move || {
+            let _test_over = tell.send(job());
+        };
+        self.work.send(Box::new(job)).unwrap();
+        told.recv().expect("the job in the namespace went well")
+    }
+
+    /// Leaves so many sockets in TIME-WAIT to one destination.
+    fn close(&self, port: u16, connections: usize) {
+        self.run(move || {
+            let to = at("127.0.0.1", port);
+            let listener = listening(to);
+            for _ in 0..connections {
+                connected(None, &listener, to).close_client_first();
+            }
+        });
+    }
+
+    /// A process that lives there, until it is dropped.
+    fn process(&self) -> Resident {
+        let child = self.run(|| {
+            let mut command = Command::new("sleep");
+            command.arg("1000").stdin(Stdio::null()).spawn().unwrap()
+        });
+        Resident(child)
+    }
+}
+
+struct Resident(Child);
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+/// A directory in which namespaces have names, as /run/netns, in a mount namespace of the test's own.
+struct Names(TempDir);
+
+impl Names {
+    fn new() -> Self {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn flag(&self) -> String {
+        format!("--path.netns={}", self.0.path().display())
+    }
+
+    fn give(&self, name: &str, place: &Place) {
+        let file = self.0.path().join(name);
+        fs::write(&file, "").unwrap();
+        let bind = MsFlags::MS_BIND;
+        mount(Some(&place.file), &file, None::<&str>, bind, None::<&str>).unwrap();
+    }
+
+    fn take(&self, name: &str) {
+        let file = self.0.path().join(name);
+        umount2(&file, MntFlags::MNT_DETACH).unwrap();
+        fs::remove_file(&file).unwrap();
+    }
+
+    fn named(&self, name: &str) -> Place {
+        let place = Place::new();
+        self.give(name, &place);
+        place
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.0.path()).unwrap() {
+            let _not_mounted = umount2(&entry.unwrap().path(), MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+fn start(names: &Names, flags: &[&str]) -> Program {
+    let path = names.flag();
+    let all: Vec<&str> = flags.iter().copied().chain([&*path]).collect();
+    Program::start(&all)
+}
+
+/// The values of one metric with one label set, by namespace; "" is the own one.
+fn by_netns(metrics: &Metrics, metric: &str, labels: &str) -> BTreeMap<String, f64> {
+    let mut found = BTreeMap::new();
+    for (series, value) in metrics.of(metric) {
+        let inner = series
+            .split_once('{')
+            .map_or("", |(_, rest)| rest.strip_suffix('}').unwrap());
+        let (own, netns) = match inner.split_once("netns=\"") {
+            Some((own, rest)) => (own.trim_end_matches(','), rest.trim_end_matches('"')),
+            None => (inner, ""),
+        };
+        if own == labels {
+            assert_eq!(found.insert(netns.to_owned(), value), None, "{series}");
+        }
+    }
+    found
+}
+
+fn told(metrics: &Metrics) -> Vec<String> {
+    let all = by_netns(
+        metrics,
+        "timewait_scrape_collector_success",
+        "collector=\"sockstat\"",
+    );
+    all.into_keys().filter(|name| !name.is_empty()).collect()
+}
+
+fn expect(pairs: &[(&str, f64)]) -> BTreeMap<String, f64> {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(name, value)| ((*name).to_owned(), *value))
+        .collect()
+}
+
+#[test]
+fn each_namespace_has_its_own_sockets_range_and_settings() {
+    in_namespace(|| {
+        let names = Names::new();
+        let (blue, red) = (names.named("blue"), names.named("red"));
+        red.run(|| {
+            set_sysctl("ip_local_port_range", "40000 40099");
+            set_sysctl("tcp_tw_reuse", "0");
+        });
+        // The same addresses and ports in both, and in the own one.
+        blue.close(80, 7);
+        red.close(80, 40);
+        let program = start(&names, &["--collector.netns=named"]);
+        let metrics = program.scraper().metrics();
+        assert_eq!(
+            by_netns(&metrics, "timewait_sockets", "family=\"ipv4\""),
+            expect(&[("", 0.0), ("blue", 7.0), ("red", 40.0)])
+        );
+        assert_eq!(
+            by_netns(&metrics, "timewait_port_range_min", ""),
+            expect(&[("", 32_768.0), ("blue", 32_768.0), ("red", 40_000.0)])
+        );
+        assert_eq!(
+            by_netns(&metrics, "timewait_sysctl_tcp_tw_reuse", "")["red"],
+            0.0
+        );
+        assert_eq!(
+            by_netns(&metrics, "timewait_entered_total", "")["red"],
+            40.0
+        );
+        assert_eq!(by_netns(&metrics, "timewait_buckets", "")["blue"], 7.0);
+        let destination = "src_addr=\"127.0.0.1\",dst_addr=\"127.0.0.1\",dst_port=\"80\"";
+        let ratio = by_netns(
+            &metrics,
+            "timewait_destination_exhaustion_ratio",
+            destination,
+        );
+        assert_eq!((ratio.len(), ratio["red"]), (2, 0.4));
+        // What is told is what connect() then gives.
+        let headroom =
+            by_netns(&metrics, "timewait_destination_headroom_ports", destination)["red"];
+        let given = red.run(|| {
+            let to = at("127.0.0.1", 80);
+            let _listener = listening(to);
+            let tries = std::iter::repeat_with(|| connect_from(None, to));
+            let given: Vec<_> = tries.map_while(Result::ok).take(1_000).collect();
+            given.len()
+        });
+        assert_eq!(given as f64, headroom);
+        // Nothing in a namespace that the others do not have but what is of the host.
+        assert_eq!(metrics.of("timewait_netns_info").len(), 2);
+        assert_eq!(metrics.value("timewait_netns_unreadable"), 0.0);
+        assert_eq!(metrics.value("timewait_netns_left_out"), 0.0);
+    });
+}
+
+#[test]
+fn a_namespace_without_a_name_is_found_by_its_process_and_one_with_both_is_told_once() {
+    in_namespace(|| {
+        let names = Names::new();
+        let (named, nameless) = (names.named("blue"), Place::new());
+        let (of_named, of_nameless) = (named.process(), nameless.process());
+        nameless.close(80, 3);
+        let program = start(&names, &["--collector.netns=all"]);
+        let metrics = program.scraper().metrics();
+        let inode = nameless.inode.to_string();
+        let mut expected = vec!["blue".to_owned(), inode.clone()];
+        expected.sort();
+        assert_eq!(told(&metrics), expected);
+        let info: Vec<&str> = metrics.of("timewait_netns_info").into_keys().collect();
+        for (label, place, process) in [
+            ("blue", &named, &of_named),
+            (inode.as_str(), &nameless, &of_nameless),
+        ] {
+            let (inode, pid) = (place.inode, process.0.id());
+            let series = format!(
+                "timewait_netns_info{{netns=\"{label}\",inode=\"{inode}\",pid=\"{pid}\",comm=\"sleep\","
+            );
+            assert!(
+                info.iter().any(|told| told.starts_with(&series)),
+                "{series} {info:?}"
+            );
+        }
+        assert_eq!(
+            by_netns(&metrics, "timewait_sockets", "family=\"ipv4\"")[&inode],
+            3.0
+        );
+        // Without their processes there is only the name left.
+        drop((of_named, of_nameless));
+        assert_eq!(told(&program.scraper().metrics()), ["blue"]);
+    });
+}
+
+#[test]
+fn only_what_is_asked_for_is_told() {
+    in_namespace(|| {
+        let names = Names::new();
+        let places = ["a", "b", "c"].map(|name| names.named(name));
+        names.give("second", &places[0]);
+        fs::write(names.0.path().join("leftover"), "").unwrap();
+        for (flag, expected) in [
+            ("--collector.netns=self", vec![]),
+            ("--collector.netns=named", vec!["a", "b", "c"]),
+            (
+                "--collector.netns=c,second,nowhere,self",
+                vec!["c", "second"],
+            ),
+        ] {
+            let program = start(&names, &[flag]);
+            let metrics = program.scraper().metrics();
+            assert_eq!(told(&metrics), expected, "{flag}");
+            let is_silent = metrics.get("timewait_netns_unreadable").is_none();
+            assert_eq!(is_silent, expected.is_empty(), "{flag}");
+            let warned = program.logged("There are no network namespaces of these names");
+            assert_eq!(
+                warned.len(),
+                usize::from(flag.contains("nowhere")),
+                "{flag}"
+            );
+        }
+    });
+}
+
+#[test]
+fn settings_are_read_anew_and_a_namespace_that_wakes_up_is_walked() {
+    in_namespace(|| {
+        let names = Names::new();
+        let place = names.named("blue");
+        let program = start(&names, &["--collector.netns=named"]);
+        let mut scraper = program.scraper();
+        let value = |metrics: &Metrics, metric: &str| by_netns(metrics, metric, "")["blue"];
+        let quiet = scraper.metrics();
+        assert_eq!(value(&quiet, "timewait_scrape_dump_messages"), 0.0);
+        assert_eq!(value(&quiet, "timewait_port_range_usable_ports"), 28_232.0);
+        place.run(|| set_sysctl("ip_local_port_range", "50000 50099"));
+        assert_eq!(
+            value(&scraper.metrics(), "timewait_port_range_usable_ports"),
+            100.0
+        );
+        place.close(443, 5);
+        let busy = scraper.metrics();
+        assert_eq!(value(&busy, "timewait_destinations"), 1.0);
+        assert!(value(&busy, "timewait_scrape_dump_messages") >= 5.0);
+        // Sockets of IPv6 alone wake it up, too.
+        let six = names.named("six");
+        let listener = six.run(|| listening(at("::1", 50_050)));
+        let ports = by_netns(&scraper.metrics(), "timewait_listeners_in_port_range", "")["six"];
+        assert_eq!(ports, 1.0);
+        drop(listener);
+    });
+}
+
+#[test]
+fn namespaces_that_come_and_go_are_no_error_and_leave_nothing_behind() {
+    in_namespace(|| {
+        let names = Names::new();
+        let places: Vec<Place> = (0..100).map(|_| Place::new()).collect();
+        let staying = names.named("staying");
+        staying.close(80, 2);
+        let program = start(&names, &["--collector.netns=named", "--log.level=debug"]);
+        let mut scraper = program.scraper();
+        scraper.metrics();
+        let before = held(&program);
+        for round in 0..100 {
+            let called = |index: usize| format!("r{round}-{index}");
+            for (index, place) in places.iter().enumerate() {
+                names.give(&called(index), place);
+            }
+            // Half of them go while it is looked around.
+            thread::scope(|scope| {
+                let going = scope.spawn(|| {
+                    for index in 0..50 {
+                        names.take(&called(index));
+                    }
+                });
+                let metrics = scraper.metrics();
+                assert_eq!(metrics.value("timewait_netns_unreadable"), 0.0);
+                let sockets = by_netns(&metrics, "timewait_sockets", "family=\"ipv4\"");
+                assert_eq!(sockets["staying"], 2.0);
+                assert!((51..=101).contains(&told(&metrics).len()));
+                going.join().unwrap();
+            });
+            for index in 50..100 {
+                names.take(&called(index));
+            }
+        }
+        // Real ends, too: no thread, no name.
+        for round in 0..20 {
+            let short = names.named(&format!("short-{round}"));
+            short.close(80, 1);
+            assert_eq!(told(&scraper.metrics()).len(), 2);
+            names.take(&format!("short-{round}"));
+        }
+        assert_eq!(told(&scraper.metrics()), ["staying"]);
+        assert_eq!(held(&program), before);
+        assert!(program.logged("level=ERROR").is_empty());
+    });
+}
+
+/// What a program has that it might leak: descriptors, those of namespaces among them, threads and the
+/// namespaces that they are in, and mounts.
+fn held(program: &Program) -> (usize, usize, Vec<u64>, usize) {
+    let process = PathBuf::from(format!("/proc/{}", program.id()));
+    let entries = |name: &str| -> Vec<PathBuf> {
+        let entries = fs::read_dir(process.join(name)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let is_namespace = |path: &PathBuf| {
+        let target = fs::read_link(path).unwrap_or_default();
+        target.to_string_lossy().starts_with("net:")
+    };
+    let descriptors = entries("fd");
+    let of_namespaces = descriptors.iter().filter(|path| is_namespace(path)).count();
+    let mut inside: Vec<u64> = entries("task")
+        .iter()
+        .map(|task| fs::metadata(task.join("ns/net")).unwrap().ino())
+        .collect();
+    let threads = inside.len();
+    inside.dedup();
+    assert_eq!(inside.len(), 1, "every thread is at home");
+    assert_eq!(of_namespaces, 1, "its own, to go home");
+    let mounts = fs::read_to_string(process.join("mountinfo")).unwrap();
+    // Those of the test itself are not the program's.
+    let mounts = mounts
+        .lines()
+        .filter(|line| !line.contains(" net:["))
+        .count();
+    (descriptors.len(), threads, inside, mounts)
+}
+
+#[test]
+fn without_the_right_to_enter_the_log_names_it_once_and_the_own_namespace_is_told() {
+    in_namespace(|| {
+        let names = Names::new();
+        let _places = ["a", "b"].map(|name| names.named(name));
+        let path = names.flag();
+        for (flag, bounding, missing, unreadable) in [
+            ("named", "-sys_admin", vec!["CAP_SYS_ADMIN"], 2.0),
+            ("all", "-sys_admin", vec!["CAP_SYS_ADMIN"], 3.0),
+            ("all", "-sys_ptrace", vec!["CAP_SYS_PTRACE"], 1.0),
+            (
+                "all",
+                "-sys_admin,-sys_ptrace",
+                vec!["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"],
+                3.0,
+            ),
+        ] {
+            let bounding = format!("--bounding-set={bounding}");
+            let flags = [&*format!("--collector.netns={flag}"), &path];
+            let program = Program::start_through(&["setpriv", &bounding], &flags);
+            let mut scraper = program.scraper();
+            let metrics = (0..3).map(|_| scraper.metrics()).last().unwrap();
+            assert_eq!(
+                metrics.value("timewait_netns_unreadable"),
+                unreadable,
+                "{flags:?}"
+            );
+            assert_eq!(metrics.value("timewait_port_range_ports"), 28_232.0);
+            let said = program.logged("for want of capabilities");
+            assert_eq!(said.len(), 1, "{said:?}");
+            let names = format!("missing=\"{}\"", missing.join(", "));
+            let bare = format!("missing={}", missing.join(", "));
+            assert!(
+                said[0].contains(&names) || said[0].contains(&bare),
+                "{said:?}"
+            );
+            assert!(program.logged("level=ERROR").len() <= 1);
+        }
+    });
+}
+
+#[test]
+fn no_more_rights_are_needed_than_one_for_names_and_two_for_processes() {
+    in_namespace(|| {
+        let names = Names::new();
+        let named = names.named("blue");
+        named.close(80, 4);
+        let nameless = Place::new();
+        let _process = nameless.process();
+        let path = names.flag();
+        for (flag, bounding, found) in [
+            ("named", "--bounding-set=-all,+sys_admin", 1),
+            ("all", "--bounding-set=-all,+sys_admin,+sys_ptrace", 2),
+        ] {
+            let flags = [&*format!("--collector.netns={flag}"), &path];
+            let program = Program::start_through(&["setpriv", bounding], &flags);
+            let metrics = program.scraper().metrics();
+            assert_eq!(told(&metrics).len(), found, "{flag}");
+            let sockets = by_netns(&metrics, "timewait_sockets", "family=\"ipv4\"");
+            assert_eq!(sockets["blue"], 4.0);
+            assert!(program.logged("for want of capabilities").is_empty());
+        }
+    });
+}
+
+#[test]
+fn of_too_many_those_with_the_worst_ratio_are_told() {
+    in_namespace(|| {
+        let names = Names::new();
+        let places: Vec<Place> = (0..6).map(|n| names.named(&format!("n{n}"))).collect();
+        places[4].run(|| set_sysctl("ip_local_port_range", "40000 40099"));
+        places[4].close(80, 30);
+        places[2].close(80, 30);
+        let flags = ["--collector.netns=named", "--collector.netns-max=2"];
+        let program = start(&names, &flags);
+        let mut scraper = program.scraper();
+        let metrics = scraper.metrics();
+        assert_eq!(told(&metrics), ["n2", "n4"]);
+        assert_eq!(metrics.of("timewait_netns_info").len(), 2);
+        assert_eq!(metrics.value("timewait_netns_left_out"), 4.0);
+        places[0].run(|| set_sysctl("ip_local_port_range", "40000 40099"));
+        places[0].close(80, 50);
+        assert_eq!(told(&scraper.metrics()), ["n0", "n4"]);
+    });
+}
+
+#[test]
+fn the_top_holds_for_each_namespace() {
+    in_namespace(|| {
+        let names = Names::new();
+        let place = names.named("blue");
+        for port in 80..90 {
+            place.close(port, usize::from(port) - 78);
+        }
+        let program = start(&names, &["--collector.netns=named", "--collector.top=3"]);
+        let metrics = program.scraper().metrics();
+        let of_ports = metrics.of("timewait_sockets_by_dst_port");
+        let of_blue = of_ports.keys().filter(|series| series.contains("blue"));
+        // The top three, the rest, and the ephemeral ones.
+        assert_eq!(of_blue.count(), 5);
+        let by_port =
+            |label: &str| by_netns(&metrics, "timewait_sockets_by_dst_port", label)["blue"];
+        assert_eq!(by_port("dst_port=\"89\""), 11.0);
+        let rest: u32 = (2..=8).sum();
+        assert_eq!(by_port("dst_port=\"other\""), f64::from(rest));
+    });
+}
+
+/// A collector that looks at the named namespaces, inside this process.
+fn collector(names: &Names) -> Collector {
+    let config = CollectorConfig {
+        namespaces: NamespaceChoice::Named,
+        namespace_names: names.0.path().to_owned(),
+        ..CollectorConfig::default()
+    };
+    Collector::open(config, Box::new(NetlinkConnect)).unwrap()
+}
+
+#[test]
+fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
+    in_namespace(|| {
+        let names = Names::new();
+        let places: Vec<Place> = (0..8).map(|n| names.named(&format!("n{n}"))).collect();
+        for place in &places {
+            place.close(80, 200);
+        }
+        let collector = collector(&names);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let mut read = BTreeMap::<String, u32>::new();
+        let (mut late, mut time) = (0, Duration::from_micros(500));
+        let begin = Instant::now();
+        // So little time that it never suffices for all, and more if it does for none.
+        while late < 20 || read.len() < 8 || read.values().any(|times| *times < 3) {
+            assert!(
+                begin.elapsed() < Duration::from_mins(2),
+                "{read:?} {late} {time:?}"
+            );
+            let host = runtime.block_on(collector.scrape(Instant::now() + time));
+            let mut reached = 0;
+            for other in host.others() {
+                let sockets = other.snapshot.sockets.as_ref().unwrap();
+                if let Some(figures) = &sockets.value {
+                    assert_eq!(figures.time_wait.ipv4, 200);
+                    *read.entry(other.identity.label.clone()).or_default() += 1;
+                    reached += 1;
+                } else {
+                    assert!(!sockets.success);
+                    late += 1;
+                }
+            }
+            match reached {
+                0 => time += time / 8,
+                6.. => time -= time / 4,
+                _ => {}
+            }
+        }
+        // With time enough nothing is late.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let host = runtime.block_on(collector.scrape(deadline));
+        let namespaces = host.namespaces.clone().unwrap();
+        assert!(namespaces.success);
+        assert_eq!(
+            host.others()
+                .filter(|one| one.worst_ratio().is_some())
+                .count(),
+            8
+        );
+    });
+}
+
+#[test]
+fn report_check_and_page_tell_every_namespace_the_worst_first() {
+    in_namespace(|| {
+        let names = Names::new();
+        let (_well, full) = (names.named("well"), names.named("full"));
+        full.run(|| set_sysctl("ip_local_port_range", "40000 40099"));
+        full.close(80, 95);
+        let path = names.flag();
+        let run = |arguments: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"));
+            command
+                .args(arguments)
+                .args(["--collector.netns=named", &path]);
+            command.stdin(Stdio::null()).output().unwrap()
+        };
+        let report = run(&["report"]);
+        let text = String::from_utf8(report.stdout).unwrap();
+        let entrance = names.0.path().join("full");
+        let typed = format!("nsenter --net={} sysctl -w net.ipv4.", entrance.display());
+        assert!(text.contains(&typed), "{text}");
+        assert!(
+            text.contains("\nCRITICAL\nNetwork namespace full: "),
+            "{text}"
+        );
+        assert!(!text.contains("/etc/sysctl.d"), "{text}");
+        let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}: {text}"));
+        assert!(place("NETWORK NAMESPACE full") < place("NETWORK NAMESPACE well"));
+        // What is to be typed there can be typed, and helps.
+        let command = text.lines().find(|line| line.contains(&typed)).unwrap();
+        let status = Command::new("sh")
+            .args(["-c", command])
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.unwrap().success(), "{command}");
+        let check = run(&["check"]);
+        let line = String::from_utf8(check.stdout).unwrap();
+        let json: Value =
+            serde_json::from_slice(&run(&["report", "--format=json"]).stdout).unwrap();
+        let labels: Vec<Option<&str>> = json["namespaces"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["netns"].as_str())
+            .collect();
+        assert_eq!(labels, [None, Some("full"), Some("well")]);
+        assert_eq!(json["namespaces"][1]["inode"], full.inode);
+        assert_eq!(json["namespaces_unreadable"], 0);
+        assert!(line.contains(" 'full_ipv4_ratio'="), "{line}");
+        let program = start(&names, &["--collector.netns=named"]);
+        let page = page(&program);
+        assert!(page.contains("Network namespace full"), "{page}");
+        assert!(page.contains("id=\"namespaces\""), "{page}");
+    });
+}
+
+#[test]
+fn check_is_critical_for_another_namespace_and_unknown_where_one_cannot_be_entered() {
+    in_namespace(|| {
+        let names = Names::new();
+        let full = names.named("full");
+        full.run(|| set_sysctl("ip_local_port_range", "40000 40099"));
+        full.close(80, 95);
+        let path = names.flag();
+        let program = env!("CARGO_BIN_EXE_timewait_exporter");
+        let arguments = [program, "check", "--collector.netns=named", &path];
+        let output = Command::new(arguments[0])
+            .args(&arguments[1..])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let line = String::from_utf8(output.stdout).unwrap();
+        assert!(line.starts_with("TIMEWAIT CRITICAL - full: 95%"), "{line}");
+        let mut blind = Command::new("setpriv");
+        let output = blind
+            .arg("--bounding-set=-sys_admin")
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let line = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            line.contains("1 network namespace could not be entered"),
+            "{line}"
+        );
+    });
+}
+
+fn page(program: &Program) -> String {
+    let mut stream = TcpStream::connect(program.address).unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    std::io::read_to_string(stream).unwrap()
+}
+
+#[test]
+fn what_holds_a_namespace_alive_is_not_the_exporter() {
+    in_namespace(|| {
+        let names = Names::new();
+        let program = start(&names, &["--collector.netns=named"]);
+        let mut scraper = program.scraper();
+        let place = names.named("short");
+        let inode = place.inode;
+        place.close(80, 1);
+        assert_eq!(told(&scraper.metrics()), ["short"]);
+        names.take("short");
+        drop(place);
+        // Its number is free again once it is gone for good: the next ones come to it.
+        let mut later = Vec::new();
+        eventually("the namespace is gone", || {
+            later.push(Place::new());
+            later.iter().any(|place| place.inode == inode)
+        });
+    });
+}
