@@ -118,9 +118,7 @@ def real_pages(exporter, folder, top=20):
 
 
 def page_with_another(exporter, folder):
-    """The page of an exporter that tells a process's namespace beside its own, or None if this one cannot."""
-    if "--collector.netns" not in subprocess.run([exporter, "--help"], capture_output=True, text=True).stdout:
-        return None
+    """The page of an exporter that tells a process's namespace beside its own."""
     names = pathlib.Path(folder) / "netns"
     names.mkdir()
     arguments = [exporter, f"--web.listen-address={EXPORTER}", "--collector.netns=all", f"--path.netns={names}"]
