@@ -103,6 +103,7 @@ impl<S: Subscriber> Layer<S> for Filtered {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        #[expect(clippy::disallowed_methods, reason = "people want to know when")]
         let line = format::line(self.lines.format, SystemTime::now(), event);
         self.lines.queue.push(line);
     }

@@ -39,7 +39,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Far more than scrapers make. Each can cost some 20 KiB, which the allocator keeps.
+            // Far more than scrapers make. Each can cost some 22 KiB, which the allocator keeps.
             connections: 256,
             receive: Duration::from_secs(10),
             send: Duration::from_secs(30),

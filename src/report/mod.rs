@@ -110,12 +110,14 @@ impl Report {
             unreadable: outcome.value.as_ref().map(|found| found.unreadable),
             left_out: outcome.value.as_ref().map_or(0, |found| found.left_out),
         });
+        #[expect(clippy::disallowed_methods, reason = "people want to know when")]
+        let made = SystemTime::now();
         let mut namespaces = vec![NamespaceReport::new(None, host.own)];
         namespaces.extend(others);
         Self {
             version,
             kernel,
-            made: SystemTime::now(),
+            made,
             namespaces,
             untold,
         }

@@ -14,9 +14,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::PATIENCE;
 
+/// Where the program is; a variable names another build of it.
+pub fn path() -> String {
+    let built = env!("CARGO_BIN_EXE_timewait_exporter");
+    std::env::var("TIMEWAIT_EXPORTER").unwrap_or_else(|_| built.to_owned())
+}
+
 /// The program, without any of this process's environment.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"));
+    let mut command = Command::new(path());
     command.env_clear().stdin(Stdio::null());
     command
 }

@@ -1,7 +1,6 @@
 //! The program as a process, and what it tells.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -32,8 +31,7 @@ impl Program {
         static PORT: AtomicU16 = AtomicU16::new(10_072);
         let port = PORT.fetch_add(1, Ordering::Relaxed);
         // tests/run sets the variable for a user who may not enter the build folder.
-        let path = env::var("TIMEWAIT_EXPORTER")
-            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_timewait_exporter").to_owned());
+        let path = crate::process::path();
         let words: Vec<&str> = through.iter().copied().chain([&*path]).collect();
         let mut child = Command::new(words[0])
             .args(&words[1..])

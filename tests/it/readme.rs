@@ -54,3 +54,28 @@ fn every_flag_is_named() {
         }
     }
 }
+
+/// The names in Cargo.toml's table of what the program is built from.
+fn dependencies() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let (_, table) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let (table, _) = table.split_once("\n[").unwrap();
+    let names = table.lines().filter_map(|line| line.split_once(" = "));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn the_table_of_dependencies_has_every_crate_and_no_other() {
+    let readme = readme();
+    let (_, table) = readme.split_once("\n| crate | for |\n|---|---|\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let mut told: Vec<String> = rows
+        .flat_map(|row| row.split('|').nth(1).unwrap().split(','))
+        .map(|name| name.trim().replace('`', ""))
+        .collect();
+    told.sort_unstable();
+    let mut known = dependencies();
+    known.sort_unstable();
+    assert_eq!(told, known);
+}

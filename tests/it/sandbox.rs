@@ -20,7 +20,9 @@ struct Place(TempDir);
 impl Place {
     /// None where the test is skipped.
     fn new() -> Option<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seccomp/sandbox");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = root.join("tests/seccomp/sandbox");
+        let unit = root.join("deploy/systemd/timewait_exporter.service");
         if !has_or_skips("setpriv") || !probe(&script) {
             return None;
         }
@@ -28,7 +30,7 @@ impl Place {
         // Everyone's, for the program makes its socket there.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_timewait_exporter"));
-        for file in [&script, program] {
+        for file in [&script, &unit, program] {
             let copy = folder.path().join(file.file_name().unwrap());
             fs::copy(file, &copy).unwrap();
             fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
@@ -106,9 +108,12 @@ fn assert_all_works(answer: &str, source: &str) {
 #[test]
 fn nothing_that_it_does_needs_a_right_or_a_call_outside_the_filter_of_a_service() {
     let Some(place) = Place::new() else { return };
-    // A call outside the filter fails, or ends the process: with the latter none can go unnoticed.
+    let unit = place.path("timewait_exporter.service");
+    let unit = unit.to_str().unwrap();
+    // A call outside the filter fails, or ends the process: with the latter none can go unnoticed. The
+    // filter is that of the unit that is shipped.
     for violation in ["EPERM", "kill"] {
-        let filter = ["--violation", violation];
+        let filter = ["--unit", unit, "--violation", violation];
         let socket = place.path("exporter.sock");
         let unix = format!("--web.listen-address=unix:{}", socket.display());
         let flags = ["--web.listen-address=localhost:0", &*unix];

@@ -1,7 +1,7 @@
 //! What several targets need: a procfs of which they write the files, and what holds of any census.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use timewait_exporter::domain::census::Census;
@@ -12,21 +12,23 @@ use timewait_exporter::domain::snapshot::Source;
 use timewait_exporter::domain::socket::{PortOwner, Socket, TcpState};
 use timewait_exporter::kernel::procfs::ProcRoot;
 
-/// A procfs in memory, one a process, with nothing in it.
+/// A procfs of this process, with nothing in it and a sysfs beside it: under the folder that tests/fuzz/run makes in memory and
+/// removes, or else in the usual place.
 #[must_use]
 pub fn procfs() -> &'static ProcRoot {
     static ROOT: OnceLock<ProcRoot> = OnceLock::new();
     ROOT.get_or_init(|| {
-        // /dev/shm is memory; where there is none, the usual place is only slower.
-        let place = [Path::new("/dev/shm"), &std::env::temp_dir()]
-            .into_iter()
-            .find_map(|place| tempfile::Builder::new().prefix("fuzz").tempdir_in(place).ok());
-        // Kept for the process's time; tests/fuzz/run removes it.
-        let root = place.map(tempfile::TempDir::keep).unwrap_or_default();
-        for folder in ["net", "sys/net/ipv4"] {
-            fs::create_dir_all(root.join(folder)).expect("a folder can be made");
+        let place = std::env::var_os("FUZZ_PROCFS").map_or_else(std::env::temp_dir, PathBuf::from);
+        let host = place.join(format!("host-{}", std::process::id()));
+        for folder in [
+            "proc/net",
+            "proc/sys/net/ipv4",
+            "sys/kernel/slab/tw_sock_TCP",
+            "sys/kernel/slab/tw_sock_TCPv6",
+        ] {
+            fs::create_dir_all(host.join(folder)).expect("a folder can be made");
         }
-        ProcRoot::new(root)
+        ProcRoot::new(host.join("proc"))
     })
 }
 

@@ -90,5 +90,8 @@ fuzz_target!(|input: &[u8]| {
         // Is written, whatever it holds.
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    assert_census(&owners, &sockets);
+    // Most inputs have nothing to add up.
+    if !sockets.is_empty() || !owners.is_empty() {
+        assert_census(&owners, &sockets);
+    }
 });

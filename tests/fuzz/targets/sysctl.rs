@@ -4,7 +4,11 @@
 use libfuzzer_sys::fuzz_target;
 use timewait_exporter_fuzz::{procfs, remove, write};
 
-const FILES: [&str; 3] = ["ip_local_port_range", "ip_local_reserved_ports", "tcp_tw_reuse"];
+const FILES: [&str; 3] = [
+    "ip_local_port_range",
+    "ip_local_reserved_ports",
+    "tcp_tw_reuse",
+];
 
 fuzz_target!(|input: &[u8]| {
     let Some((which, content)) = input.split_first() else {
@@ -24,7 +28,10 @@ fuzz_target!(|input: &[u8]| {
     }
     if let Some(reserved) = settings.reserved_ports {
         // What is written of a set is read as the same.
-        write("sys/net/ipv4/ip_local_reserved_ports", format!("{reserved}\n").as_bytes());
+        write(
+            "sys/net/ipv4/ip_local_reserved_ports",
+            format!("{reserved}\n").as_bytes(),
+        );
         let again = procfs().read_settings().0.reserved_ports;
         remove("sys/net/ipv4/ip_local_reserved_ports");
         assert_eq!(again, Some(reserved));

@@ -22,21 +22,27 @@ fn make_fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Writes to everyone who reads a FIFO, until told that it is over.
-fn feed(fifo: &Path, content: &str, mut is_over: impl FnMut() -> bool) {
+/// Puts a file in a FIFO's place, and lets whoever waits at the FIFO have the same, once: a second writer
+/// could come before the reader has seen the first one's end. Only a file that one thread reads.
+fn release(fifo: &Path, content: &str, mut is_over: impl FnMut() -> bool) {
+    let (aside, file) = (fifo.with_extension("aside"), fifo.with_extension("new"));
+    fs::hard_link(fifo, &aside).unwrap();
+    fs::write(&file, content).unwrap();
+    // At one stroke: whoever comes now reads all of it.
+    fs::rename(&file, fifo).unwrap();
     let begin = Instant::now();
     while !is_over() {
         assert!(begin.elapsed() < PATIENCE, "nobody is content");
         let mut open = fs::OpenOptions::new();
         open.write(true).custom_flags(nix::libc::O_NONBLOCK);
-        // Without a reader it cannot be opened, and one reader is to read it once.
-        if let Ok(mut writer) = open.open(fifo) {
+        // Without a reader it cannot be opened.
+        if let Ok(mut writer) = open.open(&aside) {
             writer.write_all(content.as_bytes()).unwrap();
-            drop(writer);
-            thread::sleep(Duration::from_millis(20));
+            break;
         }
         thread::sleep(Duration::from_millis(1));
     }
+    fs::remove_file(&aside).unwrap();
 }
 
 #[test]
@@ -44,9 +50,9 @@ fn scrapes_under_way_at_sigterm_are_answered_in_full() {
     const SCRAPES: usize = 20;
     in_namespace(|| {
         let mut steady = Steady::start("SIGTERM during scrapes");
-        let sockstat = steady.tree.path().join("net/sockstat");
-        let content = fs::read_to_string(&sockstat).unwrap();
-        make_fifo(&sockstat);
+        let netstat = steady.tree.path().join("net/netstat");
+        let content = fs::read_to_string(&netstat).unwrap();
+        make_fifo(&netstat);
         let mut waiting: Vec<TcpStream> = (0..SCRAPES).map(|_| steady.connect()).collect();
         for stream in &mut waiting {
             stream
@@ -70,7 +76,7 @@ fn scrapes_under_way_at_sigterm_are_answered_in_full() {
                 };
                 waiting.into_iter().map(read).collect::<Vec<_>>()
             });
-            feed(&sockstat, &content, || read.is_finished());
+            release(&netstat, &content, || read.is_finished());
             read.join().unwrap()
         });
         for answer in &answers {
@@ -181,12 +187,12 @@ fn a_clock_that_jumps_moves_no_deadline_and_no_figure() {
             idle.set_nonblocking(false).unwrap();
         };
         ask_again();
-        let sockstat = steady.tree.path().join("net/sockstat");
-        let content = fs::read_to_string(&sockstat).unwrap();
+        let netstat = steady.tree.path().join("net/netstat");
+        let content = fs::read_to_string(&netstat).unwrap();
         let jumps = [("+3653d", 10), ("-7306d", -20), ("+0d", 0), ("-3653d", -10)];
         for (to, years) in jumps {
             // While a scrape waits for its deadline, half a second away.
-            make_fifo(&sockstat);
+            make_fifo(&netstat);
             let mut late = steady.connect();
             let begin = Instant::now();
             late.write_all(
@@ -199,15 +205,10 @@ fn a_clock_that_jumps_moves_no_deadline_and_no_figure() {
             late.read_to_string(&mut answer).unwrap();
             let waited = begin.elapsed();
             assert!(waited >= Duration::from_millis(450), "{to}: {waited:?}");
-            let failed = "timewait_scrape_collector_success{collector=\"sockstat\"} 0";
+            let failed = "timewait_scrape_collector_success{collector=\"netstat\"} 0";
             assert!(answer.contains(failed), "{to}: {answer}");
-            // Whoever still reads is let go.
-            let mut is_content = false;
-            feed(&sockstat, &content, || {
-                std::mem::replace(&mut is_content, true)
-            });
-            fs::remove_file(&sockstat).unwrap();
-            fs::write(&sockstat, &content).unwrap();
+            // Whoever still waits for the file is let go.
+            release(&netstat, &content, || false);
             crate::net::eventually("all is told again", || steady.scrape() == steady.answer);
             // The program's clock did jump, and the idle connection outlived it.
             let now = logged_year(&mut steady);

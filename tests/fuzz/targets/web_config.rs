@@ -1,0 +1,34 @@
+//! The file of --web.config.file: every text is a configuration or an error that says why.
+#![no_main]
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use timewait_exporter::web_config::WebFile;
+
+fuzz_target!(|input: &[u8]| {
+    // Reads no file that the text may name.
+    match WebFile::parse(input, Path::new("/nowhere")) {
+        Ok(file) => {
+            if let Err(error) = file.users.check() {
+                assert!(!error.to_string().is_empty());
+            }
+            if let Err(error) = file.tls.check_for_http2() {
+                assert!(!error.to_string().is_empty());
+            }
+            for name in file.headers.keys() {
+                // Nothing else may be set there.
+                let name = name.as_str();
+                let may_be_set = ["content-security-policy", "strict-transport-security"];
+                assert!(
+                    name.starts_with("x-") || may_be_set.contains(&name),
+                    "{name}"
+                );
+            }
+            if let Some(rate) = file.rate_limit {
+                assert!(!rate.interval.is_zero());
+            }
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+});
