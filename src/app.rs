@@ -3,6 +3,7 @@
 //! Has no logic of its own that a part could have: reads no figures, answers no requests.
 
 pub mod check;
+pub mod healthcheck;
 mod own_port;
 mod process;
 pub mod report;
@@ -66,6 +67,9 @@ pub enum AppError {
     /// The sockets that systemd was to pass are not there.
     #[error(transparent)]
     Passed(#[from] PassedError),
+    /// The server does not answer, to `healthcheck`.
+    #[error(transparent)]
+    Health(#[from] healthcheck::HealthError),
     /// A report cannot be written to stdout.
     #[error("cannot write to stdout: {source}")]
     Output {

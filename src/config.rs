@@ -36,6 +36,8 @@ pub enum Command {
     Report(ReportConfig),
     /// Say how full the port range is.
     Check(CheckConfig),
+    /// Ask the server with this configuration whether it is alive.
+    Healthcheck,
 }
 
 /// What `report` needs to know.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use timewait_exporter::app::AppError;
 use timewait_exporter::config::{Command, Config};
 use timewait_exporter::logging::Log;
 use timewait_exporter::{app, cli};
@@ -35,6 +36,9 @@ fn run(config: Config) -> ExitCode {
         Command::Serve => app::run(config).map(|()| 0),
         Command::Report(report) => app::report::run(config.collector, report),
         Command::Check(check) => Ok(app::check::run(config.collector, check)),
+        Command::Healthcheck => app::healthcheck::run(&config.web)
+            .map(|()| 0)
+            .map_err(AppError::from),
     };
     match done {
         Ok(status) => ExitCode::from(status),

@@ -12,6 +12,9 @@ pub(super) enum Subcommand {
     /// Say in one line how full the port range is, with an exit status for monitoring: 0 OK,
     /// 1 WARNING, 2 CRITICAL, 3 UNKNOWN (also for wrong usage)
     Check(CheckFlags),
+    /// Ask the server with these settings (flags before this word, or variables) whether it is
+    /// alive, and say nothing if it is: for a container's health check
+    Healthcheck,
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +72,7 @@ impl Subcommand {
                 processes: !flags.no_processes,
                 timeout: flags.timeout,
             })),
+            Self::Healthcheck => Ok(Command::Healthcheck),
             Self::Check(flags) if flags.warning.0 > flags.critical.0 => Err(DISORDER),
             Self::Check(flags) => Ok(Command::Check(CheckConfig {
                 thresholds: Thresholds {

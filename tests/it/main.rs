@@ -56,6 +56,7 @@ mod fake_kernel;
 mod faults;
 mod filter;
 mod golden;
+mod healthcheck;
 mod http;
 mod kernel;
 mod limits;

@@ -1,0 +1,93 @@
+//! `healthcheck`: what a container's health check sees of a server.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::{Command, Output};
+use std::thread;
+
+use crate::process::{Process, program};
+
+fn check(address: &str) -> Output {
+    program()
+        .args([&format!("--web.listen-address={address}"), "healthcheck"])
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn assert_healthy(output: &Output) {
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        output.stdout.is_empty() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+}
+
+#[track_caller]
+fn assert_ill(output: &Output, why: &str) {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(why), "{said}");
+}
+
+/// A server that says one thing to whoever comes, and the address of it.
+fn stranger(says: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _sent = stream.write_all(says);
+        // Until the client is gone.
+        let _read = stream.read_to_end(&mut Vec::new());
+    });
+    address
+}
+
+#[test]
+fn a_server_that_answers_is_healthy_wherever_it_listens() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", directory.path().join("exporter.sock").display());
+    let mut command = program();
+    command.args([
+        "--web.listen-address=127.0.0.1:0",
+        &format!("--web.listen-address={socket}"),
+    ]);
+    let mut process = Process::start(&mut command);
+    let address = process.address();
+    process.line_with("exporter.sock");
+
+    assert_healthy(&check(&address));
+    assert_healthy(&check(&socket));
+    // All addresses contain the loopback one.
+    let port = address.rsplit_once(':').unwrap().1;
+    assert_healthy(&check(&format!(":{port}")));
+    assert_healthy(&check(&format!("localhost:{port}")));
+    let mut from_environment: Command = program();
+    from_environment.env("TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS", &address);
+    assert_healthy(&from_environment.arg("healthcheck").output().unwrap());
+
+    process.end();
+    assert_ill(&check(&address), &format!("cannot connect to {address}"));
+    assert_ill(&check(&socket), "cannot connect to unix:");
+}
+
+#[test]
+fn a_server_in_trouble_or_a_strange_one_is_not_healthy() {
+    let trouble = check(&stranger(b"HTTP/1.1 500 Internal Server Error\r\n\r\n"));
+    assert_ill(&trouble, "HTTP/1.1 500");
+    assert_ill(
+        &check(&stranger(b"SSH-2.0-OpenSSH_9.2\r\n")),
+        "SSH-2.0-Open",
+    );
+    assert_ill(&check(&stranger(b"")), "does not answer");
+}
+
+#[test]
+fn a_server_whose_address_is_not_known_says_so() {
+    assert_ill(&check("127.0.0.1:0"), "any that was free");
+    let output = program()
+        .args(["--web.systemd-socket", "healthcheck"])
+        .output()
+        .unwrap();
+    assert_ill(&output, "sockets of systemd");
+}

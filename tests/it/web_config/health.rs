@@ -1,0 +1,39 @@
+//! What `healthcheck`, which has neither certificate nor password, makes of a server that wants them.
+
+use std::process::Command;
+
+use super::certificates::Folder;
+use super::exporter::Exporter;
+use super::requests::SECRET;
+
+const TLS: &str = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n";
+fn is_healthy(exporter: &Exporter) -> bool {
+    let address = exporter.address;
+    let output = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"))
+        .env_clear()
+        .arg(format!("--web.listen-address={address}"))
+        .arg("healthcheck")
+        .output()
+        .unwrap();
+    println!("{output:?}");
+    output.status.success()
+}
+
+#[test]
+fn a_server_that_wants_tls_or_a_password_is_healthy() {
+    let folder = Folder::new();
+    let users = format!("basic_auth_users: {{alice: '{SECRET}'}}\n");
+    for text in [TLS.to_owned(), users.clone(), format!("{TLS}{users}")] {
+        let exporter = Exporter::start(&folder.write("web.yml", &text));
+        assert!(is_healthy(&exporter), "{text}");
+    }
+}
+
+#[test]
+fn a_server_whose_web_configuration_broke_while_it_runs_is_not_healthy() {
+    let folder = Folder::new();
+    let exporter = Exporter::start(&folder.write("web.yml", ""));
+    assert!(is_healthy(&exporter));
+    folder.write("web.yml", "broken: {");
+    assert!(!is_healthy(&exporter));
+}
