@@ -7,8 +7,10 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -182,6 +184,22 @@ impl Listener {
                 Self::register_unix(socket, Some(file))
             }
         }
+    }
+
+    /// Whether somebody waits to be accepted. Without a free descriptor accept() fails before it looks,
+    /// and fails where nobody waits, too.
+    pub(super) fn is_awaited(&self) -> bool {
+        let socket = match &self.socket {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix { socket, .. } => socket.as_fd(),
+        };
+        let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // What cannot be told is taken for somebody.
+        poll(&mut asked, Some(&at_once)).map_or(true, |ready| ready > 0)
     }
 
     /// Takes over a socket that listens already. Must be called on a tokio runtime.

@@ -152,6 +152,9 @@ impl Server {
     }
 }
 
+/// How long until it is looked again whether somebody waits, while accept() would fail.
+const NOBODY_WAITS: Duration = Duration::from_millis(50);
+
 async fn accept_all(
     listener: Listener,
     open: Arc<OpenConnections>,
@@ -168,6 +171,7 @@ async fn accept_all(
                 tokio::spawn(connection::serve(stream, connection, service, closing));
             }
             Err(error) if is_the_clients(&error) => {}
+            Err(_) if !listener.is_awaited() => tokio::time::sleep(NOBODY_WAITS).await,
             Err(error) => {
                 // Out of file descriptors, most likely: one fewer may help.
                 open.make_one_go();

@@ -155,6 +155,7 @@ def series(at, end, hours):
             ("up", 1),
             ("timewait_memory_bytes", (total + served) * 264),
             ("timewait_netns_unreadable", 1 if instance == "api-2:10072" else 0),
+            ("timewait_netns_left_out", 0),
             ("process_cpu_seconds_total", round(uptime * 0.0011, 3)),
             ("process_open_fds", 11),
             ("process_max_fds", 1024),

@@ -27,7 +27,8 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub(super) fn new(label: String, config: &CollectorConfig) -> Self {
+    /// To be read through the procfs of the thread that enters it.
+    pub(super) fn new(label: String, config: &CollectorConfig, procfs: ProcRoot) -> Self {
         let netns = Some(label.clone());
         let enabled = Enabled {
             // Also where they are not told: the walk goes by them.
@@ -35,8 +36,6 @@ impl Known {
             netstat: config.enabled.netstat,
             ..Enabled::NONE
         };
-        // On the thread that will read.
-        let procfs = ProcRoot::new(config.procfs.clone()).of_thread();
         Self {
             pid: None,
             resident: None,

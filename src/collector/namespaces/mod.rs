@@ -197,7 +197,7 @@ impl NamespacesJob {
     }
 
     /// One visit for each namespace, with what is remembered of it. What is not on the list is forgotten.
-    fn visits<'a>(&mut self, lister: &NamespaceLister, listing: &'a Listing) -> Vec<Visit<'a>> {
+    fn visits<'a>(&mut self, place: &Place, listing: &'a Listing) -> Vec<Visit<'a>> {
         let found = listing.namespaces.iter();
         let named = found.map(|found| (found.key.inode, found.names.as_slice()));
         let mut before = std::mem::take(&mut self.known);
@@ -206,8 +206,9 @@ impl NamespacesJob {
             .map(|(found, label)| {
                 let known = before.remove(&found.key);
                 let known = known.filter(|known| known.label == label);
-                let mut known = known.unwrap_or_else(|| Known::new(label, &self.config));
-                known.choose_resident(lister, found);
+                let mut known =
+                    known.unwrap_or_else(|| Known::new(label, &self.config, place.procfs.clone()));
+                known.choose_resident(&place.lister, found);
                 Visit {
                     found,
                     known,
@@ -225,7 +226,7 @@ impl NamespacesJob {
         deadline: Instant,
     ) -> (Namespaces, bool) {
         self.run += 1;
-        let mut visits = self.visits(&place.lister, listing);
+        let mut visits = self.visits(place, listing);
         for visit in &mut visits {
             if Instant::now() >= deadline {
                 break;

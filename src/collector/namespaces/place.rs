@@ -21,7 +21,7 @@ use crate::kernel::sock_diag::NetlinkConnect;
 pub(super) struct Place {
     pub(super) home: Home,
     pub(super) lister: NamespaceLister,
-    procfs: ProcRoot,
+    pub(super) procfs: ProcRoot,
     walker: Walker,
     /// What was told last of a namespace without sockets, and for which settings.
     nothing: Option<(Settings, SocketFigures)>,

@@ -176,6 +176,9 @@ impl Series {
     /// Tells what there is of the own namespace, and then of each other one.
     fn of_each(&mut self, host: &HostSnapshot, mut find: impl FnMut(&Snapshot, &mut Self)) {
         find(&host.own, self);
+        // Most namespaces tell about as much as the own one, or less.
+        self.metrics
+            .reserve(self.metrics.len() * host.others().count());
         for namespace in host.others() {
             self.netns = Some(namespace.identity.label.clone());
             find(&namespace.snapshot, self);
@@ -186,17 +189,14 @@ impl Series {
     /// Adds one series. The values belong to the metric's labels in the table's order.
     fn tell(&mut self, label_values: &[&dyn fmt::Display], value: f64) {
         debug_assert_eq!(label_values.len(), self.labels.len(), "one value a label");
-        let labels = self.labels.iter().zip(label_values);
-        let netns = self
-            .netns
-            .iter()
-            .map(|name| label_pair(NETNS, name.clone()));
-        let mut metric = Metric::from_label(
-            labels
-                .map(|(name, value)| label_pair(name, value.to_string()))
-                .chain(netns)
-                .collect(),
-        );
+        let mut labels = Vec::with_capacity(label_values.len() + 1);
+        for (name, value) in self.labels.iter().zip(label_values) {
+            labels.push(label_pair(name, value.to_string()));
+        }
+        if let Some(netns) = &self.netns {
+            labels.push(label_pair(NETNS, netns.clone()));
+        }
+        let mut metric = Metric::from_label(labels);
         match self.kind {
             MetricKind::Counter => {
                 let mut counter = Counter::default();

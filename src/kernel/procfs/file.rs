@@ -35,6 +35,20 @@ pub(super) fn open_directory(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
+/// The whole content of a file in a directory that [`open_directory`] has opened.
+pub(super) fn read_text_in(
+    directory: &File,
+    name: &str,
+    path: impl Fn() -> PathBuf,
+) -> Result<String, ReadError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty());
+    let bytes = file
+        .map_err(io::Error::from)
+        .and_then(|file| read_bounded(&mut File::from(file)));
+    text_of(bytes, LIMIT_BYTES, path)
+}
+
 /// The whole content of a setting in a directory under /proc/sys.
 ///
 /// Such a file answers the **first** `read` only: `proc_dointvec` and `proc_do_large_bitmap` in

@@ -27,6 +27,7 @@ mod tests;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{KernelCounters, SlabMemory, SocketStatistics};
@@ -41,6 +42,10 @@ pub struct ProcRoot {
     path: PathBuf,
     /// Where the network files are: `net`, or the same of the thread that reads.
     network: PathBuf,
+    /// That directory of the thread, opened once: it shows the namespace in which the thread is when a
+    /// file in it is opened, and holds none. The way there takes the kernel a third of the time that such a
+    /// file takes.
+    opened: Option<Arc<File>>,
 }
 
 impl ProcRoot {
@@ -48,7 +53,11 @@ impl ProcRoot {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let network = path.join("net");
-        Self { path, network }
+        Self {
+            path,
+            network,
+            opened: None,
+        }
     }
 
     /// The same, with the network files of the thread that reads them: it may have entered another
@@ -73,6 +82,7 @@ impl ProcRoot {
             || Self::new("/proc"),
             |(root, network)| Self {
                 path: root.to_owned(),
+                opened: file::open_directory(&network).ok().map(Arc::new),
                 network,
             },
         )
@@ -123,7 +133,7 @@ impl ProcRoot {
     /// # Errors
     /// The file is there but cannot be read, or a line of values does not match its names.
     pub fn read_kernel_counters(&self) -> Result<KernelCounters, ReadError> {
-        let counters = parse_file(&self.network.join("netstat"), netstat::parse)?;
+        let counters = self.parse_network("netstat", netstat::parse)?;
         Ok(counters.unwrap_or_default())
     }
 
@@ -133,9 +143,9 @@ impl ProcRoot {
     /// # Errors
     /// One of the files is there but cannot be read or understood.
     pub fn read_socket_statistics(&self) -> Result<SocketStatistics, ReadError> {
-        let parsed = parse_file(&self.network.join("sockstat"), sockstat::parse)?;
+        let parsed = self.parse_network("sockstat", sockstat::parse)?;
         let mut statistics = parsed.unwrap_or_default();
-        let v6 = parse_file(&self.network.join("sockstat6"), sockstat::parse_v6)?;
+        let v6 = self.parse_network("sockstat6", sockstat::parse_v6)?;
         if let (Some(in_use), Some(v6)) = (&mut statistics.in_use, v6.flatten()) {
             *in_use = in_use.saturating_add(v6);
         }
@@ -165,6 +175,21 @@ impl ProcRoot {
                 Ok(SlabMemory::default())
             }
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl ProcRoot {
+    /// What one of the network files says.
+    fn parse_network<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, ReadError> {
+        let path = || self.network.join(name);
+        match &self.opened {
+            Some(directory) => parsed(file::read_text_in(directory, name, path), path, parse),
+            None => parse_file(&path(), parse),
         }
     }
 }

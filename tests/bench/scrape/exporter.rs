@@ -60,7 +60,11 @@ impl Server {
     /// The exporter with these flags added. Returns as soon as it can be asked; see
     /// [`Server::start_to_first_answer`] for how long that takes.
     pub fn exporter(flags: &[&str]) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], 10_072));
+        Self::exporter_at(SocketAddr::from(([127, 0, 0, 1], 10_072)), flags)
+    }
+
+    /// The same at another address.
+    pub fn exporter_at(address: SocketAddr, flags: &[&str]) -> Self {
         // A file, so that a full pipe never stops it.
         let log = NamedTempFile::new().expect("a log can be written");
         let child = Command::new(exporter_path())

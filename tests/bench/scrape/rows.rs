@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -18,17 +19,21 @@ use crate::table::{Table, least, median, mib, ms, ratio};
 /// One of the times of a cost.
 type Time = fn(&Cost) -> Duration;
 
+/// Both of them, by their names in the table.
+const TIMES: [(&str, Time); 2] = [("CPU", |cost| cost.cpu), ("wall time", |cost| cost.wall)];
+
 /// A situation: makes its sockets, measures, and adds lines.
 type Row = fn(&Scale, &mut Table);
 
 /// All situations by name, in the order of the table.
-pub const ALL: [(&str, Row); 9] = [
+pub const ALL: [(&str, Row); 10] = [
     ("destinations", destinations),
     ("remotes", remotes),
     ("remotes6", remotes_v6),
     ("established", established),
     ("nothing", nothing),
     ("peers", against_peers),
+    ("namespaces", namespaces),
     ("crowd", crowd),
     ("clients", clients),
     ("idle", idle),
@@ -48,6 +53,7 @@ pub struct Scale {
     few: usize,
     accepted: usize,
     idle_connections: usize,
+    namespaces: usize,
     pairs: usize,
     idle: Duration,
     has_peers: bool,
@@ -61,6 +67,7 @@ impl Scale {
         few: 10_000,
         accepted: 100_000,
         idle_connections: 1_000,
+        namespaces: 200,
         pairs: 11,
         idle: Duration::from_secs(10),
         has_peers: true,
@@ -73,6 +80,7 @@ impl Scale {
         few: 200,
         accepted: 400,
         idle_connections: 20,
+        namespaces: 5,
         pairs: 2,
         idle: Duration::from_millis(500),
         has_peers: false,
@@ -120,8 +128,7 @@ impl Pairs {
     fn tell(&self, situation: &str, goal: &str, table: &mut Table) {
         let (scrape, bare) = (median(&self.scrape), median(&self.bare));
         let (least_scrape, least_bare) = (least(&self.scrape), least(&self.bare));
-        let times: [(&str, Time); 2] = [("CPU", |cost| cost.cpu), ("wall time", |cost| cost.wall)];
-        for (name, of) in times {
+        for (name, of) in TIMES {
             let told = format!(
                 "{:.2} ({} of {}; least {:.2})",
                 ratio(of(&scrape), of(&bare)),
@@ -307,6 +314,58 @@ fn against_peers(scale: &Scale, table: &mut Table) {
             )
         };
         table.add(&situation, name, goal, told);
+    }
+}
+
+fn namespaces(scale: &Scale, table: &mut Table) {
+    let situation = format!(
+        "{} idle namespaces beside one with {} TIME-WAIT",
+        scale.namespaces,
+        grouped(scale.some)
+    );
+    let _idle: Vec<Idle> = (0..scale.namespaces).map(|_| Idle::start()).collect();
+    let alone = Server::exporter(&[ORDINARY]);
+    let address = SocketAddr::from(([127, 0, 0, 1], 10_073));
+    let all = Server::exporter_at(address, &[ORDINARY, "--collector.netns=all"]);
+    sockets::many_time_wait_of_clients(scale.some, scale.some / 10);
+    let series = |answer: &str| answer.matches("timewait_netns_info{").count();
+    let found = series(&all.scrape().0);
+    assert_eq!(found, scale.namespaces, "all namespaces are told");
+    alone.scrape();
+    let (mut of_one, mut of_all) = (Vec::new(), Vec::new());
+    for _ in 0..scale.pairs {
+        of_one.push(alone.scrape().1);
+        of_all.push(all.scrape().1);
+    }
+    for (name, time) in TIMES {
+        let (one, all) = (time(&median(&of_one)), time(&median(&of_all)));
+        let told = format!("{:.2} ({} of {})", ratio(all, one), ms(all), ms(one));
+        table.add(
+            &situation,
+            &format!("{name}, of that one alone"),
+            "≤ 1.15",
+            told,
+        );
+    }
+    let resident = all.status_bytes("VmRSS");
+    table.add(&situation, "resident after a scrape", "", mib(resident));
+}
+
+/// A process in a network namespace of its own, without a socket.
+struct Idle(Child);
+
+impl Idle {
+    fn start() -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sleep", "600"]).stdin(Stdio::null());
+        Self(command.spawn().expect("namespaces can be made"))
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
     }
 }
 
