@@ -57,6 +57,16 @@ enum WalkError {
     Table(#[from] TableError),
 }
 
+impl WalkError {
+    const fn is_late(&self) -> bool {
+        matches!(
+            self,
+            Self::Dump(DumpError::Deadline { .. })
+                | Self::Table(TableError::DeadlineReached { .. })
+        )
+    }
+}
+
 /// How many sockets that are not in TIME-WAIT there must be, as a share of those that are, for a
 /// filter program to pay: 1 to this.
 const WORTH_FILTERING: u64 = 8;
@@ -140,8 +150,12 @@ impl Walker {
         deadline: Instant,
     ) -> Option<SocketFigures> {
         let result = self.read(memory, settings, statistics, deadline);
-        let complaint = result.as_ref().err().map(ToString::to_string);
-        memory.sockets.note(complaint);
+        match &result {
+            // Others had their time, which is said of all of them at once.
+            Err(error) if error.is_late() && memory.sockets.netns().is_some() => {}
+            Err(error) => memory.sockets.note(Some(error.to_string())),
+            Ok(_) => memory.sockets.note(None),
+        }
         result.ok()
     }
 

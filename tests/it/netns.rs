@@ -532,13 +532,13 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
             .build()
             .unwrap();
         let mut read = BTreeMap::<String, u32>::new();
-        let (mut late, mut time) = (0, Duration::from_micros(500));
+        let (mut late, mut cut_off, mut time) = (0, 0, Duration::from_micros(500));
         let begin = Instant::now();
         // So little time that it never suffices for all, and more if it does for none.
-        while late < 20 || read.len() < 8 || read.values().any(|times| *times < 3) {
+        while late < 20 || cut_off < 3 || read.len() < 8 || read.values().any(|times| *times < 3) {
             assert!(
                 begin.elapsed() < Duration::from_mins(2),
-                "{read:?} {late} {time:?}"
+                "{read:?} {late} {cut_off} {time:?}"
             );
             let host = runtime.block_on(collector.scrape(Instant::now() + time));
             let mut reached = 0;
@@ -551,6 +551,9 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
                 } else {
                     assert!(!sockets.success);
                     late += 1;
+                    // What was read before its walk was cut off is told.
+                    let settings = other.snapshot.sysctl.as_ref();
+                    cut_off += u32::from(settings.is_some_and(|settings| settings.success));
                 }
             }
             match reached {
@@ -673,17 +676,150 @@ fn what_holds_a_namespace_alive_is_not_the_exporter() {
         let names = Names::new();
         let program = start(&names, &["--collector.netns=named"]);
         let mut scraper = program.scraper();
-        let place = names.named("short");
-        let inode = place.inode;
-        place.close(80, 1);
-        assert_eq!(told(&scraper.metrics()), ["short"]);
-        names.take("short");
-        drop(place);
-        // Its number is free again once it is gone for good: the next ones come to it.
-        let mut later = Vec::new();
-        eventually("the namespace is gone", || {
-            later.push(Place::new());
-            later.iter().any(|place| place.inode == inode)
+        let is_free_again = |_| {
+            let place = names.named("short");
+            let inode = place.inode;
+            place.close(80, 1);
+            assert_eq!(told(&scraper.metrics()), ["short"]);
+            names.take("short");
+            drop(place);
+            with_inode(inode).is_some()
+        };
+        assert!((0..50).any(is_free_again), "no namespace went away");
+    });
+}
+
+#[test]
+fn of_too_many_quiet_ones_the_first_are_told_and_none_as_late() {
+    in_namespace(|| {
+        let names = Names::new();
+        let places: Vec<Place> = (0..6).map(|n| names.named(&format!("n{n}"))).collect();
+        let flags = ["--collector.netns=named", "--collector.netns-max=3"];
+        let program = start(&names, &flags);
+        let mut scraper = program.scraper();
+        let success = |metrics: &Metrics| {
+            let labels = "collector=\"sockets\"";
+            by_netns(metrics, "timewait_scrape_collector_success", labels)
+        };
+        let all_quiet = expect(&[("", 1.0), ("n0", 1.0), ("n1", 1.0), ("n2", 1.0)]);
+        for _ in 0..3 {
+            assert_eq!(success(&scraper.metrics()), all_quiet);
+        }
+        // One that holds no port of the range is no worse than those without a socket.
+        let listener = places[5].run(|| listening(at("127.0.0.1", 80)));
+        assert_eq!(success(&scraper.metrics()), all_quiet);
+        drop(listener);
+        // One that is better again makes way.
+        places[5].run(|| set_sysctl("ip_local_port_range", "40000 40099"));
+        let busy = places[5].run(|| {
+            let listener = listening(at("127.0.0.1", 80));
+            let streams: Vec<_> = (0..5)
+                .map(|_| connect_from(None, at("127.0.0.1", 80)).unwrap())
+                .collect();
+            (listener, streams)
         });
+        let one_busy = expect(&[("", 1.0), ("n0", 1.0), ("n1", 1.0), ("n5", 1.0)]);
+        assert_eq!(success(&scraper.metrics()), one_busy);
+        places[5].run(|| {
+            set_sysctl("tcp_max_tw_buckets", "0");
+            drop(busy);
+        });
+        eventually("the namespace is quiet", || {
+            success(&scraper.metrics()) == all_quiet
+        });
+        let metrics = scraper.metrics();
+        assert_eq!(metrics.value("timewait_netns_left_out"), 3.0);
+        let whole = metrics.value("timewait_scrape_collector_success{collector=\"netns\"}");
+        assert_eq!(whole, 1.0);
+    });
+}
+
+/// A new namespace with the number of one that has gone, which is free again only once nothing holds it;
+/// `None` where another program was quicker to have it.
+fn with_inode(inode: u64) -> Option<Place> {
+    // The kernel gives the lowest number that is free.
+    let mut others = Vec::new();
+    for _ in 0..30 {
+        let place = Place::new();
+        if place.inode == inode {
+            return Some(place);
+        }
+        others.push(place);
+        thread::sleep(Duration::from_millis(2));
+    }
+    None
+}
+
+#[test]
+fn a_namespace_that_has_the_name_and_inode_of_one_that_has_gone_is_another() {
+    in_namespace(|| {
+        let names = Names::new();
+        // More than are read anew in one scrape.
+        let _quiet: Vec<Place> = (0..40).map(|n| names.named(&format!("n{n:02}"))).collect();
+        let program = start(&names, &["--collector.netns=named"]);
+        let mut scraper = program.scraper();
+        // Another program may be quicker to have the number.
+        let (mut met, mut tries) = (0, 0);
+        while met < 3 {
+            tries += 1;
+            assert!(tries < 100, "no number was given again");
+            let first = names.named("pod");
+            let inode = first.inode;
+            first.run(|| set_sysctl("ip_local_port_range", "40000 40099"));
+            let range = by_netns(&scraper.metrics(), "timewait_port_range_min", "");
+            assert_eq!(range["pod"], 40_000.0);
+            names.take("pod");
+            drop(first);
+            let Some(same) = with_inode(inode) else {
+                continue;
+            };
+            names.give("pod", &same);
+            let range = by_netns(&scraper.metrics(), "timewait_port_range_min", "");
+            assert_eq!(range["pod"], 32_768.0);
+            names.take("pod");
+            met += 1;
+        }
+    });
+}
+
+#[test]
+fn what_is_no_other_network_namespace_is_passed_over() {
+    in_namespace(|| {
+        let names = Names::new();
+        let place = names.named("blue");
+        let path = |name: &str| names.0.path().join(name);
+        fs::write(path("plain"), "").unwrap();
+        fs::create_dir(path("directory")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", path("dangling")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/ns/uts", path("other-kind")).unwrap();
+        let file = place.file.to_str().unwrap();
+        let file = file.replace("self", &std::process::id().to_string());
+        std::os::unix::fs::symlink(file, path("a-link")).unwrap();
+        for (name, target) in [
+            ("mounted-other-kind", "/proc/self/ns/uts"),
+            ("own", "/proc/self/task/self/ns/net"),
+        ] {
+            fs::write(path(name), "").unwrap();
+            let task = rustix::thread::gettid().as_raw_nonzero().to_string();
+            let target = target.replace("task/self", &format!("task/{task}"));
+            let bind = MsFlags::MS_BIND;
+            mount(
+                Some(&*target),
+                &path(name),
+                None::<&str>,
+                bind,
+                None::<&str>,
+            )
+            .unwrap();
+        }
+        for flag in ["named", "own,a-link,other-kind"] {
+            let program = start(&names, &[&format!("--collector.netns={flag}")]);
+            let mut scraper = program.scraper();
+            let metrics = (0..3).map(|_| scraper.metrics()).last().unwrap();
+            assert_eq!(told(&metrics), ["a-link"], "{flag}");
+            assert_eq!(metrics.value("timewait_netns_unreadable"), 0.0);
+            assert!(program.logged("level=ERROR").is_empty());
+            assert!(program.logged("There are no network namespaces").is_empty());
+        }
     });
 }

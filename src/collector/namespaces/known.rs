@@ -8,10 +8,14 @@ use crate::domain::namespace::NamespaceIdentity;
 use crate::kernel::namespaces::{FoundNamespace, NamespaceLister, Resident, read_resident};
 use crate::kernel::procfs::ProcRoot;
 
+use super::turn::Turn;
+
 /// What is remembered of a namespace as long as it is there.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) label: String,
+    /// When its file was made, where that does not change.
+    made: Option<(i64, i64)>,
     pub(super) pid: Option<u32>,
     pub(super) resident: Option<Resident>,
     pub(super) entry: Complaint,
@@ -21,14 +25,19 @@ pub(super) struct Known {
     /// The run in which the files were read last.
     pub(super) files_read: u64,
     pub(super) walk: WalkMemory,
-    /// The run in which it was last begun to be walked.
-    pub(super) walk_begun: u64,
+    /// When it is to be walked.
+    pub(super) turn: Turn,
     pub(super) ratio: Option<f64>,
 }
 
 impl Known {
     /// To be read through the procfs of the thread that enters it.
-    pub(super) fn new(label: String, config: &CollectorConfig, procfs: ProcRoot) -> Self {
+    pub(super) fn new(
+        label: String,
+        found: &FoundNamespace,
+        config: &CollectorConfig,
+        procfs: ProcRoot,
+    ) -> Self {
         let netns = Some(label.clone());
         let enabled = Enabled {
             // Also where they are not told: the walk goes by them.
@@ -37,6 +46,7 @@ impl Known {
             ..Enabled::NONE
         };
         Self {
+            made: found.made,
             pid: None,
             resident: None,
             entry: Complaint::new("netns", netns.clone()),
@@ -45,10 +55,16 @@ impl Known {
             readings: None,
             files_read: 0,
             walk: WalkMemory::new(netns),
-            walk_begun: 0,
+            turn: Turn::default(),
             ratio: None,
             label,
         }
+    }
+
+    /// Whether this is (still) what is known. The kernel gives the inode of a namespace that has gone to the
+    /// next one, which may be given its name, too.
+    pub(super) fn is_of(&self, label: &str, found: &FoundNamespace) -> bool {
+        self.label == label && self.made == found.made
     }
 
     /// The same process as before as long as it lives there, so that series do not change.
@@ -60,6 +76,11 @@ impl Known {
         }
         let pid = found.pids.first().copied();
         if pid != self.pid {
+            if self.pid.is_some() && found.made.is_none() {
+                // Nothing is left that says whether it is the same namespace.
+                self.readings = None;
+                self.walk = WalkMemory::new(Some(self.label.clone()));
+            }
             self.pid = pid;
             self.resident = pid.map(|pid| read_resident(lister.procfs(), pid));
         }

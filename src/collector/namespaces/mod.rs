@@ -10,6 +10,7 @@
 
 mod known;
 mod place;
+mod turn;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,11 +23,11 @@ use super::{CollectorConfig, Enabled, NamespaceChoice, missing};
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels, worst_ratio};
 use crate::domain::snapshot::{Outcome, Snapshot, SocketStatistics};
 use crate::kernel::namespaces::{
-    EnterError, FoundNamespace, Listing, NamespaceKey, NamespaceLister, missing_rights,
+    FoundNamespace, Listing, NamespaceKey, NamespaceLister, missing_rights,
 };
 
 use known::Known;
-use place::Place;
+use place::{Place, barred};
 
 /// Of the namespaces without any TCP socket, so many have their settings and counters read anew in each
 /// run, those first that were read the longest ago: the files take 100 us a namespace, five times the
@@ -35,6 +36,10 @@ const QUIET_READ_ANEW: usize = 16;
 
 /// What of the time until the deadline is left for the answer: one part of so many.
 const RESERVE: u32 = 20;
+
+/// What is logged where the time did not suffice, without figures, so that it is said once.
+const LATE: &str =
+    "not all network namespaces were read by the deadline; those left out are the first next time";
 
 /// How long it takes until a named namespace in which no process was found is looked for one again.
 const RESIDENTS_AGAIN: Duration = Duration::from_mins(1);
@@ -46,6 +51,8 @@ pub(super) struct NamespacesJob {
     place: Option<Place>,
     known: HashMap<NamespaceKey, Known>,
     run: u64,
+    /// How many walks there were, in all runs.
+    walks: u64,
     residents_sought: Option<Instant>,
     complaint: Complaint,
     /// Whether rights are missing altogether, which was said at the start.
@@ -64,6 +71,8 @@ enum Progress {
     Quiet(Outcome<SocketStatistics>),
     /// It has some, or does not say.
     Busy(Outcome<SocketStatistics>),
+    /// Its walk was cut off by the deadline; the rest of it is read.
+    Late(Box<Snapshot>),
     /// It is read.
     Done(Box<Snapshot>),
 }
@@ -79,7 +88,7 @@ impl Visit<'_> {
     /// What is told of it, wherever its visit ended.
     fn snapshot(&mut self, enabled: Enabled) -> Snapshot {
         let statistics = match std::mem::replace(&mut self.progress, Progress::NotSeen) {
-            Progress::Done(snapshot) => return *snapshot,
+            Progress::Done(snapshot) | Progress::Late(snapshot) => return *snapshot,
             Progress::Quiet(statistics) | Progress::Busy(statistics) => statistics,
             Progress::NotSeen | Progress::Gone | Progress::Refused => missing(Duration::ZERO),
         };
@@ -100,6 +109,7 @@ impl NamespacesJob {
             place: None,
             known: HashMap::new(),
             run: 0,
+            walks: 0,
             residents_sought: None,
             complaint: Complaint::new("netns", None),
             lacks_rights: false,
@@ -111,7 +121,11 @@ impl NamespacesJob {
         let allowed = deadline.saturating_duration_since(begin);
         let deadline = begin + allowed.saturating_sub(allowed / RESERVE);
         let result = self.look_around(begin, deadline);
-        self.complaint.note(result.as_ref().err().cloned());
+        self.complaint.note(match &result {
+            Ok((_, true)) => None,
+            Ok((_, false)) => Some(LATE.to_owned()),
+            Err(error) => Some(error.clone()),
+        });
         let (value, is_whole) = match result {
             Ok((namespaces, is_whole)) => (Some(namespaces), is_whole),
             Err(_) => (None, false),
@@ -166,13 +180,18 @@ impl NamespacesJob {
             sought.map_err(|error| error.to_string())?;
             self.residents_sought = Some(now);
         }
-        self.complain_of_absent(&only_absent(&self.config.namespaces, &listing));
+        if self.run == 0 {
+            let mut absent = only_absent(&self.config.namespaces, &listing);
+            // The own one is told in any case.
+            absent.retain(|name| !lister.is_own(name));
+            self.complain_of_absent(&absent);
+        }
         Ok(listing)
     }
 
     fn complain_of_absent(&self, absent: &[&str]) {
         // Said at the first look alone: a namespace that comes and goes is nothing unusual.
-        if self.run == 0 && !absent.is_empty() {
+        if !absent.is_empty() {
             warn!(
                 names = absent.join(","),
                 directory = %self.config.namespace_names.display(),
@@ -205,9 +224,10 @@ impl NamespacesJob {
         labelled
             .map(|(found, label)| {
                 let known = before.remove(&found.key);
-                let known = known.filter(|known| known.label == label);
-                let mut known =
-                    known.unwrap_or_else(|| Known::new(label, &self.config, place.procfs.clone()));
+                let known = known.filter(|known| known.is_of(&label, found));
+                let mut known = known.unwrap_or_else(|| {
+                    Known::new(label, found, &self.config, place.procfs.clone())
+                });
                 known.choose_resident(&place.lister, found);
                 Visit {
                     found,
@@ -231,11 +251,14 @@ impl NamespacesJob {
             if Instant::now() >= deadline {
                 break;
             }
-            visit.progress = match place.glance(&mut visit.known, visit.found, self.lacks_rights) {
+            visit.progress = match place.glance(&mut visit.known, visit.found) {
                 Ok(progress) => progress,
-                Err(EnterError::Gone) => Progress::Gone,
-                Err(EnterError::Failed { .. }) => Progress::Refused,
+                Err(error) => barred(&mut visit.known, &error, self.lacks_rights),
             };
+            if matches!(visit.progress, Progress::Quiet(_)) {
+                // Also of one that there will be no room for, and whatever it was before.
+                visit.known.ratio = Some(0.0);
+            }
         }
         self.read_quiet(place, &mut visits, deadline);
         self.walk_busy(place, &mut visits, deadline);
@@ -245,17 +268,14 @@ impl NamespacesJob {
         result
     }
 
-    /// Finishes those without sockets, as far as there is room for them to be told.
+    /// Finishes those without sockets, as far as there may be room for them to be told.
     fn read_quiet(&self, place: &mut Place, visits: &mut [Visit<'_>], deadline: Instant) {
-        let others = visits
-            .iter()
-            .filter(|visit| matches!(visit.progress, Progress::Busy(_) | Progress::NotSeen))
-            .count();
         let is_quiet = |visit: &&mut Visit<'_>| matches!(visit.progress, Progress::Quiet(_));
         let mut quiet: Vec<&mut Visit<'_>> = visits.iter_mut().filter(is_quiet).collect();
-        // With ratio 0 all of them, they are told in the order of their labels, behind the others.
+        // With ratio 0 all of them, they are told in the order of their labels. Those with sockets may
+        // come to ratio 0, too, and then stand behind them.
         quiet.sort_unstable_by(|a, b| a.known.label.cmp(&b.known.label));
-        quiet.truncate(self.config.most_namespaces.saturating_sub(others));
+        quiet.truncate(self.config.most_namespaces);
         quiet.sort_by_key(|visit| visit.known.files_read);
         for (turn, visit) in quiet.into_iter().enumerate() {
             if Instant::now() >= deadline {
@@ -267,27 +287,25 @@ impl NamespacesJob {
             };
             let statistics = statistics.clone();
             let known = &mut visit.known;
-            visit.progress =
-                if is_due && place.enter_and_read(known, visit.found, self.run).is_err() {
-                    Progress::Gone
-                } else {
-                    let snapshot = place.quiet_snapshot(known, statistics, self.config.enabled);
-                    known.ratio = worst_ratio(&snapshot);
-                    Progress::Done(Box::new(snapshot))
-                };
+            if is_due && let Err(error) = place.enter_and_read(known, visit.found, self.run) {
+                visit.progress = barred(known, &error, self.lacks_rights);
+                continue;
+            }
+            let snapshot = place.quiet_snapshot(known, statistics, self.config.enabled);
+            known.ratio = worst_ratio(&snapshot);
+            visit.progress = Progress::Done(Box::new(snapshot));
         }
     }
 
-    /// Walks those with sockets, the one first whose last walk was begun the longest ago: so that one which
-    /// takes too long takes no other's turn.
-    fn walk_busy(&self, place: &mut Place, visits: &mut [Visit<'_>], deadline: Instant) {
+    /// Walks those with sockets, the one first whose turn it is.
+    fn walk_busy(&mut self, place: &mut Place, visits: &mut [Visit<'_>], deadline: Instant) {
         let is_busy = |visit: &&mut Visit<'_>| matches!(visit.progress, Progress::Busy(_));
         let mut busy: Vec<&mut Visit<'_>> = visits.iter_mut().filter(is_busy).collect();
         busy.sort_unstable_by(|a, b| {
-            let begun = a.known.walk_begun.cmp(&b.known.walk_begun);
-            begun.then(a.known.label.cmp(&b.known.label))
+            let turn = a.known.turn.cmp(&b.known.turn);
+            turn.then(a.known.label.cmp(&b.known.label))
         });
-        for visit in busy {
+        for (place_in_run, visit) in busy.into_iter().enumerate() {
             if Instant::now() >= deadline {
                 return;
             }
@@ -296,9 +314,8 @@ impl NamespacesJob {
             };
             let statistics = statistics.clone();
             let known = &mut visit.known;
-            known.walk_begun = self.run;
-            if place.enter_and_read(known, visit.found, self.run).is_err() {
-                visit.progress = Progress::Gone;
+            if let Err(error) = place.enter_and_read(known, visit.found, self.run) {
+                visit.progress = barred(known, &error, self.lacks_rights);
                 continue;
             }
             let enabled = self.config.enabled;
@@ -306,10 +323,17 @@ impl NamespacesJob {
             known.ratio = worst_ratio(&snapshot).or(known.ratio);
             let sockets = snapshot.sockets.as_ref();
             let is_read = sockets.is_none_or(|outcome| outcome.value.is_some());
+            let is_cut_off = !is_read && Instant::now() >= deadline;
+            self.walks += 1;
+            known.turn = known
+                .turn
+                .after_walk(self.walks, place_in_run == 0, is_cut_off);
             // One that failed is told so; one that was not done is told as late.
-            if is_read || Instant::now() < deadline {
-                visit.progress = Progress::Done(Box::new(snapshot));
-            }
+            visit.progress = if is_cut_off {
+                Progress::Late(Box::new(snapshot))
+            } else {
+                Progress::Done(Box::new(snapshot))
+            };
         }
     }
 

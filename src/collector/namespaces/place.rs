@@ -53,18 +53,9 @@ impl Place {
         &self,
         known: &mut Known,
         found: &FoundNamespace,
-        lacks_rights: bool,
     ) -> Result<Progress, EnterError> {
-        match self.home.leave_for(&self.lister, found) {
-            Err(error @ EnterError::Failed { .. }) => {
-                if !lacks_rights {
-                    known.entry.note(Some(error.to_string()));
-                }
-                return Err(error);
-            }
-            Err(gone) => return Err(gone),
-            Ok(()) => known.entry.note(None),
-        }
+        self.home.leave_for(&self.lister, found)?;
+        known.entry.note(None);
         let read = || self.procfs.read_socket_statistics();
         let statistics = whole(&mut known.sockstat, read);
         Ok(if statistics.value.is_some_and(is_quiet) {
@@ -147,6 +138,18 @@ impl Place {
         });
         joined(sockets, readings, statistics, enabled)
     }
+}
+
+/// How far a run came with a namespace that was not entered. `lacks_rights` is whether the reason has been
+/// said already.
+pub(super) fn barred(known: &mut Known, error: &EnterError, lacks_rights: bool) -> Progress {
+    if matches!(error, EnterError::Gone) {
+        return Progress::Gone;
+    }
+    if !lacks_rights {
+        known.entry.note(Some(error.to_string()));
+    }
+    Progress::Refused
 }
 
 fn joined(

@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::domain::namespace::NamespaceIdentity;
@@ -119,8 +120,11 @@ fn enter(path: &PathBuf, key: NamespaceKey) -> io::Result<bool> {
     if NamespaceKey::of(&file.metadata()?) != key {
         return Ok(false);
     }
-    move_to(&file)?;
-    Ok(true)
+    match move_to(&file) {
+        // A namespace of another kind, which somebody gave a name there.
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(false),
+        result => result.map(|()| true),
+    }
 }
 
 fn move_to(file: &File) -> io::Result<()> {

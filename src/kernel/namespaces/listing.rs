@@ -40,6 +40,10 @@ pub struct FoundNamespace {
     pub names: Vec<String>,
     /// Processes that live in it, the lowest numbers first; not all of them.
     pub pids: Vec<u32>,
+    /// When the file that is mounted under a name was made, in seconds and nanoseconds: another time is another
+    /// namespace, though it has the inode and the name of one that has gone. `None` where none is mounted, as
+    /// the files under /proc are made anew whenever they are looked at.
+    pub made: Option<(i64, i64)>,
     /// The files under `names`, through which it can be entered.
     pub(super) files: Vec<PathBuf>,
 }
@@ -147,7 +151,16 @@ impl NamespaceLister {
         file: &Path,
         found: &mut HashMap<NamespaceKey, FoundNamespace>,
     ) {
-        let Ok(metadata) = fs::metadata(file) else {
+        // A link may lead into /proc.
+        let Ok(direct) = fs::symlink_metadata(file) else {
+            return;
+        };
+        let is_link = direct.is_symlink();
+        let Ok(metadata) = (if is_link {
+            fs::metadata(file)
+        } else {
+            Ok(direct)
+        }) else {
             return;
         };
         let key = NamespaceKey::of(&metadata);
@@ -155,9 +168,19 @@ impl NamespaceLister {
             let namespace = found
                 .entry(key)
                 .or_insert_with(|| FoundNamespace::empty(key));
+            if !is_link {
+                namespace.made = Some((metadata.ctime(), metadata.ctime_nsec()));
+            }
             namespace.names.push(name);
             namespace.files.push(file.to_owned());
         }
+    }
+
+    /// Whether this is a name of the namespace that is not to be told.
+    #[must_use]
+    pub fn is_own(&self, name: &str) -> bool {
+        fs::metadata(self.names.join(name))
+            .is_ok_and(|metadata| NamespaceKey::of(&metadata) == self.own)
     }
 
     fn is_another(&self, key: NamespaceKey) -> bool {
@@ -256,6 +279,7 @@ impl FoundNamespace {
             key,
             names: Vec::new(),
             pids: Vec::new(),
+            made: None,
             files: Vec::new(),
         }
     }
