@@ -46,7 +46,7 @@ pub fn render(report: &Report, before: Option<&Report>, style: Style) -> String 
     for namespace in report.in_whole() {
         let same = |other: &&NamespaceReport| other.name() == namespace.name();
         let before = before.and_then(|before| before.namespaces.iter().find(same));
-        text.namespace(namespace, before);
+        text.namespace(namespace, before, report.untold.is_some());
     }
     text.out
 }
@@ -142,7 +142,12 @@ impl Text {
         }
     }
 
-    fn namespace(&mut self, namespace: &NamespaceReport, before: Option<&NamespaceReport>) {
+    fn namespace(
+        &mut self,
+        namespace: &NamespaceReport,
+        before: Option<&NamespaceReport>,
+        is_one_of_several: bool,
+    ) {
         if let Some(identity) = &namespace.identity {
             let label = printable(&identity.label);
             self.title(&format!("NETWORK NAMESPACE {label}"));
@@ -150,6 +155,8 @@ impl Text {
             if !resident.is_empty() {
                 self.prose(&format!("{resident}."), 0);
             }
+        } else if is_one_of_several {
+            self.title("THE EXPORTER'S OWN NETWORK NAMESPACE");
         }
         let severity = self.severity(namespace.advice.severity.state());
         self.line("");

@@ -603,6 +603,7 @@ fn report_check_and_page_tell_every_namespace_the_worst_first() {
         assert!(!text.contains("/etc/sysctl.d"), "{text}");
         let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}: {text}"));
         assert!(place("NETWORK NAMESPACE full") < place("NETWORK NAMESPACE well"));
+        assert!(place("NETWORK NAMESPACE full") < place("OWN NETWORK NAMESPACE"));
         // What is to be typed there can be typed, and helps.
         let command = text.lines().find(|line| line.contains(&typed)).unwrap();
         let status = Command::new("sh")
