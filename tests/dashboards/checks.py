@@ -676,6 +676,17 @@ def test_every_rule_has_unit_tests():
     return complaints + [f"{rule['record']}: not compared" for rule in RECORDS if rule["record"] not in recorded]
 
 
+def test_the_joins_of_the_readme_are_those_with_unit_tests():
+    section = (ROOT / "README.md").read_text().split("\n## Containers and pods\n")[1].split("\n## ")[0]
+    # Where an expression has several lines it stands as text.
+    blocks = re.findall(r"^```(?:promql|text)\n(.*?)^```", section, re.M | re.S)
+    # One expression after each comment.
+    shown = [" ".join(one.split()) for block in blocks for one in re.split(r"^#.*$", block, flags=re.M) if one.strip()]
+    cases = yaml.safe_load((ROOT / "tests/rules/readme.yml").read_text())["tests"]
+    tested = [" ".join(one["expr"].split()) for case in cases for one in case["promql_expr_test"]]
+    assert len(shown) == 2 and shown == tested, f"{shown} {tested}"
+
+
 def test_inhibition_compares_job_instance_and_namespace():
     rules = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())["inhibit_rules"]
     names = {name for rule in rules for matcher in rule["source_matchers"] + rule["target_matchers"] for name in re.findall(r"Timewait\w+", matcher)}

@@ -1,8 +1,9 @@
 """Makes a host with a history: to be run in a network namespace of its own, as its root.
 
-    host.py busy|quiet COMMAND...
+    host.py busy|quiet|pods COMMAND...
 
-Sets the ports up, runs the command with them, and ends with its exit status.
+Sets the ports up, runs the command with them, and ends with its exit status. `pods` has two other network
+namespaces with names, one of them busy; it needs a mount namespace of its own.
 """
 
 import socket
@@ -72,7 +73,28 @@ def busy():
     time.sleep(1.2)
 
 
+def pods():
+    # ip-netns(8) wants its folder there, which only the real root could make.
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
+    residents = []
+    # As CNI plugins call them.
+    for name, kind in [("cni-0f6e1d8c-2f0a-4b7e-9c3d-1a2b3c4d5e6f", "busy"), ("blue", "quiet")]:
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        inside = ["nsenter", f"--net=/run/netns/{name}", sys.executable, __file__, kind]
+        wait = ["sh", "-c", "echo ready; read _"]
+        residents.append(subprocess.Popen(inside + wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+    for resident in residents:
+        assert resident.stdout.readline() == b"ready\n"
+    return residents
+
+
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+residents = []
 if sys.argv[1] == "busy":
     busy()
-sys.exit(subprocess.call(sys.argv[2:]))
+elif sys.argv[1] == "pods":
+    residents = pods()
+status = subprocess.call(sys.argv[2:])
+for resident in residents:
+    resident.communicate()
+sys.exit(status)

@@ -24,8 +24,8 @@ if (process.argv[2] === 'look') {
   await look(process.argv[3], process.argv[4], process.argv[5]);
 } else {
   const [program, host, folder] = process.argv.slice(2);
-  for (const kind of ['busy', 'quiet']) {
-    const inside = ['--user', '--map-root-user', '--net', 'python3', host, kind,
+  for (const kind of ['busy', 'quiet', 'pods']) {
+    const inside = ['--user', '--map-root-user', '--net', '--mount', 'python3', host, kind,
       process.execPath, self, 'look', kind, program, folder];
     const { stdout, status } = spawnSync('unshare', inside, { stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8' });
     process.stdout.write(stdout.replace(/^COUNTS .*\n/m, ''));
@@ -38,7 +38,8 @@ if (process.argv[2] === 'look') {
 }
 
 async function look(kind, program, folder) {
-  const exporter = spawn(program, ['--web.listen-address=127.0.0.1:10072'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const flags = kind === 'pods' ? ['--collector.netns=named'] : [];
+  const exporter = spawn(program, ['--web.listen-address=127.0.0.1:10072', ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
   process.on('exit', () => exporter.kill());
   await new Promise((resolve, reject) => {
     let log = '';
@@ -59,6 +60,7 @@ async function look(kind, program, folder) {
     await withoutScripts(browser, kind);
     await underPrefix(browser, kind, proxy.address().port);
     if (kind === 'busy') await byKeyboard(browser);
+    if (kind === 'pods') await namespaces(browser);
   } finally {
     await browser.close();
     proxy.close();
@@ -111,24 +113,37 @@ async function withoutScripts(browser, kind) {
   const page = await context.newPage();
   await page.goto(pageUrl);
   const state = await page.locator('.state').innerText();
-  const expected = kind === 'busy' ? 'CRITICAL' : 'OK';
+  const expected = kind === 'quiet' ? 'OK' : 'CRITICAL';
   check(`${kind}: without scripts the state is told`, state.startsWith(expected), state);
   const meters = await page.locator('meter').count();
   check(`${kind}: destinations have meters`, kind === 'quiet' || meters >= 3, `${meters}`);
   const chart = await page.locator('svg rect').count();
-  check(`${kind}: ages have a chart where there are any`, chart === 6 || (kind === 'quiet' && chart === 0), `${chart}`);
+  check(`${kind}: ages have a chart where there are any`, chart === 6 || (kind === 'quiet' && chart === 0) || (kind === 'pods' && chart === 12), `${chart}`);
   await context.close();
 }
 
 async function underPrefix(browser, kind, port) {
   const page = await browser.newPage();
   await page.goto(`http://127.0.0.1:${port}/some/prefix/`);
-  const links = await page.locator('a').evaluateAll((links) => links.map((link) => link.href));
+  const links = await page.locator('nav a').evaluateAll((links) => links.map((link) => link.href));
   check(`${kind}: there are links`, links.length === 4, links.join(' '));
   for (const link of links) {
     const response = await page.goto(link);
     check(`${kind}: ${new URL(link).pathname} works under a prefix`, response.status() === 200, `${response.status()}`);
   }
+  await page.close();
+}
+
+async function namespaces(browser) {
+  const page = await browser.newPage();
+  await page.goto(pageUrl);
+  const rows = await page.locator('section[aria-labelledby=namespaces] tbody tr').allInnerTexts();
+  check('pods: each namespace has a line', rows.length === 3, rows.join(' | '));
+  check('pods: the worst is the first', rows[0]?.startsWith('cni-') && rows[0].includes('CRITICAL'), rows[0]);
+  check('pods: who lives there is told', /python\S* \(pid \d+\)/.test(rows[0] ?? ''), rows[0]);
+  const links = await page.locator('section[aria-labelledby=namespaces] a').evaluateAll((links) => links.map((link) => link.hash));
+  const targets = await page.evaluate((links) => links.filter((link) => document.querySelector(link)).length, links);
+  check('pods: each link leads to its namespace', links.length === 3 && targets === 3, links.join(' '));
   await page.close();
 }
 
