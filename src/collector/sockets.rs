@@ -159,13 +159,18 @@ impl Walker {
         result.ok()
     }
 
-    /// What there is to tell where there is no socket.
+    /// What there is to tell where there is no socket: no breakdown of nothing, which would be a third of all
+    /// series of a namespace, unless something is pinned in it.
     pub(super) fn nothing(&self, settings: &Settings) -> SocketFigures {
+        let mut options = self.options.clone();
+        if options.pinned_ports.is_empty() && options.pinned_destinations.is_empty() {
+            options.without_breakdowns();
+        }
         let source = match self.choice {
             SourceChoice::Procfs => Source::Procfs,
             SourceChoice::Auto | SourceChoice::Netlink => Source::Netlink,
         };
-        Census::new(self.options.clone(), settings, &[]).finish(source, 0)
+        Census::new(options, settings, &[]).finish(source, 0)
     }
 
     fn read(

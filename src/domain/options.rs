@@ -34,6 +34,19 @@ pub struct CensusOptions {
     pub pinned_destinations: Vec<PinnedDestination>,
 }
 
+impl CensusOptions {
+    /// Tells sums alone.
+    pub const fn without_breakdowns(&mut self) {
+        self.by_src_addr = false;
+        self.by_src_port = false;
+        self.by_dst_addr = false;
+        self.by_dst_port = false;
+        self.by_age = false;
+        self.by_destination = false;
+        self.by_source = false;
+    }
+}
+
 impl Default for CensusOptions {
     fn default() -> Self {
         Self {

@@ -32,7 +32,7 @@ use place::{Place, barred};
 /// Of the namespaces without any TCP socket, so many have their settings and counters read anew in each
 /// run, those first that were read the longest ago: the files take 100 us a namespace, five times the
 /// glance. Of the others, what was read last is told.
-const QUIET_READ_ANEW: usize = 16;
+const QUIET_READ_ANEW: usize = 8;
 
 /// What of the time until the deadline is left for the answer: one part of so many.
 const RESERVE: u32 = 20;
