@@ -220,13 +220,15 @@ async fn a_collector_that_panics_takes_only_its_own_figures_along() {
 async fn scrapes_that_come_together_share_their_dumps() {
     let (mut gate, collector) = Gate::collector();
     let server = Running::start(collector).await;
-    let mut clients = Vec::new();
-    for _ in 0..40 {
+    let mut clients = vec![server.connect().await];
+    clients[0].ask("GET", "/metrics", "").await;
+    // Before the others come, or all might share the first.
+    gate.entered().await;
+    for _ in 1..40 {
         let mut client = server.connect().await;
         client.ask("GET", "/metrics", "").await;
         clients.push(client);
     }
-    gate.entered().await;
     // All are in once the limit of 40 refuses one more.
     patiently(async {
         while server
