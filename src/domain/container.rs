@@ -105,7 +105,9 @@ fn container_id(name: &str, parent: &str) -> Option<String> {
 /// A task's 32 digits and a container's number, as the ECS agent names what runs on Fargate.
 fn ecs_id(name: &str) -> bool {
     name.split_once('-').is_some_and(|(task, number)| {
-        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        // Of 64 bits at most: whoever may make a control group may call it anything.
+        let is_number =
+            matches!(number.len(), 1..=20) && number.bytes().all(|byte| byte.is_ascii_digit());
         task.len() == 32 && is_hexadecimal(task) && is_number
     })
 }
@@ -163,6 +165,17 @@ mod tests {
         }
         assert_eq!(told(""), (None, None));
         assert_eq!(told("no colons\n"), (None, None));
+    }
+
+    #[test]
+    fn a_name_like_that_of_ecs_is_not_taken_at_any_length() {
+        let task = ID.get(..32).unwrap_or_default();
+        let of_digits = |digits: usize| told(&format!("0::/ecs/{task}-{}\n", "7".repeat(digits))).0;
+        assert!(of_digits(10).is_some() && of_digits(20).is_some());
+        assert_eq!(
+            (of_digits(0), of_digits(21), of_digits(3_000)),
+            (None, None, None)
+        );
     }
 
     #[test]
