@@ -187,6 +187,15 @@ impl NamespaceLister {
         key.device == self.own.device && key != self.own
     }
 
+    /// What `net:[4026531840]` names.
+    fn key_named(&self, target: &Path) -> Option<NamespaceKey> {
+        let number = target.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?;
+        Some(NamespaceKey {
+            device: self.own.device,
+            inode: number.parse().ok()?,
+        })
+    }
+
     fn add_processes(
         &self,
         found: &mut HashMap<NamespaceKey, FoundNamespace>,
@@ -200,12 +209,13 @@ impl NamespaceLister {
             let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            match fs::metadata(process_file(&self.procfs, pid)) {
-                Ok(metadata) => {
-                    let key = NamespaceKey::of(&metadata);
-                    if !self.is_another(key) {
+            // Half the cost of following the link.
+            match fs::read_link(process_file(&self.procfs, pid)) {
+                Ok(target) => {
+                    let Some(key) = self.key_named(&target).filter(|key| self.is_another(*key))
+                    else {
                         continue;
-                    }
+                    };
                     if with_new {
                         let make = || FoundNamespace::empty(key);
                         found.entry(key).or_insert_with(make).pids.push(pid);

@@ -145,6 +145,11 @@ impl ProcRoot {
     pub fn read_socket_statistics(&self) -> Result<SocketStatistics, ReadError> {
         let parsed = self.parse_network("sockstat", sockstat::parse)?;
         let mut statistics = parsed.unwrap_or_default();
+        // Without a socket of any kind there is none of IPv6 either. (Linux < 4.17 counts those of all
+        // namespaces.)
+        if statistics.sockets_used == Some(0) {
+            return Ok(statistics);
+        }
         let v6 = self.parse_network("sockstat6", sockstat::parse_v6)?;
         if let (Some(in_use), Some(v6)) = (&mut statistics.in_use, v6.flatten()) {
             *in_use = in_use.saturating_add(v6);
