@@ -292,24 +292,16 @@ fn a_log_that_was_closed_is_outlived() {
 
 #[test]
 fn without_descriptors_it_waits_and_says_so_once() {
-    let command = &mut Command::new("sh");
-    // Some 10 are open before the first connection, and half of all may be connections: too many.
-    command
-        .env_clear()
-        .args([
-            "-c",
-            "ulimit -n 16; exec \"$0\" --web.listen-address=127.0.0.1:0",
-        ])
-        .arg(env!("CARGO_BIN_EXE_timewait_exporter"));
-    let mut running = Process::start(command);
-    let line = running.line_with("Listening on");
-    let address = field(&line, "address");
+    let (mut running, address) = Process::listening(&[]);
+    running.line_with("Read the connection table");
+    // Three more than it has, whatever it has inherited: connections take them all.
+    running.limit_descriptors(running.first_free_descriptor() + 3);
     let crowd: Vec<TcpStream> = (0..60)
-        .map(|_| TcpStream::connect(address).unwrap())
+        .map(|_| TcpStream::connect(&address).unwrap())
         .collect();
     running.line_with("Cannot accept connections");
     // Whoever waits for nothing makes way, so there is room again.
-    let answer = get(address);
+    let answer = get(&address);
     assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
     running.signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(0));

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::support::PATIENCE;
 
@@ -144,6 +144,24 @@ impl Process {
     pub fn descriptors(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.id());
         fs::read_dir(folder).unwrap().count()
+    }
+
+    /// The number that the next descriptor it opens would get.
+    pub fn first_free_descriptor(&self) -> u64 {
+        let is_free = |number: &u64| {
+            let path = format!("/proc/{}/fd/{number}", self.id());
+            fs::symlink_metadata(path).is_err()
+        };
+        (0..1024).find(is_free).unwrap()
+    }
+
+    /// From now on no descriptor may have this number or a higher one.
+    pub fn limit_descriptors(&self, limit: u64) {
+        let limit = Rlimit {
+            current: Some(limit),
+            maximum: Some(1024),
+        };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap();
     }
 
     /// Its resident memory.

@@ -266,21 +266,8 @@ fn a_program_that_may_not_open_enough_says_so_and_recovers() {
     in_namespace(|| {
         let (mut process, address) = Process::listening(&["--web.disable-exporter-metrics"]);
         process.line_with("Read the connection table");
-        let id = rustix::process::Pid::from_raw(process.id().cast_signed());
-        let taken = |number: &u64| {
-            let path = format!("/proc/{}/fd/{number}", process.id());
-            std::fs::symlink_metadata(path).is_ok()
-        };
-        let first_free = (0..1024).find(|number| !taken(number)).unwrap();
-        let set = |limit| {
-            let limit = rustix::process::Rlimit {
-                current: Some(limit),
-                maximum: Some(1024),
-            };
-            rustix::process::prlimit(id, rustix::process::Resource::Nofile, limit).unwrap();
-        };
         // One is left, and that is the connection's.
-        set(first_free + 1);
+        process.limit_descriptors(process.first_free_descriptor() + 1);
         let answer = crate::process::get(&address, "/metrics");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         let success = "timewait_scrape_collector_success{collector=\"sysctl\"}";
@@ -291,7 +278,7 @@ fn a_program_that_may_not_open_enough_says_so_and_recovers() {
             "{answer}"
         );
         process.line_with("Too many open files");
-        set(1024);
+        process.limit_descriptors(1024);
         let answer = crate::process::get(&address, "/metrics");
         assert!(answer.contains(&format!("{success} 1\n")), "{answer}");
         let failed = answer.lines().filter(|line| {
