@@ -94,7 +94,7 @@ impl ProcRoot {
     }
 
     /// Where the network files are.
-    pub(super) fn network(&self) -> &Path {
+    pub(in crate::kernel) fn network(&self) -> &Path {
         &self.network
     }
 
@@ -251,7 +251,10 @@ impl SettingsReader {
             Ok(directory) => file::read_setting(directory, name, path),
             Err(error) => Err(ReadError::Io {
                 path: path(),
-                source: error.kind().into(),
+                // There is no other way to tell the same error of every file.
+                source: error
+                    .raw_os_error()
+                    .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),
             }),
         };
         let result = parsed(text, path, parse);
