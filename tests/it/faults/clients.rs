@@ -277,7 +277,7 @@ fn a_program_that_may_not_open_enough_says_so_and_recovers() {
             !answer.contains("\ntimewait_sysctl_tcp_timestamps "),
             "{answer}"
         );
-        process.line_with("Too many open files");
+        process.line_with("tcp_timestamps: Too many open files");
         process.limit_descriptors(1024);
         let answer = crate::process::get(&address, "/metrics");
         assert!(answer.contains(&format!("{success} 1\n")), "{answer}");
