@@ -16,6 +16,7 @@ use ::procfs::net::{TcpNetEntries, TcpNetEntry, TcpState as ProcfsState};
 use ::procfs::{FromReadSI as _, current_system_info};
 use tracing::debug;
 
+use super::procfs::ProcRoot;
 use super::sock_diag::{DumpError, Dumper, NetlinkConnect};
 use crate::domain::address::Address;
 use crate::domain::holders::{Holder, Holders};
@@ -45,7 +46,7 @@ struct Sought {
 type Found = HashMap<(usize, i32), HashSet<u64>>;
 
 impl HolderFinder {
-    /// For the procfs at this path, where `net/tcp` is read if netlink is not to be used or cannot be.
+    /// For the procfs at this path, where `tcp` of the thread is read if netlink is not to be used or cannot be.
     /// Nothing is looked at yet.
     #[must_use]
     pub const fn new(procfs: PathBuf, netlink: bool) -> Self {
@@ -80,8 +81,11 @@ impl HolderFinder {
             }
         }
         let mut has_read = false;
-        for file in ["net/tcp", "net/tcp6"] {
-            let read = TcpNetEntries::from_file(self.procfs.join(file), current_system_info());
+        // Of the thread, which may be inside another network namespace.
+        let root = ProcRoot::new(&self.procfs).of_thread();
+        for file in ["tcp", "tcp6"] {
+            let file = root.network().join(file);
+            let read = TcpNetEntries::from_file(file, current_system_info());
             if let Ok(TcpNetEntries(entries)) = read {
                 has_read = true;
                 entries.iter().filter_map(live).for_each(|live| add(&live));
