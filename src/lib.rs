@@ -9,10 +9,12 @@
 //! A scrape comes in over HTTP. It waits for two readings of the kernel that begin after it came in:
 //! a walk over the connection table, which is streamed into an aggregator, and a look at a few small
 //! files. Both become one immutable [`Snapshot`](domain::snapshot::Snapshot), the snapshot becomes
-//! metric families, and these become text in the format that the scraper asked for. Nothing is kept
-//! between scrapes, rates are told from the ages of sockets, with one exception: on a host with more
+//! metric families, and these become text in the format that the scraper asked for. With
+//! `--collector.netns` there is one such snapshot for each network namespace. Nothing is kept
+//! between scrapes, rates are told from the ages of sockets, with two exceptions: on a host with more
 //! than 100,000 sockets, which ports are merely bound is asked for at most every five minutes, for that
-//! walk would take as long as the rest, unless a ratio is near its limit (`collector::bound`).
+//! walk would take as long as the rest, unless a ratio is near its limit (`collector::bound`); and of many
+//! namespaces without TCP sockets the settings and counters are read in turn (`collector::namespaces`).
 //!
 //! ```text
 //! http ── deadline, format ──> collector ──> kernel::sock_diag ── one socket at a time ──> domain::census
@@ -57,8 +59,9 @@
 //!   subset of the usable ports, whatever a dump that is not atomic tells twice.
 //! - **Invariant:** a failed or late walk tells no sockets at all, and never takes other figures along.
 //!   What could not be read is absent, not 0.
-//! - **Invariant:** one thread alone enters other network namespaces, and goes home after each run. No
-//!   descriptor or socket of another namespace is kept, for it would keep the namespace alive.
+//! - **Invariant:** the threads of the runtime never enter another network namespace: one collector's
+//!   thread does, and goes home after each run; `report` has threads that end inside. No descriptor or
+//!   socket of another namespace is kept, for it would keep the namespace alive.
 //! - **Invariant:** thresholds are written down in [`domain::advice::thresholds`] alone; tests hold the
 //!   alert rules and the dashboards equal to them.
 //! - **Invariant:** nothing blocks an async thread: collectors have threads of their own, encoding is

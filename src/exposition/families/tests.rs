@@ -1,6 +1,8 @@
 //! Laws of the table and of the families made from it.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod namespaces;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -69,50 +71,6 @@ fn every_metric_of_the_table_is_told_with_its_labels_in_its_order() {
             assert_eq!(labels, metric.labels, "{}", metric.name);
         }
     }
-}
-
-#[test]
-fn another_namespace_tells_the_same_as_the_own_one_under_its_label() {
-    let encoded = encode(
-        &families(&rich_host(), &silent_exporter()),
-        Format::Text,
-        false,
-    );
-    let samples = parse(&String::from_utf8(encoded.unwrap().body).unwrap());
-    let is_netns = |label: &(String, String)| label.0 == "netns" && label.1 == "blue";
-    let (other, own): (Vec<Sample>, Vec<Sample>) = samples
-        .into_iter()
-        .filter(|sample| !sample.name.starts_with("timewait_netns_"))
-        .partition(|sample| sample.labels.iter().any(is_netns));
-    let of_host = ["timewait_memory_bytes", "timewait_exporter_build_info"];
-    let mut own = own;
-    own.retain(|sample| {
-        let is_of = |value: &str| sample.labels.iter().any(|(_, label)| label == value);
-        !of_host.contains(&&*sample.name) && !is_of("netns") && !is_of("slabinfo")
-    });
-    let without_label = other.into_iter().map(|mut sample| {
-        sample.labels.retain(|label| !is_netns(label));
-        sample
-    });
-    assert!(without_label.eq(own));
-}
-
-#[test]
-fn who_lives_in_a_namespace_and_what_is_not_told_is_told() {
-    let encoded = encode(
-        &families(&rich_host(), &silent_exporter()),
-        Format::Text,
-        false,
-    );
-    let samples = parse(&String::from_utf8(encoded.unwrap().body).unwrap());
-    assert_eq!(
-        told(&samples, "timewait_netns_info"),
-        ["blue 4026532281 77 nginx c0ffee : 1"]
-    );
-    assert_eq!(told(&samples, "timewait_netns_unreadable"), [": 1"]);
-    assert_eq!(told(&samples, "timewait_netns_left_out"), [": 2"]);
-    let own_alone = self::samples(&rich_snapshot());
-    assert!(names(&own_alone).iter().all(|name| !name.contains("netns")));
 }
 
 #[test]
