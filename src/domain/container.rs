@@ -89,7 +89,7 @@ fn container_id(name: &str, parent: &str) -> Option<String> {
         return (!runtime.ends_with("conmon")).then(|| id.to_owned());
     }
     let machine = match scope {
-        Some(scope) if parent == "machine.slice" => scope.strip_prefix("machine-"),
+        Some(scope) if is_of_machines(parent) => scope.strip_prefix("machine-"),
         _ => name
             .strip_prefix("systemd-nspawn@")
             .and_then(|rest| rest.strip_suffix(".service"))
@@ -100,6 +100,13 @@ fn container_id(name: &str, parent: &str) -> Option<String> {
         Some(machine) => machine_name(machine),
         None => ecs_id(bare).then(|| bare.to_owned()),
     }
+}
+
+/// `machine.slice`, or a slice within it (`systemd-nspawn --slice=machine-web.slice`).
+fn is_of_machines(slice: &str) -> bool {
+    let rest = slice.strip_prefix("machine");
+    let name = rest.and_then(|rest| rest.strip_suffix(".slice"));
+    name.is_some_and(|name| name.is_empty() || name.starts_with('-'))
 }
 
 /// A task's 32 digits and a container's number, as the ECS agent names what runs on Fargate.
