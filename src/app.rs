@@ -21,6 +21,7 @@ use crate::build_info::BUILD;
 use crate::collector::{Collector, NamespaceChoice};
 use crate::config::{Config, ListenAddress, WebConfig};
 use crate::domain::settings::Settings;
+use crate::domain::snapshot::Source;
 use crate::http::{
     About, BindError, Drained, Limits, Listener, LocalAddress, Passed, PassedError, Protection,
     ProtectionError, Server, Site,
@@ -275,7 +276,7 @@ async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
         && let Some(figures) = &sockets.value
     {
         info!(
-            source = figures.source.as_str(),
+            source = figures.source.map(Source::as_str),
             messages = figures.messages,
             duration = %Seconds(sockets.duration),
             "Read the connection table"

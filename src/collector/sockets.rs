@@ -166,11 +166,11 @@ impl Walker {
         if options.pinned_ports.is_empty() && options.pinned_destinations.is_empty() {
             options.without_breakdowns();
         }
-        let source = match self.choice {
-            SourceChoice::Procfs => Source::Procfs,
-            SourceChoice::Auto | SourceChoice::Netlink => Source::Netlink,
-        };
-        Census::new(options, settings, &[]).finish(source, 0)
+        SocketFigures {
+            // Neither was asked, and perhaps the one that would have been cannot be used.
+            source: None,
+            ..Census::new(options, settings, &[]).finish(Source::Netlink, 0)
+        }
     }
 
     fn read(

@@ -169,7 +169,7 @@ impl Census {
         let options = &self.options;
         let ranged = self.pool.is_some();
         SocketFigures {
-            source,
+            source: Some(source),
             messages,
             time_wait: self.time_wait(),
             by_src_addr: options.by_src_addr.then(|| self.by_src_addr()),

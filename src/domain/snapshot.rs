@@ -129,8 +129,8 @@ pub const AGE_BANDS: usize = 6;
 /// **Invariant:** `time_wait` and every breakdown that is there have the same total.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SocketFigures {
-    /// Where the sockets were read from.
-    pub source: Source,
+    /// Where the sockets were read from; `None` where it was known that there are none.
+    pub source: Option<Source>,
     /// Records that the kernel sent, listeners and bound sockets included.
     pub messages: u64,
     /// Sockets in TIME-WAIT proper, by family.

@@ -212,7 +212,7 @@ pub(super) fn rich_settings() -> Settings {
 
 fn rich_sockets() -> SocketFigures {
     SocketFigures {
-        source: Source::Netlink,
+        source: Some(Source::Netlink),
         messages: 31_400,
         time_wait: PerFamily {
             ipv4: 31_000,

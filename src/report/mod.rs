@@ -255,5 +255,5 @@ pub fn collectors(snapshot: &Snapshot) -> Vec<(&'static str, bool, f64)> {
 #[must_use]
 pub fn source(snapshot: &Snapshot) -> Option<Source> {
     let sockets = snapshot.sockets.as_ref()?;
-    sockets.value.as_ref().map(|figures| figures.source)
+    sockets.value.as_ref()?.source
 }

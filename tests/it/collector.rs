@@ -45,7 +45,7 @@ fn scrape(collector: &Collector) -> Snapshot {
 }
 
 fn source(snapshot: &Snapshot) -> Option<Source> {
-    Some(snapshot.sockets.as_ref()?.value.as_ref()?.source)
+    snapshot.sockets.as_ref()?.value.as_ref()?.source
 }
 
 fn refusing(errno: i32) -> FakeKernel {

@@ -99,7 +99,7 @@ pub(crate) fn endless(_: std::time::Instant) -> Outcome<SocketFigures> {
         .map(|bits| (std::net::IpAddr::from(bits.to_be_bytes()).into(), 1))
         .collect();
     let figures = SocketFigures {
-        source: Source::Netlink,
+        source: Some(Source::Netlink),
         messages: 0,
         time_wait: PerFamily::default(),
         by_src_addr: Some(Breakdown { told, other: 0 }),

@@ -314,6 +314,8 @@ fn settings_are_read_anew_and_a_namespace_that_wakes_up_is_walked() {
         assert_eq!(of_blue(&quiet, "timewait_sockets"), 2);
         assert_eq!(of_blue(&quiet, "timewait_sockets_by_age"), 0);
         assert_eq!(of_blue(&quiet, "timewait_destination_ports"), 0);
+        // Nothing was read, from whichever source.
+        assert_eq!(of_blue(&quiet, "timewait_scrape_source"), 0);
         assert_eq!(value(&quiet, "timewait_port_range_usable_ports"), 28_232.0);
         place.run(|| set_sysctl("ip_local_port_range", "50000 50099"));
         assert_eq!(
@@ -324,6 +326,7 @@ fn settings_are_read_anew_and_a_namespace_that_wakes_up_is_walked() {
         let busy = scraper.metrics();
         assert_eq!(value(&busy, "timewait_destinations"), 1.0);
         assert_eq!(of_blue(&busy, "timewait_sockets_by_age"), 6);
+        assert_eq!(of_blue(&busy, "timewait_scrape_source"), 1);
         assert!(value(&busy, "timewait_scrape_dump_messages") >= 5.0);
         // Sockets of IPv6 alone wake it up, too.
         let six = names.named("six");

@@ -38,8 +38,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "1 for the source that the sockets were read from: netlink (sock_diag) or procfs \
          (/proc/net/tcp and tcp6). Only the one in use is told.",
         Many(|snapshot, series| {
-            if let Some(found) = sockets_of(snapshot) {
-                series.tell(&[&found.source.as_str()], 1.0);
+            if let Some(source) = sockets_of(snapshot).and_then(|found| found.source) {
+                series.tell(&[&source.as_str()], 1.0);
             }
         }),
     ),
