@@ -3,6 +3,9 @@
 //! Knows no system call: what was found and read comes in, and is only named, ordered and bounded here.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::container::ContainerIdentity;
@@ -22,21 +25,15 @@ pub struct NamespaceIdentity {
     /// The container that this process lives in.
     pub container: ContainerIdentity,
     /// A file through which it can be entered, as nsenter(1) takes it.
-    pub entrance: Option<String>,
+    pub entrance: Option<PathBuf>,
 }
 
 impl NamespaceIdentity {
     /// What to write before a command so that it is run in this namespace, as root.
     #[must_use]
     pub fn command_prefix(&self) -> String {
-        let entrance = self.entrance.as_deref().unwrap_or("FILE");
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-        if entrance.bytes().all(is_plain) {
-            format!("nsenter --net={entrance}")
-        } else {
-            let quoted = entrance.replace('\'', r"'\''");
-            format!("nsenter --net='{quoted}'")
-        }
+        let entrance = self.entrance.as_deref().unwrap_or(Path::new("FILE"));
+        format!("nsenter --net={}", quoted(entrance.as_os_str().as_bytes()))
     }
 
     /// Who lives there, in a few words; empty where nothing is known.
@@ -55,6 +52,30 @@ impl NamespaceIdentity {
             words.push(format!("pod {uid}"));
         }
         words.join(", ")
+    }
+}
+
+/// A file's name as a shell takes it. What a terminal would obey or could not show is written in digits, as bash,
+/// ksh and zsh read them.
+fn quoted(name: &[u8]) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    match std::str::from_utf8(name) {
+        Ok(text) if name.iter().all(is_plain) => text.to_owned(),
+        Ok(text) if !text.contains(char::is_control) => {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+        _ => {
+            let mut digits = String::from("$'");
+            for byte in name {
+                if is_plain(byte) {
+                    digits.push(char::from(*byte));
+                } else {
+                    let _infallible = write!(digits, "\\{byte:03o}");
+                }
+            }
+            digits.push('\'');
+            digits
+        }
     }
 }
 
@@ -180,6 +201,21 @@ mod tests {
                 .iter()
                 .map(|(inode, names)| (*inode, names.as_slice())),
         )
+    }
+
+    #[test]
+    fn the_way_in_can_be_typed_and_shown_whatever_it_is_called() {
+        for (name, typed) in [
+            (&b"/run/netns/blue-1.x_y"[..], "/run/netns/blue-1.x_y"),
+            (b"/proc/7/ns/net", "/proc/7/ns/net"),
+            (b"$(reboot) it's", r"'$(reboot) it'\''s'"),
+            ("\u{fc}".as_bytes(), "'\u{fc}'"),
+            (b"a\nb\x1b[31m'", r"$'a\012b\033\13331m\047'"),
+            (b"non\xff7", r"$'non\3777'"),
+            ("\u{9b}".as_bytes(), r"$'\302\233'"),
+        ] {
+            assert_eq!(quoted(name), typed);
+        }
     }
 
     #[test]

@@ -95,9 +95,9 @@ pub fn inside<T: Send>(
     identity: &NamespaceIdentity,
     run: impl FnOnce() -> T + Send,
 ) -> io::Result<T> {
-    let path = identity.entrance.as_ref().map(PathBuf::from);
+    let path = identity.entrance.as_ref();
     let path = path.ok_or(io::ErrorKind::NotFound)?;
-    let file = File::open(&path)?;
+    let file = File::open(path)?;
     if file.metadata()?.ino() != identity.inode {
         return Err(io::ErrorKind::NotFound.into());
     }

@@ -277,10 +277,10 @@ impl Listing {
 impl FoundNamespace {
     /// The file through which to enter it: its first name's, or that of a process on this host.
     #[must_use]
-    pub fn entrance(&self, pid: Option<u32>) -> Option<String> {
+    pub fn entrance(&self, pid: Option<u32>) -> Option<PathBuf> {
         match self.files.iter().min() {
-            Some(file) => Some(file.display().to_string()),
-            None => pid.map(|pid| format!("/proc/{pid}/ns/net")),
+            Some(file) => Some(file.clone()),
+            None => pid.map(|pid| process_file(Path::new("/proc"), pid)),
         }
     }
 
