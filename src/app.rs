@@ -220,6 +220,9 @@ fn log_start() {
     }
 }
 
+const REMEDY_OF_RIGHTS: &str = "run it as root or give it the capabilities (systemd: AmbientCapabilities=, \
+     CapabilityBoundingSet=; Kubernetes: runAsUser 0 with capabilities.add)";
+
 /// Says which right is missing to look into other network namespaces. The own one is told without.
 pub(crate) fn warn_of_missing_rights(namespaces: &NamespaceChoice) {
     let (choice, of_processes) = match namespaces {
@@ -229,12 +232,19 @@ pub(crate) fn warn_of_missing_rights(namespaces: &NamespaceChoice) {
         NamespaceChoice::All => ("all", true),
     };
     let missing = missing_rights(of_processes);
-    if !missing.is_empty() {
+    if missing == ["CAP_SYS_PTRACE"] {
         warn!(
             flag = format!("--collector.netns={choice}"),
             missing = missing.join(", "),
-            remedy = "run it as root or give it the capabilities (systemd: AmbientCapabilities=, \
-                      CapabilityBoundingSet=; Kubernetes: runAsUser 0 with capabilities.add)",
+            remedy = REMEDY_OF_RIGHTS,
+            "Network namespaces to which only other users' processes lead cannot be told for want of capabilities; \
+             those with a name and the exporter's own are told all the same"
+        );
+    } else if !missing.is_empty() {
+        warn!(
+            flag = format!("--collector.netns={choice}"),
+            missing = missing.join(", "),
+            remedy = REMEDY_OF_RIGHTS,
             "Other network namespaces cannot be told for want of capabilities; the exporter's own is told all \
              the same"
         );

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -290,6 +290,11 @@ fn only_what_is_asked_for_is_told() {
                 program.logged(text).len() == expected
             });
         }
+        let flags = ["--collector.netns=named", "--path.netns=/nowhere"];
+        let program = Program::start(&flags);
+        eventually("a directory that is not there is said", || {
+            program.logged("directory=/nowhere").len() == 1
+        });
     });
 }
 
@@ -421,9 +426,11 @@ fn without_the_right_to_enter_the_log_names_it_once_and_the_own_namespace_is_tol
         let names = Names::new();
         let _places = ["a", "b"].map(|name| names.named(name));
         let path = names.flag();
+        // In a user namespace those of the host.
+        let hidden = f64::from(u8::from(has_hidden_processes()));
         for (flag, bounding, missing, unreadable) in [
             ("named", "-sys_admin", vec!["CAP_SYS_ADMIN"], 2.0),
-            ("all", "-sys_admin", vec!["CAP_SYS_ADMIN"], 3.0),
+            ("all", "-sys_admin", vec!["CAP_SYS_ADMIN"], 2.0 + hidden),
             ("all", "-sys_ptrace", vec!["CAP_SYS_PTRACE"], 1.0),
             (
                 "all",
@@ -451,7 +458,74 @@ fn without_the_right_to_enter_the_log_names_it_once_and_the_own_namespace_is_tol
                 said[0].contains(&names) || said[0].contains(&bare),
                 "{said:?}"
             );
-            assert!(program.logged("level=ERROR").len() <= 1);
+            // Nothing of it is said again with each scrape.
+            let said = program.logged("level=ERROR");
+            assert!(said.is_empty(), "{said:?}");
+            let said = program.logged("level=WARN");
+            let of_start = ["want of capabilities", "running as root"];
+            let is_of_start = |line: &String| of_start.iter().any(|text| line.contains(text));
+            assert!(said.iter().all(is_of_start), "{said:?}");
+        }
+    });
+}
+
+/// Whether there are processes whose namespace not even the test may look up.
+fn has_hidden_processes() -> bool {
+    fs::read_dir("/proc").unwrap().any(|entry| {
+        let namespace = fs::read_link(entry.unwrap().path().join("ns/net"));
+        namespace.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    })
+}
+
+#[test]
+fn the_rights_of_another_user_namespace_are_missed_by_their_names_once() {
+    in_namespace(|| {
+        let names = Names::new();
+        let _place = names.named("blue");
+        let nameless = Place::new();
+        let _process = nameless.process();
+        let path = names.flag();
+        let through = ["unshare", "--user", "--map-root-user"];
+        let program = Program::start_through(&through, &["--collector.netns=all", &path]);
+        let mut scraper = program.scraper();
+        let metrics = (0..3).map(|_| scraper.metrics()).last().unwrap();
+        assert_eq!(told(&metrics), [""; 0]);
+        assert_eq!(metrics.value("timewait_netns_unreadable"), 2.0);
+        for (text, times) in [
+            ("it takes CAP_SYS_ADMIN in the user namespace", 1),
+            ("in spite of CAP_SYS_PTRACE", 1),
+            ("cannot go back", 0),
+        ] {
+            eventually(text, || program.logged(text).len() >= times);
+            assert_eq!(program.logged(text).len(), times, "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_name_that_may_not_be_looked_at_counts_as_unreadable_and_is_logged_once() {
+    in_namespace(|| {
+        let names = Names::new();
+        let _place = names.named("blue");
+        let nameless = Place::new();
+        let process = nameless.process();
+        // As people give containers a name that have none.
+        let target = format!("/proc/{}/ns/net", process.0.id());
+        std::os::unix::fs::symlink(target, names.0.path().join("link")).unwrap();
+        let path = names.flag();
+        for flag in ["--collector.netns=named", "--collector.netns=link,blue"] {
+            let through = ["setpriv", "--bounding-set=-sys_ptrace"];
+            let program = Program::start_through(&through, &[flag, &path]);
+            let mut scraper = program.scraper();
+            let metrics = (0..3).map(|_| scraper.metrics()).last().unwrap();
+            assert_eq!(told(&metrics), ["blue"], "{flag}");
+            assert_eq!(metrics.value("timewait_netns_unreadable"), 1.0, "{flag}");
+            let text = "may not be looked at";
+            eventually(text, || !program.logged(text).is_empty());
+            let said = program.logged(text);
+            assert_eq!(said.len(), 1, "{said:?}");
+            assert!(said[0].contains("netns=link"), "{said:?}");
+            assert!(program.logged("There are no network namespaces").is_empty());
         }
     });
 }

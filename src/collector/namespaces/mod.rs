@@ -12,11 +12,12 @@ mod known;
 mod place;
 mod turn;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::complaint::Complaint;
 use super::{CollectorConfig, Enabled, NamespaceChoice, missing};
@@ -57,6 +58,10 @@ pub(super) struct NamespacesJob {
     complaint: Complaint,
     /// Whether rights are missing altogether, which was said at the start.
     lacks_rights: bool,
+    /// The names of which it was said that they may not be looked at.
+    barred: HashSet<PathBuf>,
+    /// Whether it was said that there are processes that may not be looked at.
+    told_of_hidden: bool,
 }
 
 /// How far a run came with one namespace.
@@ -113,6 +118,8 @@ impl NamespacesJob {
             residents_sought: None,
             complaint: Complaint::new("netns", None),
             lacks_rights: false,
+            barred: HashSet::new(),
+            told_of_hidden: false,
         }
     }
 
@@ -185,7 +192,14 @@ impl NamespacesJob {
             // The own one is told in any case.
             absent.retain(|name| !lister.is_own(name));
             self.complain_of_absent(&absent);
+            if self.config.namespaces == NamespaceChoice::Named && !lister.has_names() {
+                warn!(
+                    directory = %self.config.namespace_names.display(),
+                    "There is no directory of network namespaces with names (yet)"
+                );
+            }
         }
+        self.complain_of_barred(&listing);
         Ok(listing)
     }
 
@@ -196,6 +210,37 @@ impl NamespacesJob {
                 names = absent.join(","),
                 directory = %self.config.namespace_names.display(),
                 "There are no network namespaces of these names (yet)"
+            );
+        }
+    }
+
+    /// Says what may not be looked at, each once.
+    fn complain_of_barred(&mut self, listing: &Listing) {
+        if self.lacks_rights {
+            return;
+        }
+        for barred in &listing.barred {
+            if !self.barred.contains(&barred.file) {
+                error!(
+                    collector = "netns",
+                    netns = barred.name,
+                    file = %barred.file.display(),
+                    err = barred.reason,
+                    "A network namespace may not be looked at"
+                );
+            }
+        }
+        let barred = listing.barred.iter();
+        self.barred = barred.map(|barred| barred.file.clone()).collect();
+        if let Some(pid) = listing.hidden_process
+            && !std::mem::replace(&mut self.told_of_hidden, true)
+        {
+            // Once and for all: which processes these are changes from scrape to scrape.
+            error!(
+                collector = "netns",
+                pid,
+                "The network namespaces of some processes may not be looked at, this one's among them: in spite of \
+                 CAP_SYS_PTRACE, as a security module or another user namespace may have it"
             );
         }
     }
@@ -262,7 +307,7 @@ impl NamespacesJob {
         }
         self.read_quiet(place, &mut visits, deadline);
         self.walk_busy(place, &mut visits, deadline);
-        let result = self.told(&mut visits, listing.hidden_processes);
+        let result = self.told(&mut visits, listing);
         let visits = visits.into_iter();
         self.known = visits.map(|visit| (visit.found.key, visit.known)).collect();
         result
@@ -338,7 +383,7 @@ impl NamespacesJob {
     }
 
     /// Those that are told, and whether all of them were read.
-    fn told(&self, visits: &mut [Visit<'_>], hidden_processes: u64) -> (Namespaces, bool) {
+    fn told(&self, visits: &mut [Visit<'_>], listing: &Listing) -> (Namespaces, bool) {
         let is_refused = |visit: &&Visit<'_>| matches!(visit.progress, Progress::Refused);
         let refused = visits.iter().filter(is_refused).count();
         let mut there: Vec<&mut Visit<'_>> = visits.iter_mut().collect();
@@ -363,7 +408,9 @@ impl NamespacesJob {
         let namespaces = Namespaces {
             told,
             // Processes that may not be looked at may be of one namespace or of many.
-            unreadable: count(refused) + u64::from(hidden_processes > 0),
+            unreadable: count(refused)
+                + count(listing.barred.len())
+                + u64::from(listing.hidden_process.is_some()),
             left_out: count(left_out),
         };
         (namespaces, is_whole)
@@ -377,7 +424,8 @@ fn only_absent<'a>(choice: &'a NamespaceChoice, listing: &Listing) -> Vec<&'a st
     };
     let is_found = |name: &String| {
         let mut namespaces = listing.namespaces.iter();
-        namespaces.any(|found| found.names.contains(name))
+        let mut barred = listing.barred.iter();
+        namespaces.any(|found| found.names.contains(name)) || barred.any(|one| one.name == *name)
     };
     let absent = names.iter().filter(|name| !is_found(name));
     absent.map(String::as_str).collect()

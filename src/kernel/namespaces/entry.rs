@@ -1,6 +1,6 @@
 //! The way into a network namespace, and back.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,6 +17,9 @@ use super::listing::{FoundNamespace, NamespaceKey, NamespaceLister, has_gone};
 /// thread never leaves.
 const OWN: &str = "/proc/self/ns/net";
 
+/// The same of the thread that looks (Linux 3.17).
+const HERE: &str = "/proc/thread-self/ns/net";
+
 /// Why a namespace was not entered.
 #[derive(Debug, thiserror::Error)]
 pub enum EnterError {
@@ -24,13 +27,22 @@ pub enum EnterError {
     #[error("the network namespace has gone")]
     Gone,
     /// The way in could not be opened, or may not be gone.
-    #[error("cannot enter the network namespace through {}: {source}", path.display())]
+    #[error("cannot enter the network namespace through {}: {source}{}", path.display(), what_it_takes(source))]
     Failed {
         /// The last file that was tried.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
+}
+
+/// What setns(2) may want, which a process can have in its own user namespace and lack in another.
+fn what_it_takes(error: &io::Error) -> &'static str {
+    if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
+        " (it takes CAP_SYS_ADMIN in the user namespace that it belongs to)"
+    } else {
+        ""
+    }
 }
 
 /// The namespace that the exporter began in, for a thread to go back to.
@@ -78,12 +90,16 @@ impl Home {
         Err(last)
     }
 
-    /// Moves the calling thread back.
+    /// Moves the calling thread back. One that never left needs no right to.
     ///
     /// # Errors
     /// The right to move was taken away meanwhile.
     pub fn come_back(&self) -> io::Result<()> {
-        move_to(&self.file)
+        move_to(&self.file).or_else(|error| {
+            let here = fs::metadata(HERE).ok();
+            let is_home = here.is_some_and(|here| NamespaceKey::of(&here) == self.key);
+            if is_home { Ok(()) } else { Err(error) }
+        })
     }
 }
 

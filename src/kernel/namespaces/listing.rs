@@ -53,8 +53,22 @@ pub struct FoundNamespace {
 pub struct Listing {
     /// All that were found, by inode, without the own one.
     pub namespaces: Vec<FoundNamespace>,
-    /// Processes whose namespace may not be looked up (ptrace(2), `PTRACE_MODE_READ`).
-    pub hidden_processes: u64,
+    /// One of the processes whose namespace may not be looked up (ptrace(2), `PTRACE_MODE_READ`), if there are any.
+    pub hidden_process: Option<u32>,
+    /// The names that may not be looked at: in a directory that may not be searched, or links to what may
+    /// not be looked up.
+    pub barred: Vec<BarredName>,
+}
+
+/// A name that may not be looked at. What is behind it is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BarredName {
+    /// The name.
+    pub name: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// Why not, in the words of the kernel.
+    pub reason: String,
 }
 
 /// Why there is no list.
@@ -97,20 +111,37 @@ impl NamespaceLister {
         with_processes: bool,
     ) -> Result<Listing, ListingError> {
         let mut found = HashMap::new();
-        match only {
+        let mut barred = Vec::new();
+        let named = match only {
             Some(names) => {
-                for name in names {
-                    self.add_name(name.clone(), &self.names.join(name), &mut found);
-                }
+                let named = names.iter();
+                named
+                    .map(|name| (name.clone(), self.names.join(name)))
+                    .collect()
             }
-            None => self.add_names(&mut found)?,
+            None => self.named()?,
+        };
+        for (name, file) in named {
+            if let Err(error) = self.add_name(name.clone(), &file, &mut found)
+                && error.kind() == io::ErrorKind::PermissionDenied
+            {
+                barred.push(BarredName {
+                    name,
+                    file,
+                    reason: error.to_string(),
+                });
+            }
         }
-        let hidden_processes = if with_processes {
+        let hidden_process = if with_processes {
             self.add_processes(&mut found, true)?
         } else {
-            0
+            None
         };
-        Ok(Listing::new(found, hidden_processes))
+        Ok(Listing {
+            namespaces: in_order(found),
+            hidden_process,
+            barred,
+        })
     }
 
     /// Looks for processes of namespaces that are listed already.
@@ -121,48 +152,40 @@ impl NamespaceLister {
         let namespaces = std::mem::take(&mut listing.namespaces);
         let mut found: HashMap<_, _> = namespaces.into_iter().map(|one| (one.key, one)).collect();
         let result = self.add_processes(&mut found, false);
-        *listing = Listing::new(found, listing.hidden_processes);
+        listing.namespaces = in_order(found);
         result.map(|_hidden| ())
     }
 
-    fn add_names(
-        &self,
-        found: &mut HashMap<NamespaceKey, FoundNamespace>,
-    ) -> Result<(), ListingError> {
+    /// All names there are, with their files.
+    fn named(&self) -> Result<Vec<(String, PathBuf)>, ListingError> {
         let entries = match fs::read_dir(&self.names) {
             Ok(entries) => entries,
             // Nobody has ever given a name.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(failed(&self.names, source)),
         };
-        for entry in entries {
+        let named = entries.map(|entry| {
             let entry = entry.map_err(|source| failed(&self.names, source))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            self.add_name(name, &entry.path(), found);
-        }
-        Ok(())
+            Ok((name, entry.path()))
+        });
+        named.collect()
     }
 
-    /// A file on which no namespace is mounted (any more) is none, and one that has just gone is none
-    /// either.
+    /// A file on which no namespace is mounted (any more) is none.
+    ///
+    /// # Errors
+    /// It has just gone, or may not be looked at.
     fn add_name(
         &self,
         name: String,
         file: &Path,
         found: &mut HashMap<NamespaceKey, FoundNamespace>,
-    ) {
+    ) -> io::Result<()> {
         // A link may lead into /proc.
-        let Ok(direct) = fs::symlink_metadata(file) else {
-            return;
-        };
+        let direct = fs::symlink_metadata(file)?;
         let is_link = direct.is_symlink();
-        let Ok(metadata) = (if is_link {
-            fs::metadata(file)
-        } else {
-            Ok(direct)
-        }) else {
-            return;
-        };
+        let metadata = if is_link { fs::metadata(file)? } else { direct };
         let key = NamespaceKey::of(&metadata);
         if self.is_another(key) {
             let namespace = found
@@ -174,6 +197,13 @@ impl NamespaceLister {
             namespace.names.push(name);
             namespace.files.push(file.to_owned());
         }
+        Ok(())
+    }
+
+    /// Whether there is a directory of names.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        self.names.exists()
     }
 
     /// Whether this is a name of the namespace that is not to be told.
@@ -196,13 +226,14 @@ impl NamespaceLister {
         })
     }
 
+    /// Gives one of the processes that may not be looked at.
     fn add_processes(
         &self,
         found: &mut HashMap<NamespaceKey, FoundNamespace>,
         with_new: bool,
-    ) -> Result<u64, ListingError> {
+    ) -> Result<Option<u32>, ListingError> {
         let entries = fs::read_dir(&self.procfs).map_err(|source| failed(&self.procfs, source))?;
-        let mut hidden = 0;
+        let mut hidden = None;
         for entry in entries {
             let entry = entry.map_err(|source| failed(&self.procfs, source))?;
             let name = entry.file_name();
@@ -223,7 +254,9 @@ impl NamespaceLister {
                         namespace.pids.push(pid);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => hidden += 1,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    hidden = hidden.or(Some(pid));
+                }
                 // It has ended.
                 Err(_) => {}
             }
@@ -260,18 +293,13 @@ impl NamespaceLister {
     }
 }
 
-impl Listing {
-    fn new(found: HashMap<NamespaceKey, FoundNamespace>, hidden_processes: u64) -> Self {
-        let mut namespaces: Vec<_> = found.into_values().collect();
-        namespaces.sort_unstable_by_key(|namespace| namespace.key);
-        for namespace in &mut namespaces {
-            namespace.names.sort_unstable();
-        }
-        Self {
-            namespaces,
-            hidden_processes,
-        }
+fn in_order(found: HashMap<NamespaceKey, FoundNamespace>) -> Vec<FoundNamespace> {
+    let mut namespaces: Vec<_> = found.into_values().collect();
+    namespaces.sort_unstable_by_key(|namespace| namespace.key);
+    for namespace in &mut namespaces {
+        namespace.names.sort_unstable();
     }
+    namespaces
 }
 
 impl FoundNamespace {

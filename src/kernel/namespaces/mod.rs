@@ -14,6 +14,8 @@ mod resident;
 mod rights;
 
 pub use entry::{EnterError, Home, inside};
-pub use listing::{FoundNamespace, Listing, ListingError, NamespaceKey, NamespaceLister};
+pub use listing::{
+    BarredName, FoundNamespace, Listing, ListingError, NamespaceKey, NamespaceLister,
+};
 pub use resident::{Resident, read_resident};
 pub use rights::missing_rights;
