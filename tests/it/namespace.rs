@@ -1,5 +1,6 @@
 //! Runs a test in a network namespace of its own, as root of a user namespace of its own: works for
-//! an ordinary user, and whatever the test does to sysctls, addresses and sockets goes with it.
+//! an ordinary user, and whatever the test does to sysctls, addresses and sockets goes with it. With
+//! `TIMEWAIT_TEST_AS_ROOT` it is root of the host instead, whose other processes it does not see.
 //!
 //! A process may only enter a new user namespace while it has one thread, so the test program is
 //! started anew under unshare(1), for this one test.
@@ -18,6 +19,9 @@ use crate::net::eventually;
 /// Set in the process inside; its value is the test's name.
 const INSIDE: &str = "TIMEWAIT_TEST_INSIDE";
 
+/// If this is set, without a user namespace; only root can.
+const AS_ROOT: &str = "TIMEWAIT_TEST_AS_ROOT";
+
 /// Runs `body` in a new namespace with lo up. To be called with a closure of the test function
 /// itself, and to be all that the test does.
 ///
@@ -31,7 +35,12 @@ pub fn in_namespace<F: FnOnce()>(body: F) {
         return;
     }
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--net", "--"]);
+    if env::var_os(AS_ROOT).is_some() {
+        command.args(["--mount-proc", "--pid", "--fork", "--kill-child"]);
+    } else {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--net", "--"]);
     command.arg(env::current_exe().expect("the test program has a path"));
     command.args([name, "--exact", "--nocapture"]);
     let output = match command.env(INSIDE, name).output() {
