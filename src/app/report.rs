@@ -19,6 +19,7 @@ use crate::kernel::holders::HolderFinder;
 use crate::kernel::namespaces::inside;
 use crate::kernel::process::kernel_release;
 use crate::kernel::sock_diag::NetlinkConnect;
+use crate::report::screen::{self, CLEAR_LINE};
 use crate::report::text::{self, Style};
 use crate::report::{NamespaceReport, Report, json};
 
@@ -27,11 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// To how many destinations, the fullest, the holders of live sockets are sought.
 const HELD_DESTINATIONS: usize = 3;
-
-/// The cursor home, and what stood there away, line by line: without a flicker.
-const HOME: &str = "\x1b[H";
-const CLEAR_LINE: &str = "\x1b[K";
-const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Tells the report; the exit status is 1 where the connection table could not be read.
 pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
@@ -167,14 +163,21 @@ fn style() -> Style {
     }
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let width = rustix::termios::tcgetwinsize(&stdout)
-        .ok()
-        .map(|size| usize::from(size.ws_col))
-        .filter(|columns| *columns > 0);
     Style {
         color: !is_set("NO_COLOR") && !is_dumb,
-        width: Some(width.unwrap_or(80)),
+        width: Some(screen_size().0),
     }
+}
+
+/// Columns and rows of the terminal; one that does not say has 80 columns and any number of rows.
+fn screen_size() -> (usize, Option<usize>) {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let some = |length: u16| Some(usize::from(length)).filter(|length| *length > 0);
+    let columns = size.and_then(|size| some(size.ws_col));
+    (
+        columns.unwrap_or(80),
+        size.and_then(|size| some(size.ws_row)),
+    )
 }
 
 /// On a terminal in the place of what stood there; elsewhere with a line in front that sets it apart.
@@ -182,14 +185,8 @@ fn in_place(text: &str) -> String {
     if !io::stdout().is_terminal() {
         return format!("----\n{text}");
     }
-    let mut placed = String::from(HOME);
-    for line in text.lines() {
-        placed.push_str(line);
-        placed.push_str(CLEAR_LINE);
-        placed.push('\n');
-    }
-    placed.push_str(CLEAR_BELOW);
-    placed
+    let (columns, rows) = screen_size();
+    screen::in_place(text, columns, rows)
 }
 
 fn show(text: &str) -> io::Result<()> {

@@ -1,10 +1,11 @@
 //! One look at a host, told to people and to programs.
 //!
-//! [`Report`] joins what was read with what that comes to; [`text`] and [`json`] write it, [`check`]
-//! says it in the one line that monitoring plugins say. Pure: reads nothing, prints nothing.
+//! [`Report`] joins what was read with what that comes to; [`text`] and [`json`] write it, [`screen`]
+//! fits it into a terminal, [`check`] says it in the one line that monitoring plugins say. Pure: reads nothing, prints nothing.
 
 pub mod check;
 pub mod json;
+pub mod screen;
 mod table;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

@@ -157,10 +157,13 @@ fn watching_as_json_is_a_document_a_line() {
     assert!(child.wait().unwrap().success());
 }
 
+/// The height of the terminals here.
+const ROWS: usize = 24;
+
 /// What is written to a terminal of this width, with these variables.
 fn on_terminal(columns: u16, environment: &str, arguments: &str) -> Option<String> {
     let program = env!("CARGO_BIN_EXE_timewait_exporter");
-    let inside = format!("stty cols {columns}; {environment} {program} {arguments}");
+    let inside = format!("stty cols {columns} rows {ROWS}; {environment} {program} {arguments}");
     let output = Command::new("script")
         .args(["--quiet", "--command", &inside, "/dev/null"])
         .stdin(Stdio::null())
@@ -196,7 +199,17 @@ fn watching_on_a_terminal_redraws_in_place() {
     let Some(drawn) = on_terminal(80, "TERM=xterm timeout 3", "report --watch=0.5") else {
         return;
     };
-    assert!(drawn.matches("\x1b[H").count() >= 2, "{drawn}");
+    let screens: Vec<&str> = drawn.split("\x1b[H").skip(1).collect();
+    assert!(screens.len() >= 2, "{drawn}");
+    for screen in &screens {
+        // With more lines the terminal would scroll, and show the end of the report alone.
+        assert!(screen.matches('\n').count() < ROWS, "{screen}");
+        assert!(screen.starts_with("timewait_exporter "), "{screen}");
+        assert!(
+            screen.contains("lines more: for a taller terminal"),
+            "{screen}"
+        );
+    }
     assert!(drawn.contains("CHANGED"), "{drawn}");
 }
 

@@ -1,0 +1,101 @@
+//! A text in the place of the one before it on a terminal.
+
+use crate::domain::advice::wording::counted;
+
+/// The cursor home, and what stood there away, line by line: without a flicker.
+const HOME: &str = "\x1b[H";
+/// What is left of the line that the cursor is on, away.
+pub const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+
+/// As much of the text as a screen of this size has room for, from its beginning: with more, the
+/// terminal would scroll, and show its end alone. `None` is a number of rows that is not known.
+#[must_use]
+pub fn in_place(text: &str, columns: usize, rows: Option<usize>) -> String {
+    let columns = columns.max(1);
+    let lines: Vec<&str> = text.lines().collect();
+    let shown = rows.map_or(lines.len(), |rows| fitting(&lines, columns, rows));
+    let mut placed = String::from(HOME);
+    for line in lines.iter().take(shown) {
+        put(&mut placed, line, columns);
+    }
+    if let more @ 1.. = u64::try_from(lines.len() - shown).unwrap_or(u64::MAX) {
+        let more = counted(more, "line", "lines");
+        let note = format!("({more} more: for a taller terminal)");
+        let note: String = note.chars().take(columns).collect();
+        put(&mut placed, &note, columns);
+    }
+    placed.push_str(CLEAR_BELOW);
+    placed
+}
+
+/// How many lines fit above the row that the cursor ends on: all, or as many as leave a row to say
+/// how many do not.
+fn fitting(lines: &[&str], columns: usize, rows: usize) -> usize {
+    let rows = rows.saturating_sub(1);
+    let height = |line: &&str| width(line).div_ceil(columns).max(1);
+    if lines.iter().map(height).sum::<usize>() <= rows {
+        return lines.len();
+    }
+    let mut used = 1;
+    let fits = |line: &&&str| {
+        used += height(line);
+        used <= rows
+    };
+    lines.iter().take_while(fits).count()
+}
+
+fn put(placed: &mut String, line: &str, columns: usize) {
+    placed.push_str(line);
+    // After a full row the cursor still stands on its last character, which would go.
+    let width = width(line);
+    if width == 0 || !width.is_multiple_of(columns) {
+        placed.push_str(CLEAR_LINE);
+    }
+    placed.push('\n');
+}
+
+/// Columns that a line takes; its colours take none.
+fn width(line: &str) -> usize {
+    let mut is_code = false;
+    let shown = |c: &char| {
+        let was_code = is_code;
+        is_code = if is_code { *c != 'm' } else { *c == '\x1b' };
+        !was_code && !is_code
+    };
+    line.chars().filter(shown).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(count: usize) -> String {
+        let lines: Vec<String> = (1..=count).map(|number| number.to_string()).collect();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn a_screen_shows_the_beginning_and_says_what_it_has_no_room_for() {
+        assert_eq!(
+            in_place(&lines(3), 80, Some(4)),
+            "\x1b[H1\x1b[K\n2\x1b[K\n3\x1b[K\n\x1b[J"
+        );
+        assert_eq!(
+            in_place(&lines(9), 80, Some(4)),
+            "\x1b[H1\x1b[K\n2\x1b[K\n(7 lines more: for a taller terminal)\x1b[K\n\x1b[J"
+        );
+        assert_eq!(in_place(&lines(500), 80, None).matches('\n').count(), 500);
+        assert_eq!(in_place(&lines(9), 10, Some(0)), "\x1b[H(9 lines m\n\x1b[J");
+    }
+
+    #[test]
+    fn a_line_that_is_wider_than_the_screen_takes_more_than_one_row() {
+        let text = format!("\x1b[1m{}\x1b[0m\nlast\nvery last\n", "x".repeat(20));
+        let placed = in_place(&text, 20, Some(4));
+        assert!(placed.contains("very last"), "{placed}");
+        assert!(placed.contains("\x1b[0m\n"), "the row is full: {placed}");
+        let placed = in_place(&text, 19, Some(4));
+        assert!(placed.contains("\n(2 lines more: for"), "{placed}");
+    }
+}
