@@ -60,6 +60,43 @@ fn the_alert_rules_have_the_programs_thresholds() {
     }
 }
 
+/// The shares that lines with a metric say it is to reach: `>= 0.9`.
+fn shares(path: &str, metric: &str) -> Vec<f64> {
+    let text = read(path);
+    let lines = text.lines().filter(|line| line.contains(metric));
+    let numbers = lines.flat_map(|line| line.split(">= ").skip(1));
+    let numbers = numbers.filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+        rest[..end.unwrap_or(rest.len())].parse::<f64>().ok()
+    });
+    // From 1 on it is not a share: of what is foretold, or a number of samples.
+    numbers.filter(|number| *number < 1.0).collect()
+}
+
+#[test]
+fn rules_of_fleets_and_what_the_readme_asks_have_them_too() {
+    /// From which on a destination counts as exhausted.
+    const EXHAUSTED: f64 = 0.999;
+    for (path, least) in [
+        ("deploy/prometheus/alerts.yml", 5),
+        ("deploy/prometheus/recording.yml", 3),
+        ("README.md", 2),
+    ] {
+        let found = shares(path, "timewait_port_range_exhaustion_ratio");
+        assert!(found.len() >= least, "{path}: {found:?}");
+        for number in found {
+            let known = [RATIO_WARNING, RATIO_CRITICAL, EXHAUSTED];
+            assert!(known.contains(&number), "{path}: {number}");
+        }
+    }
+    let of_readme = |metric| shares("README.md", metric);
+    assert_eq!(
+        of_readme("timewait_source_exhaustion_ratio"),
+        [POOL_WARNING]
+    );
+    assert_eq!(of_readme("timewait_buckets_limit"), [BUCKETS_WARNING]);
+}
+
 /// Every list of threshold steps in a dashboard that has one at all, with its panel's title.
 fn steps(panels: &Value, found: &mut Vec<(String, Vec<f64>)>) {
     for panel in panels.as_array().into_iter().flatten() {
