@@ -55,8 +55,8 @@ impl NamespaceIdentity {
     }
 }
 
-/// A file's name as a shell takes it. What a terminal would obey or could not show is written in digits, as bash,
-/// ksh and zsh read them.
+/// A file's name as a shell takes it. What a terminal would obey or could not show is written in digits, for
+/// the printf of every shell: `$'...'` is none of POSIX, and dash takes it for a name.
 fn quoted(name: &[u8]) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
     match std::str::from_utf8(name) {
@@ -65,15 +65,15 @@ fn quoted(name: &[u8]) -> String {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
         _ => {
-            let mut digits = String::from("$'");
+            let mut digits = String::from("\"$(printf %b '");
             for byte in name {
                 if is_plain(byte) {
                     digits.push(char::from(*byte));
                 } else {
-                    let _infallible = write!(digits, "\\{byte:03o}");
+                    let _infallible = write!(digits, "\\0{byte:03o}");
                 }
             }
-            digits.push('\'');
+            digits.push_str("')\"");
             digits
         }
     }
@@ -210,9 +210,12 @@ mod tests {
             (b"/proc/7/ns/net", "/proc/7/ns/net"),
             (b"$(reboot) it's", r"'$(reboot) it'\''s'"),
             ("\u{fc}".as_bytes(), "'\u{fc}'"),
-            (b"a\nb\x1b[31m'", r"$'a\012b\033\13331m\047'"),
-            (b"non\xff7", r"$'non\3777'"),
-            ("\u{9b}".as_bytes(), r"$'\302\233'"),
+            (
+                b"a\nb\x1b[31m'",
+                r#""$(printf %b 'a\0012b\0033\013331m\0047')""#,
+            ),
+            (b"non\xff7", r#""$(printf %b 'non\03777')""#),
+            ("\u{9b}".as_bytes(), r#""$(printf %b '\0302\0233')""#),
         ] {
             assert_eq!(quoted(name), typed);
         }

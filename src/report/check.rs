@@ -130,6 +130,10 @@ fn figures(snapshot: &Snapshot) -> Option<&PortFigures> {
 }
 
 fn one(snapshot: &Snapshot, thresholds: Thresholds) -> (State, f64, String) {
+    if snapshot.sockets.is_none() {
+        let unread = "sockets are not read (--no-collector.sockets)";
+        return (State::Unknown, 0.0, unread.to_owned());
+    }
     let Some(ports) = figures(snapshot) else {
         let unknown = "the connection table or the port range could not be read";
         return (State::Unknown, 0.0, unknown.to_owned());
@@ -272,6 +276,7 @@ mod tests {
             line.starts_with("TIMEWAIT UNKNOWN - ") && !line.contains('|'),
             "{line}"
         );
+        assert!(line.contains("--no-collector.sockets"), "{line}");
     }
 
     #[test]

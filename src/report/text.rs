@@ -298,7 +298,7 @@ impl Text {
         let shown = shown.min(u64::try_from(breakdown.told.len()).unwrap_or(u64::MAX));
         if let more @ 1.. = ports.destinations.saturating_sub(shown) {
             let more = wording::counted(more, "destination is", "destinations are");
-            self.prose(&format!("{more} less full."), 2);
+            self.prose(&format!("{more} no fuller."), 2);
         }
     }
 

@@ -325,6 +325,27 @@ fn a_reserved_listener_can_start_again_however_full_the_range() {
 }
 
 #[test]
+fn a_list_that_is_too_long_for_sysctl_is_reserved_in_whole() {
+    in_namespace(|| {
+        let _listener = small_host();
+        // 1,000 ports one by one are 6,000 characters.
+        let ports: Vec<String> = (0..1_000).map(|i| (50_000 + 2 * i).to_string()).collect();
+        set_sysctl("ip_local_reserved_ports", &ports.join(","));
+        let _service = listening(at("127.0.0.5", 40_020));
+        let advice = advise(&look());
+        let reserve = remedy(
+            finding(&advice, Id::ListenersInRange),
+            RemedyId::ReserveListeners,
+        );
+        apply(&reserve);
+        let settings = look().sysctl.unwrap().value.unwrap();
+        let reserved = settings.reserved_ports.unwrap();
+        assert_eq!(reserved.len(), 1_001);
+        assert!(reserved.contains(40_020) && reserved.contains(51_998));
+    });
+}
+
+#[test]
 fn further_client_addresses_have_a_range_each() {
     in_namespace(|| {
         let listener = small_host();

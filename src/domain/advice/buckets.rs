@@ -101,21 +101,21 @@ fn server_side(view: &View<'_>) -> Option<Finding> {
     let slab = slab
         .and_then(|outcome| outcome.value.as_ref())
         .and_then(|memory| memory.time_wait_bytes);
-    let (bytes, how) = match slab {
-        Some(bytes) => (bytes, "all of them take"),
-        None => (all.saturating_mul(BUCKET_BYTES), "all of them take about"),
-    };
+    let bytes = all.saturating_mul(BUCKET_BYTES);
     let sentence = format!(
         "{} of {} TIME-WAIT sockets are on the server's side: they hold no ephemeral port of this host \
-         and are harmless; {how} {} of memory, and there is nothing to do.",
+         and are harmless; all of them take about {} of memory, and there is nothing to do.",
         wording::count(server_side),
         wording::count(all),
         wording::bytes(bytes)
     );
-    Some(
-        Finding::new(Id::ServerSide, Severity::Ok, sentence)
-            .count("server_side", server_side)
-            .count("time_wait", all)
-            .figure("memory", FigureValue::Bytes(bytes)),
-    )
+    let finding = Finding::new(Id::ServerSide, Severity::Ok, sentence)
+        .count("server_side", server_side)
+        .count("time_wait", all)
+        .figure("memory", FigureValue::Bytes(bytes));
+    // Slabs are shared by all network namespaces, and keep memory that sockets have left.
+    Some(match slab {
+        Some(slab) => finding.figure("slabs_of_whole_host", FigureValue::Bytes(slab)),
+        None => finding,
+    })
 }

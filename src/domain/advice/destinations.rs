@@ -46,19 +46,23 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
         findings.push(one(view, ports, figures));
     }
     if low.len() > MOST {
-        findings.push(more(low.get(MOST..).unwrap_or_default()));
+        // Where all that are told are low, those that are not told may be, too.
+        let told = view.destinations().len();
+        let is_all = low.len() < told || u64::try_from(told) == Ok(ports.destinations);
+        findings.push(more(low.get(MOST..).unwrap_or_default(), is_all));
     }
     if low.is_empty() && severity_of(view.worst_ratio()) > Severity::Ok {
         findings.push(unnamed(view, ports));
     }
 }
 
-fn more(rest: &[&DestinationFigures]) -> Finding {
+fn more(rest: &[&DestinationFigures], is_all: bool) -> Finding {
     let worst = rest.iter().map(|figures| figures.exhaustion_ratio);
     let severity = severity_of(worst.fold(0.0, f64::max));
     let count = u64::try_from(rest.len()).unwrap_or(u64::MAX);
     let sentence = format!(
-        "{} {} used {} or more of their ports.",
+        "{}{} {} used {} or more of their ports.",
+        if is_all { "" } else { "At least " },
         wording::counted(count, "further destination", "further destinations"),
         if count == 1 { "has" } else { "have" },
         wording::percent(RATIO_WARNING),
@@ -130,9 +134,9 @@ impl Filling {
 
     fn clause(self, figures: &DestinationFigures) -> String {
         let held = figures.held;
-        let count = wording::count;
+        let (count, counted) = (wording::count, wording::counted);
         match self {
-            Self::TimeWait => format!("{} are in TIME-WAIT", count(held.time_wait)),
+            Self::TimeWait => format!("{} in TIME-WAIT", counted(held.time_wait, "is", "are")),
             Self::Mixed => format!(
                 "most are held by connections that are not in TIME-WAIT ({} established, {} in other \
                  states), so that settings for TIME-WAIT help little",
@@ -140,13 +144,17 @@ impl Filling {
                 count(held.other)
             ),
             Self::Established => format!(
-                "{} are established connections, so that settings for TIME-WAIT will not help",
-                count(held.established)
+                "{}, so that settings for TIME-WAIT will not help",
+                counted(
+                    held.established,
+                    "is an established connection",
+                    "are established connections"
+                )
             ),
             Self::Other => format!(
-                "{} are held by connections that are being made or ended, so that settings for \
+                "{} held by connections that are being made or ended, so that settings for \
                  TIME-WAIT will not help",
-                count(held.other)
+                counted(held.other, "is", "are")
             ),
         }
     }

@@ -3,7 +3,7 @@
 use super::destinations::{Filling, load_of_ratio};
 use super::remedy::{Effect, Remedy, RemedyId};
 use super::thresholds::RATIO_WARNING;
-use super::whatif::{self, Load};
+use super::whatif::{self, Load, Plan};
 use super::{View, wording};
 use crate::domain::snapshot::{DestinationFigures, PortFigures};
 
@@ -28,6 +28,10 @@ pub(super) fn remedies(
     }
     remedies
 }
+
+/// Two remedies that set `ip_local_reserved_ports` are computed from the same state each.
+pub(super) const LIST_REPLACES: &str = "The list replaces the one in force: after another remedy that \
+                                        sets it, look again before this one.";
 
 /// What frees ports for every destination.
 pub(super) fn for_all(view: &View<'_>, ports: &PortFigures, load: Load) -> Vec<Remedy> {
@@ -59,8 +63,11 @@ fn reuse(view: &View<'_>, figures: &DestinationFigures, load: Load) -> Option<Re
         } else {
             RemedyId::Reuse
         },
-        "Let connect() take over TIME-WAIT sockets that are older than a second: safe for outgoing \
-         connections where both ends send timestamps.",
+        format!(
+            "Let connect() take over TIME-WAIT sockets that are older than {}: safe for outgoing \
+             connections where both ends send timestamps.",
+            reuse_delay(view)
+        ),
     );
     if !timestamps {
         remedy = remedy.setting("tcp_timestamps", "1").caution(
@@ -85,6 +92,17 @@ fn reuse(view: &View<'_>, figures: &DestinationFigures, load: Load) -> Option<Re
     gain(remedy, load.effect(after))
 }
 
+/// Where the kernel has no such setting it is the second that is built in.
+fn reuse_delay(view: &View<'_>) -> String {
+    let delay = view
+        .settings
+        .and_then(|settings| settings.tcp_tw_reuse_delay_ms);
+    match delay {
+        None | Some(1_000) => "a second".to_owned(),
+        Some(delay) => format!("{delay} ms (tcp_tw_reuse_delay)"),
+    }
+}
+
 /// The least bold range that leads out of the danger, or else the widest.
 fn widen(view: &View<'_>, ports: &PortFigures, load: Load) -> Option<Remedy> {
     let mut best = None;
@@ -100,6 +118,11 @@ fn widen(view: &View<'_>, ports: &PortFigures, load: Load) -> Option<Remedy> {
         }
     }
     let (plan, effect) = best?;
+    gain(widening(ports, &plan), effect)
+}
+
+/// A wider range, and what to mind.
+pub(super) fn widening(ports: &PortFigures, plan: &Plan) -> Remedy {
     let (min, max) = (plan.range.min(), plan.range.max());
     let mut remedy = Remedy::new(
         RemedyId::WidenRange,
@@ -129,7 +152,7 @@ fn widen(view: &View<'_>, ports: &PortFigures, load: Load) -> Option<Remedy> {
             if so_far.is_some() { " " } else { "" },
         ));
     }
-    gain(remedy, effect)
+    remedy
 }
 
 /// Widening where nothing is near its limit: what it gives the worst destination.
@@ -146,7 +169,9 @@ fn release(ports: &PortFigures, load: Load) -> Option<Remedy> {
             wording::counted(freed.len().into(), "reserved port", "reserved ports")
         ),
     )
-    .caution("Not those that a service needs when it starts again.");
+    .caution(format!(
+        "Not those that a service needs when it starts again. {LIST_REPLACES}"
+    ));
     remedy.settings = plan.settings(ports);
     gain(remedy, load.effect(plan.load(load)))
 }
@@ -169,13 +194,13 @@ fn move_listeners(ports: &PortFigures, load: Load) -> Option<Remedy> {
 fn elsewhere(figures: &DestinationFigures, load: Load) -> Vec<Remedy> {
     let effect = load.spread(further(figures, load));
     let n = further(figures, load);
-    let each = wording::count(load.usable.into());
+    let each = wording::counted(load.usable.into(), "port", "ports");
     let destination = &figures.destination;
     let server = Remedy::new(
         RemedyId::MoreServerPorts,
         format!(
             "Reach the service under {} besides {} port {}, and spread the connections: each gives \
-             {each} ports more.",
+             {each} more.",
             wording::counted(
                 n.into(),
                 "further port or address",
@@ -188,7 +213,7 @@ fn elsewhere(figures: &DestinationFigures, load: Load) -> Vec<Remedy> {
     let client = Remedy::new(
         RemedyId::MoreClientAddresses,
         format!(
-            "Connect from {} besides {}, and spread the connections: each gives {each} ports more.",
+            "Connect from {} besides {}, and spread the connections: each gives {each} more.",
             wording::counted(n.into(), "further address", "further addresses"),
             destination.src_addr,
         ),
@@ -216,9 +241,8 @@ fn keep_alive(ports: &PortFigures) -> Remedy {
         RemedyId::ReuseConnections,
         format!(
             "Keep connections open and use them again (keep-alive, a pool), or let the server close \
-             first: {} usable ports keep up no more than {} a second to one destination, for each port \
-             waits 60 s.",
-            wording::count(ports.usable.into()),
+             first: with {} {} a second to one destination can be kept up, for each port waits 60 s.",
+            wording::counted(ports.usable.into(), "usable port", "usable ports"),
             new_connections(ports),
         ),
     )
@@ -230,7 +254,8 @@ pub(super) fn new_connections(ports: &PortFigures) -> String {
     if rate == 0 {
         return "less than one new connection".to_owned();
     }
-    wording::counted(rate.into(), "new connection", "new connections")
+    let rate = wording::counted(rate.into(), "new connection", "new connections");
+    format!("no more than {rate}")
 }
 
 fn find_holders(figures: &DestinationFigures) -> Remedy {
@@ -243,14 +268,29 @@ fn find_holders(figures: &DestinationFigures) -> Remedy {
     let source = if destination.src_addr.is_wildcard() {
         String::new()
     } else {
-        format!(" src {}", bracketed(&destination.src_addr.to_string()))
+        format!(
+            " src {}",
+            quoted(&bracketed(&destination.src_addr.to_string()))
+        )
     };
     remedy.command = Some(format!(
-        "ss -tanp{source} dst {}:{}",
-        bracketed(&destination.dst_addr.to_string()),
-        destination.dst_port
+        "ss -tanp{source} dst {}",
+        quoted(&format!(
+            "{}:{}",
+            bracketed(&destination.dst_addr.to_string()),
+            destination.dst_port
+        ))
     ));
     remedy
+}
+
+/// Brackets are a pattern to a shell: of names of files, and an error to some where none fits.
+fn quoted(word: &str) -> String {
+    if word.contains('[') {
+        format!("'{word}'")
+    } else {
+        word.to_owned()
+    }
 }
 
 fn bracketed(address: &str) -> String {

@@ -94,7 +94,8 @@ fn headline(findings: &[Finding]) -> String {
     let first = findings
         .first()
         .filter(|_| grave > 0)
-        .or_else(|| findings.iter().find(|finding| finding.id == Id::Plentiful));
+        .or_else(|| findings.iter().find(|finding| finding.id == Id::Plentiful))
+        .or_else(|| findings.iter().find(|finding| finding.id == Id::Unread));
     match first {
         None => "Nothing is known yet.".to_owned(),
         Some(finding) if grave > 1 => format!(

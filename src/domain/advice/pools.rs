@@ -2,7 +2,7 @@
 
 use super::destinations::load_of_ratio;
 use super::finding::{FigureValue, Finding, Id, Severity};
-use super::help::{for_all, new_connections, widen_for_all};
+use super::help::{LIST_REPLACES, for_all, new_connections, widen_for_all, widening};
 use super::remedy::{Effect, Remedy, RemedyId};
 use super::thresholds::{NARROW_RANGE_PORTS, POOL_WARNING};
 use super::whatif::{self, Load};
@@ -54,7 +54,7 @@ fn narrow(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
         return None;
     }
     let sentence = format!(
-        "The range {} has {}: no more than {} a second to one destination can be kept up.",
+        "The range {} has {}: {} a second to one destination can be kept up.",
         range_text(ports),
         wording::counted(ports.usable.into(), "usable port", "usable ports"),
         new_connections(ports),
@@ -117,7 +117,8 @@ fn listeners(ports: &PortFigures) -> Option<Finding> {
             RemedyId::ReserveListeners,
             "Reserve these ports; what is reserved already stays so. A listener's port is lost to \
              connect() anyway, so it costs nothing.",
-        );
+        )
+        .caution(LIST_REPLACES);
         remedy.settings = vec![whatif::reserved_setting(&reserved)];
         remedy
     });
@@ -146,6 +147,7 @@ fn bound(ports: &PortFigures) -> Option<Finding> {
          before bind().",
     );
     remedy.command = Some("ss -tanpB".to_owned());
+    let remedy = remedy.caution("ss has -B from iproute2 6.8 on.");
     Some(
         Finding::new(Id::BoundInRange, Severity::Info, sentence)
             .count("bound_ports", bound)
@@ -170,7 +172,7 @@ fn bind_pools(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
     let names: Vec<String> = low.iter().map(|pool| pool.src_addr.to_string()).collect();
     let names = wording::some_of(&names, 3);
     let state = if worst.exhaustion_ratio >= 1.0 {
-        "fails with EADDRINUSE".to_owned()
+        "fails with EADDRINUSE, none being left".to_owned()
     } else {
         format!(
             "has {} left",
@@ -178,8 +180,8 @@ fn bind_pools(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
         )
     };
     let sentence = format!(
-        "bind() without a port on {names} {state} of {}; programs that leave the choice to connect() do \
-         not feel it.",
+        "bind() without a port on {names} {state} of {}; a port that came from bind() is closed to \
+         connect() as well, whatever the destination (which ones did cannot be told).",
         wording::count(size.into())
     );
     let bind_no_port = Remedy::new(
@@ -193,18 +195,7 @@ fn bind_pools(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
     };
     let widen = whatif::wider(ports, view.settings)
         .find_map(|plan| pool_after(ports, &plan, load).map(|effect| (plan, effect)))
-        .map(|(plan, effect)| {
-            let mut remedy = Remedy::new(
-                RemedyId::WidenRange,
-                format!(
-                    "Widen the range to {}-{}.",
-                    plan.range.min(),
-                    plan.range.max()
-                ),
-            );
-            remedy.settings = plan.settings(ports);
-            remedy.effect(effect)
-        });
+        .map(|(plan, effect)| widening(ports, &plan).effect(effect));
     let another = load.spread(1);
     let address = Remedy::new(
         RemedyId::MoreClientAddresses,

@@ -80,12 +80,22 @@ pub struct Persistent {
     pub line: String,
 }
 
+/// So many bytes of a value does the kernel take in one write(), and sysctl(8) (procps 4.0) drops the
+/// rest without a word.
+const MOST_BYTES: usize = 4_095;
+
 impl Setting {
     /// What to type, as root, for the running kernel.
     #[must_use]
     pub fn command(&self) -> String {
         let Self { name, value } = self;
-        if value
+        if value.len() > MOST_BYTES {
+            // dd goes on where a write ended; echo of some shells writes pieces that cut numbers.
+            format!(
+                "sh -c 'printf %s \"$0\" | dd bs=1M iflag=fullblock status=none \
+                 of=/proc/sys/net/ipv4/{name}' '{value}'"
+            )
+        } else if value
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b",-".contains(&byte))
             && !value.is_empty()

@@ -5,7 +5,7 @@ mod settings;
 use super::laws::{Host, address, outcome};
 use super::*;
 use crate::domain::ports::PortSet;
-use crate::domain::snapshot::{KernelCounters, SocketStatistics};
+use crate::domain::snapshot::{KernelCounters, SlabMemory, SocketStatistics};
 use crate::domain::socket::{Socket, TcpState};
 
 fn find(advice: &Advice, id: Id) -> Option<&Finding> {
@@ -115,6 +115,18 @@ fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
     assert!(!has(finding, RemedyId::Reuse) && has(finding, RemedyId::FindHolders));
     let command = remedy(finding, RemedyId::FindHolders).commands();
     assert_eq!(command, ["ss -tanp src 192.0.2.1 dst 198.51.100.1:443"]);
+    // A shell reads brackets as a pattern.
+    let mut host = Host::new(32_768, 60_999);
+    host.hold("2001:db8::2", 32_768..60_000, TcpState::Established);
+    for socket in &mut host.sockets {
+        socket.src_addr = address("2001:db8::1");
+    }
+    let advice = host.advice();
+    let command = remedy(found(&advice, Id::DestinationLow), RemedyId::FindHolders).commands();
+    assert_eq!(
+        command,
+        ["ss -tanp src '[2001:db8::1]' dst '[2001:db8::2]:443'"]
+    );
     let advice = spent(28_000, TcpState::FinWait2).advice();
     assert!(
         found(&advice, Id::DestinationLow)
@@ -212,7 +224,19 @@ fn narrow_and_odd_ranges_are_told() {
         remedy(parity, RemedyId::EvenRange).commands(),
         ["sysctl -w net.ipv4.ip_local_port_range='40001 40102'"]
     );
-    assert!(has(found(&advice, Id::NarrowRange), RemedyId::WidenRange));
+    let narrow = found(&advice, Id::NarrowRange);
+    assert!(has(narrow, RemedyId::WidenRange));
+    assert!(
+        narrow.sentence.contains("no more than 1 new connection a"),
+        "{}",
+        narrow.sentence
+    );
+    let advice = Host::new(40_000, 40_049).advice();
+    let narrow = &found(&advice, Id::NarrowRange).sentence;
+    assert!(
+        narrow.contains("50 usable ports: less than one new"),
+        "{narrow}"
+    );
     let advice = Host::new(32_768, 60_999).advice();
     assert!(find(&advice, Id::NarrowRange).is_none() && find(&advice, Id::RangeParity).is_none());
 }
@@ -233,12 +257,31 @@ fn a_bind_pool_that_runs_low_is_told_by_its_address() {
     assert!(
         finding
             .sentence
-            .contains("192.0.2.1 has 8 ports left of 100"),
+            .contains("192.0.2.1 has 8 ports left of 100; a port that came from bind() is closed"),
         "{}",
         finding.sentence
     );
-    assert!(has(finding, RemedyId::BindNoPort) && has(finding, RemedyId::WidenRange));
+    assert!(has(finding, RemedyId::BindNoPort));
+    let caution = |advice: &Advice| {
+        let widen = remedy(found(advice, Id::BindPoolLow), RemedyId::WidenRange).clone();
+        widen.caution.unwrap()
+    };
+    assert!(caution(&advice).contains("30000-32767"));
     assert!(find(&advice, Id::DestinationLow).is_none());
+    let mut unread = host.snapshot();
+    if let Some(sockets) = unread.sockets.as_mut().and_then(|o| o.value.as_mut())
+        && let Some(ports) = sockets.ports.as_mut()
+    {
+        ports.sets.elsewhere_is_whole = false;
+    }
+    assert!(caution(&advise(&unread)).contains("not counted"));
+    host.hold("198.51.100.3", 40_090..=40_099, TcpState::Established);
+    let full = host.advice();
+    let sentence = &found(&full, Id::BindPoolLow).sentence;
+    assert!(
+        sentence.contains("fails with EADDRINUSE, none being left of 100"),
+        "{sentence}"
+    );
 }
 
 #[test]
@@ -258,6 +301,16 @@ fn time_wait_on_the_servers_side_is_said_to_be_harmless() {
     let finding = found(&advice, Id::ServerSide);
     assert!(finding.sentence.contains("harmless") && finding.sentence.contains("500 KiB"));
     assert!(finding.remedies.is_empty());
+    // What other network namespaces have is not said to be theirs.
+    let mut snapshot = host.snapshot();
+    snapshot.slabinfo = outcome(SlabMemory {
+        time_wait_bytes: Some(1 << 30),
+    });
+    let advice = advise(&snapshot);
+    let finding = found(&advice, Id::ServerSide);
+    assert!(finding.sentence.contains("500 KiB"), "{}", finding.sentence);
+    let slabs = ("slabs_of_whole_host", FigureValue::Bytes(1 << 30));
+    assert!(finding.figures.contains(&slabs));
 }
 
 #[test]
@@ -280,6 +333,13 @@ fn many_low_destinations_are_told_one_by_one_up_to_a_limit() {
         found(&advice, Id::MoreDestinations)
             .sentence
             .starts_with("3 further destinations have")
+    );
+    host.options.top = 12;
+    let advice = host.advice();
+    assert!(
+        found(&advice, Id::MoreDestinations)
+            .sentence
+            .starts_with("At least 2 further destinations have")
     );
 }
 
@@ -317,11 +377,9 @@ fn what_could_not_be_read_is_never_taken_for_health() {
     let mut host = Host::new(1, 2);
     host.settings.port_range = None;
     assert_eq!(host.advice().severity, Severity::Warning);
-    assert!(
-        found(&advise(&Snapshot::default()), Id::Unread)
-            .sentence
-            .contains("not read")
-    );
+    let advice = advise(&Snapshot::default());
+    assert!(found(&advice, Id::Unread).sentence.contains("not read"));
+    assert_eq!(advice.headline, found(&advice, Id::Unread).sentence);
 }
 
 #[test]

@@ -7,8 +7,8 @@
 pub const RATIO_WARNING: f64 = 0.75;
 /// A destination's exhaustion ratio from which on it is critical.
 pub const RATIO_CRITICAL: f64 = 0.9;
-/// The ratio of a pool of bind(addr, 0) from which on it is a warning. Programs that leave the choice
-/// to connect() do not feel it: hence later than a destination's.
+/// The ratio of a pool of bind(addr, 0) from which on it is a warning. A program that leaves the choice
+/// to connect() may not feel it: hence later than a destination's.
 pub const POOL_WARNING: f64 = 0.9;
 /// The share of `tcp_max_tw_buckets` from which on it is a warning.
 pub const BUCKETS_WARNING: f64 = 0.8;

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::*;
 use crate::domain::namespace::NamespaceIdentity;
 use crate::domain::snapshot::Snapshot;
+use crate::report::{NamespaceReport, Untold};
 
 fn text(report: &Report) -> String {
     let page = page(report, &"/a:b/metrics".parse().unwrap()).unwrap();
@@ -57,6 +58,22 @@ fn without_figures_there_is_a_page_that_says_so() {
     let page = text(&report("6.18"));
     assert!(page.contains("not read"), "{page}");
     assert!(!page.contains("<table>\n<caption>Ports spent"), "{page}");
+}
+
+#[test]
+fn a_name_with_characters_that_html_does_not_have_leaves_them_out() {
+    let mut report = report("6.18");
+    let named = named("evil\x1b[2J");
+    report
+        .namespaces
+        .push(NamespaceReport::new(Some(named), Snapshot::default()));
+    report.untold = Some(Untold {
+        unreadable: Some(0),
+        left_out: 0,
+    });
+    let page = text(&report);
+    assert!(page.contains("Network namespace evil?[2J"), "{page}");
+    assert!(!page.contains('\x1b'), "{page}");
 }
 
 proptest! {

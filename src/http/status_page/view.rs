@@ -9,7 +9,7 @@ use crate::domain::advice::{FigureValue, Finding, Remedy, Severity, wording};
 use crate::domain::age::BANDS;
 use crate::domain::namespace::{NamespaceIdentity, worst_ratio};
 use crate::domain::snapshot::{AGE_BANDS, DestinationFigures, PortFigures, SocketFigures, Source};
-use crate::report::{NamespaceReport, Report, collectors, source};
+use crate::report::{NamespaceReport, Report, collectors, printable, source};
 
 #[derive(Template)]
 #[template(path = "status.html")]
@@ -49,7 +49,7 @@ struct OverviewView {
 }
 
 struct NamespaceView<'a> {
-    name: Option<&'a str>,
+    name: Option<String>,
     resident: String,
     findings: Vec<FindingView<'a>>,
     range: Option<String>,
@@ -193,7 +193,7 @@ fn overview(report: &Report) -> Vec<OverviewView> {
         let time_wait = sockets.map(|sockets| sockets.time_wait.ipv4 + sockets.time_wait.ipv6);
         let identity = namespace.identity.as_ref();
         OverviewView {
-            name: namespace.name().unwrap_or("the exporter's own").to_owned(),
+            name: printable(namespace.name().unwrap_or("the exporter's own")),
             anchor: anchor(namespace),
             severity: severity.as_str(),
             severity_word: word(severity),
@@ -201,10 +201,15 @@ fn overview(report: &Report) -> Vec<OverviewView> {
             percent: ratio.map_or_else(unknown, wording::percent),
             time_wait: time_wait.map_or_else(unknown, wording::count),
             destinations: ports.map_or_else(unknown, |ports| wording::count(ports.destinations)),
-            resident: identity.map_or_else(String::new, NamespaceIdentity::resident),
+            resident: identity.map_or_else(String::new, resident),
         }
     })
     .collect()
+}
+
+/// HTML has no characters that steer a terminal, escaped or not.
+fn resident(identity: &NamespaceIdentity) -> String {
+    printable(&identity.resident())
 }
 
 fn word(severity: Severity) -> String {
@@ -221,11 +226,11 @@ fn namespace(namespace: &NamespaceReport) -> NamespaceView<'_> {
         .map_or(&[][..], |breakdown| &breakdown.told);
     let sources = ports.and_then(|ports| ports.by_source.as_ref());
     NamespaceView {
-        name: namespace.name(),
+        name: namespace.name().map(printable),
         resident: namespace
             .identity
             .as_ref()
-            .map_or_else(String::new, NamespaceIdentity::resident),
+            .map_or_else(String::new, resident),
         findings: namespace.advice.findings.iter().map(finding).collect(),
         range: ports.map(range),
         destinations: told.iter().map(destination).collect(),
@@ -342,7 +347,7 @@ fn more(ports: &PortFigures, told: usize) -> Option<String> {
     let more = ports.destinations.saturating_sub(told);
     (more > 0).then(|| {
         let more = wording::counted(more, "destination is", "destinations are");
-        format!("{more} less full and not told one by one.")
+        format!("{more} no fuller and not told one by one.")
     })
 }
 

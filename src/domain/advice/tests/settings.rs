@@ -22,6 +22,21 @@ fn reuse_two_is_told_where_it_would_need_one() {
 }
 
 #[test]
+fn the_age_from_which_sockets_are_taken_over_is_that_of_this_host() {
+    let mut host = spent(28_000, TcpState::TimeWait);
+    for (delay, says) in [
+        (None, "older than a second:"),
+        (Some(1_000), "older than a second:"),
+        (Some(20_000), "older than 20000 ms (tcp_tw_reuse_delay):"),
+    ] {
+        host.settings.tcp_tw_reuse_delay_ms = delay;
+        let advice = host.advice();
+        let reuse = remedy(found(&advice, Id::DestinationLow), RemedyId::Reuse);
+        assert!(reuse.action.contains(says), "{}", reuse.action);
+    }
+}
+
+#[test]
 fn reuse_without_timestamps_is_told_and_both_are_remedied() {
     let mut host = spent(28_000, TcpState::TimeWait);
     host.settings.tcp_timestamps = Some(0);
