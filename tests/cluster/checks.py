@@ -53,11 +53,21 @@ def merged(*layers):
     return result
 
 
+class Once(yaml.CSafeLoader):
+    """Takes no key twice: other readers than Helm refuse that."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        assert not twice, f"line {node.start_mark.line + 1}: twice: {', '.join(twice)}"
+        return super().construct_mapping(node, deep)
+
+
 def rendered(values=None, name="tw", namespace="monitoring"):
     """The objects that the chart makes of values."""
     files = LOADED.render(values or {}, name=name, namespace=namespace)
     texts = (text for path, text in files.items() if not path.endswith("NOTES.txt"))
-    return [item for text in texts for item in yaml.load_all(text, Loader=yaml.CSafeLoader) if item]
+    return [item for text in texts for item in yaml.load_all(text, Loader=Once) if item]
 
 
 def refusal(values):
@@ -341,8 +351,8 @@ def test_the_schema_has_every_value_and_no_other():
             whole = path in WHOLE or child.get("type") == "array" or not below
             yield from [path] if whole else below
 
-    # `resources` has free names below requests and limits; `global` is the parent chart's.
-    known = {path if not path.startswith("resources.") else "resources" for path in paths(schema)} - {"global"}
+    # `resources` has free names below requests and limits; `global` and `enabled` are the parent chart's.
+    known = {path if not path.startswith("resources.") else "resources" for path in paths(schema)} - {"global", "enabled"}
     listed = {path if not path.startswith("resources.") else "resources" for path, _ in leaves()}
     return sorted(f"{path}: only in one of values.yaml and the schema" for path in known ^ listed)
 
@@ -378,6 +388,7 @@ def test_nonsense_is_refused():
         {"podNamespaces": {"enabled": "yes"}},
         {"podNamespaces": {"select": "self"}},
         {"podNamespaces": {"select": "a,,b"}},
+        {"podNamespaces": {"select": "blue,all"}},
         {"podNamespaces": {"max": 0}},
         {"extraArgs": ["collector.top=1"]},
         {"extraArgs": "--collector.top=1"},
@@ -385,6 +396,12 @@ def test_nonsense_is_refused():
         {"env": {"HOST_IP": "x"}},
         {"env": {"A": {"valueFrom": {}}}},
         {"listenAddresses": ["localhost"]},
+        {"listenAddresses": [":9100"]},
+        {"port": 9100, "listenAddresses": ["$(HOST_IP):10072"]},
+        {"port": None},
+        {"dashboards": None},
+        {"namespaceOverride": "a.b"},
+        {"commonLabels": {"team": "a b"}},
         {"secrets": [{"name": "a"}]},
         {"secrets": [{"name": "a", "mountPath": "relative"}]},
         {"hostNetwork": False},
@@ -404,6 +421,7 @@ def test_nonsense_is_refused():
         {"tolerations": [{"effect": "NoScheduling"}]},
         {"resources": {"limit": {"memory": "64Mi"}}},
         {"resources": {"limits": {"memory": "64 MB"}}},
+        {"resources": {"limits": {"memory": "1mi"}}},
         {"livenessProbe": {"scheme": "https"}},
         {"livenessProbe": {"httpHeaders": {"Authorization": "Basic x"}}},
         {"readinessProbe": {"httpHeaders": [{"name": "Authorization"}]}},
@@ -414,10 +432,12 @@ def test_nonsense_is_refused():
 
 def test_what_is_sensible_is_taken():
     cases = [
-        {"global": {"anything": 1}},
+        {"global": {"anything": 1}, "enabled": True},
+        {"livenessProbe": None, "readinessProbe": None, "securityContext": None, "containerSecurityContext": None},
         {"podNamespaces": {"enabled": True, "select": "blue,green-2"}},
         {"podNamespaces": {"enabled": True, "select": "all"}},
         {"resources": {"limits": {"memory": "64Mi", "cpu": 1}, "requests": {"cpu": 0.1}}},
+        {"resources": {"limits": {"memory": "1e9", "cpu": ".5"}}},
         {"listenAddresses": ["[$(HOST_IP)]:10072", "127.0.0.1:10072", ":1"]},
         {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 25}}},
         {"image": {"registry": ""}},
@@ -430,11 +450,19 @@ def test_what_is_sensible_is_taken():
 
 def test_names_are_short_enough_and_go_together():
     complaints = []
-    for name, values in {"tw": {}, "timewait-exporter": {}, "r" * 53: {}, "a": {"fullnameOverride": "f" * 80}}.items():
+    for name, values in {
+        "tw": {},
+        "timewait-exporter": {},
+        "r" * 53: {},
+        "a": {"fullnameOverride": "f" * 80},
+        "b": {"fullnameOverride": "f" * 51 + ".-f"},
+        "c": {"nameOverride": "n" * 62 + ".n"},
+    }.items():
         objects = rendered(merged(ALL_ON, values), name=name)
         for item in objects:
-            if len(item["metadata"]["name"]) > 63 or item["metadata"]["name"].endswith("-"):
-                complaints.append(f"{name}: {item['metadata']['name']}")
+            for text in (item["metadata"]["name"], item["metadata"]["labels"]["app.kubernetes.io/name"]):
+                if not re.fullmatch("[a-z0-9]([a-z0-9.-]{,61}[a-z0-9])?", text) or ".-" in text:
+                    complaints.append(f"{name}: {text}")
         keys = [(item["kind"], item["metadata"]["name"]) for item in objects]
         if len(set(keys)) < len(keys):
             complaints.append(f"{name}: two objects of one name: {keys}")
@@ -450,6 +478,43 @@ def test_names_are_short_enough_and_go_together():
         if pod(objects)["serviceAccountName"] != the(objects, "ServiceAccount")["metadata"]["name"]:
             complaints.append(f"{name}: the service account is another")
     return complaints
+
+
+def test_a_label_that_is_given_twice_is_there_once_and_the_nearer_one_counts():
+    values = merged(ALL_ON, {
+        "commonLabels": {"team": "all", "grafana_dashboard": "no"},
+        "podLabels": {"team": "pods"},
+        "podAnnotations": {"kubectl.kubernetes.io/default-container": "other"},
+        "prometheus": {"podMonitor": {"additionalLabels": {"team": "monitors"}}},
+        "prometheusRule": {"additionalLabels": {"team": "rules"}},
+    })
+    objects = rendered(values)
+    template = the(objects, "DaemonSet")["spec"]["template"]["metadata"]
+    found = {item["kind"]: item["metadata"]["labels"]["team"] for item in objects} | {"pod": template["labels"]["team"]}
+    wanted = dict.fromkeys(found, "all") | {"pod": "pods", "PodMonitor": "monitors", "PrometheusRule": "rules"}
+    complaints = [] if found == wanted else [f"{found}"]
+    if {item["metadata"]["labels"]["grafana_dashboard"] for item in of_kind(objects, "ConfigMap")} != {"1"}:
+        complaints.append("the sidecar does not find the boards")
+    if template["annotations"] != {"kubectl.kubernetes.io/default-container": "other"}:
+        complaints.append(f"{template['annotations']}")
+    return complaints
+
+
+def test_large_numbers_are_written_out():
+    """Helm's own numbers are floats, and 1000000 would be 1e+06."""
+    values = merged(SWITCHES["monitor"], {
+        "env": {"A": 1000000, "B": 0.5, "C": True, "D": "007"},
+        "prometheus": {"podMonitor": {"sampleLimit": 1000000}},
+    })
+    objects = rendered(values)
+    told = [variable["value"] for variable in container(objects)["env"]]
+    limit = the(objects, "PodMonitor")["spec"]["sampleLimit"]
+    return [] if (told, limit) == (["1000000", "0.5", "true", "007"], 1000000) else [f"{told}, {limit!r}"]
+
+
+def test_a_probe_can_be_left_out():
+    one = container(rendered({"livenessProbe": None}))
+    return [] if "livenessProbe" not in one and "readinessProbe" in one else [f"{sorted(one)}"]
 
 
 def test_every_object_is_where_it_was_asked_for():
@@ -535,6 +600,14 @@ def every_object():
         cases[f"{path} and all"] = rendered(merged(ALL_ON, at(path, value)))
     cases["README"] = rendered(example_of_a_web_configuration())
     cases["TCP"] = rendered({"livenessProbe": {"scheme": "TCP"}, "readinessProbe": {"scheme": "TCP"}})
+    # Words that YAML takes for something else than text, and names that a volume cannot have.
+    for word in ("123", "true"):
+        names = ("nameOverride", "fullnameOverride", "namespaceOverride", "priorityClassName")
+        values = merged(ALL_ON, dict.fromkeys(names, word), {"serviceAccount": {"name": word}})
+        cases[f"called {word}"] = rendered(merged(ALL_ON, {"commonLabels": {"a": word}}), name=word, namespace=word)
+        cases[f"all is {word}"] = rendered(values)
+    secrets = [{"name": name, "mountPath": f"/etc/#{n} #: x"} for n, name in enumerate(("s" * 200, "a.b", "a.b", "1"))]
+    cases["secrets"] = rendered({"secrets": secrets})
     for folder in (BASE, PODS, EVERYTHING):
         cases[folder] = built(folder)
     texts = {}
@@ -554,6 +627,19 @@ def test_kubernetes_takes_every_object():
                 kubernetes_validate.validate(item, version, strict=True)
             except kubernetes_validate.ValidationError as error:
                 complaints.append(f"{where}, {version}: {'.'.join(map(str, error.path))}: {error.message}")
+    return complaints
+
+
+def test_volumes_have_names_of_their_own_that_are_allowed():
+    complaints = []
+    for where, item in every_object():
+        if item["kind"] == "DaemonSet":
+            spec = item["spec"]["template"]["spec"]
+            names = [volume["name"] for volume in spec.get("volumes", [])]
+            mounted = [mount["name"] for mount in spec["containers"][0].get("volumeMounts", [])]
+            wrong = [name for name in names if not re.fullmatch("[a-z0-9-]{1,63}", name)]
+            if wrong or sorted(set(names)) != sorted(mounted):
+                complaints.append(f"{where}: {names}, {mounted}")
     return complaints
 
 

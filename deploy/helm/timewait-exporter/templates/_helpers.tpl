@@ -1,17 +1,18 @@
+{{- /* What names objects is put in quotes where it is used: a release may be called 123, or true. */}}
 {{- define "timewait-exporter.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimAll "-." }}
 {{- end }}
 
 {{- /* 52 characters, for "-recording" is put behind it. */}}
 {{- define "timewait-exporter.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 52 | trimAll "-." }}
 {{- else }}
 {{- $name := default .Chart.Name .Values.nameOverride }}
 {{- if contains $name .Release.Name }}
-{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- .Release.Name | trunc 52 | trimAll "-." }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimAll "-." }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -21,18 +22,22 @@
 {{- end }}
 
 {{- define "timewait-exporter.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "timewait-exporter.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "timewait-exporter.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{- /* Takes the chart's root and labels that only some objects have, which are stronger than the common ones. */}}
 {{- define "timewait-exporter.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- $labels := merge (dict) (.more | default dict) .root.Values.commonLabels }}
+{{- with .root }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimAll "-." }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/component: metrics
-app.kubernetes.io/part-of: {{ include "timewait-exporter.name" . }}
+app.kubernetes.io/part-of: {{ include "timewait-exporter.name" . | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ include "timewait-exporter.selectorLabels" . }}
-{{- with .Values.commonLabels }}
+{{- end }}
+{{- with $labels }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -64,7 +69,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
     "runAsUser" $id
     "runAsGroup" $id
     "seccompProfile" (dict "type" "RuntimeDefault") }}
-{{- toYaml (mergeOverwrite $fixed .Values.securityContext) }}
+{{- toYaml (mergeOverwrite $fixed (.Values.securityContext | default dict)) }}
 {{- end }}
 
 {{- /* allowPrivilegeEscalation is not set beside SYS_ADMIN: the API counts it as true there whatever is said. */}}
@@ -76,7 +81,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- $_ := set $fixed "capabilities" (dict "drop" (list "ALL")) }}
 {{- $_ := set $fixed "allowPrivilegeEscalation" false }}
 {{- end }}
-{{- toYaml (mergeOverwrite $fixed .Values.containerSecurityContext) }}
+{{- toYaml (mergeOverwrite $fixed (.Values.containerSecurityContext | default dict)) }}
 {{- end }}
 
 {{- /* Takes a probe's values and its path. */}}
