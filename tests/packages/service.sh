@@ -86,7 +86,26 @@ check_service() {
     sed -i '$d' "$environment"
 
     check_namespaces
+    check_web_config
     check_socket
+}
+
+# As deploy/systemd/README.md has it: files that only root can read.
+check_web_config() {
+    local web=/etc/timewait_exporter/web
+    mkdir -m 700 "$web"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+        -addext subjectAltName=DNS:localhost -keyout "$web/server.key" -out "$web/server.pem" 2>/dev/null
+    printf 'tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n' >"$web/web.yml"
+    chmod 600 "$web"/*
+    mkdir -p "$drop_ins"
+    sed -n '/^# .*web\.conf$/,/^```$/p' deploy/systemd/README.md | grep -v '```' >"$drop_ins/web.conf"
+    check "the service starts with the drop-in for a web configuration" reload
+    check "with it, a scrape over TLS is answered" curl --silent --fail --max-time 5 --output /dev/null \
+        --cacert "$web/server.pem" https://localhost:10072/metrics
+    check "with it, the service has no privileges" is_unprivileged
+    rm -r "$drop_ins/web.conf" "$web"
+    systemctl daemon-reload
 }
 
 sees_namespace() {
