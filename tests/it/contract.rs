@@ -6,7 +6,8 @@
 //!   when a release is made, and at no other time.
 //!
 //! What differs between the two must be named in the section Unreleased of `CHANGELOG.md`, with its
-//! labels: `` `timewait_sockets{family}` ``. What is gone is named without them.
+//! labels: `` `timewait_sockets{family}` ``. What is gone is named without them; what came and went
+//! between two releases is not named at all. A type cannot change alone: a counter's name ends in `_total`.
 //!
 //! After a change that is meant, run `TIMEWAIT_UPDATE_GOLDEN=1 cargo test --test it contract` and name
 //! in the changelog what the next run asks for. When a release is made, `TIMEWAIT_UPDATE_RELEASED=1`
@@ -104,11 +105,35 @@ fn sections(changelog: &str) -> Vec<(&str, &str)> {
 
 /// What of it the changelog's section on what is not released does not name.
 fn unnamed(changelog: &str, changes: &[String]) -> Vec<String> {
-    let sections = sections(changelog);
-    let text = sections.iter().find(|(title, _)| *title == UNRELEASED);
-    let text = text.map_or("", |(_, text)| *text);
+    let text = unreleased(changelog);
     let unnamed = changes.iter().filter(|change| !text.contains(*change));
     unnamed.cloned().collect()
+}
+
+fn unreleased(changelog: &str) -> &str {
+    let sections = sections(changelog);
+    let text = sections.iter().find(|(title, _)| *title == UNRELEASED);
+    text.map_or("", |(_, text)| *text)
+}
+
+/// What that section names as a metric, or as one with such labels, and neither of two lists has.
+fn unknown(changelog: &str, released: &Metrics, now: &Metrics) -> Vec<String> {
+    let is_known = |word: &str| {
+        let name = word.split('{').next().unwrap_or(word);
+        [released, now].iter().any(|metrics| {
+            metrics.get(name).is_some_and(|(_, labels)| {
+                word == name || format!("`{word}`") == signature(name, labels)
+            })
+        })
+    };
+    let is_metric = |word: &&str| {
+        let prefixes = ["timewait_", "process_", "promhttp_"];
+        prefixes.iter().any(|prefix| word.starts_with(prefix)) && *word != "timewait_exporter"
+    };
+    // Every second piece is between two backticks.
+    let words = unreleased(changelog).split('`').skip(1).step_by(2);
+    let unknown = words.filter(is_metric).filter(|word| !is_known(word));
+    unknown.map(str::to_owned).collect()
 }
 
 fn newest_release(changelog: &str) -> &str {
@@ -148,6 +173,12 @@ fn what_changed_since_the_last_release_is_named_in_the_changelog() {
         "{} is not of the changelog's newest release: TIMEWAIT_UPDATE_RELEASED=1 makes it so",
         path.display()
     );
+    let unknown = unknown(&changelog, &parsed(&released), &told());
+    assert!(
+        unknown.is_empty(),
+        "under Unreleased in CHANGELOG.md, but neither told now nor since {newest}: {}",
+        unknown.join(", ")
+    );
     let unnamed = unnamed(&changelog, &changes(&parsed(&released), &told()));
     assert!(
         unnamed.is_empty(),
@@ -185,6 +216,21 @@ fn only_the_whole_name_under_unreleased_counts() {
         assert_eq!(unnamed(&log(told), &asked(needed)), [needed], "{told}");
     }
     assert_eq!(unnamed("# Changelog\n", &asked("`new`")), ["`new`"]);
+}
+
+#[test]
+fn what_came_and_went_between_two_releases_is_not_named_in_the_changelog() {
+    let log = |words: &str| {
+        format!("# Changelog\n\n## [Unreleased]\n\n- {words}\n\n## [1.0.0]\n\n- `timewait_b`\n")
+    };
+    let released = parsed("timewait_gone gauge a\ntimewait_labels gauge a\n");
+    let now = parsed("timewait_labels gauge a,b\ntimewait_new gauge\n");
+    let unknown = |words: &str| unknown(&log(words), &released, &now);
+    let known = "`timewait_gone`, `timewait_labels{a,b}` was `timewait_labels{a}`, `timewait_new`; `timewait_exporter`";
+    assert!(unknown(known).is_empty());
+    for word in ["timewait_never", "timewait_new{a}", "process_never{}"] {
+        assert_eq!(unknown(&format!("`report`, `{word}`")), [word]);
+    }
 }
 
 #[test]
