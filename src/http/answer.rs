@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
+    HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 
@@ -67,6 +67,12 @@ pub(super) fn method_not_allowed() -> Answer {
     );
     set(&mut answer, ALLOW, "GET, HEAD");
     answer
+}
+
+/// Keeps the head as it is, with the length that the body would have.
+pub(super) fn leave_out_body(answer: &mut Answer) {
+    let length = HeaderValue::from(std::mem::take(answer.body_mut()).len());
+    answer.headers_mut().insert(CONTENT_LENGTH, length);
 }
 
 /// Sets one header.

@@ -22,16 +22,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::debug;
 
+use super::answer::leave_out_body;
 use super::open::{Activity, OpenConnection, Phase};
 use super::server::{Limits, Service};
 use super::streams::{Stream, Streams};
@@ -262,9 +263,13 @@ async fn answer<E: Exchange>(
     request: Request<Incoming>,
 ) -> Result<hyper::Response<Answered<E>>, Infallible> {
     let (head, _unread) = request.into_parts();
-    let answer = service
+    let mut answer = service
         .answer(&head.method, head.uri.path(), &head.headers)
         .await;
+    if head.method == Method::HEAD {
+        // hyper does it for HTTP/1 alone.
+        leave_out_body(&mut answer);
+    }
     exchange.answered();
     Ok(answer.map(|bytes| Answered {
         bytes,

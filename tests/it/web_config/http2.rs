@@ -10,7 +10,7 @@ use timewait_exporter::http::Limits;
 use tokio::task::JoinHandle;
 
 use super::certificates::Folder;
-use super::client::{Client, Nothing, all_of};
+use super::client::{Client, Nothing, all_of, curl};
 use super::handshakes::serve_with;
 use crate::limits::endless;
 use crate::support::{Gate, Running, generous, patiently};
@@ -166,6 +166,37 @@ async fn many_requests_at_once_are_all_answered() {
     for one in asked {
         let answer = patiently(one).await.unwrap().unwrap();
         assert_eq!(answer.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn head_has_the_length_of_get_and_no_body() {
+    let folder = Folder::new();
+    let server = serve_with(&folder, TLS, generous()).await;
+    let mut connection = connect(&folder, server.addresses[0], 65_535).await;
+    for path in ["/-/healthy", "/metrics", "/", "/nothing"] {
+        let mut request = get(path);
+        let got = patiently(connection.sender.send_request(request.clone())).await;
+        let got = got.unwrap();
+        let got = (got.status(), all_of(got.into_body()).await.unwrap().len());
+        *request.method_mut() = hyper::Method::HEAD;
+        let head = patiently(connection.sender.send_request(request)).await;
+        let head = head.unwrap();
+        let length = head.headers()["content-length"].to_str().unwrap();
+        let length: usize = length.parse().unwrap();
+        assert_eq!(head.status(), got.0, "{path}");
+        // The two that are read anew differ.
+        if path != "/metrics" && path != "/" {
+            assert_eq!(length, got.1, "{path}");
+        }
+        assert!(length > 10, "{path}");
+        assert_eq!(all_of(head.into_body()).await.unwrap(), b"", "{path}");
+    }
+    let url = format!("https://localhost:{}/metrics", server.addresses[0].port());
+    let ca = folder.path().join("ca.pem");
+    let arguments = ["--head", "--http2", "--cacert", ca.to_str().unwrap(), &url];
+    if let Some((status, said)) = curl(&arguments).await {
+        assert!(status == 0 && said.starts_with("HTTP/2 200"), "{said}");
     }
 }
 
