@@ -235,7 +235,11 @@ impl FromStr for TcpAddress {
     type Err = ListenAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (host, port) = text.rsplit_once(':').ok_or(ListenAddressError::NoPort)?;
+        // The last colon of "[::1]" is none of a port.
+        let (host, port) = text
+            .rsplit_once(':')
+            .filter(|(_, port)| !port.ends_with(']'))
+            .ok_or(ListenAddressError::NoPort)?;
         let host = if let Some(inner) = host.strip_prefix('[') {
             inner.strip_suffix(']').map_or_else(
                 || Err(bad_host(host)),
@@ -406,6 +410,7 @@ mod tests {
         use ListenAddressError as E;
         assert_eq!(listen("10072"), Err(E::NoPort));
         assert_eq!(listen(""), Err(E::NoPort));
+        assert_eq!(listen("[::1]"), Err(E::NoPort));
         for (text, port) in [
             (":", ""),
             (":65536", "65536"),
