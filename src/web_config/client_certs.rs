@@ -16,6 +16,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     SignatureScheme,
 };
+use tracing::debug;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::der::oid::db::rfc5280::{ANY_EXTENDED_KEY_USAGE, ID_KP_CLIENT_AUTH};
@@ -95,6 +96,11 @@ impl ClientCerts {
         if found.iter().any(|san| allowed.contains(san)) {
             return Ok(());
         }
+        debug!(
+            ?found,
+            ?allowed,
+            "Could not find allowed SANs in client cert"
+        );
         Err(CertificateError::ApplicationVerificationFailure.into())
     }
 }

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustls::pki_types::pem;
+
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -181,6 +183,12 @@ pub enum WebFileError {
         /// Why not.
         source: FileError,
     },
+    /// The text itself in place of the file's name, which is not repeated: it may be a key.
+    #[error("{key}: the text itself stands where the name of a file belongs: call it {}", key.trim_end_matches("_file"))]
+    TextForFile {
+        /// Which key has it.
+        key: &'static str,
+    },
     /// Certificate and key cannot be used, or not together.
     #[error("failed to load X509KeyPair: {source}")]
     KeyPair {
@@ -254,8 +262,17 @@ pub enum KeyPairError {
         /// certificate or key.
         what: &'static str,
         /// What is wrong with it.
-        source: rustls::pki_types::pem::Error,
+        source: PemFault,
     },
+    /// Nobody is there to type its password.
+    #[error("tls: the key is encrypted: decrypt it first (openssl pkey -in KEY -out NEW)")]
+    Encrypted,
+    /// As `openssl x509 -req` makes it unless it is told of extensions.
+    #[error(
+        "tls: the certificate is one of X.509 version 1, which cannot be used here: make one with \
+         subjectAltName, which is of version 3 (openssl x509 -req -extfile)"
+    )]
+    Version1,
     /// The two do not belong together.
     #[error("tls: private key does not match public key")]
     Mismatch,
@@ -267,6 +284,33 @@ pub enum KeyPairError {
         /// What the library said.
         source: rustls::Error,
     },
+}
+
+/// What is wrong with a PEM text, in words that hold nothing of it: it may be a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PemFault {
+    /// Most likely all of it is one line.
+    #[error(
+        "a section has no line \"-----END ...-----\" (in YAML a text of several lines stands after |, \
+         not after >)"
+    )]
+    NoEnd,
+    /// The first line of a section.
+    #[error("a line that begins with \"-----BEGIN\" has more than that in it, or less")]
+    Beginning,
+    /// The lines between them.
+    #[error("what stands between \"-----BEGIN\" and \"-----END\" is not base64")]
+    NotBase64,
+}
+
+impl From<pem::Error> for PemFault {
+    fn from(error: pem::Error) -> Self {
+        match error {
+            pem::Error::MissingSectionEnd { .. } => Self::NoEnd,
+            pem::Error::IllegalSectionStart { .. } => Self::Beginning,
+            _ => Self::NotBase64,
+        }
+    }
 }
 
 impl FileError {

@@ -15,6 +15,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version,
 };
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 use super::client_certs::ClientCerts;
 use super::error::{FileError, KeyPairError, WebFileError};
@@ -160,6 +162,9 @@ impl Tls {
     ) -> Result<Texts, WebFileError> {
         let text = |key: &'static str, pem: &Pem| match pem {
             Pem::Inline(text) => Ok(text.clone().into_bytes()),
+            Pem::File(path) if has(path.as_os_str().as_encoded_bytes(), b"-----BEGIN") => {
+                Err(WebFileError::TextForFile { key })
+            }
             Pem::File(path) => read(path).map_err(|source| WebFileError::TlsFile { key, source }),
         };
         let cert = self.cert.as_ref().ok_or(WebFileError::MissingCert)?;
@@ -372,20 +377,33 @@ fn load_key_pair(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|source| KeyPairError::Pem {
             what: "certificate",
-            source,
+            source: source.into(),
         })?;
     if chain.is_empty() {
         return Err(KeyPairError::NoCertificate);
     }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| match source {
+        // In the first line, or in one of OpenSSL's headers after it.
+        _ if has(key, b"ENCRYPTED") => KeyPairError::Encrypted,
         pem::Error::NoItemsFound => KeyPairError::NoKey,
         source => KeyPairError::Pem {
             what: "key",
-            source,
+            source: source.into(),
         },
     })?;
+    let is_version_1 = chain.first().is_some_and(is_version_1);
     CertifiedKey::from_der(chain, key, provider).map_err(|source| match source {
         rustls::Error::InconsistentKeys(_) => KeyPairError::Mismatch,
+        _ if is_version_1 => KeyPairError::Version1,
         source => KeyPairError::Unusable { source },
     })
+}
+
+fn has(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
+    Certificate::from_der(certificate)
+        .is_ok_and(|certificate| certificate.tbs_certificate().version() == x509_cert::Version::V1)
 }

@@ -143,6 +143,8 @@ impl Folder {
             "rsa -in rsa.key -traditional -out rsa-pkcs1.key",
             "ecparam -genkey -name prime256v1 -out sec1.key",
             "req -x509 -key sec1.key -out sec1.pem -subj /CN=localhost",
+            "pkey -in server.key -aes128 -passout pass:x -out encrypted.key",
+            "ec -in server.key -aes128 -passout pass:x -out encrypted-traditional.key",
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-521 -nodes -keyout p521.key -out p521.pem -subj /CN=localhost",
         ];
         commands.iter().all(|arguments| {

@@ -62,6 +62,14 @@ fn folder() -> Option<Folder> {
     None
 }
 
+/// Whether a log has some of the server's key, be it as a list of bytes.
+fn tells_key(log: &str, folder: &Folder) -> bool {
+    folder.server.key.lines().any(|line| {
+        let bytes: Vec<String> = line.bytes().map(|byte| byte.to_string()).collect();
+        log.contains(line) || log.contains(&bytes.join(", "))
+    })
+}
+
 #[test]
 fn a_refused_file_ends_the_program_with_the_words_of_its_first_line() {
     let Some(folder) = folder() else { return };
@@ -77,7 +85,7 @@ fn a_refused_file_ends_the_program_with_the_words_of_its_first_line() {
         assert!(log.contains(expected), "{}: {log}", fixture.name);
         assert!(log.contains(&fixture.path), "{}: {log}", fixture.name);
         assert!(!log.contains("Listening on"), "{}: {log}", fixture.name);
-        assert!(!log.contains("PRIVATE KEY-----"), "{}: {log}", fixture.name);
+        assert!(!tells_key(&log, &folder), "{}: {log}", fixture.name);
     }
 }
 
