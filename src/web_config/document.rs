@@ -12,7 +12,7 @@ use hyper::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
-use serde::de::Visitor;
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::error::WebFileError;
@@ -59,7 +59,7 @@ struct HttpServer {
 #[serde(deny_unknown_fields, default)]
 struct Rate {
     interval: Option<String>,
-    burst: Option<i64>,
+    burst: Whole,
 }
 
 /// True or false, or YAML 1.1's yes, no, on and off; but not in quotes, which Go takes for a text. As in
@@ -95,6 +95,41 @@ impl Visitor<'_> for BoolVisitor {
 
     fn visit_unit<E>(self) -> Result<Bool, E> {
         Ok(Bool(false))
+    }
+}
+
+/// A number without a fraction; but not in quotes, which Go takes for a text. Nothing is 0.
+#[derive(Clone, Copy, Debug, Default)]
+struct Whole(i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // As for `Bool`.
+        deserializer.deserialize_any(WholeVisitor)
+    }
+}
+
+struct WholeVisitor;
+
+impl Visitor<'_> for WholeVisitor {
+    type Value = Whole;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number, without quotes")
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Whole, E> {
+        Ok(Whole(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Whole, E> {
+        let value = i64::try_from(value)
+            .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))?;
+        Ok(Whole(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Whole, E> {
+        Ok(Whole::default())
     }
 }
 
@@ -203,7 +238,7 @@ impl Rate {
     fn checked(self) -> Result<Option<RateLimit>, WebFileError> {
         let interval = duration::parse(self.interval.as_deref().unwrap_or("0"))
             .map_err(|source| WebFileError::Interval { source })?;
-        let burst = self.burst.unwrap_or(0);
+        let burst = self.burst.0;
         let burst = u32::try_from(burst).map_err(|_| WebFileError::Burst { burst })?;
         // As in Go: a burst without an interval is no limit.
         Ok((!interval.is_zero()).then_some(RateLimit { interval, burst }))
