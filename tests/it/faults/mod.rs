@@ -2,6 +2,7 @@
 //! others are answered, and afterwards the answer, the memory and the descriptors are as before.
 //!
 //! - [`clients`]: crowds that dawdle, do not read, vanish, or leave too few descriptors;
+//! - [`tls`]: the same crowds where there is TLS;
 //! - [`requests`]: bytes that are no good request;
 //! - [`process`]: signals, the log, the clock, /proc;
 //! - [`netlink`]: what a fake kernel does to the whole server.
@@ -10,15 +11,18 @@ mod clients;
 mod netlink;
 mod process;
 mod requests;
+mod tls;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, StreamOwned};
 use tempfile::TempDir;
 
 use crate::net::eventually;
@@ -28,6 +32,9 @@ use crate::support::PATIENCE;
 /// How much more memory than before may be resident after a fault: what the allocator keeps of the
 /// buffers of as many connections as may be open at once, 256 with some 22 KiB each.
 const MARGIN_KIB: u64 = 8 * 1024;
+
+/// The same with TLS, which has buffers of its own: some 45 KiB each.
+const TLS_MARGIN_KIB: u64 = 16 * 1024;
 
 /// Scrapes until memory is what it stays.
 const WARM_UP: usize = 30;
@@ -41,6 +48,7 @@ struct Steady {
     descriptors: usize,
     resident_kib: u64,
     name: &'static str,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Steady {
@@ -55,6 +63,16 @@ impl Steady {
     }
 
     fn over(name: &'static str, tree: TempDir, flags: &[&str], shell: &str) -> Self {
+        Self::over_tls(name, tree, flags, shell, None)
+    }
+
+    fn over_tls(
+        name: &'static str,
+        tree: TempDir,
+        flags: &[&str],
+        shell: &str,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Self {
         let mut command = Command::new("sh");
         command
             .env_clear()
@@ -71,10 +89,16 @@ impl Steady {
             .args(flags);
         let mut process = Process::start(&mut command);
         let address = process.address();
-        Self::adopt(name, process, address, tree)
+        Self::adopt(name, process, address, tree, tls)
     }
 
-    fn adopt(name: &'static str, process: Process, address: String, tree: TempDir) -> Self {
+    fn adopt(
+        name: &'static str,
+        process: Process,
+        address: String,
+        tree: TempDir,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Self {
         let mut steady = Self {
             process,
             address,
@@ -83,6 +107,7 @@ impl Steady {
             descriptors: 0,
             resident_kib: 0,
             name,
+            tls,
         };
         for _ in 0..WARM_UP {
             steady.scrape();
@@ -108,7 +133,10 @@ impl Steady {
 
     fn timed_scrape(&self) -> (String, Duration) {
         let begin = Instant::now();
-        let mut stream = self.connect();
+        let mut stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(self.connect()),
+            Some(config) => Box::new(StreamOwned::new(tls::session(config), self.connect())),
+        };
         let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -160,14 +188,23 @@ impl Steady {
              and after",
             self.name, self.resident_kib, self.descriptors
         );
+        let margin = match self.tls {
+            None => MARGIN_KIB,
+            Some(_) => TLS_MARGIN_KIB,
+        };
         assert!(
-            resident <= self.resident_kib + MARGIN_KIB,
+            resident <= self.resident_kib + margin,
             "{}: resident {} KiB before, {resident} KiB after",
             self.name,
             self.resident_kib
         );
     }
 }
+
+/// A connection, with TLS or without.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 /// Fails rather than hangs, whatever the server does.
 fn connect(address: &str) -> TcpStream {

@@ -114,7 +114,7 @@ fn a_full_log_pipe_costs_lines_and_neither_answers_nor_memory() {
         let mut log = BufReader::new(reader).lines().map(Result::unwrap);
         let line = log.find(|line| line.contains("Listening on")).unwrap();
         let address = field(&line, "address").to_owned();
-        let steady = Steady::adopt("full log pipe", process, address, tree);
+        let steady = Steady::adopt("full log pipe", process, address, tree, None);
         // Nobody reads the log from here on; each of these is a line.
         let mut slowest = Duration::ZERO;
         for number in 0..LINES {

@@ -80,7 +80,7 @@ impl Client {
         self
     }
 
-    fn config(&self) -> ClientConfig {
+    pub fn config(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         let trusted = CertificateDer::pem_slice_iter(self.roots.as_bytes());
         roots.add_parsable_certificates(trusted.map(Result::unwrap));

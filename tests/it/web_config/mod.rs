@@ -8,8 +8,8 @@
 //! - [`health`]: what `healthcheck` makes of it;
 //! - [`http2`]: what a client may hold there.
 
-mod certificates;
-mod client;
+pub mod certificates;
+pub mod client;
 mod exporter;
 mod files;
 mod handshakes;

@@ -1,0 +1,131 @@
+//! Crowds of clients where there is TLS.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use super::{Steady, USUAL_LIMIT, raise_descriptor_limit, write_crowded_table};
+use crate::namespace::in_namespace;
+use crate::support::PATIENCE;
+use crate::web_config::certificates::Folder;
+use crate::web_config::client::Client;
+
+const STALLED: usize = 1_000;
+const SLOW: usize = 300;
+
+/// A client's end of a connection to be.
+pub(super) fn session(config: &Arc<ClientConfig>) -> ClientConnection {
+    let name = ServerName::try_from("localhost").unwrap();
+    ClientConnection::new(Arc::clone(config), name).unwrap()
+}
+
+/// A program with a certificate of this folder.
+fn steady(name: &'static str, folder: &Folder, flags: &[&str]) -> Steady {
+    let file = folder.write(
+        "web.yml",
+        "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n",
+    );
+    let mut client = Client::new(&folder.ca.pem());
+    client.alpn = &[];
+    let tree = crate::collector::copy();
+    write_crowded_table(tree.path(), 1_000);
+    let file = format!("--web.config.file={file}");
+    let flags = [flags, &[&*file]].concat();
+    let config = Arc::new(client.config());
+    Steady::over_tls(name, tree, &flags, USUAL_LIMIT, Some(config))
+}
+
+#[test]
+fn a_thousand_clients_that_stall_in_their_handshake_keep_nobody_waiting() {
+    in_namespace(|| {
+        raise_descriptor_limit();
+        let folder = Folder::new();
+        let steady = steady("stalled handshakes", &folder, &[]);
+        let mut hello = Vec::new();
+        let mut session = session(steady.tls.as_ref().unwrap());
+        session.write_tls(&mut hello).unwrap();
+        let begin = Instant::now();
+        let mut slowest = Duration::ZERO;
+        let mut peak_kib = 0;
+        let mut crowd: Vec<TcpStream> = Vec::new();
+        let one = |number: usize| {
+            // Nothing, a byte, half of the first message, all of it and no answer to the server's.
+            let said = [0, 1, hello.len() / 2, hello.len()][number % 4];
+            let mut stream = steady.connect();
+            stream.write_all(&hello[..said]).unwrap();
+            stream
+        };
+        for number in 0..STALLED {
+            crowd.push(one(number));
+            if number % 100 == 99 {
+                slowest = slowest.max(steady.assert_answers());
+                peak_kib = peak_kib.max(steady.process.resident_kib());
+            }
+        }
+        while steady.process.descriptors() > steady.descriptors {
+            assert!(begin.elapsed() < PATIENCE * 3, "they are not given up");
+            slowest = slowest.max(steady.assert_answers());
+            thread::sleep(Duration::from_millis(100));
+        }
+        let given_up = begin.elapsed().as_millis();
+        drop(crowd);
+        // What a crowd leaves to the allocator serves the next ones: nothing piles up.
+        let another_crowd = || {
+            drop((0..STALLED).map(one).collect::<Vec<_>>());
+            steady.await_no_connection();
+            steady.process.resident_kib()
+        };
+        let (after_two, _, after_four) = (another_crowd(), another_crowd(), another_crowd());
+        assert!(
+            after_four <= after_two + 2048,
+            "{after_two} KiB, then {after_four} KiB"
+        );
+        steady.assert_unmoved(&format!(
+            "{STALLED} clients, all given up after {given_up} ms; slowest scrape of others meanwhile {} \
+             ms; at most {peak_kib} KiB resident meanwhile",
+            slowest.as_millis()
+        ));
+    });
+}
+
+#[test]
+fn clients_that_read_slowly_over_tls_keep_nobody_waiting() {
+    in_namespace(|| {
+        raise_descriptor_limit();
+        let folder = Folder::new();
+        let steady = steady("slow readers over TLS", &folder, &["--collector.top=1000"]);
+        let mut slowest = Duration::ZERO;
+        let mut peak_kib = 0;
+        let mut crowd = Vec::new();
+        for number in 0..SLOW {
+            let stream = steady.connect();
+            sockopt::set_socket_recv_buffer_size(stream.as_fd(), 2048).unwrap();
+            let mut stream = StreamOwned::new(session(steady.tls.as_ref().unwrap()), stream);
+            stream
+                .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                .unwrap();
+            // The first byte, and then no more than its record.
+            assert_eq!(stream.read(&mut [0]).unwrap(), 1);
+            crowd.push(stream);
+            if number % 100 == 99 {
+                slowest = slowest.max(steady.assert_answers());
+                peak_kib = peak_kib.max(steady.process.resident_kib());
+            }
+        }
+        let open = steady.process.descriptors() - steady.descriptors;
+        drop(crowd);
+        steady.assert_unmoved(&format!(
+            "{SLOW} clients, {open} open at the end; answers of {} kB; slowest scrape of others \
+             meanwhile {} ms; at most {peak_kib} KiB resident meanwhile",
+            steady.answer.len() / 1000,
+            slowest.as_millis()
+        ));
+    });
+}
