@@ -102,7 +102,7 @@ pub(super) enum NamespacesError {
 
 /// Which namespaces are looked at. The own one always is, so that `self` in a list says nothing.
 pub(super) fn namespaces(text: &str) -> Result<NamespaceChoice, NamespacesError> {
-    match text {
+    match text.trim() {
         "self" => return Ok(NamespaceChoice::OwnOnly),
         "named" => return Ok(NamespaceChoice::Named),
         "all" => return Ok(NamespaceChoice::All),
@@ -316,6 +316,21 @@ fn address(part: Part, text: &str) -> Result<Address, DestinationError> {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn namespaces_are_a_choice_or_a_list_whatever_spaces_are_around() {
+        let listed = |names: &[&str]| {
+            let names = names.iter().map(ToString::to_string).collect();
+            Ok(NamespaceChoice::Listed(names))
+        };
+        assert_eq!(namespaces(" named\n"), Ok(NamespaceChoice::Named));
+        assert_eq!(namespaces("all "), Ok(NamespaceChoice::All));
+        assert_eq!(namespaces("self, self"), Ok(NamespaceChoice::OwnOnly));
+        assert_eq!(namespaces(" b ,self,a b,-c,b"), listed(&["b", "a b", "-c"]));
+        for wrong in ["", "a,", "named,a", "a/b", ".."] {
+            assert!(namespaces(wrong).is_err(), "{wrong}");
+        }
+    }
 
     fn destination(src: Option<&str>, dst: &str, dst_port: u16) -> PinnedDestination {
         PinnedDestination {
