@@ -35,8 +35,16 @@ use place::{Place, barred};
 /// glance. Of the others, what was read last is told.
 const QUIET_READ_ANEW: usize = 8;
 
-/// What of the time until the deadline is left for the answer: one part of so many.
+/// What of the time until the deadline is left for the answer: one part of so many, but at least so much, as a
+/// busy machine lets a thread wait, where that is not more than a quarter.
 const RESERVE: u32 = 20;
+const LEAST_RESERVE: Duration = Duration::from_millis(25);
+
+/// How long a run may last, so that what it comes to is there by the deadline. What comes later is not told at
+/// all, not even as late.
+fn usable(allowed: Duration) -> Duration {
+    allowed.saturating_sub((allowed / RESERVE).max(LEAST_RESERVE.min(allowed / 4)))
+}
 
 /// What is logged where the time did not suffice, without figures, so that it is said once.
 const LATE: &str =
@@ -126,7 +134,7 @@ impl NamespacesJob {
     pub(super) fn run(&mut self, deadline: Instant) -> Arc<Outcome<Namespaces>> {
         let begin = Instant::now();
         let allowed = deadline.saturating_duration_since(begin);
-        let deadline = begin + allowed.saturating_sub(allowed / RESERVE);
+        let deadline = begin + usable(allowed);
         let result = self.look_around(begin, deadline);
         self.complaint.note(match &result {
             Ok((_, true)) => None,
@@ -429,4 +437,17 @@ fn only_absent<'a>(choice: &'a NamespaceChoice, listing: &Listing) -> Vec<&'a st
     };
     let absent = names.iter().filter(|name| !is_found(name));
     absent.map(String::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_time_left_for_the_answer_however_little_there_is() {
+        let milliseconds = Duration::from_millis;
+        for (allowed, left) in [(0, 0), (40, 10), (100, 25), (500, 25), (9_500, 475)] {
+            assert_eq!(usable(milliseconds(allowed)), milliseconds(allowed - left));
+        }
+    }
 }
