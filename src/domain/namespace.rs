@@ -24,15 +24,18 @@ pub struct NamespaceIdentity {
     pub comm: Option<String>,
     /// The container that this process lives in.
     pub container: ContainerIdentity,
-    /// A file through which it can be entered, as nsenter(1) takes it.
+    /// A file through which the exporter can enter it.
     pub entrance: Option<PathBuf>,
+    /// The same for somebody on the host, as nsenter(1) takes it: a container sees the host's files elsewhere.
+    pub entrance_on_host: Option<PathBuf>,
 }
 
 impl NamespaceIdentity {
     /// What to write before a command so that it is run in this namespace, as root.
     #[must_use]
     pub fn command_prefix(&self) -> String {
-        let entrance = self.entrance.as_deref().unwrap_or(Path::new("FILE"));
+        let entrance = self.entrance_on_host.as_deref();
+        let entrance = entrance.unwrap_or(Path::new("FILE"));
         format!("nsenter --net={}", quoted(entrance.as_os_str().as_bytes()))
     }
 

@@ -155,6 +155,7 @@ pub(super) fn rich_host() -> HostSnapshot {
                 pod_uid: None,
             },
             entrance: None,
+            entrance_on_host: None,
         },
         snapshot: Snapshot {
             slabinfo: None,

@@ -722,6 +722,29 @@ fn report_check_and_page_tell_every_namespace_the_worst_first() {
 }
 
 #[test]
+fn the_way_in_is_that_of_the_host_where_its_procfs_is_mounted_elsewhere() {
+    in_namespace(|| {
+        let names = Names::new();
+        let full = names.named("full");
+        full.run(|| set_sysctl("ip_local_port_range", "40000 40099"));
+        full.close(80, 95);
+        let process = full.process();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let procfs = elsewhere.path().join("proc");
+        std::os::unix::fs::symlink("/proc", &procfs).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"))
+            .args(["report", "--collector.netns=named", &names.flag()])
+            .arg(format!("--path.procfs={}", procfs.display()))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let typed = format!("nsenter --net=/proc/{}/ns/net sysctl -w ", process.0.id());
+        assert!(text.contains(&typed), "{text}");
+    });
+}
+
+#[test]
 fn report_names_who_holds_the_sockets_of_another_namespace_whatever_the_source() {
     in_namespace(|| {
         let names = Names::new();

@@ -1,5 +1,7 @@
 //! What is remembered of a namespace from run to run.
 
+use std::path::Path;
+
 use crate::collector::complaint::Complaint;
 use crate::collector::files::FilesJob;
 use crate::collector::sockets::WalkMemory;
@@ -86,11 +88,13 @@ impl Known {
         }
     }
 
-    pub(super) fn identity(&self, found: &FoundNamespace) -> NamespaceIdentity {
+    /// As told with the host's procfs mounted here.
+    pub(super) fn identity(&self, found: &FoundNamespace, procfs: &Path) -> NamespaceIdentity {
         let resident = self.resident.as_ref();
         NamespaceIdentity {
             label: self.label.clone(),
             entrance: found.entrance(self.pid),
+            entrance_on_host: found.entrance_on_host(procfs, self.pid),
             inode: found.key.inode,
             pid: self.pid,
             comm: resident.and_then(|resident| resident.comm.clone()),

@@ -407,7 +407,7 @@ impl NamespacesJob {
         for (visit, _) in there.into_iter().zip(kept).filter(|(_, kept)| *kept) {
             is_whole &= matches!(visit.progress, Progress::Done(_));
             told.push(NamespaceSnapshot {
-                identity: visit.known.identity(visit.found),
+                identity: visit.known.identity(visit.found, &self.config.procfs),
                 snapshot: visit.snapshot(self.config.enabled),
             });
         }

@@ -306,10 +306,17 @@ impl FoundNamespace {
     /// The file through which to enter it: its first name's, or that of a process on this host.
     #[must_use]
     pub fn entrance(&self, pid: Option<u32>) -> Option<PathBuf> {
-        match self.files.iter().min() {
-            Some(file) => Some(file.clone()),
-            None => pid.map(|pid| process_file(Path::new("/proc"), pid)),
-        }
+        let file = self.files.iter().min().cloned();
+        file.or_else(|| pid.map(of_host))
+    }
+
+    /// The same on the host. Where its procfs is mounted elsewhere than at /proc, so may be its names, but a process
+    /// has its number.
+    #[must_use]
+    pub fn entrance_on_host(&self, procfs: &Path, pid: Option<u32>) -> Option<PathBuf> {
+        let is_elsewhere = procfs != Path::new("/proc");
+        let of_process = pid.filter(|_| is_elsewhere).map(of_host);
+        of_process.or_else(|| self.entrance(pid))
     }
 
     const fn empty(key: NamespaceKey) -> Self {
@@ -321,6 +328,10 @@ impl FoundNamespace {
             files: Vec::new(),
         }
     }
+}
+
+fn of_host(pid: u32) -> PathBuf {
+    process_file(Path::new("/proc"), pid)
 }
 
 fn process_file(procfs: &Path, pid: u32) -> PathBuf {
