@@ -117,6 +117,8 @@ pub struct Namespaces {
     pub unreadable: u64,
     /// Those found and readable that are not told, since there are more than are to be told.
     pub left_out: u64,
+    /// Those asked for by name that are not there.
+    pub absent: u64,
 }
 
 /// Everything one scrape found out about a host.

@@ -168,6 +168,7 @@ pub(super) fn rich_host() -> HostSnapshot {
             told: vec![other],
             unreadable: 1,
             left_out: 2,
+            absent: 0,
         })
         .map(Arc::new),
     }

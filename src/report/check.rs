@@ -108,7 +108,7 @@ pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
     let (mut state, _, mut text) = worst;
     let untold = report.untold.as_ref();
     if let Some(missing) = report.missing()
-        && untold.is_some_and(|untold| untold.unreadable != Some(0))
+        && untold.is_some_and(|untold| untold.is_unknown())
     {
         if state == State::Ok {
             state = State::Unknown;

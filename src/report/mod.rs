@@ -46,6 +46,15 @@ pub struct Untold {
     pub unreadable: Option<u64>,
     /// Those beyond the number that is told, none of them worse off.
     pub left_out: u64,
+    /// Those asked for by name that are not there.
+    pub absent: u64,
+}
+
+impl Untold {
+    /// Whether it is not known how they are, though that was asked for.
+    const fn is_unknown(self) -> bool {
+        self.absent > 0 || !matches!(self.unreadable, Some(0))
+    }
 }
 
 /// What was seen in one network namespace.
@@ -110,6 +119,7 @@ impl Report {
         let untold = host.namespaces.as_ref().map(|outcome| Untold {
             unreadable: outcome.value.as_ref().map(|found| found.unreadable),
             left_out: outcome.value.as_ref().map_or(0, |found| found.left_out),
+            absent: outcome.value.as_ref().map_or(0, |found| found.absent),
         });
         #[expect(clippy::disallowed_methods, reason = "people want to know when")]
         let made = SystemTime::now();
@@ -189,6 +199,7 @@ impl Report {
         let Untold {
             unreadable,
             left_out,
+            absent,
         } = self.untold?;
         let Some(unreadable) = unreadable else {
             return Some(
@@ -202,6 +213,14 @@ impl Report {
             sentences.push(format!(
                 "{subject} could not be entered: see the log for the right that is missing."
             ));
+        }
+        if absent > 0 {
+            let subject = counted(
+                absent,
+                "network namespace that was asked for is",
+                "network namespaces that were asked for are",
+            );
+            sentences.push(format!("{subject} not there."));
         }
         if left_out > 0 {
             let subject = counted(left_out, "network namespace is", "network namespaces are");

@@ -805,6 +805,27 @@ fn check_is_critical_for_another_namespace_and_unknown_where_one_cannot_be_enter
     });
 }
 
+#[test]
+fn check_is_unknown_where_a_namespace_that_was_asked_for_is_not_there() {
+    in_namespace(|| {
+        let names = Names::new();
+        let _there = names.named("there");
+        let check = |asked: &str| {
+            let output = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"))
+                .args(["check", asked, &names.flag()])
+                .output()
+                .unwrap();
+            let line = String::from_utf8(output.stdout).unwrap();
+            (output.status.code(), line)
+        };
+        assert_eq!(check("--collector.netns=there").0, Some(0));
+        let (status, line) = check("--collector.netns=there,gone");
+        assert_eq!(status, Some(3), "{line}");
+        let says = "1 network namespace that was asked for is not there";
+        assert!(line.contains(says), "{line}");
+    });
+}
+
 fn page(program: &Program) -> String {
     let mut stream = TcpStream::connect(program.address).unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

@@ -70,6 +70,8 @@ pub(super) struct NamespacesJob {
     barred: HashSet<PathBuf>,
     /// Whether it was said that there are processes that may not be looked at.
     told_of_hidden: bool,
+    /// How many of the names asked for there were not, in this run.
+    absent: u64,
 }
 
 /// How far a run came with one namespace.
@@ -128,6 +130,7 @@ impl NamespacesJob {
             lacks_rights: false,
             barred: HashSet::new(),
             told_of_hidden: false,
+            absent: 0,
         }
     }
 
@@ -195,10 +198,11 @@ impl NamespacesJob {
             sought.map_err(|error| error.to_string())?;
             self.residents_sought = Some(now);
         }
+        let mut absent = only_absent(&self.config.namespaces, &listing);
+        // The own one is told in any case.
+        absent.retain(|name| !lister.is_own(name));
+        self.absent = count(absent.len());
         if self.run == 0 {
-            let mut absent = only_absent(&self.config.namespaces, &listing);
-            // The own one is told in any case.
-            absent.retain(|name| !lister.is_own(name));
             self.complain_of_absent(&absent);
             if self.config.namespaces == NamespaceChoice::Named && !lister.has_names() {
                 warn!(
@@ -412,7 +416,6 @@ impl NamespacesJob {
             });
         }
         told.sort_by(|a, b| a.identity.label.cmp(&b.identity.label));
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let namespaces = Namespaces {
             told,
             // Processes that may not be looked at may be of one namespace or of many.
@@ -420,9 +423,14 @@ impl NamespacesJob {
                 + count(listing.barred.len())
                 + u64::from(listing.hidden_process.is_some()),
             left_out: count(left_out),
+            absent: self.absent,
         };
         (namespaces, is_whole)
     }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// The names on the list that nothing was found for.

@@ -70,6 +70,7 @@ fn a_name_with_characters_that_html_does_not_have_leaves_them_out() {
     report.untold = Some(Untold {
         unreadable: Some(0),
         left_out: 0,
+        absent: 0,
     });
     let page = text(&report);
     assert!(page.contains("Network namespace evil?[2J"), "{page}");
