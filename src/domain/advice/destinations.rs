@@ -139,7 +139,7 @@ impl Filling {
             Self::TimeWait => format!("{} in TIME-WAIT", counted(held.time_wait, "is", "are")),
             Self::Mixed => format!(
                 "most are held by connections that are not in TIME-WAIT ({} established, {} in other \
-                 states), so that settings for TIME-WAIT help little",
+                 states), so that settings for TIME-WAIT help only in part",
                 count(held.established),
                 count(held.other)
             ),

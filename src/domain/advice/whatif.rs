@@ -186,12 +186,19 @@ fn floor(settings: Option<&Settings>) -> u16 {
 }
 
 /// From `from` (or where the range begins now, if that is lower) to the last port, with a first port
-/// of the other parity than the last.
+/// of the other parity than the last: a port lower than that, or else without one of its ends.
 fn wider_range(now: PortRange, from: u16, floor: u16) -> Option<PortRange> {
     let min = now.min().min(from.max(floor));
-    let wider = even(PortRange::new(min, u16::MAX)?, floor)?;
-    let contains_now = wider.min() <= now.min() && wider.max() >= now.max();
-    (contains_now && wider.ports() > now.ports()).then_some(wider)
+    let lower = even(PortRange::new(min, u16::MAX)?, floor);
+    let without_an_end = [
+        PortRange::new(min.saturating_add(1), u16::MAX),
+        PortRange::new(min, u16::MAX - 1),
+    ];
+    let mut ranges = [lower].into_iter().chain(without_an_end).flatten();
+    ranges.find(|wider| {
+        let contains_now = wider.min() <= now.min() && wider.max() >= now.max();
+        contains_now && wider.ports() > now.ports() && wider.ports().is_multiple_of(2)
+    })
 }
 
 /// The range with one port more or, where that cannot be, as it is if it has an even number already.
@@ -269,7 +276,9 @@ mod tests {
         assert_eq!(wider(1, 65_535, 1_024, 1_024), None);
         // No even range holds all of this one.
         assert_eq!(wider(1_025, 65_535, 1_024, 1_025), None);
-        assert_eq!(wider(1_025, 60_000, 1_024, 1_025), None);
+        // A floor that cannot be gone below costs one port of either end.
+        assert_eq!(wider(1_025, 60_000, 1_024, 1_025), Some((1_025, 65_534)));
+        assert_eq!(wider(50_000, 50_009, 1_024, 49_999), Some((50_000, 65_535)));
     }
 
     #[test]
