@@ -162,11 +162,15 @@ fn style() -> Style {
         return Style::default();
     }
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     Style {
-        color: !is_set("NO_COLOR") && !is_dumb,
+        color: !is_set("NO_COLOR") && !is_dumb(),
         width: Some(screen_size().0),
     }
+}
+
+/// Whether a terminal knows no commands: what is written there stays.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Columns and rows of the terminal; one that does not say has 80 columns and any number of rows.
@@ -180,9 +184,9 @@ fn screen_size() -> (usize, Option<usize>) {
     )
 }
 
-/// On a terminal in the place of what stood there; elsewhere with a line in front that sets it apart.
+/// On a terminal, unless it is a dumb one, in the place of what stood there; elsewhere with a line in front that sets it apart.
 fn in_place(text: &str) -> String {
-    if !io::stdout().is_terminal() {
+    if !io::stdout().is_terminal() || is_dumb() {
         return format!("----\n{text}");
     }
     let (columns, rows) = screen_size();
@@ -206,7 +210,7 @@ impl Progress {
         let mut stderr = io::stderr();
         let seconds = waited.as_secs();
         // Nobody who could not be told would know of it.
-        let _closed = if stderr.is_terminal() {
+        let _closed = if stderr.is_terminal() && !is_dumb() {
             write!(
                 stderr,
                 "\rReading the connection table: {seconds} s {CLEAR_LINE}"
@@ -224,7 +228,7 @@ impl Progress {
 
     fn end(&self) {
         let mut stderr = io::stderr();
-        if self.has_said && stderr.is_terminal() {
+        if self.has_said && stderr.is_terminal() && !is_dumb() {
             let _closed = write!(stderr, "\r{CLEAR_LINE}");
         }
     }

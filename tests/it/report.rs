@@ -211,6 +211,8 @@ fn watching_on_a_terminal_redraws_in_place() {
         );
     }
     assert!(drawn.contains("CHANGED"), "{drawn}");
+    let dumb = on_terminal(80, "TERM=dumb timeout 2", "report --watch=0.5").unwrap();
+    assert!(dumb.contains("----") && !dumb.contains('\x1b'), "{dumb}");
 }
 
 #[test]
