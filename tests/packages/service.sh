@@ -112,6 +112,12 @@ sees_namespace() {
     scrape | grep -q "^timewait_sockets{.*netns=\"$1\""
 }
 
+sees_namespace_of() {
+    local inode
+    inode=$(stat --dereference --format %i "/proc/$1/ns/net")
+    [ "$inode" != "$(stat --dereference --format %i /proc/self/ns/net)" ] && sees_namespace "$inode"
+}
+
 check_namespaces() {
     mkdir -p "$drop_ins"
     ln -s "$drop_in" "$drop_ins/namespaces.conf"
@@ -125,6 +131,9 @@ check_namespaces() {
         check "it sees a namespace" eventually sees_namespace before-the-service
         check "it sees a namespace that was made while it runs" eventually sees_namespace after-the-service
     fi
+    unshare --net setpriv --reuid=1234 --regid=1234 --clear-groups --no-new-privs sleep 60 &
+    check "it sees the namespace of another user's process" eventually sees_namespace_of $!
+    kill $!
     ip netns delete before-the-service
     ip netns delete after-the-service
     rm "$drop_ins/namespaces.conf"
