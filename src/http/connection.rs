@@ -45,11 +45,11 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The same for HTTP/2.
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 
-/// Requests under way on one HTTP/2 connection. Prometheus asks one at a time, a browser three; more
-/// would multiply what one connection can hold.
+/// Requests under way on one HTTP/2 connection, most of which wait for their turn (see
+/// [`super::streams`]). Prometheus asks one at a time, a browser three.
 const MAX_STREAMS: u32 = 16;
 
-/// What an HTTP/2 answer hands over at a time: of a longer one the rest is held until the client
+/// What an HTTP/2 answer hands over at a time: the rest, be it the last byte, is held until the client
 /// wants it, so that it shows when it does not.
 const PIECE: usize = 16 * 1024;
 
@@ -147,7 +147,7 @@ async fn serve_http2<S>(
     let http = http2::Builder::new(Tasks::default())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
-        .max_send_buf_size(4 * PIECE)
+        .max_send_buf_size(PIECE)
         .initial_stream_window_size(RECEIVE_WINDOW)
         .initial_connection_window_size(RECEIVE_WINDOW)
         .serve_connection(stream, requests);
@@ -226,8 +226,11 @@ async fn dawdled(activity: &Activity, limits: Limits) -> Phase {
 /// One request and its answer on a connection. Dropped when hyper has all of the answer (or needs
 /// none, for a HEAD request) and is left with sending it.
 trait Exchange: Unpin {
-    /// How many bytes to hand over at once.
-    const PIECE: usize;
+    /// How many bytes of so many to hand over at once.
+    fn piece(length: usize) -> usize;
+
+    /// Waits until its answer may be made.
+    fn wait_for_turn(&mut self) -> impl Future<Output = ()> + Send;
 
     /// The handler is done.
     fn answered(&mut self);
@@ -238,7 +241,11 @@ trait Exchange: Unpin {
 struct Only(Arc<Activity>);
 
 impl Exchange for Only {
-    const PIECE: usize = usize::MAX;
+    fn piece(length: usize) -> usize {
+        length
+    }
+
+    async fn wait_for_turn(&mut self) {}
 
     fn answered(&mut self) {}
 }
@@ -250,7 +257,13 @@ impl Drop for Only {
 }
 
 impl Exchange for Stream {
-    const PIECE: usize = PIECE;
+    fn piece(length: usize) -> usize {
+        length.saturating_sub(1).clamp(length.min(1), PIECE)
+    }
+
+    async fn wait_for_turn(&mut self) {
+        self.wait_until_answers_are_few().await;
+    }
 
     fn answered(&mut self) {
         self.begin_to_send();
@@ -263,6 +276,7 @@ async fn answer<E: Exchange>(
     request: Request<Incoming>,
 ) -> Result<hyper::Response<Answered<E>>, Infallible> {
     let (head, _unread) = request.into_parts();
+    exchange.wait_for_turn().await;
     let mut answer = service
         .answer(&head.method, head.uri.path(), &head.headers)
         .await;
@@ -292,7 +306,7 @@ impl<E: Exchange> Body for Answered<E> {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let length = self.bytes.len().min(E::PIECE);
+        let length = E::piece(self.bytes.len());
         let piece = self.bytes.split_to(length);
         Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
     }

@@ -3,20 +3,29 @@
 //! It is sending while any answer waits for the client, answering while any handler is at work, and
 //! otherwise idle. Each answer has its own time to be taken: a client cannot hold one for ever by
 //! asking for others. Bytes that come tell nothing here, for they may be about anything.
+//!
+//! **Invariant:** a connection has at most two answers, from the handler's beginning until the client has
+//! taken all but the last piece; further requests wait for their turn. One answer that is not taken
+//! holds up no other, and many requests hold hardly more than the connection of HTTP/1 with its one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::connection::Watch;
 use super::open::{Activity, Phase};
 use super::server::Limits;
 
+/// How many answers there are at a time.
+const ANSWERS: usize = 2;
+
 /// All requests of a connection.
 #[derive(Debug)]
 pub(super) struct Streams {
     activity: Arc<Activity>,
+    turns: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -35,12 +44,14 @@ pub(super) struct Stream {
     streams: Arc<Streams>,
     /// `None` while its handler is at work.
     sending: Option<u64>,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Streams {
     pub(super) fn new(activity: &Arc<Activity>) -> Arc<Self> {
         Arc::new(Self {
             activity: Arc::clone(activity),
+            turns: Arc::new(Semaphore::new(ANSWERS)),
             state: Mutex::default(),
         })
     }
@@ -51,6 +62,7 @@ impl Streams {
         Stream {
             streams: Arc::clone(streams),
             sending: None,
+            turn: None,
         }
     }
 
@@ -117,6 +129,12 @@ impl Watch for Arc<Streams> {
 }
 
 impl Stream {
+    /// Waits until those before it are done.
+    pub(super) async fn wait_until_answers_are_few(&mut self) {
+        // The semaphore is never closed.
+        self.turn = Arc::clone(&self.streams.turns).acquire_owned().await.ok();
+    }
+
     /// Its handler is done.
     pub(super) fn begin_to_send(&mut self) {
         let sending = &mut self.sending;

@@ -106,6 +106,29 @@ async fn an_answer_that_is_not_taken_ends_the_connection_whatever_else_is_asked(
 }
 
 #[tokio::test]
+async fn a_connection_has_two_answers_at_a_time_however_small_and_whatever_is_asked() {
+    let folder = Folder::new();
+    let server = serve_with(&folder, TLS, generous()).await;
+    // The first byte of each answer is taken, and no more.
+    let mut connection = connect(&folder, server.addresses[0], 1).await;
+    let mut asked: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(connection.sender.send_request(get("/-/healthy"))))
+        .collect();
+    let third = asked.pop().unwrap();
+    let mut held = Vec::new();
+    for one in asked {
+        held.push(patiently(one).await.unwrap().unwrap());
+    }
+    // Time enough for an answer: another connection is made and has one.
+    let mut other = connect(&folder, server.addresses[0], 65_535).await;
+    assert_eq!(status(&mut other, "/-/healthy").await, 200);
+    assert!(!third.is_finished());
+    let taken = patiently(all_of(held.pop().unwrap().into_body())).await;
+    assert_eq!(taken.unwrap(), b"TIME-WAIT Exporter is Healthy.\n");
+    assert_eq!(patiently(third).await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn requests_whose_client_is_gone_are_given_up() {
     let folder = Folder::new();
     let path = folder.write("web.yml", TLS);
