@@ -357,6 +357,24 @@ def test_the_schema_has_every_value_and_no_other():
     return sorted(f"{path}: only in one of values.yaml and the schema" for path in known ^ listed)
 
 
+def test_every_value_is_described():
+    """By a comment above it, or above the neighbours that it stands with; what is below a described group may go without."""
+    complaints = []
+    names = {path.rpartition(".")[2] for path, _ in leaves()}
+    described = {}  # by indentation: whether the last key, or the neighbours above it, had a comment
+    above = ""
+    for line in (CHART / "values.yaml").read_text().splitlines():
+        key = re.match(r"( *)([A-Za-z]\w*):", line)
+        if key:
+            depth = len(key[1])
+            described = {at: known for at, known in described.items() if at <= depth}
+            known = above.startswith("#") or (above != "" and described.get(depth, False)) or described.get(depth - 2, False)
+            described[depth] = known
+            complaints += [] if known or key[2] not in names else [line.strip()]
+        above = line.strip()
+    return complaints
+
+
 def test_a_misspelt_value_is_refused_at_every_level():
     complaints = []
     for path in groups():
