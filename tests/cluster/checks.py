@@ -394,6 +394,21 @@ def test_a_value_of_another_type_is_refused():
     return complaints
 
 
+def test_a_value_that_is_null_is_not_needed_or_refused_by_its_name():
+    complaints = []
+    for path, _ in leaves():
+        values = merged(ALL_ON, at(path, None))
+        reason = refusal(values)
+        if reason is not None:
+            complaints += [] if f"missing property '{path.rpartition('.')[2]}'" in reason else [f"{path}: {reason}"]
+            continue
+        objects = rendered(values)
+        made = json.dumps([item for item in objects if item["kind"] != "ConfigMap"])
+        complaints += [f"{path}: there is a <nil>"] if "<nil>" in made else []
+        complaints += [f"{path}: there is a null"] if "null" in json.dumps(of_kind(objects, "PodMonitor")) else []
+    return complaints
+
+
 def test_nonsense_is_refused():
     cases = [
         {"port": 0},

@@ -28,7 +28,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 
 {{- /* Takes the chart's root and labels that only some objects have, which are stronger than the common ones. */}}
 {{- define "timewait-exporter.labels" -}}
-{{- $labels := merge (dict) (.more | default dict) .root.Values.commonLabels }}
+{{- $labels := merge (dict) (.more | default dict) (.root.Values.commonLabels | default dict) }}
 {{- with .root }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimAll "-." }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
