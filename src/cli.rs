@@ -245,11 +245,23 @@ pub fn command() -> clap::Command {
 /// Whether `check` was asked for, whose wrong usage is UNKNOWN: its other exit statuses are taken.
 #[must_use]
 pub fn asks_for_check(arguments: &[OsString]) -> bool {
-    // The usage is wrong somewhere, and "check" may be the value of a flag: clap tells which it is.
-    let lenient = Cli::command().ignore_errors(true);
-    lenient
-        .try_get_matches_from(arguments)
-        .is_ok_and(|found| found.subcommand_name() == Some("check"))
+    // The usage is wrong somewhere, which may be before the word, where clap ends; and "check" may be
+    // the value of a flag.
+    let command = Cli::command();
+    let takes_value = |flag: &str| {
+        let mut known = command.get_arguments();
+        known.any(|arg| arg.get_long() == Some(flag) && arg.get_action().takes_values())
+    };
+    let mut words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--") {
+            Some("") => return false,
+            Some(flag) if takes_value(flag) => drop(words.next()),
+            None if !word.starts_with('-') => return word == "check",
+            _ => {}
+        }
+    }
+    false
 }
 
 impl Cli {

@@ -24,6 +24,9 @@ fn main() -> ExitCode {
     }
     let log = match Log::start(config.log) {
         Ok(log) => log,
+        Err(error) if matches!(config.command, Command::Check(_)) => {
+            return ExitCode::from(app::check::impossible(&error));
+        }
         Err(error) => return complain(&error),
     };
     let code = run(config);

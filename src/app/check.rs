@@ -34,6 +34,14 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     state.code()
 }
 
+/// Says why nothing could be looked at, where the program did not come that far.
+#[must_use]
+pub fn impossible(reason: &dyn std::error::Error) -> u8 {
+    let (state, line) = unknown(&reason.to_string());
+    say(&line);
+    state.code()
+}
+
 /// Says that the usage was wrong, in the form of the line; stderr has more.
 #[must_use]
 pub fn wrong_usage() -> u8 {

@@ -223,7 +223,12 @@ fn check_is_told_from_a_value_that_reads_check_however_wrong_the_rest_is() {
     assert!(asks(&["check", "--no-such-flag"]));
     assert!(asks(&["check", "--warning", "x"]));
     assert!(asks(&["--log.level=debug", "check", "--critical=2"]));
+    assert!(asks(&["--log.level=no-such-level", "check"]));
+    assert!(asks(&["--collector.top", "0", "check"]));
+    assert!(asks(&["--warning=0.5", "-x", "check"]));
     assert!(!asks(&["--log.level", "check"]));
+    assert!(!asks(&["--", "check"]));
+    assert!(!asks(&["--no-such-flag"]));
     assert!(!asks(&["--path.procfs", "check", "--no-such-flag"]));
     assert!(!asks(&["report", "--no-such-flag"]));
 }

@@ -62,6 +62,7 @@ fn what_check_cannot_know_is_unknown_and_so_is_wrong_usage() {
         (vec!["check", path.as_str()], "could not be read"),
         (vec!["check", "--warning=2"], "wrong usage"),
         (vec!["check", "--warnings=0.5"], "wrong usage"),
+        (vec!["--log.level=loud", "check"], "wrong usage"),
         (
             vec!["check", "--warning=0.9", "--critical=0.8"],
             "wrong usage",
