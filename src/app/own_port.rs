@@ -2,6 +2,7 @@
 //!
 //! Pure: is given the settings and does not change them.
 
+use crate::domain::advice::Setting;
 use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::settings::Settings;
 
@@ -49,10 +50,11 @@ impl Advice {
 
     /// The command that helps. Writing the setting replaces all of it, so it names all ports.
     pub(super) fn remedy(&self) -> String {
-        format!(
-            "sysctl -w net.ipv4.ip_local_reserved_ports={}",
-            self.to_reserve
-        )
+        let setting = Setting {
+            name: "ip_local_reserved_ports",
+            value: self.to_reserve.to_string(),
+        };
+        setting.command()
     }
 }
 
@@ -105,5 +107,14 @@ mod tests {
             advice.remedy(),
             "sysctl -w net.ipv4.ip_local_reserved_ports=80,9100-9102,10071-10072,20000,65535"
         );
+    }
+
+    #[test]
+    fn a_list_that_sysctl_would_cut_is_written_otherwise() {
+        let every_other: Vec<u16> = (20_000..22_000).step_by(2).collect();
+        let settings = settings(1024, 65_535, &every_other);
+        let remedy = advice(&[10_072], &settings).unwrap().remedy();
+        assert!(remedy.starts_with("sh -c '"), "{remedy}");
+        assert!(remedy.contains("10072,20000,20002,"), "{remedy}");
     }
 }
