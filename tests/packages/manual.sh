@@ -26,6 +26,17 @@ man_shows() {
     }
 }
 
+pages_are_in_order() {
+    local page pages=("$(dirname "$(man --path timewait_exporter)")"/timewait_exporter*)
+    [ ${#pages[@]} -eq 4 ] || {
+        echo "${pages[*]}"
+        return 1
+    }
+    for page in "${pages[@]}"; do
+        succeeds_quietly man --warnings --encoding=UTF-8 --local-file "$page" || return
+    done
+}
+
 bash_completes() {
     bash -c '. /usr/share/bash-completion/completions/timewait_exporter
         COMP_WORDS=(timewait_exporter --web.listen-a) COMP_CWORD=1
@@ -68,8 +79,7 @@ check_manual() {
     check "man shows the flags" man_shows timewait_exporter --web.listen-address
     check "man shows the flags of check" man_shows timewait_exporter-check --critical
     check "man shows those of report" man_shows timewait_exporter-report --watch
-    check "groff has no complaint about the pages" \
-        succeeds_quietly man --warnings=mac,syntax --local-file "$(man --path timewait_exporter)"
+    check "groff has no complaint about any page" pages_are_in_order
     check "bash completes a flag" bash_completes
     check "fish completes a flag" fish_completes
     check "zsh can read its completions" zsh_reads "$1"
