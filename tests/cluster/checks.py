@@ -249,6 +249,10 @@ def test_versions_are_those_of_the_program():
     cargo = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
     image = container(built(BASE))["image"].rpartition(":")[2]
     found = {"chart": LOADED.version, "appVersion": LOADED.metadata["appVersion"], "kustomize image": image}
+    example = (ROOT / "deploy/container/README.md").read_text()
+    found["deploy/container/README.md"] = re.search(r"timewait_exporter:(\S+)-amd64", example)[1]
+    for lock in ("Cargo.lock", "tests/fuzz/Cargo.lock"):
+        found[lock] = re.search(r'name = "timewait_exporter"\nversion = "(.*)"', (ROOT / lock).read_text())[1]
     return [f"{what}: {version}, not {cargo}" for what, version in found.items() if version != cargo]
 
 
