@@ -11,6 +11,9 @@
 //! | sending | the client has taken the answer | [`Limits::send`] |
 //! | idle | the next request's first byte | [`Limits::idle`] |
 //!
+//! A client that has ended its side of the connection may wait for its answer (`nc -N` does) or be gone;
+//! only a reset would tell. It is taken for gone when an answer is not made within [`PARTING`].
+//!
 //! With HTTP/2, where several requests are under way at once, [`super::streams`] says what the
 //! connection as a whole is doing. Does not know what is asked or answered.
 
@@ -19,7 +22,8 @@ use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -30,6 +34,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
 use super::answer::leave_out_body;
@@ -52,6 +57,9 @@ const MAX_STREAMS: u32 = 16;
 /// What an HTTP/2 answer hands over at a time: the rest, be it the last byte, is held until the client
 /// wants it, so that it shows when it does not.
 const PIECE: usize = 16 * 1024;
+
+/// How long an answer may take for a client that has ended its side.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// What is received of request bodies, which nobody reads; the least that HTTP/2 allows for.
 const RECEIVE_WINDOW: u32 = 65_535;
@@ -114,6 +122,7 @@ async fn serve_http1<S>(
     let stream = TokioIo::new(Watched {
         stream,
         watch: Arc::clone(activity),
+        end: None,
     });
     let requests = service_fn(|request| {
         activity.enter(Phase::Answering);
@@ -141,6 +150,7 @@ async fn serve_http2<S>(
     let stream = TokioIo::new(Watched {
         stream,
         watch: Arc::clone(&streams),
+        end: None,
     });
     let requests =
         service_fn(|request| answer(Arc::clone(service), Streams::begin(&streams), request));
@@ -342,6 +352,9 @@ pub(super) trait Watch: Unpin {
 
     /// Nothing is left to be sent.
     fn sent(&self);
+
+    /// What the connection is doing, which tells what the end of the client's side means.
+    fn phase(&self) -> Phase;
 }
 
 impl Watch for Arc<Activity> {
@@ -352,6 +365,10 @@ impl Watch for Arc<Activity> {
     fn sent(&self) {
         self.advance(Phase::Sending, Phase::Idle);
     }
+
+    fn phase(&self) -> Phase {
+        self.state().0
+    }
 }
 
 /// A stream that notes when a request begins to arrive and when an answer has left.
@@ -359,6 +376,28 @@ impl Watch for Arc<Activity> {
 struct Watched<S, W> {
     stream: S,
     watch: W,
+    end: Option<End>,
+}
+
+/// The client has ended its side, which is not passed on while there is an answer for it: hyper would
+/// drop it.
+#[derive(Debug)]
+struct End {
+    patience: Pin<Box<Sleep>>,
+    /// Whoever was told nothing.
+    reader: Option<Waker>,
+}
+
+impl End {
+    fn poll(&mut self, phase: Phase, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.reader = Some(cx.waker().clone());
+        match phase {
+            Phase::Answering => self.patience.as_mut().poll(cx).map(Ok),
+            // Has a limit of its own.
+            Phase::Sending => Poll::Pending,
+            Phase::Receiving | Phase::Idle => Poll::Ready(Ok(())),
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin, W: Watch> AsyncRead for Watched<S, W> {
@@ -367,10 +406,20 @@ impl<S: AsyncRead + Unpin, W: Watch> AsyncRead for Watched<S, W> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let phase = self.watch.phase();
+        if let Some(end) = &mut self.end {
+            return end.poll(phase, cx);
+        }
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.watch.received();
+        } else if matches!(poll, Poll::Ready(Ok(()))) && buffer.remaining() > 0 {
+            let end = self.end.insert(End {
+                patience: Box::pin(sleep(PARTING)),
+                reader: None,
+            });
+            return end.poll(phase, cx);
         }
         poll
     }
@@ -402,6 +451,14 @@ impl<S: AsyncWrite + Unpin, W: Watch> AsyncWrite for Watched<S, W> {
         let poll = Pin::new(&mut self.stream).poll_flush(cx);
         if poll.is_ready() {
             self.watch.sent();
+            let is_over = self.watch.phase() == Phase::Idle;
+            let reader = self
+                .end
+                .as_mut()
+                .and_then(|end| end.reader.take_if(|_| is_over));
+            if let Some(reader) = reader {
+                reader.wake();
+            }
         }
         poll
     }

@@ -126,6 +126,11 @@ impl Watch for Arc<Streams> {
             self.activity.advance(Phase::Sending, Phase::Idle);
         }
     }
+
+    /// The end of an HTTP/2 client is the end of all its requests.
+    fn phase(&self) -> Phase {
+        Phase::Idle
+    }
 }
 
 impl Stream {

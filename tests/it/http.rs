@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use timewait_exporter::http::{Drained, Limits};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::support::{Client, Gate, Running, Switch, collector, generous, outcome, patiently};
@@ -248,6 +249,26 @@ async fn scrapes_that_come_together_share_their_dumps() {
         assert_eq!(client.answer(true).await.series(SOCKETS_SUCCESS), Some(1.0));
     }
     assert!(!gate.was_entered(), "a third dump for 40 scrapes");
+}
+
+#[tokio::test]
+async fn a_client_that_has_ended_its_side_has_its_answer_and_then_the_end() {
+    let (mut gate, gated) = Gate::collector();
+    let server = Running::with(gated, &[], generous()).await;
+    let mut client = server.connect().await;
+    client.ask("GET", "/metrics", "").await;
+    client.stream.shutdown().await.unwrap();
+    gate.entered().await;
+    gate.open();
+    assert_eq!(client.answer(true).await.status, 200);
+    assert_eq!(client.closed().await, b"");
+    let server = Running::start(collector(|_| outcome(true))).await;
+    for path in ["/metrics", "/", "/-/healthy", "/nothing"] {
+        let mut client = server.connect().await;
+        client.ask("GET", path, "").await;
+        client.stream.shutdown().await.unwrap();
+        assert!(client.closed().await.starts_with(b"HTTP/1.1 "), "{path}");
+    }
 }
 
 #[tokio::test]
