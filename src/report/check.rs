@@ -139,7 +139,8 @@ fn one(snapshot: &Snapshot, thresholds: Thresholds) -> (State, f64, String) {
         return (State::Unknown, 0.0, unknown.to_owned());
     };
     let ratio = ports.worst_ratio.ipv4.max(ports.worst_ratio.ipv6);
-    let state = if ratio >= thresholds.critical {
+    // Nothing is spent then, and connect() fails all the same.
+    let state = if ports.usable == 0 || ratio >= thresholds.critical {
         State::Critical
     } else if ratio >= thresholds.warning {
         State::Warning
@@ -151,7 +152,8 @@ fn one(snapshot: &Snapshot, thresholds: Thresholds) -> (State, f64, String) {
 
 fn sentence(ports: &PortFigures, ratio: f64) -> String {
     if ports.usable == 0 {
-        return "the port range has no usable port".to_owned();
+        return "the port range has no usable port, connect() fails whatever the destination"
+            .to_owned();
     }
     let told = ports.by_destination.as_ref();
     let worst = told.and_then(|told| told.told.first());
@@ -210,6 +212,7 @@ fn append_perfdata(text: &mut String, prefix: &str, snapshot: &Snapshot, thresho
 mod tests {
     use super::*;
     use crate::domain::namespace::NamespaceIdentity;
+    use crate::domain::snapshot::PerFamily;
     use crate::report::testing::{report, snapshot};
 
     fn named(label: &str) -> NamespaceIdentity {
@@ -242,6 +245,18 @@ mod tests {
         };
         assert_eq!(line(&report(0), strict).0, State::Warning);
         assert_eq!(line(&report(99), strict).0, State::Critical);
+    }
+
+    #[test]
+    fn a_range_without_a_usable_port_is_critical_though_nothing_is_spent() {
+        let mut report = report(0);
+        let snapshot = &mut report.namespaces.first_mut().unwrap().snapshot;
+        let sockets = snapshot.sockets.as_mut().unwrap();
+        let ports = sockets.value.as_mut().unwrap().ports.as_mut().unwrap();
+        (ports.usable, ports.worst_ratio) = (0, PerFamily::default());
+        let (state, line) = line(&report, Thresholds::default());
+        assert_eq!(state, State::Critical);
+        assert!(line.contains("no usable port"), "{line}");
     }
 
     #[test]

@@ -509,6 +509,7 @@ def test_single_destinations_leave_the_rest_out():
 
 REQUIRED = {
     "TimewaitPortsExhausted": {"critical"},
+    "TimewaitNoUsablePorts": {"critical"},
     "TimewaitPortsLow": {"warning", "critical"},
     "TimewaitPortsRunningOut": {"warning"},
     "TimewaitBindPoolLow": {"warning"},
