@@ -304,7 +304,7 @@ def test_legends_and_columns_are_labels_of_the_result(board):
 
 
 def alert_thresholds():
-    """What is compared → the numbers that alerts compare it with; `> 0` of a count is 1."""
+    """What is compared → the numbers that alerts compare it with; `> 0` and `== 0` of a count are 1."""
     thresholds = {}
     for rule in ALERTS:
         for compared, operator, number in promql.comparisons(promql.parse(rule["expr"])):
@@ -313,7 +313,7 @@ def alert_thresholds():
             key = frozenset(promql.metrics(compared))
             if str(rule["alert"]) in ("TimewaitFleetPressure", "TimewaitPortsRunningOut"):
                 continue
-            thresholds.setdefault(key, set()).add(1 if (operator, number) == (">", 0) else number)
+            thresholds.setdefault(key, set()).add(1 if number == 0 and operator in (">", "==") else number)
     ratio = frozenset({"timewait_port_range_exhaustion_ratio"})
     # The ratio of a namespace is that of its worst destination.
     thresholds[frozenset({"timewait_destination_exhaustion_ratio"})] = thresholds[ratio]
