@@ -20,14 +20,13 @@ use crate::exposition::testing::{
 };
 use crate::exposition::{Format, encode};
 
-fn samples_of(snapshot: &Snapshot, exporter: &ExporterFigures) -> Vec<Sample> {
-    let encoded = encode(
-        &families(&snapshot.clone().into(), exporter),
-        Format::Text,
-        false,
-    )
-    .unwrap();
+fn samples_of_host(host: &HostSnapshot, exporter: &ExporterFigures) -> Vec<Sample> {
+    let encoded = encode(&families(host, exporter), Format::Text, false).unwrap();
     parse(&String::from_utf8(encoded.body).unwrap())
+}
+
+fn samples_of(snapshot: &Snapshot, exporter: &ExporterFigures) -> Vec<Sample> {
+    samples_of_host(&snapshot.clone().into(), exporter)
 }
 
 fn samples(snapshot: &Snapshot) -> Vec<Sample> {

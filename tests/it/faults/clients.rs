@@ -97,24 +97,7 @@ fn a_thousand_clients_that_read_slowly_keep_nobody_waiting() {
         write_crowded_table(tree.path(), 1_000);
         let flags = ["--collector.top=1000"];
         let steady = Steady::over("slow readers", tree, &flags, USUAL_LIMIT);
-        let mut crowd = Vec::new();
-        let mut slowest = Duration::ZERO;
-        let mut peak_kib = 0;
-        for number in 0..CROWD {
-            let stream = steady.connect();
-            sockopt::set_socket_recv_buffer_size(stream.as_fd(), 2048).unwrap();
-            let mut stream = stream;
-            stream
-                .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-                .unwrap();
-            // A byte now and then, beginning with the first.
-            assert_eq!(stream.read(&mut [0]).unwrap(), 1);
-            crowd.push(stream);
-            if number % 100 == 99 {
-                slowest = slowest.max(steady.assert_answers());
-                peak_kib = peak_kib.max(steady.process.resident_kib());
-            }
-        }
+        let (mut crowd, mut slowest, peak_kib) = steady.slow_readers(CROWD, |stream| stream);
         let mut alive = 0;
         for stream in &mut crowd {
             alive += usize::from(stream.read(&mut [0]).is_ok_and(|bytes| bytes == 1));

@@ -17,11 +17,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
 use rustls::{ClientConfig, StreamOwned};
 use tempfile::TempDir;
 
@@ -149,6 +151,32 @@ impl Steady {
         let (answer, time) = self.timed_scrape();
         assert_eq!(answer, self.answer, "{}", self.name);
         time
+    }
+
+    /// So many clients that ask, over a small buffer, and take a byte of the answer (over TLS, its record):
+    /// with the slowest scrape of others meanwhile, and the most resident memory in KiB.
+    fn slow_readers<S: Stream>(
+        &self,
+        count: usize,
+        open: impl Fn(TcpStream) -> S,
+    ) -> (Vec<S>, Duration, u64) {
+        let mut crowd = Vec::with_capacity(count);
+        let (mut slowest, mut peak_kib) = (Duration::ZERO, 0);
+        for number in 1..=count {
+            let stream = self.connect();
+            sockopt::set_socket_recv_buffer_size(stream.as_fd(), 2048).unwrap();
+            let mut stream = open(stream);
+            stream
+                .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                .unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 1);
+            crowd.push(stream);
+            if number % 100 == 0 {
+                slowest = slowest.max(self.assert_answers());
+                peak_kib = peak_kib.max(self.process.resident_kib());
+            }
+        }
+        (crowd, slowest, peak_kib)
     }
 
     /// The connections that this process made are gone at the other end, too.

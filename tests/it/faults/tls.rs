@@ -1,13 +1,11 @@
 //! Crowds of clients where there is TLS.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
@@ -101,24 +99,9 @@ fn clients_that_read_slowly_over_tls_keep_nobody_waiting() {
         raise_descriptor_limit();
         let folder = Folder::new();
         let steady = steady("slow readers over TLS", &folder, &["--collector.top=1000"]);
-        let mut slowest = Duration::ZERO;
-        let mut peak_kib = 0;
-        let mut crowd = Vec::new();
-        for number in 0..SLOW {
-            let stream = steady.connect();
-            sockopt::set_socket_recv_buffer_size(stream.as_fd(), 2048).unwrap();
-            let mut stream = StreamOwned::new(session(steady.tls.as_ref().unwrap()), stream);
-            stream
-                .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-                .unwrap();
-            // The first byte, and then no more than its record.
-            assert_eq!(stream.read(&mut [0]).unwrap(), 1);
-            crowd.push(stream);
-            if number % 100 == 99 {
-                slowest = slowest.max(steady.assert_answers());
-                peak_kib = peak_kib.max(steady.process.resident_kib());
-            }
-        }
+        let config = steady.tls.as_ref().unwrap();
+        let (crowd, slowest, peak_kib) =
+            steady.slow_readers(SLOW, |stream| StreamOwned::new(session(config), stream));
         let open = steady.process.descriptors() - steady.descriptors;
         drop(crowd);
         steady.assert_unmoved(&format!(

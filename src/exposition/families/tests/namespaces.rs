@@ -4,12 +4,7 @@ use super::*;
 
 #[test]
 fn another_namespace_tells_the_same_as_the_own_one_under_its_label() {
-    let encoded = encode(
-        &families(&rich_host(), &silent_exporter()),
-        Format::Text,
-        false,
-    );
-    let samples = parse(&String::from_utf8(encoded.unwrap().body).unwrap());
+    let samples = samples_of_host(&rich_host(), &silent_exporter());
     let is_netns = |label: &(String, String)| label.0 == "netns" && label.1 == "blue";
     let (other, own): (Vec<Sample>, Vec<Sample>) = samples
         .into_iter()
@@ -30,12 +25,7 @@ fn another_namespace_tells_the_same_as_the_own_one_under_its_label() {
 
 #[test]
 fn who_lives_in_a_namespace_and_what_is_not_told_is_told() {
-    let encoded = encode(
-        &families(&rich_host(), &silent_exporter()),
-        Format::Text,
-        false,
-    );
-    let samples = parse(&String::from_utf8(encoded.unwrap().body).unwrap());
+    let samples = samples_of_host(&rich_host(), &silent_exporter());
     assert_eq!(
         told(&samples, "timewait_netns_info"),
         ["blue 4026532281 77 nginx c0ffee : 1"]
