@@ -85,8 +85,10 @@ fn through_the_filter_come_all_of_the_range_and_all_in_time_wait_and_no_others()
         let v4 = [at("127.0.0.1", 80), at("127.0.0.1", 40_500)];
         let v6 = [at("2001:db8::1", 80), at("2001:db8::1", 40_500)];
         let mut open = Vec::new();
-        for to in v4.into_iter().chain(v6) {
-            let listener = listening(to);
+        // All of them before any connect(), which may take the port inside the range.
+        let services = v4.into_iter().chain(v6);
+        let services: Vec<_> = services.map(|to| (to, listening(to))).collect();
+        for (to, listener) in services {
             for _ in 0..5 {
                 connected(None, &listener, to).close_client_first();
                 connected(None, &listener, to).close_server_first();

@@ -35,6 +35,10 @@ use crate::support::PATIENCE;
 /// buffers of as many connections as may be open at once, 256 with some 22 KiB each.
 const MARGIN_KIB: u64 = 8 * 1024;
 
+/// The same where a head comes in pieces: its buffer grows from 8 KiB to 16 KiB, and now and then (in one run
+/// of twenty, on a busy machine) nothing fits into the places of the first ones, 36 KiB each in all.
+const PIECES_MARGIN_KIB: u64 = 12 * 1024;
+
 /// The same with TLS, which has buffers of its own: some 45 KiB each.
 const TLS_MARGIN_KIB: u64 = 16 * 1024;
 
@@ -208,6 +212,15 @@ impl Steady {
 
     /// The fault is over: everything is as it was before.
     fn assert_unmoved(&self, figure: &str) {
+        let margin = match self.tls {
+            None => MARGIN_KIB,
+            Some(_) => TLS_MARGIN_KIB,
+        };
+        self.assert_unmoved_but_for(margin, figure);
+    }
+
+    /// The same, with so much more memory in KiB.
+    fn assert_unmoved_but_for(&self, margin: u64, figure: &str) {
         self.assert_answers();
         self.await_no_connection();
         let resident = self.process.resident_kib();
@@ -216,10 +229,6 @@ impl Steady {
              and after",
             self.name, self.resident_kib, self.descriptors
         );
-        let margin = match self.tls {
-            None => MARGIN_KIB,
-            Some(_) => TLS_MARGIN_KIB,
-        };
         assert!(
             resident <= self.resident_kib + margin,
             "{}: resident {} KiB before, {resident} KiB after",
