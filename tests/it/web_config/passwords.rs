@@ -1,6 +1,6 @@
 //! What wrong passwords cost, and whom.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 
@@ -16,11 +16,6 @@ const DEARER: &str = "$2y$07$abcdefghijklmnopqrstuuIs/gM0Fa6RfwP3m2cvkz9ya9wGeau
 /// "secret" at cost 12: long enough to be in the way of others.
 const DEAREST: &str = "$2y$12$abcdefghijklmnopqrstuuT1Iwu6o8Wx7BoOyIMHfgVJq6JO/IJhW";
 
-fn median(times: &mut [Duration]) -> f64 {
-    times.sort_unstable();
-    times[times.len() / 2].as_secs_f64()
-}
-
 #[tokio::test]
 async fn a_wrong_password_takes_as_long_for_known_users_as_for_unknown_ones() {
     let folder = Folder::new();
@@ -28,29 +23,30 @@ async fn a_wrong_password_takes_as_long_for_known_users_as_for_unknown_ones() {
     let server = serve(&folder, &text).await;
     let mut client = server.connect().await;
     let users = ["alice", "bob", "nobody"];
-    let mut times = [const { Vec::new() }; 3];
-    // Interleaved, so that whatever else the machine does happens to all of them alike.
-    for number in 0..21 {
-        for (user, times) in users.iter().zip(&mut times) {
+    // Whatever else the machine does only adds to the time: the quickest is the one least disturbed, and on a
+    // busy machine it takes more of them until each user had one.
+    let mut quickest = [f64::INFINITY; 3];
+    for round in 1..=300 {
+        for (user, quickest) in users.iter().zip(&mut quickest) {
             // Never the same twice: that would be remembered.
             let header = format!(
                 "Authorization: {}\r\n",
-                basic(user, &format!("wrong {number}"))
+                basic(user, &format!("wrong {round}"))
             );
             let begin = Instant::now();
             let answer = client.request("GET", "/-/healthy", &header).await;
-            times.push(begin.elapsed());
+            *quickest = begin.elapsed().as_secs_f64().min(*quickest);
             assert_eq!(answer.status, 401);
         }
+        let least = quickest.into_iter().fold(f64::INFINITY, f64::min);
+        let most = quickest.into_iter().fold(0.0, f64::max);
+        // A cost of one less would be a factor of 2, no bcrypt at all one of many.
+        if round >= 30 && most / least < 1.5 {
+            println!("the quickest of {round}, in s: {users:?} {quickest:?}");
+            return;
+        }
     }
-    let medians = times.map(|mut times| median(&mut times));
-    let (least, most) = (
-        medians.iter().copied().fold(f64::INFINITY, f64::min),
-        medians.iter().copied().fold(0.0, f64::max),
-    );
-    println!("medians of 21, in s: {users:?} {medians:?}");
-    // A cost of one less would be a factor of 2, no bcrypt at all one of many.
-    assert!(most / least < 1.8, "{users:?} {medians:?}");
+    panic!("the quickest of 300, in s: {users:?} {quickest:?}");
 }
 
 #[tokio::test]
