@@ -531,6 +531,30 @@ fn a_name_that_may_not_be_looked_at_counts_as_unreadable_and_is_logged_once() {
 }
 
 #[test]
+fn where_the_names_cannot_be_listed_the_namespaces_of_processes_are_told_and_not_for_all() {
+    in_namespace(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("no-directory");
+        fs::write(&file, "").unwrap();
+        let place = Place::new();
+        let _lives_there = place.process();
+        let flags = [
+            "--collector.netns=all",
+            &*format!("--path.netns={}", file.display()),
+        ];
+        let program = Program::start(&flags);
+        let mut scraper = program.scraper();
+        let metrics = (0..3).map(|_| scraper.metrics()).last().unwrap();
+        assert!(told(&metrics).contains(&place.inode.to_string()));
+        let whole = metrics.value("timewait_scrape_collector_success{collector=\"netns\"}");
+        assert_eq!(whole, 0.0);
+        let said = program.logged("collector failed");
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains(file.to_str().unwrap()), "{said:?}");
+    });
+}
+
+#[test]
 fn no_more_rights_are_needed_than_one_for_names_and_two_for_processes() {
     in_namespace(|| {
         let names = Names::new();

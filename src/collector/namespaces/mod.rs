@@ -138,40 +138,37 @@ impl NamespacesJob {
         let begin = Instant::now();
         let allowed = deadline.saturating_duration_since(begin);
         let deadline = begin + usable(allowed);
-        let result = self.look_around(begin, deadline);
-        self.complaint.note(match &result {
-            Ok((_, true)) => None,
-            Ok((_, false)) => Some(LATE.to_owned()),
-            Err(error) => Some(error.clone()),
-        });
-        let (value, is_whole) = match result {
-            Ok((namespaces, is_whole)) => (Some(namespaces), is_whole),
-            Err(_) => (None, false),
+        let (value, lacking) = match self.look_around(begin, deadline) {
+            Ok((namespaces, lacking)) => (Some(namespaces), lacking),
+            Err(error) => (None, Some(error)),
         };
+        let success = lacking.is_none();
+        self.complaint.note(lacking);
         Arc::new(Outcome {
             value,
-            success: is_whole,
+            success,
             duration: begin.elapsed(),
         })
     }
 
-    /// What was found, and whether all of it was reached in time.
+    /// What was found, and why that is not all of it.
     fn look_around(
         &mut self,
         begin: Instant,
         deadline: Instant,
-    ) -> Result<(Namespaces, bool), String> {
+    ) -> Result<(Namespaces, Option<String>), String> {
         let mut place = match self.place.take() {
             Some(place) => place,
             None => self.settle()?,
         };
         let listing = self.list(&place.lister, begin);
         let result = listing.map(|listing| {
-            let told = self.look_into(&mut place, &listing, deadline);
+            let (told, is_whole) = self.look_into(&mut place, &listing, deadline);
             if let Err(error) = place.home.come_back() {
                 warn!(err = %error, "The thread that looks into network namespaces cannot go back to its own");
             }
-            told
+            let late = (!is_whole).then(|| LATE.to_owned());
+            (told, listing.unlisted_names.or(late))
         });
         self.place = Some(place);
         result

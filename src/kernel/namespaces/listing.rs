@@ -58,6 +58,8 @@ pub struct Listing {
     /// The names that may not be looked at: in a directory that may not be searched, or links to what may
     /// not be looked up.
     pub barred: Vec<BarredName>,
+    /// Why the names could not be listed, where the namespaces of processes are told all the same.
+    pub unlisted_names: Option<String>,
 }
 
 /// A name that may not be looked at. What is behind it is not known.
@@ -104,14 +106,15 @@ impl NamespaceLister {
     /// names, those on it alone; what it names and is not there is left out.
     ///
     /// # Errors
-    /// A directory is there but cannot be listed, or there is no procfs.
+    /// The directory of names is there but cannot be listed and processes are not asked for, or there is
+    /// no procfs.
     pub fn list(
         &self,
         only: Option<&[String]>,
         with_processes: bool,
     ) -> Result<Listing, ListingError> {
         let mut found = HashMap::new();
-        let mut barred = Vec::new();
+        let (mut barred, mut unlisted_names) = (Vec::new(), None);
         let named = match only {
             Some(names) => {
                 let named = names.iter();
@@ -119,7 +122,13 @@ impl NamespaceLister {
                     .map(|name| (name.clone(), self.names.join(name)))
                     .collect()
             }
-            None => self.named()?,
+            None => match self.named() {
+                Err(error) if with_processes => {
+                    unlisted_names = Some(error.to_string());
+                    Vec::new()
+                }
+                named => named?,
+            },
         };
         for (name, file) in named {
             if let Err(error) = self.add_name(name.clone(), &file, &mut found)
@@ -141,6 +150,7 @@ impl NamespaceLister {
             namespaces: in_order(found),
             hidden_process,
             barred,
+            unlisted_names,
         })
     }
 
