@@ -343,6 +343,44 @@ fn settings_are_read_anew_and_a_namespace_that_wakes_up_is_walked() {
 }
 
 #[test]
+fn a_process_that_moves_to_another_namespace_takes_nothing_along() {
+    in_namespace(|| {
+        let names = Names::new();
+        let [old, new] = ["old", "new"].map(|name| names.named(name));
+        let to = names.0.path().join("new");
+        let mut moving = old.run(move || {
+            let mut command = Command::new("sh");
+            command.args(["-c", "read line; exec nsenter --net=\"$0\" sleep 1000"]);
+            command.arg(to).stdin(Stdio::piped());
+            Resident(command.spawn().unwrap())
+        });
+        let program = start(&names, &["--collector.netns=named"]);
+        let mut scraper = program.scraper();
+        let mut expect_in_old = |sockets| {
+            let metrics = scraper.metrics();
+            let told = by_netns(&metrics, "timewait_sockets", "family=\"ipv4\"");
+            assert_eq!(told, expect(&[("", 0.0), ("new", 0.0), ("old", sockets)]));
+            metrics
+        };
+        for _ in 0..3 {
+            expect_in_old(0.0);
+        }
+        old.close(80, 2);
+        expect_in_old(2.0);
+        let (inode, pid) = (new.inode, moving.0.id());
+        writeln!(moving.0.stdin.take().unwrap(), "now").unwrap();
+        eventually("it has moved", || {
+            fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|found| found.ino() == inode)
+        });
+        expect_in_old(2.0);
+        let metrics = expect_in_old(2.0);
+        let lives_there = format!("netns=\"new\",inode=\"{inode}\",pid=\"{pid}\"");
+        let mut info = metrics.of("timewait_netns_info").into_keys();
+        assert!(info.any(|told| told.contains(&lives_there)));
+    });
+}
+
+#[test]
 fn namespaces_that_come_and_go_are_no_error_and_leave_nothing_behind() {
     in_namespace(|| {
         let names = Names::new();
