@@ -41,7 +41,13 @@ pub enum HealthError {
         /// What the system said.
         source: io::Error,
     },
-    /// It does not answer in time, or ends the connection.
+    /// It takes the connection and says nothing, or does not even take it.
+    #[error("{address} does not answer: timed out after {} s", PATIENCE.as_secs())]
+    Late {
+        /// Who.
+        address: String,
+    },
+    /// It ends the connection.
     #[error("{address} does not answer: {source}")]
     Silent {
         /// Who.
@@ -79,6 +85,7 @@ fn ask(address: &ListenAddress) -> Result<(), HealthError> {
     let address = address.to_string();
     let answer = match stream {
         Ok(stream) => beginning(stream),
+        Err(error) if has_timed_out(&error) => return Err(HealthError::Late { address }),
         Err(source) => return Err(HealthError::Connect { address, source }),
     };
     match answer {
@@ -87,7 +94,18 @@ fn ask(address: &ListenAddress) -> Result<(), HealthError> {
             address,
             answer: String::from_utf8_lossy(&answer).escape_debug().to_string(),
         }),
+        Err(error) if has_timed_out(&error) => Err(HealthError::Late { address }),
         Err(source) => Err(HealthError::Silent { address, source }),
+    }
+}
+
+/// Whether it is [`PATIENCE`] that ended. A socket tells that as EAGAIN, and the standard library's
+/// connecting by an error of its own; ETIMEDOUT is the kernel's, after another time.
+fn has_timed_out(error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => true,
+        io::ErrorKind::TimedOut => error.raw_os_error().is_none(),
+        _ => false,
     }
 }
 

@@ -83,6 +83,19 @@ fn a_server_in_trouble_or_a_strange_one_is_not_healthy() {
 }
 
 #[test]
+fn a_server_that_hangs_has_timed_out() {
+    // The kernel takes the connection, and nobody reads from it.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let output = check(&address);
+    assert_ill(
+        &output,
+        &format!("{address} does not answer: timed out after 3 s"),
+    );
+    drop(listener);
+}
+
+#[test]
 fn a_server_whose_address_is_not_known_says_so() {
     assert_ill(&check("127.0.0.1:0"), "any that was free");
     let output = program()
