@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, Command, value_parser};
+use clap::{Arg, ArgAction, Command, ValueHint, value_parser};
 use clap_complete::{Shell, generate, generate_to};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
@@ -41,11 +41,12 @@ fn write_all(directory: &Path) -> io::Result<()> {
         .display_name(NAME)
         .version(env!("CARGO_PKG_VERSION"));
     std::fs::write(directory.join("environment"), environment(&command))?;
+    let completed = with_hints(command.clone());
     for shell in [Shell::Bash, Shell::Zsh] {
-        generate_to(shell, &mut command.clone(), NAME, directory)?;
+        generate_to(shell, &mut completed.clone(), NAME, directory)?;
     }
     let file = directory.join(format!("{NAME}.fish"));
-    std::fs::write(file, fish(command.clone()))?;
+    std::fs::write(file, fish(completed))?;
     let mut built = command;
     built.build();
     write_page(directory, NAME, built.clone())?;
@@ -60,6 +61,10 @@ fn write_all(directory: &Path) -> io::Result<()> {
 fn write_page(directory: &Path, name: &str, command: Command) -> io::Result<()> {
     let after = command.get_after_help().map(ToString::to_string);
     let subcommands = command.has_subcommands();
+    let headings: Vec<String> = command
+        .get_arguments()
+        .filter_map(|arg| arg.get_help_heading().map(ToOwned::to_owned))
+        .collect();
     let file = directory.join(format!("{name}.1"));
     // Else the page's name is taken to be the last word.
     let page = Man::new(command.name(name.to_owned()).after_help(""));
@@ -71,12 +76,36 @@ fn write_page(directory: &Path, name: &str, command: Command) -> io::Result<()> 
     page.render_name_section(&mut text)?;
     page.render_synopsis_section(&mut text)?;
     page.render_description_section(&mut text)?;
-    page.render_options_section(&mut text)?;
+    let mut options = Vec::new();
+    page.render_options_section(&mut options)?;
+    let options = String::from_utf8_lossy(&options);
+    text.extend(without_flags_in_headings(&options, &headings).into_bytes());
     if subcommands {
         page.render_subcommands_section(&mut text)?;
     }
     sections(&after.unwrap_or_default()).to_writer(&mut text)?;
     std::fs::write(file, text)
+}
+
+/// Headings are set in capitals, which a flag is not to be: "Name (what a flag does)" becomes a heading
+/// and a sentence below it.
+fn without_flags_in_headings(options: &str, headings: &[String]) -> String {
+    let mut text = options.to_owned();
+    for heading in headings {
+        let parts = heading.strip_suffix(')').and_then(|it| it.split_once(" ("));
+        let Some((name, note)) = parts.filter(|(_, note)| note.contains("--")) else {
+            continue;
+        };
+        let mut found = Roff::new();
+        found.control("SH", [heading.to_uppercase().as_str()]);
+        let mut set = Roff::new();
+        set.control("SH", [name.to_uppercase().as_str()]);
+        let first = note.chars().take(1).collect::<String>().to_uppercase();
+        let rest: String = note.chars().skip(1).collect();
+        set.text([roman(format!("{first}{rest}."))]);
+        text = text.replace(&found.to_roff(), &set.to_roff());
+    }
+    text
 }
 
 /// Paragraphs of the form "Heading:" and indented lines, each as a section.
@@ -91,6 +120,25 @@ fn sections(text: &str) -> Roff {
         page.text([roman(words.join(" "))]);
     }
     page
+}
+
+/// What completions offer as values: files only where one belongs, and of namespaces the words that are
+/// choices. Only here, for a parser that knew these words would refuse the names of namespaces.
+fn with_hints(command: Command) -> Command {
+    command
+        .mut_arg("namespaces", |arg| {
+            arg.value_parser(["self", "named", "all"])
+        })
+        .mut_args(with_hint)
+        .mut_subcommands(|subcommand| subcommand.mut_args(with_hint))
+}
+
+fn with_hint(arg: Arg) -> Arg {
+    if arg.get_value_hint() == ValueHint::Unknown && arg.get_action().takes_values() {
+        arg.value_hint(ValueHint::Other)
+    } else {
+        arg
+    }
 }
 
 /// Completions for fish, with other conditions: clap's find the subcommand with fish's argparse, which

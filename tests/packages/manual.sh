@@ -37,15 +37,24 @@ pages_are_in_order() {
     done
 }
 
+# bash_completes EXPECTED WORD ...: the last one is being typed.
 bash_completes() {
     bash -c '. /usr/share/bash-completion/completions/timewait_exporter
-        COMP_WORDS=(timewait_exporter --web.listen-a) COMP_CWORD=1
-        _timewait_exporter timewait_exporter --web.listen-a timewait_exporter
-        [ "${COMPREPLY[*]}" = --web.listen-address ]'
+        expected=$1
+        COMP_WORDS=(timewait_exporter "${@:2}") COMP_CWORD=$(($# - 1))
+        # compopt is for a line that is typed.
+        compopt() { :; }
+        _timewait_exporter timewait_exporter "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        echo "${COMPREPLY[*]}"
+        [ "${COMPREPLY[*]}" = "$expected" ]' bash "$@"
 }
 
+# fish_completes EXPECTED LINE
 fish_completes() {
-    fish --command 'complete --do-complete "timewait_exporter --web.listen-a"' | grep -q '^--web.listen-address'
+    local offered
+    offered=$(fish --command "complete --do-complete '$2'" | cut -f1 | sort | xargs)
+    echo "$offered"
+    [ "$offered" = "$1" ]
 }
 
 zsh_reads() { succeeds_quietly zsh -n "$1/_timewait_exporter"; }
@@ -79,9 +88,17 @@ check_manual() {
     check "man shows the flags" man_shows timewait_exporter --web.listen-address
     check "man shows the flags of check" man_shows timewait_exporter-check --critical
     check "man shows those of report" man_shows timewait_exporter-report --watch
+    local page
+    for page in timewait_exporter timewait_exporter-{check,report,healthcheck}; do
+        check "$page(1) shows how collectors are switched off" man_shows "$page" '--no-collector\.NAME'
+    done
     check "groff has no complaint about any page" pages_are_in_order
-    check "bash completes a flag" bash_completes
-    check "fish completes a flag" fish_completes
+    check "bash completes a flag" bash_completes --web.listen-address --web.listen-a
+    check "fish completes a flag" fish_completes --web.listen-address "timewait_exporter --web.listen-a"
+    check "bash offers the choices of namespaces" bash_completes "self named all" --collector.netns ""
+    check "fish offers them, too" fish_completes "all named self" "timewait_exporter --collector.netns "
+    check "bash offers no files as a number" bash_completes "" --collector.top ""
+    check "nor does fish" fish_completes "" "timewait_exporter --collector.top "
     check "zsh can read its completions" zsh_reads "$1"
     check "every flag has its variable in the environment file" has_every_variable
     check "the values shown in it are taken" examples_are_taken
