@@ -147,7 +147,9 @@ def inspect(image, architecture):
     labels = config["Labels"]
     wanted = ["title", "description", "source", "documentation", "licenses", "version", "revision"]
     yield "the image is for the architecture", image.architecture == architecture
-    yield "it has one layer, with one file", len(image.layers) == 1 and image.files() == ["/bin/timewait_exporter"]
+    yield "it has one layer, with the program and its licence", len(image.layers) == 1 and sorted(image.files()) == [
+        "/LICENSE", "/bin/timewait_exporter",
+    ]
     yield "its user is a number, and not root", config["User"] == "65534:65534"
     yield "its labels have values", all(
         labels.get(f"org.opencontainers.image.{name}", "unknown") not in ("", "unknown") for name in wanted
