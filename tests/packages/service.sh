@@ -59,6 +59,9 @@ exposure_is_at_most() {
     [ "$((10#$level))" -le "$1" ]
 }
 
+# systemd would refuse to start it after five starts in ten seconds, whoever asked for them.
+forget_starts() { systemctl reset-failed timewait_exporter.service; }
+
 reload() { systemctl daemon-reload && systemctl restart timewait_exporter.service; }
 
 told_ready() {
@@ -85,9 +88,51 @@ check_service() {
     check "the environment file moves it to another port" eventually scrape_is_whole 10073
     sed -i '$d' "$environment"
 
+    forget_starts
+    check_wrong_settings
+    forget_starts
+    check_unix_socket
+    forget_starts
     check_namespaces
+    forget_starts
     check_web_config
+    forget_starts
     check_socket
+    forget_starts
+    check_socket_for_a_group
+}
+
+# Not "activating", which is what it is while it waits for the next try.
+has_failed_for_good() {
+    not systemctl restart timewait_exporter.service || return
+    echo "$(property ActiveState), $(property Result), $(property NRestarts) restarts"
+    [ "$(property ActiveState)" = failed ] && [ "$(property ExecMainStatus)" = 2 ]
+}
+
+check_wrong_settings() {
+    echo 'TIMEWAIT_EXPORTER_COLLECTOR_TOP=none' >>"$environment"
+    check "a wrong setting ends the service for good" has_failed_for_good
+    check "the journal says which" eventually journal_has TIMEWAIT_EXPORTER_COLLECTOR_TOP
+    sed -i '$d' "$environment"
+    check "the service starts when it is mended" systemctl start timewait_exporter.service
+}
+
+# reads_socket FILE [SETPRIV_OPTION ...]: as root, or as those options have it.
+reads_socket() {
+    setpriv "${@:2}" curl --silent --fail --max-time 5 --output /dev/null --unix-socket "$1" \
+        http://localhost/metrics
+}
+
+check_unix_socket() {
+    local socket=/run/timewait_exporter/exporter.sock
+    echo "TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS=unix:$socket" >>"$environment"
+    check "the service starts with a Unix socket of its own" systemctl restart timewait_exporter.service
+    check "root can read it" reads_socket "$socket"
+    check "others cannot" not reads_socket "$socket" --reuid=65534 --regid=65534 --clear-groups
+    check "the service has no privileges with it" is_unprivileged
+    sed -i '$d' "$environment"
+    check "the service starts without it again" systemctl restart timewait_exporter.service
+    check "the socket is gone with the service that had it" absent "$socket"
 }
 
 # As deploy/systemd/README.md has it: files that only root can read.
@@ -151,4 +196,26 @@ check_socket() {
     sed -i '$d' "$environment"
     systemctl stop timewait_exporter.socket timewait_exporter.service
     check "the service starts without the socket again" systemctl start timewait_exporter.service
+}
+
+# As deploy/systemd/README.md has it.
+check_socket_for_a_group() {
+    local drop_in_of_socket=/etc/systemd/system/timewait_exporter.socket.d socket=/run/timewait_exporter.sock
+    getent group prometheus >/dev/null || groupadd --system prometheus
+    mkdir -p "$drop_in_of_socket"
+    sed -n '/^# .*unix\.conf$/,/^```$/p' deploy/systemd/README.md | grep -v '```' >"$drop_in_of_socket/unix.conf"
+    echo 'TIMEWAIT_EXPORTER_WEB_SYSTEMD_SOCKET=true' >>"$environment"
+    systemctl stop timewait_exporter.service
+    systemctl daemon-reload
+    check "the socket unit starts with the drop-in for a group" systemctl start timewait_exporter.socket
+    check "who is in the group can read it" reads_socket "$socket" --reuid=65534 --regid=65534 --groups=prometheus
+    check "who is not cannot" not reads_socket "$socket" --reuid=65534 --regid=65534 --clear-groups
+    check "the service restarts with it" systemctl restart timewait_exporter.service
+    check "the socket stays where it is when the service is restarted" \
+        reads_socket "$socket" --reuid=65534 --regid=65534 --groups=prometheus
+    sed -i '$d' "$environment"
+    rm -r "$drop_in_of_socket"
+    systemctl stop timewait_exporter.socket timewait_exporter.service
+    systemctl daemon-reload
+    check "the service starts without it again" systemctl start timewait_exporter.service
 }
