@@ -125,6 +125,7 @@ mod tests {
         ports.by_source = Some(vec![SourceFigures {
             src_addr: "127.0.0.1".parse().unwrap(),
             ports: 1,
+            listened: 0,
             exhaustion_ratio: pool_ratio,
         }]);
         figures

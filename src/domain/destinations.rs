@@ -121,7 +121,7 @@ pub(super) fn figures(
         }),
         by_source: options
             .by_source
-            .then(|| sources.figures(options.top, &pool.unreserved)),
+            .then(|| sources.figures(options.top, &pool.unreserved, &sets.listening)),
         sets,
     }
 }

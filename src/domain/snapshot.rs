@@ -231,6 +231,8 @@ pub struct SourceFigures {
     pub src_addr: Address,
     /// Different unreserved ports of the range that are taken there.
     pub ports: u32,
+    /// Those among them that something listens on, on whatever address.
+    pub listened: u32,
     /// 0 to 1; 1 exactly when bind(addr, 0) fails.
     pub exhaustion_ratio: f64,
 }

@@ -90,7 +90,12 @@ impl SourcePools {
 
     /// How full the pools of the `n` worst addresses are, of the ports that may be drawn. The
     /// wildcard addresses, from which a socket draws that is bound to no address, always compete.
-    pub(super) fn figures(&self, n: usize, drawable: &PortSet) -> Vec<SourceFigures> {
+    pub(super) fn figures(
+        &self,
+        n: usize,
+        drawable: &PortSet,
+        listening: &PortSet,
+    ) -> Vec<SourceFigures> {
         let size = drawable.len();
         let mut top = Top::new(n);
         let mut scratch = PortSet::new();
@@ -105,14 +110,18 @@ impl SourcePools {
             scratch.intersect_with(drawable);
             top.add(*address, scratch.len());
         }
-        let figures = top
-            .into_sorted()
-            .into_iter()
-            .map(|(src_addr, ports)| SourceFigures {
+        let figures = top.into_sorted().into_iter().map(|(src_addr, ports)| {
+            scratch.clear();
+            self.add_taken_from(src_addr, &mut scratch);
+            scratch.intersect_with(drawable);
+            scratch.intersect_with(listening);
+            SourceFigures {
                 src_addr,
                 ports,
+                listened: scratch.len(),
                 exhaustion_ratio: share(ports, size),
-            });
+            }
+        });
         figures.collect()
     }
 
@@ -175,7 +184,7 @@ mod tests {
 
     fn ports(pools: &SourcePools, address: &str) -> Option<u32> {
         let drawable: PortSet = (100..200).collect();
-        let figures = pools.figures(100, &drawable);
+        let figures = pools.figures(100, &drawable, &PortSet::new());
         let mut matching = figures.iter().filter(|told| told.src_addr == addr(address));
         matching.next().map(|told| told.ports)
     }

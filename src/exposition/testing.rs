@@ -277,6 +277,7 @@ fn rich_ports() -> PortFigures {
         by_source: Some(vec![SourceFigures {
             src_addr: address("192.0.2.7"),
             ports: 28_008,
+            listened: 0,
             exhaustion_ratio: 28_008.0 / 28_230.0,
         }]),
         sets: PortSets::default(),

@@ -218,6 +218,9 @@ fn length(inodes: &HashSet<u64>) -> u64 {
 
 /// The process' short name; it may have ended meanwhile.
 fn name(process: &Path) -> String {
-    let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-    name.trim_end_matches('\n').to_owned()
+    // Any bytes but NUL: prctl(2), PR_SET_NAME.
+    let name = fs::read(process.join("comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name)
+        .trim_end_matches('\n')
+        .to_owned()
 }

@@ -90,7 +90,7 @@ struct RemedyOut<'a> {
     action: &'a str,
     commands: Vec<String>,
     persistent: Vec<PersistentOut>,
-    caution: Option<&'a str>,
+    caution: Option<String>,
     effect: Option<EffectOut>,
 }
 

@@ -8,7 +8,7 @@ use super::table::{Table, left, right};
 use super::wrap::wrap;
 use super::{NamespaceReport, Report, collectors, printable, source};
 use crate::domain::advice::explain::explain;
-use crate::domain::advice::{Finding, Remedy, Severity, wording};
+use crate::domain::advice::{Finding, OF_FILES, Remedy, Severity, wording};
 use crate::domain::age::BANDS;
 use crate::domain::namespace::worst_ratio;
 use crate::domain::snapshot::{DestinationFigures, PortFigures, Snapshot, SocketFigures};
@@ -193,6 +193,10 @@ impl Text {
                 self.remedy(remedy);
             }
         }
+        let mut remedies = findings.iter().flat_map(|finding| &finding.remedies);
+        if remedies.any(|remedy| !remedy.persistent().is_empty()) {
+            self.prose(OF_FILES, 2);
+        }
     }
 
     fn remedy(&mut self, remedy: &Remedy) {
@@ -215,7 +219,7 @@ impl Text {
                 6,
             );
         }
-        if let Some(caution) = &remedy.caution {
+        if let Some(caution) = remedy.caution() {
             self.prose(&format!("Mind: {caution}"), 6);
         }
     }
@@ -371,7 +375,8 @@ impl Text {
         }
         self.prose(
             "To the fullest destinations that have any. Root can look into all processes. Sockets in TIME-WAIT \
-             belong to no process any more: for them nobody can be named.",
+             belong to no process any more: for them nobody can be named. One that several processes share is counted \
+             for the first that was found.",
             2,
         );
     }
@@ -450,5 +455,5 @@ fn shortened(text: &str, most: usize) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests;

@@ -56,11 +56,21 @@ fn ratio(part: u64, whole: u64) -> f64 {
 }
 
 fn buckets_near_limit(view: &View<'_>, used: u64, limit: u64, overflows: Option<u64>) -> Finding {
+    let state = if limit == 0 {
+        format!(
+            "No time-wait bucket is allowed (tcp_max_tw_buckets is 0; {} in use still)",
+            wording::counted(used, "is", "are")
+        )
+    } else {
+        format!(
+            "{} of the {} time-wait buckets are in use",
+            wording::count(used),
+            wording::count(limit)
+        )
+    };
     let sentence = format!(
-        "{} of the {} time-wait buckets are in use: at the limit the kernel closes sockets without \
-         TIME-WAIT, and late segments of an old connection can reach a new one.",
-        wording::count(used),
-        wording::count(limit)
+        "{state}: at the limit the kernel closes sockets without TIME-WAIT, and late segments of an old \
+         connection can reach a new one."
     );
     let higher = limit.saturating_mul(2).max(LEAST_BUCKETS);
     let mut remedy = Remedy::new(
@@ -80,8 +90,12 @@ fn buckets_near_limit(view: &View<'_>, used: u64, limit: u64, overflows: Option<
         before: room(limit),
         after: room(higher),
     });
-    // More sockets would then stay in TIME-WAIT, and hold ports where there are few.
-    let is_harmless = view.worst_ratio() < RATIO_WARNING;
+    if view.worst_ratio() >= RATIO_WARNING {
+        remedy = remedy.mind(
+            "More sockets then stay in TIME-WAIT and hold ports, of which a destination has few left: see to \
+             that first.",
+        );
+    }
     let finding = Finding::new(Id::BucketsNearLimit, Severity::Warning, sentence)
         .count("buckets", used)
         .count("buckets_limit", limit);
@@ -89,7 +103,7 @@ fn buckets_near_limit(view: &View<'_>, used: u64, limit: u64, overflows: Option<
         Some(overflows) => finding.count("overflows", overflows),
         None => finding,
     };
-    finding.remedy((is_harmless && i32::try_from(higher).is_ok()).then_some(remedy))
+    finding.remedy(i32::try_from(higher).is_ok().then_some(remedy))
 }
 
 fn server_side(view: &View<'_>) -> Option<Finding> {

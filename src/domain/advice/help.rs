@@ -1,5 +1,7 @@
 //! What helps a destination that is near its limit, and what each remedy gives it.
 
+use std::time::Duration;
+
 use super::destinations::{Filling, load_of_ratio};
 use super::remedy::{Effect, Remedy, RemedyId};
 use super::thresholds::RATIO_WARNING;
@@ -20,9 +22,10 @@ pub(super) fn remedies(
         remedies.extend(reuse(view, figures, load));
     }
     remedies.extend(for_all(view, ports, load));
-    remedies.extend(elsewhere(figures, load));
+    let hold_seconds = hold_seconds(view, is_loopback(figures));
+    remedies.extend(elsewhere(figures, load, hold_seconds));
     if filling == Filling::TimeWait {
-        remedies.push(keep_alive(ports));
+        remedies.push(keep_alive(ports, hold_seconds));
     } else {
         remedies.push(find_holders(figures));
     }
@@ -48,12 +51,10 @@ fn gain(remedy: Remedy, effect: Effect) -> Option<Remedy> {
 }
 
 /// `tcp_tw_reuse` = 1, with timestamps, where it is not so already.
-fn reuse(view: &View<'_>, figures: &DestinationFigures, load: Load) -> Option<Remedy> {
+pub(super) fn reuse(view: &View<'_>, figures: &DestinationFigures, load: Load) -> Option<Remedy> {
     let timestamps = view.has_timestamps()?;
     let reuse = view.reuse()?;
-    let destination = &figures.destination;
-    let is_loopback = destination.src_addr.is_loopback() || destination.dst_addr.is_loopback();
-    let is_allowed = reuse == 1 || reuse == 2 && is_loopback;
+    let is_allowed = reuse == 1 || reuse == 2 && is_loopback(figures);
     if is_allowed && timestamps {
         return None;
     }
@@ -70,7 +71,7 @@ fn reuse(view: &View<'_>, figures: &DestinationFigures, load: Load) -> Option<Re
         ),
     );
     if !timestamps {
-        remedy = remedy.setting("tcp_timestamps", "1").caution(
+        remedy = remedy.setting("tcp_timestamps", "1").mind(
             "Sockets that closed without timestamps stay as they are: it helps as new ones take their \
              place, within a minute.",
         );
@@ -85,21 +86,45 @@ fn reuse(view: &View<'_>, figures: &DestinationFigures, load: Load) -> Option<Re
         taken: load.taken.saturating_sub(figures.reuse_gain),
         ..load
     };
-    remedy = remedy.caution(
+    remedy = remedy.mind(
         "Only where the server sends timestamps too. Sockets in FIN-WAIT-2 and younger TIME-WAIT stay \
          as they are.",
     );
     gain(remedy, load.effect(after))
 }
 
+pub(super) fn is_loopback(figures: &DestinationFigures) -> bool {
+    let destination = &figures.destination;
+    destination.src_addr.is_loopback() || destination.dst_addr.is_loopback()
+}
+
 /// Where the kernel has no such setting it is the second that is built in.
+fn reuse_delay_ms(view: &View<'_>) -> i64 {
+    let settings = view.settings;
+    settings
+        .and_then(|settings| settings.tcp_tw_reuse_delay_ms)
+        .unwrap_or(1_000)
+}
+
 fn reuse_delay(view: &View<'_>) -> String {
-    let delay = view
-        .settings
-        .and_then(|settings| settings.tcp_tw_reuse_delay_ms);
-    match delay {
-        None | Some(1_000) => "a second".to_owned(),
-        Some(delay) => format!("{delay} ms (tcp_tw_reuse_delay)"),
+    match reuse_delay_ms(view) {
+        1_000 => "a second".to_owned(),
+        delay => format!("{delay} ms (tcp_tw_reuse_delay)"),
+    }
+}
+
+/// How long the port of a closed connection waits until the next one can have it.
+pub(super) fn hold_seconds(view: &View<'_>, is_loopback: bool) -> f64 {
+    let is_allowed = match view.reuse() {
+        Some(1) => true,
+        Some(2) => is_loopback,
+        _ => false,
+    };
+    if is_allowed && view.has_timestamps() == Some(true) {
+        let delay = u32::try_from(reuse_delay_ms(view)).unwrap_or_default();
+        f64::from(delay.clamp(1, 60_000)) / 1_000.0
+    } else {
+        60.0
     }
 }
 
@@ -138,21 +163,30 @@ pub(super) fn widening(ports: &PortFigures, plan: &Plan) -> Remedy {
     remedy.settings = plan.settings(ports);
     if min < ports.range.min() {
         let below = ports.range.min() - 1;
-        remedy = remedy.caution(format!(
+        remedy = remedy.mind(format!(
             "Also reserve ports from {min} to {below} of services that are not running now (on \
              Kubernetes nodes 30000-32767): a connection can hold them when such a service starts.",
         ));
     }
     if !ports.sets.elsewhere_is_whole {
-        let so_far = remedy.caution.take();
-        remedy = remedy.caution(format!(
-            "{}{}Ports outside the range that live sockets hold were not read for this and are not \
-             counted: `timewait_exporter report` does.",
-            so_far.as_deref().unwrap_or_default(),
-            if so_far.is_some() { " " } else { "" },
-        ));
+        remedy = remedy.mind(
+            "Ports outside the range that live sockets hold were not read for this and are not counted: \
+             `timewait_exporter report` does.",
+        );
     }
-    remedy
+    at_least(remedy, plan.holds_some())
+}
+
+/// Says of an effect that it may be more.
+pub(super) fn at_least(remedy: Remedy, is_least: bool) -> Remedy {
+    if is_least {
+        remedy.mind(
+            "It gives at least that much: ports gained that any socket holds already are counted as lost, \
+             though connect() can have some of them.",
+        )
+    } else {
+        remedy
+    }
 }
 
 /// Widening where nothing is near its limit: what it gives the worst destination.
@@ -169,10 +203,11 @@ fn release(ports: &PortFigures, load: Load) -> Option<Remedy> {
             wording::counted(freed.len().into(), "reserved port", "reserved ports")
         ),
     )
-    .caution(format!(
+    .mind(format!(
         "Not those that a service needs when it starts again. {LIST_REPLACES}"
     ));
     remedy.settings = plan.settings(ports);
+    let remedy = at_least(remedy, plan.holds_some());
     gain(remedy, load.effect(plan.load(load)))
 }
 
@@ -191,9 +226,9 @@ fn move_listeners(ports: &PortFigures, load: Load) -> Option<Remedy> {
 }
 
 /// More destinations: the kernel spends a whole range on each.
-fn elsewhere(figures: &DestinationFigures, load: Load) -> Vec<Remedy> {
-    let effect = load.spread(further(figures, load));
-    let n = further(figures, load);
+fn elsewhere(figures: &DestinationFigures, load: Load, hold_seconds: f64) -> Vec<Remedy> {
+    let n = further(figures, load, hold_seconds);
+    let effect = load.spread(n);
     let each = wording::counted(load.usable.into(), "port", "ports");
     let destination = &figures.destination;
     let server = Remedy::new(
@@ -218,7 +253,7 @@ fn elsewhere(figures: &DestinationFigures, load: Load) -> Vec<Remedy> {
             destination.src_addr,
         ),
     )
-    .caution(
+    .mind(
         "Programs must set IP_BIND_ADDRESS_NO_PORT before bind() to the address: without it the port is \
          taken for all destinations.",
     );
@@ -228,34 +263,45 @@ fn elsewhere(figures: &DestinationFigures, load: Load) -> Vec<Remedy> {
         .collect()
 }
 
-/// How many ranges more keep the load, and what the present rate of closing adds up to in a minute,
+/// How many ranges more keep the load, and what the present rate of closing adds up to while a port waits,
 /// below the warning.
-fn further(figures: &DestinationFigures, load: Load) -> u32 {
-    let needed = f64::from(load.taken).max(figures.close_rate * 60.0);
+fn further(figures: &DestinationFigures, load: Load, hold_seconds: f64) -> u32 {
+    let needed = f64::from(load.taken).max(figures.close_rate * hold_seconds);
     let enough = |n: &u32| needed < RATIO_WARNING * f64::from(load.usable) * f64::from(n + 1);
     (1..=100).find(enough).unwrap_or(100)
 }
 
-fn keep_alive(ports: &PortFigures) -> Remedy {
+fn keep_alive(ports: &PortFigures, hold_seconds: f64) -> Remedy {
     Remedy::new(
         RemedyId::ReuseConnections,
         format!(
             "Keep connections open and use them again (keep-alive, a pool), or let the server close \
-             first: with {} {} a second to one destination can be kept up, for each port waits 60 s.",
+             first: with {} {} a second to one destination can be kept up, for each port waits {}.",
             wording::counted(ports.usable.into(), "usable port", "usable ports"),
-            new_connections(ports),
+            new_connections(ports, hold_seconds),
+            wait(hold_seconds),
         ),
     )
 }
 
-/// How many a second a destination can have, each port being held for 60 s.
-pub(super) fn new_connections(ports: &PortFigures) -> String {
-    let rate = ports.usable / 60;
-    if rate == 0 {
+/// How many a second a destination can have, each port being held for so long.
+pub(super) fn new_connections(ports: &PortFigures, hold_seconds: f64) -> String {
+    let milliseconds = Duration::from_secs_f64(hold_seconds).as_millis().max(1);
+    let rate = u128::from(ports.usable) * 1_000 / milliseconds;
+    let Ok(rate @ 1..) = u64::try_from(rate) else {
         return "less than one new connection".to_owned();
-    }
-    let rate = wording::counted(rate.into(), "new connection", "new connections");
+    };
+    let rate = wording::counted(rate, "new connection", "new connections");
     format!("no more than {rate}")
+}
+
+/// The same time in words.
+pub(super) fn wait(hold_seconds: f64) -> String {
+    if hold_seconds >= 60.0 {
+        "60 s".to_owned()
+    } else {
+        format!("{hold_seconds} s even with tcp_tw_reuse")
+    }
 }
 
 fn find_holders(figures: &DestinationFigures) -> Remedy {

@@ -32,7 +32,7 @@ mod laws;
 mod tests;
 
 pub use finding::{FigureValue, Finding, Id, Severity};
-pub use remedy::{Effect, Persistent, Remedy, RemedyId, Room, Setting};
+pub use remedy::{Effect, OF_FILES, Persistent, Remedy, RemedyId, Room, Setting};
 
 use super::settings::Settings;
 use super::snapshot::{DestinationFigures, PortFigures, Snapshot, SocketFigures};

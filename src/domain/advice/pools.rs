@@ -2,7 +2,9 @@
 
 use super::destinations::load_of_ratio;
 use super::finding::{FigureValue, Finding, Id, Severity};
-use super::help::{LIST_REPLACES, for_all, new_connections, widen_for_all, widening};
+use super::help::{
+    LIST_REPLACES, at_least, for_all, hold_seconds, new_connections, wait, widen_for_all, widening,
+};
 use super::remedy::{Effect, Remedy, RemedyId};
 use super::thresholds::{NARROW_RANGE_PORTS, POOL_WARNING};
 use super::whatif::{self, Load};
@@ -53,11 +55,14 @@ fn narrow(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
     if ports.usable == 0 || ports.usable >= NARROW_RANGE_PORTS {
         return None;
     }
+    // Of another host: what is said is of most destinations.
+    let hold_seconds = hold_seconds(view, false);
     let sentence = format!(
-        "The range {} has {}: {} a second to one destination can be kept up.",
+        "The range {} has {}: {} a second to one destination can be kept up, for each port waits {}.",
         range_text(ports),
         wording::counted(ports.usable.into(), "usable port", "usable ports"),
-        new_connections(ports),
+        new_connections(ports, hold_seconds),
+        wait(hold_seconds),
     );
     Some(
         Finding::new(Id::NarrowRange, Severity::Info, sentence)
@@ -118,7 +123,7 @@ fn listeners(ports: &PortFigures) -> Option<Finding> {
             "Reserve these ports; what is reserved already stays so. A listener's port is lost to \
              connect() anyway, so it costs nothing.",
         )
-        .caution(LIST_REPLACES);
+        .mind(LIST_REPLACES);
         remedy.settings = vec![whatif::reserved_setting(&reserved)];
         remedy
     });
@@ -147,7 +152,7 @@ fn bound(ports: &PortFigures) -> Option<Finding> {
          before bind().",
     );
     remedy.command = Some("ss -tanpB".to_owned());
-    let remedy = remedy.caution("ss has -B from iproute2 6.8 on.");
+    let remedy = remedy.mind("ss has -B from iproute2 6.8 on.");
     Some(
         Finding::new(Id::BoundInRange, Severity::Info, sentence)
             .count("bound_ports", bound)
@@ -194,8 +199,12 @@ fn bind_pools(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
         usable: size,
     };
     let widen = whatif::wider(ports, view.settings)
-        .find_map(|plan| pool_after(ports, &plan, load).map(|effect| (plan, effect)))
-        .map(|(plan, effect)| widening(ports, &plan).effect(effect));
+        .find_map(|plan| pool_after(ports, &plan, worst).map(|after| (plan, after)))
+        .map(|(plan, (effect, is_least))| {
+            // The destinations' own remark on held ports says nothing of a pool.
+            let is_least = is_least && !plan.holds_some();
+            at_least(widening(ports, &plan).effect(effect), is_least)
+        });
     let another = load.spread(1);
     let address = Remedy::new(
         RemedyId::MoreClientAddresses,
@@ -216,9 +225,13 @@ fn bind_pools(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
     )
 }
 
-/// What a wider range does to a pool, where it helps: ports that anything owns on any address are
-/// counted as taken.
-fn pool_after(ports: &PortFigures, plan: &whatif::Plan, load: Load) -> Option<Effect> {
+/// What a wider range does to a pool, where it helps, and whether that is the least: ports that anything owns
+/// on any address are counted as taken.
+fn pool_after(
+    ports: &PortFigures,
+    plan: &whatif::Plan,
+    pool: &SourceFigures,
+) -> Option<(Effect, bool)> {
     let mut drawable = whatif::inside(&(1..=u16::MAX).collect(), plan.range);
     drawable.subtract(&plan.reserved);
     let mut added = drawable.clone();
@@ -229,10 +242,15 @@ fn pool_after(ports: &PortFigures, plan: &whatif::Plan, load: Load) -> Option<Ef
     taken.union_with(&ports.sets.elsewhere);
     taken.union_with(&ports.sets.listening);
     taken.intersect_with(&added);
-    // Listeners inside the present range were taken and are reserved then: neither counts.
-    let effect = load.effect(Load {
-        taken: load.taken.saturating_add(taken.len()).min(drawable.len()),
+    let before = Load {
+        taken: pool.ports,
+        usable: ports.range.ports().saturating_sub(ports.reserved),
+    };
+    // Listeners inside the present range are reserved then: their ports are none to be had or taken.
+    let still_taken = pool.ports.saturating_sub(pool.listened);
+    let effect = before.effect(Load {
+        taken: still_taken.saturating_add(taken.len()).min(drawable.len()),
         usable: drawable.len(),
     });
-    effect.is_gain().then_some(effect)
+    effect.is_gain().then_some((effect, !taken.is_empty()))
 }

@@ -81,8 +81,13 @@ pub struct Persistent {
 }
 
 /// So many bytes of a value does the kernel take in one write(), and sysctl(8) (procps 4.0) drops the
-/// rest without a word.
+/// rest without a word, be it on its command line or in a file.
 const MOST_BYTES: usize = 4_095;
+
+const ONLY_SYSTEMD_READS: &str = "sysctl(8) cuts so long a line of the file at 4,095 bytes without a word;                                   systemd-sysctl takes all of it: `systemctl restart systemd-sysctl`.";
+
+/// What to mind of all files that settings are kept in.
+pub const OF_FILES: &str = "Files in /etc/sysctl.d are for the next start, and come after                             /etc/sysctl.d/99-sysctl.conf in their order. But `sysctl --system` reads /etc/sysctl.conf                             last: where that sets the same, change it there.";
 
 impl Setting {
     /// What to type, as root, for the running kernel.
@@ -106,13 +111,14 @@ impl Setting {
         }
     }
 
-    /// What to write so that it stays. One file for each setting, so that none overwrites another.
+    /// What to write so that it stays. One file for each setting, so that none overwrites another; its name stands
+    /// behind `99-sysctl.conf`, as which many systems have /etc/sysctl.conf (sysctl.d(5)).
     #[must_use]
     pub fn persistent(&self) -> Persistent {
         let Self { name, value } = self;
         let line = format!("net.ipv4.{name} = {value}");
         Persistent {
-            path: format!("/etc/sysctl.d/90-{name}.conf"),
+            path: format!("/etc/sysctl.d/99-timewait-{name}.conf"),
             line: line.trim_end().to_owned(),
         }
     }
@@ -137,8 +143,8 @@ pub struct Remedy {
     pub settings: Vec<Setting>,
     /// A command that shows or changes something else.
     pub command: Option<String>,
-    /// What to mind.
-    pub caution: Option<String>,
+    /// What to mind, but for the files.
+    cautions: Vec<String>,
     /// What it gives at once. `None` where that cannot be computed, or does not come at once.
     pub effect: Option<Effect>,
     /// What runs a command in the network namespace that it is for; `None` is the exporter's own.
@@ -152,7 +158,7 @@ impl Remedy {
             action: action.into(),
             settings: Vec::new(),
             command: None,
-            caution: None,
+            cautions: Vec::new(),
             effect: None,
             inside: None,
         }
@@ -164,8 +170,8 @@ impl Remedy {
         self
     }
 
-    pub(super) fn caution(mut self, caution: impl Into<String>) -> Self {
-        self.caution = Some(caution.into());
+    pub(super) fn mind(mut self, caution: impl Into<String>) -> Self {
+        self.cautions.push(caution.into());
         self
     }
 
@@ -184,6 +190,21 @@ impl Remedy {
             Some(prefix) => format!("{prefix} {command}"),
         };
         commands.map(inside).collect()
+    }
+
+    /// What to mind.
+    #[must_use]
+    pub fn caution(&self) -> Option<String> {
+        let is_long = |setting: &Setting| setting.value.len() > MOST_BYTES;
+        let is_cut = self.inside.is_none() && self.settings.iter().any(is_long);
+        let of_file = is_cut.then_some(ONLY_SYSTEMD_READS);
+        let all: Vec<&str> = self
+            .cautions
+            .iter()
+            .map(String::as_str)
+            .chain(of_file)
+            .collect();
+        (!all.is_empty()).then(|| all.join(" "))
     }
 
     /// What to write so that it stays. Nothing for another network namespace, whose settings are made

@@ -1,7 +1,8 @@
 //! Kernel settings that do harm, or do not do what they were set for.
 
-use super::destinations::severity_of;
+use super::destinations::{load, severity_of};
 use super::finding::{Finding, Id, Severity};
+use super::help::{is_loopback, reuse};
 use super::remedy::{Remedy, RemedyId};
 use super::{View, wording};
 use crate::domain::snapshot::DestinationFigures;
@@ -80,11 +81,6 @@ fn recycle_and_reuse(view: &View<'_>) -> Option<Finding> {
     Some(Finding::new(Id::RecycleAndReuse, Severity::Info, sentence).remedy(Some(recycle_off())))
 }
 
-fn is_loopback(figures: &DestinationFigures) -> bool {
-    let destination = &figures.destination;
-    destination.src_addr.is_loopback() || destination.dst_addr.is_loopback()
-}
-
 fn reuse_without_timestamps(view: &View<'_>) -> Option<Finding> {
     let reuse = view.reuse()?;
     if view.has_timestamps()? {
@@ -132,6 +128,12 @@ fn reuse_loopback_only(view: &View<'_>) -> Option<Finding> {
     );
     if view.has_timestamps() == Some(false) {
         remedy = remedy.setting("tcp_timestamps", "1");
+    }
+    let given = view
+        .ports
+        .and_then(|ports| reuse(view, worst, load(worst, ports)));
+    if let Some(effect) = given.and_then(|same| same.effect) {
+        remedy = remedy.effect(effect);
     }
     Some(
         Finding::new(Id::ReuseLoopbackOnly, Severity::Info, sentence)

@@ -98,9 +98,49 @@ fn an_exhausted_destination_is_told_with_what_each_remedy_gives() {
             .map(Persistent::command)
             .collect::<Vec<_>>(),
         [
-            "echo 'net.ipv4.ip_local_port_range = 16384 65535' > /etc/sysctl.d/90-ip_local_port_range.conf"
+            "echo 'net.ipv4.ip_local_port_range = 16384 65535' > /etc/sysctl.d/99-timewait-ip_local_port_range.conf"
         ]
     );
+}
+
+#[test]
+fn a_file_that_keeps_a_setting_comes_after_that_of_the_distribution() {
+    let setting = |name| Setting {
+        name,
+        value: "1".to_owned(),
+    };
+    for name in ["ip_local_port_range", "tcp_tw_reuse"] {
+        let path = setting(name).persistent().path;
+        assert!(*path > *"/etc/sysctl.d/99-sysctl.conf", "{path}");
+    }
+}
+
+#[test]
+fn of_a_list_that_sysctl_cuts_in_its_file_it_is_said_who_takes_it_whole() {
+    let mut host = Host::new(32_768, 60_999);
+    host.settings.reserved_ports = Some((20_001..=24_000).step_by(2).collect());
+    host.listen(40_001);
+    let advice = host.advice();
+    let listeners = found(&advice, Id::ListenersInRange);
+    let reserve = remedy(listeners, RemedyId::ReserveListeners);
+    assert!(reserve.caution().unwrap().contains("systemd-sysctl"));
+    // Of another namespace no file is written.
+    let advice = advice.inside("nsenter --net=/run/netns/a");
+    let listeners = found(&advice, Id::ListenersInRange);
+    let reserve = remedy(listeners, RemedyId::ReserveListeners);
+    assert!(!reserve.caution().unwrap().contains("systemd-sysctl"));
+}
+
+#[test]
+fn what_may_give_more_is_said_to_give_at_least_that_much() {
+    let mut host = spent(28_000, TcpState::TimeWait);
+    let advice = host.advice();
+    let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
+    assert!(!widen.caution().unwrap_or_default().contains("at least"));
+    host.hold("198.51.100.9", 20_000..=20_000, TcpState::Established);
+    let advice = host.advice();
+    let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
+    assert!(widen.caution().unwrap().contains("at least"));
 }
 
 #[test]
@@ -237,6 +277,20 @@ fn narrow_and_odd_ranges_are_told() {
         narrow.contains("50 usable ports: less than one new"),
         "{narrow}"
     );
+    // What is taken over after a second can be had again after a second.
+    let mut host = Host::new(40_000, 40_049);
+    host.settings.tcp_timestamps = Some(1);
+    for (reuse, delay, rate) in [
+        (2, None, "less than one new"),
+        (1, None, "no more than 50 new connections a"),
+        (1, Some(500), "no more than 100 new connections a"),
+    ] {
+        host.settings.tcp_tw_reuse = Some(reuse);
+        host.settings.tcp_tw_reuse_delay_ms = delay;
+        let advice = host.advice();
+        let narrow = &found(&advice, Id::NarrowRange).sentence;
+        assert!(narrow.contains(rate), "{narrow}");
+    }
     let advice = Host::new(32_768, 60_999).advice();
     assert!(find(&advice, Id::NarrowRange).is_none() && find(&advice, Id::RangeParity).is_none());
 }
@@ -264,7 +318,7 @@ fn a_bind_pool_that_runs_low_is_told_by_its_address() {
     assert!(has(finding, RemedyId::BindNoPort));
     let caution = |advice: &Advice| {
         let widen = remedy(found(advice, Id::BindPoolLow), RemedyId::WidenRange).clone();
-        widen.caution.unwrap()
+        widen.caution().unwrap()
     };
     assert!(caution(&advice).contains("30000-32767"));
     assert!(find(&advice, Id::DestinationLow).is_none());

@@ -110,6 +110,11 @@ impl Plan {
         }
     }
 
+    /// Whether a socket holds any of the ports that are gained: what the plan gives is a least then.
+    pub(super) const fn holds_some(&self) -> bool {
+        self.held > 0
+    }
+
     /// The settings to write, reserved ports first, so that nothing is given away in between. None
     /// for what stays as it is, nor for reserved ports that are not known.
     pub(super) fn settings(&self, ports: &PortFigures) -> Vec<Setting> {

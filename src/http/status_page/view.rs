@@ -81,7 +81,7 @@ struct RemedyView<'a> {
     action: &'a str,
     commands: Vec<String>,
     persistent: Vec<String>,
-    caution: Option<&'a str>,
+    caution: Option<String>,
     effect: Option<EffectView>,
 }
 
@@ -300,7 +300,7 @@ fn remedy(remedy: &Remedy) -> RemedyView<'_> {
         action: &remedy.action,
         commands: remedy.commands(),
         persistent: persistent.map(|persistent| persistent.command()).collect(),
-        caution: remedy.caution.as_deref(),
+        caution: remedy.caution(),
         effect: remedy.effect.map(|effect| EffectView {
             headroom_before: wording::count(effect.before.headroom),
             headroom_after: wording::count(effect.after.headroom),

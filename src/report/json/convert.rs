@@ -141,7 +141,7 @@ impl<'a> From<&'a Remedy> for RemedyOut<'a> {
             action: &remedy.action,
             commands: remedy.commands(),
             persistent: persistent.collect(),
-            caution: remedy.caution.as_deref(),
+            caution: remedy.caution(),
             effect: remedy.effect.map(|Effect { before, after }| EffectOut {
                 before: before.into(),
                 after: after.into(),

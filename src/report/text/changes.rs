@@ -1,14 +1,19 @@
 //! What has changed from one report to the next.
 
-use crate::domain::advice::{Finding, wording};
-use crate::domain::snapshot::{Destination, DestinationFigures};
+use super::shortened;
+use crate::domain::advice::explain::explain;
+use crate::domain::advice::{Finding, Id, wording};
+use crate::domain::snapshot::{Destination, DestinationFigures, PortFigures};
 use crate::report::NamespaceReport;
 
 /// How many destinations' changes are told.
 const MOST: usize = 8;
 
-/// One sentence each: findings that came or went, then destinations that hold more or fewer ports,
-/// those with the greatest change first.
+/// So many characters of a setting's value are told.
+const MOST_OF_VALUE: usize = 40;
+
+/// One sentence each: findings that came, went or are of other figures, then settings, then destinations that
+/// hold more or fewer ports, those with the greatest change first.
 pub(super) fn changes(before: &NamespaceReport, now: &NamespaceReport) -> Vec<String> {
     let (old, new) = (&before.advice.findings, &now.advice.findings);
     let came = new.iter().filter(|finding| !has(old, finding));
@@ -17,8 +22,61 @@ pub(super) fn changes(before: &NamespaceReport, now: &NamespaceReport) -> Vec<St
         .collect();
     let gone = old.iter().filter(|finding| !has(new, finding));
     changes.extend(gone.map(|finding| format!("Gone: {}", finding.sentence)));
+    let other = new.iter().filter(|finding| reads_otherwise(old, finding));
+    changes.extend(other.map(|finding| format!("Now: {}", finding.sentence)));
+    changes.extend(settings(before, now));
     changes.extend(destinations(before, now));
     changes
+}
+
+/// Whether a finding was there and said something else. What is said of a destination changes with every
+/// connection: its ports are told below.
+fn reads_otherwise(old: &[Finding], now: &Finding) -> bool {
+    let same = |was: &&Finding| (was.id, was.severity) == (now.id, now.severity);
+    now.destination.is_none()
+        && now.id != Id::Plentiful
+        && has(old, now)
+        && old
+            .iter()
+            .filter(same)
+            .all(|was| was.sentence != now.sentence)
+}
+
+fn settings(before: &NamespaceReport, now: &NamespaceReport) -> Vec<String> {
+    let explained = |namespace: &NamespaceReport| {
+        let sysctl = namespace.snapshot.sysctl.as_ref();
+        let settings = sysctl.and_then(|outcome| outcome.value.as_ref());
+        settings.map(explain).unwrap_or_default()
+    };
+    let (old, new) = (explained(before), explained(now));
+    let changed = new.iter().filter_map(|setting| {
+        let was = old.iter().find(|was| was.name == setting.name)?;
+        let told = |value: &str| match value {
+            "" => "(none)".to_owned(),
+            value => shortened(value, MOST_OF_VALUE),
+        };
+        (was.value != setting.value).then(|| {
+            let (was, is) = (told(&was.value), told(&setting.value));
+            format!("{}: {was} -> {is}", setting.name)
+        })
+    });
+    let usable = |namespace: &NamespaceReport| ports(namespace).map(|ports| ports.usable);
+    let usable = usable(before)
+        .zip(usable(now))
+        .filter(|(was, is)| was != is);
+    let usable = usable.map(|(was, is)| {
+        format!(
+            "Usable ports of each destination: {} -> {}",
+            wording::count(was.into()),
+            wording::count(is.into())
+        )
+    });
+    changed.chain(usable).collect()
+}
+
+fn ports(namespace: &NamespaceReport) -> Option<&PortFigures> {
+    let sockets = namespace.snapshot.sockets.as_ref()?.value.as_ref()?;
+    sockets.ports.as_ref()
 }
 
 fn has(findings: &[Finding], sought: &Finding) -> bool {
@@ -29,10 +87,7 @@ fn has(findings: &[Finding], sought: &Finding) -> bool {
 }
 
 fn told(namespace: &NamespaceReport) -> &[DestinationFigures] {
-    let sockets = namespace.snapshot.sockets.as_ref();
-    sockets
-        .and_then(|outcome| outcome.value.as_ref())
-        .and_then(|figures| figures.ports.as_ref())
+    ports(namespace)
         .and_then(|ports| ports.by_destination.as_ref())
         .map_or(&[], |breakdown| &breakdown.told)
 }

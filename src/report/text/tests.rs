@@ -1,6 +1,7 @@
 //! The text as a reader meets it.
 
 use super::*;
+use crate::domain::advice::Id;
 use crate::report::testing::report;
 
 const PLAIN: Style = Style {
@@ -101,4 +102,32 @@ fn what_has_changed_since_the_last_look_is_told() {
     assert!(changed.contains("50 -> 99 ports held (+49)"), "{changed}");
     let text = render(&report(50), Some(&report(50)), PLAIN);
     assert!(text.contains("CHANGED\n  Nothing."), "{text}");
+}
+
+#[test]
+fn changed_settings_and_what_comes_of_them_are_told() {
+    let (mut before, now) = (report(50), report(50));
+    let snapshot = &mut before.namespaces[0].snapshot;
+    let settings = snapshot.sysctl.as_mut().unwrap().value.as_mut().unwrap();
+    settings.tcp_tw_reuse = Some(7);
+    let sockets = snapshot.sockets.as_mut().unwrap().value.as_mut().unwrap();
+    sockets.ports.as_mut().unwrap().usable += 1_000;
+    before.namespaces[0].advice.findings.clear();
+    let mut bound = now.namespaces[0].advice.findings[0].clone();
+    bound.id = Id::BoundInRange;
+    bound.destination = None;
+    let mut with = |mut report: Report, sentence: &str| {
+        bound.sentence = sentence.to_owned();
+        report.namespaces[0].advice.findings.push(bound.clone());
+        report
+    };
+    let (before, now) = (with(before, "20 ports"), with(now, "21 ports"));
+    let text = render(&now, Some(&before), PLAIN);
+    for told in [
+        "tcp_tw_reuse: 7 -> ",
+        "Usable ports of each destination: 1,",
+        "Now: 21 ports",
+    ] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
 }

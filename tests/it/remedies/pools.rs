@@ -58,6 +58,36 @@ fn a_bind_pool_is_helped_by_the_option_by_a_wider_range_and_by_another_address()
 }
 
 #[test]
+fn listeners_inside_the_range_take_nothing_from_a_pool_once_they_are_reserved() {
+    in_namespace(|| {
+        let _listener = small_host();
+        set_sysctl("ip_local_reserved_ports", "1024-39999,40070-65535");
+        let addresses = [CLIENT, "0.0.0.0", "127.0.0.5"].into_iter().cycle();
+        let services = addresses
+            .zip(40_000..40_008)
+            .map(|(address, port)| at(address, port));
+        let _services: Vec<_> = services.map(listening).collect();
+        let other = listening(at(SERVER, 444));
+        let mut kept = Vec::new();
+        for _ in 0..40 {
+            let socket = bound(at(CLIENT, 0)).unwrap();
+            connect(&socket, &at(SERVER, 444)).unwrap();
+            kept.push(accept_with(&other, SocketFlags::CLOEXEC).unwrap());
+            kept.push(socket);
+        }
+        let advice = advise(&look());
+        let widen = remedy(finding(&advice, Id::BindPoolLow), RemedyId::WidenRange);
+        assert_eq!(widen.settings.len(), 2);
+        apply(&widen);
+        let here = exhaust_bind(CLIENT);
+        assert_eq!(
+            u64::try_from(here.len()).unwrap(),
+            effect(&widen).after.headroom
+        );
+    });
+}
+
+#[test]
 fn more_buckets_let_sockets_stay_in_time_wait() {
     in_namespace(|| {
         let listener = small_host();

@@ -124,8 +124,17 @@ fn buckets_near_their_limit_and_past_overflows_are_told() {
         ["sysctl -w net.ipv4.tcp_max_tw_buckets=524288"]
     );
     found(&with_buckets(&host, 10, 262_144, 5), Id::BucketOverflows);
+    assert_eq!(remedy(near, RemedyId::MoreBuckets).caution(), None);
     // Where TIME-WAIT holds the ports, more of it would make things worse.
     let advice = with_buckets(&spent(28_000, TcpState::TimeWait), 28_000, 28_000, 5);
-    assert!(found(&advice, Id::BucketsNearLimit).remedies.is_empty());
-    found(&with_buckets(&host, 0, 0, 0), Id::BucketsNearLimit);
+    let near = found(&advice, Id::BucketsNearLimit);
+    let caution = remedy(near, RemedyId::MoreBuckets).caution().unwrap();
+    assert!(caution.contains("see to that first"), "{caution}");
+    let advice = with_buckets(&host, 3, 0, 0);
+    let sentence = &found(&advice, Id::BucketsNearLimit).sentence;
+    assert!(
+        sentence
+            .starts_with("No time-wait bucket is allowed (tcp_max_tw_buckets is 0; 3 are in use"),
+        "{sentence}"
+    );
 }
