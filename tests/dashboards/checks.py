@@ -27,6 +27,13 @@ BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "da
 ALERTS = [
     rule for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"] for rule in group["rules"]
 ]
+# Those of fleet.yml that are not in alerts.yml as well.
+SHARD_ALERTS = [
+    rule
+    for group in yaml.safe_load((ROOT / "deploy/scale/fleet.yml").read_text())["groups"]
+    for rule in group["rules"]
+    if "alert" in rule and rule["alert"] not in {known["alert"] for known in ALERTS}
+]
 RECORDS = [
     rule for group in yaml.safe_load((PROMETHEUS / "recording.yml").read_text())["groups"] for rule in group["rules"]
 ]
@@ -526,6 +533,10 @@ REQUIRED = {
     "TimewaitScrapeSlow": {"warning"},
     "TimewaitNamespacesUnreadable": {"warning"},
 }
+REQUIRED_OF_SHARDS = {
+    "TimewaitShardDown": {"warning"},
+    "TimewaitShardWithoutHosts": {"warning"},
+}
 
 
 def test_every_alert_is_there():
@@ -534,6 +545,13 @@ def test_every_alert_is_there():
         told.setdefault(rule["alert"], set()).add(rule["labels"]["severity"])
         assert re.fullmatch(r"([A-Z][a-z0-9]*)+", rule["alert"]), rule["alert"]
     assert told == REQUIRED, {name: told.get(name) for name in set(told) ^ set(REQUIRED)}
+
+
+def test_every_alert_of_the_shards_is_there():
+    told = {rule["alert"]: {rule["labels"]["severity"]} for rule in SHARD_ALERTS}
+    assert told == REQUIRED_OF_SHARDS, told
+    complaints = [rule["alert"] for rule in SHARD_ALERTS if set(rule["annotations"]) != {"summary", "description", "runbook_url"}]
+    return complaints + [rule["alert"] for rule in SHARD_ALERTS if "for" not in rule]
 
 
 def test_annotations():
@@ -592,14 +610,14 @@ def anchor(heading):
 def test_every_alert_has_its_runbook():
     sections, complaints = runbooks(), []
     anchors = {anchor(heading): heading for heading in sections}
-    for rule in ALERTS:
+    for rule in ALERTS + SHARD_ALERTS:
         url = rule["annotations"]["runbook_url"]
         path, _, fragment = url.removeprefix(REPOSITORY).partition("#")
         if not url.startswith(REPOSITORY) or not (ROOT / path).is_file():
             complaints.append(f"{rule['alert']}: no file for {url}")
         elif anchors.get(fragment) != rule["alert"]:
             complaints.append(f"{rule['alert']}: no section for #{fragment}")
-    stale = {heading for heading in sections if heading.startswith("Timewait")} - set(REQUIRED)
+    stale = {heading for heading in sections if heading.startswith("Timewait")} - set(REQUIRED) - set(REQUIRED_OF_SHARDS)
     return complaints + [f"a section for no alert: {one}" for one in stale]
 
 

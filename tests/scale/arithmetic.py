@@ -31,7 +31,8 @@ SHAPES = {
     ("src_addr", "dst_addr", "dst_port"): (1, 0),
     ("src_addr", "dst_addr", "dst_port", "state"): (3, 3),
     ("counter",): (0, 6),
-    ("collector",): (0, 5),
+    # Without slabinfo and netns, which are the host's.
+    ("collector",): (0, 4),
     ("source",): (0, 1),
     # One a namespace, whose own label is left out here.
     ("inode", "pid", "comm", "container_id", "pod_uid"): (0, 1),
@@ -45,6 +46,8 @@ OF_THE_EXPORTER = (
     "timewait_netns_left_out",
     "timewait_netns_unreadable",
 )
+# Collectors that look at the host, not at a namespace.
+OF_THE_HOST = ("slabinfo", "netns")
 EXPORTER_SHAPES = {("cause",): 2, ("code",): 3}
 # A local address has no `other` here: what is left out is not summed.
 WITHOUT_OTHER = {"timewait_source_ports", "timewait_source_exhaustion_ratio"}
@@ -62,7 +65,9 @@ SWITCHES = {
 def metrics():
     for line in METRICS.read_text().splitlines():
         name, _, *labels = line.split(" ")
-        labels = tuple(label for label in labels[0].split(",") if label != "netns") if labels else ()
+        # Fixed values are listed behind the label, and `netns?` is that of other namespaces.
+        labels = [label.partition("=")[0] for label in labels[0].split(",")] if labels else []
+        labels = tuple(label for label in labels if label not in ("netns", "netns?"))
         if labels not in SHAPES and labels not in EXPORTER_SHAPES and not name.startswith(OF_THE_EXPORTER):
             sys.exit(f"{name}: say in SHAPES how many series the labels {', '.join(labels)} can have")
         yield name, labels
@@ -71,8 +76,8 @@ def metrics():
 def of_the_exporter():
     """Series told once, at most."""
     own = sum(EXPORTER_SHAPES.get(labels, 1) for name, labels in metrics() if name.startswith(OF_THE_EXPORTER))
-    # The collector that looks into other namespaces is the host's: its success and its duration.
-    return own + 2 * any(name == "timewait_netns_info" for name, _ in metrics())
+    # Two collectors are the host's, slabinfo and netns: their success and their duration.
+    return own + len(OF_THE_HOST) * sum(labels == ("collector",) for _, labels in metrics())
 
 
 def of_a_namespace(top, without=()):

@@ -18,6 +18,8 @@ import subprocess
 import time
 import urllib.request
 
+import arithmetic
+
 # More than --collector.top, so that every breakdown has its `other`.
 MANY = 25
 FEW = 3
@@ -25,7 +27,8 @@ EXPORTER = "127.0.0.1:10071"
 SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 # Series of the exporter, not of a namespace.
-OWN = ("process_", "promhttp_", "timewait_exporter_build_info", "timewait_netns_")
+OWN = ("process_", "promhttp_", "timewait_exporter_build_info", "timewait_netns_", "timewait_memory_bytes")
+OWN_COLLECTORS = [("collector", name) for name in arithmetic.OF_THE_HOST]
 
 
 def die_with_parent():
@@ -171,7 +174,7 @@ class Host:
             name, labels, value = item
             lines = families.setdefault(name, (head, []))[1]
             head = []
-            if netns and name.startswith(OWN):
+            if netns and (name.startswith(OWN) or any(label in OWN_COLLECTORS for label in labels)):
                 continue
             labels = [(label, self.address(label, text)) for label, text in labels]
             if netns:

@@ -31,7 +31,7 @@ import time
 import urllib.parse
 
 import arithmetic
-from pages import FEW, MANY, Host, get, page_with_another, program, real_pages, series_of, until
+from pages import FEW, MANY, OWN_COLLECTORS, Host, get, page_with_another, program, real_pages, series_of, until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PORT = 10072
@@ -263,7 +263,10 @@ def report(options, hosts, prometheus, figures):
 def check_pages(few, many):
     """That the arithmetic holds of the real exporter."""
     most = arithmetic.of_a_namespace(20)
-    told = sum(not name.startswith(arithmetic.OF_THE_EXPORTER) for name, _, _ in series_of(many))
+    told = sum(
+        not name.startswith(arithmetic.OF_THE_EXPORTER) and not any(label in OWN_COLLECTORS for label in labels)
+        for name, labels, _ in series_of(many)
+    )
     # Absent here: settings and counters that this kernel does not have.
     complaint = None if most - 8 <= told <= most else f"{told} series are told, {most} are foreseen"
     check(f"a host with {MANY} of everything tells the {most} series that are foreseen at most", complaint)
@@ -289,6 +292,29 @@ def check_document():
     pressure = lambda path: re.search(r"- alert: TimewaitFleetPressure\n.*?(\n +for: .*?)(?=\n\n|\Z)", path.read_text(), re.S)[1]
     same = pressure(RULES / "alerts.yml") == pressure(SCALE / "fleet.yml")
     check("TimewaitFleetPressure says the same in fleet.yml and in alerts.yml", None if same else "it does not")
+
+
+def check_advice():
+    """What may be dropped is read by no rule, is as much as is said, and is the chart's example too."""
+    text = arithmetic.DOCUMENT.read_text()
+    regex = re.search(r"regex: (timewait_\S+);\.\+\n    action: drop", text)[1]
+    dropped = [name for name, _ in arithmetic.metrics() if re.fullmatch(regex, name)]
+    rules = (RULES / "alerts.yml").read_text() + (RULES / "recording.yml").read_text()
+    read = [name for name in dropped if re.search(rf"\b{name}\b", rules)]
+    check("no rule reads what may be dropped of pods", ", ".join(read) or (None if dropped else "there is nothing"))
+    said = f"up to {len(dropped)} series a namespace" in text
+    check(f"the document says that this is {len(dropped)} series a namespace", None if said else "it does not")
+    example = f"regex: {regex};.+\n" in (ROOT / "deploy/helm/timewait-exporter/values.yaml").read_text()
+    check("the chart's example of metricRelabelings is the same", None if example else "it is not")
+
+
+def check_limits():
+    """A whole scrape fails beyond sample_limit, so that no exporter with default flags may come to it."""
+    others = int(re.search(r"`--collector.netns-max` \| (\d+)", (ROOT / "README.md").read_text())[1])
+    most = (others + 1) * arithmetic.of_a_namespace(20) + arithmetic.of_the_exporter()
+    for path in (SCALE / "shard.yml", RULES / "prometheus.yml"):
+        limit = int(re.search(r"sample_limit: (\d+)", path.read_text())[1])
+        check(f"sample_limit in {path.name} is above {most}", None if limit > most else f"it is {limit}")
 
 
 def check_ingestion(hosts, interval, figures):
@@ -373,6 +399,10 @@ def sharded(options, hosts, folder):
             return
         shares = [server.number(f'count(up{{job="{JOB}"}})') for server in servers]
         check(f"each of {options.shards} shards has some hosts", None if min(shares) > 0 else f"{shares}")
+        # What fleet.yml's alerts on shards read: of each one that it answers, and with how much.
+        answering = 'count(up{job="shards"} == 1 and scrape_samples_scraped{job="shards"} > 0)'
+        count = whole.number(answering)
+        check(f"all {options.shards} shards are seen to answer", None if count == options.shards else f"{count:.0f} are")
         check_fleet(whole, hosts, f"federated from {options.shards} shards")
         federated = whole.number('count({shard=~".+"})')
         print(f"\nshards               {', '.join(f'{share:.0f}' for share in shares)} hosts")
@@ -382,6 +412,8 @@ def sharded(options, hosts, folder):
 def inside(options):
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     check_document()
+    check_advice()
+    check_limits()
     with tempfile.TemporaryDirectory() as folder:
         few, many = real_pages(os.environ["EXPORTER"], folder)
         check_pages(few, many)
