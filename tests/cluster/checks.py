@@ -422,6 +422,27 @@ def test_nonsense_is_refused():
         {"image": {"digest": "sha256:abc"}},
         {"image": {"tag": "a b"}},
         {"fullnameOverride": "Upper_Case"},
+        {"fullnameOverride": "a..b"},
+        {"nameOverride": "a.-b"},
+        {"serviceAccount": {"name": "a-.b"}},
+        {"commonLabels": {"a b": "c"}},
+        {"commonLabels": {"a/b/c": "d"}},
+        {"podLabels": {"k" * 64: "a"}},
+        {"podAnnotations": {"a b": "c"}},
+        {"daemonsetAnnotations": {"/a": "b"}},
+        {"nodeSelector": {"": "a"}},
+        {"port": 80},
+        {"port": 1023, "podNamespaces": {"enabled": True}},
+        {"listenAddresses": ["127.0.0.1 :10072"]},
+        {"listenAddresses": [" :10072"]},
+        {"secrets": [{"name": "a", "mountPath": "/etc/a"}, {"name": "b", "mountPath": "/etc/a"}]},
+        {"secrets": [{"name": "a", "mountPath": "/etc/a"}, {"name": "b", "mountPath": "/etc/a/"}]},
+        {"podNamespaces": {"enabled": True}, "secrets": [{"name": "a", "mountPath": "/host/proc"}]},
+        {"podNamespaces": {"enabled": True}, "extraArgs": ["--collector.netns=named"]},
+        {"podNamespaces": {"enabled": True}, "extraArgs": ["--log.format=json", "--collector.netns-max=3"]},
+        {"revisionHistoryLimit": 2147483648},
+        {"prometheus": {"podMonitor": {"interval": "1s1m"}}},
+        {"prometheus": {"podMonitor": {"interval": "5s5s"}}},
         {"podNamespaces": {"enabled": "yes"}},
         {"podNamespaces": {"select": "self"}},
         {"podNamespaces": {"select": "a,,b"}},
@@ -481,8 +502,48 @@ def test_what_is_sensible_is_taken():
         {"livenessProbe": {"scheme": "TCP"}, "readinessProbe": {"scheme": "TCP"}},
         {"affinity": None, "tolerations": None, "resources": None},
         {"prometheus": {"podMonitor": {"enabled": True, "interval": "1m30s", "scrapeTimeout": ""}}},
+        {"prometheus": {"podMonitor": {"interval": "5s", "scrapeTimeout": "10s"}}},
+        {"fullnameOverride": "a.b-c.d", "podAnnotations": {"Example.com/a_b.c": "a b"}, "commonLabels": {"a.b/c": ""}},
+        {"port": 1024},
+        {"port": 443, "containerSecurityContext": {"capabilities": {"add": ["NET_BIND_SERVICE"]}}},
+        {"secrets": [{"name": "a", "mountPath": "/etc/a"}, {"name": "a", "mountPath": "/etc/a/b"}]},
+        {"secrets": [{"name": "a", "mountPath": "/host/proc"}], "extraArgs": ["--collector.netns=named"]},
+        {"podNamespaces": {"enabled": True}, "extraArgs": ["--collector.netnsx", "--collector.top=3"]},
     ]
     return [f"{case}: {reason}" for case in cases if (reason := refusal(case))]
+
+
+def test_a_scrape_timeout_above_the_interval_is_refused():
+    """As the operator has it; only where both are given, and the monitor is on."""
+    complaints = []
+    for interval, timeout, taken in [
+        ("5s", "10s", False),
+        ("15s", "15s", True),
+        ("15s", "15s1ms", False),
+        ("15s", "15001ms", False),
+        ("15s", "15000ms", True),
+        ("1m", "60s", True),
+        ("1m", "61s", False),
+        ("1m30s", "90s", True),
+        ("1m30s", "1m31s", False),
+        ("89s", "1m30s", False),
+        ("1h", "59m60s", True),
+        ("1h", "59m61s", False),
+        ("1m", "30s500ms", True),
+        ("500ms", "1s", False),
+        ("010s", "9s", True),
+        ("010s", "11s", False),
+        ("999999h", "999999h", True),
+        ("", "10h", True),
+        ("1s", "", True),
+    ]:
+        values = merged(ON["monitor"], {"prometheus": {"podMonitor": {"interval": interval, "scrapeTimeout": timeout}}})
+        reason = refusal(values)
+        if (reason is None) != taken:
+            complaints.append(f"{interval}, {timeout}: {reason}")
+        elif reason and f"scrapeTimeout {timeout} is above interval {interval}" not in reason:
+            complaints.append(f"{interval}, {timeout}: does not say so: {reason}")
+    return complaints
 
 
 def test_names_are_short_enough_and_go_together():
@@ -492,7 +553,7 @@ def test_names_are_short_enough_and_go_together():
         "timewait-exporter": {},
         "r" * 53: {},
         "a": {"fullnameOverride": "f" * 80},
-        "b": {"fullnameOverride": "f" * 51 + ".-f"},
+        "b": {"fullnameOverride": "f" * 51 + ".f"},
         "c": {"nameOverride": "n" * 62 + ".n"},
     }.items():
         objects = rendered(merged(ALL_ON, values), name=name)
@@ -540,13 +601,17 @@ def test_a_label_that_is_given_twice_is_there_once_and_the_nearer_one_counts():
 def test_large_numbers_are_written_out():
     """Helm's own numbers are floats, and 1000000 would be 1e+06."""
     values = merged(SWITCHES["monitor"], {
-        "env": {"A": 1000000, "B": 0.5, "C": True, "D": "007"},
+        "env": {"A": 1000000, "B": 0.5, "C": True, "D": "007", "E": 1e21, "F": -3.0},
+        "terminationGracePeriodSeconds": 2000000,
+        "revisionHistoryLimit": 3000000,
         "prometheus": {"podMonitor": {"sampleLimit": 1000000}},
     })
     objects = rendered(values)
     told = [variable["value"] for variable in container(objects)["env"]]
     limit = the(objects, "PodMonitor")["spec"]["sampleLimit"]
-    return [] if (told, limit) == (["1000000", "0.5", "true", "007"], 1000000) else [f"{told}, {limit!r}"]
+    told += [pod(objects)["terminationGracePeriodSeconds"], the(objects, "DaemonSet")["spec"]["revisionHistoryLimit"]]
+    wanted = ["1000000", "0.5", "true", "007", "1" + "0" * 21, "-3", 2000000, 3000000, 1000000]
+    return [] if [*told, limit] == wanted else [f"{told}, {limit!r}"]
 
 
 def test_a_probe_can_be_left_out():

@@ -84,6 +84,16 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- toYaml (mergeOverwrite $fixed (.Values.containerSecurityContext | default dict)) }}
 {{- end }}
 
+{{- /* Takes a duration as values.schema.json allows it, such as 1m30s. atoi, for int64 reads 010 as eight. */}}
+{{- define "timewait-exporter.milliseconds" -}}
+{{- $sum := 0 }}
+{{- range regexFindAll "[0-9]+(ms|s|m|h)" . -1 }}
+{{- $unit := get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) (regexFind "[a-z]+" .) }}
+{{- $sum = add $sum (mul (regexFind "[0-9]+" . | atoi) $unit) }}
+{{- end }}
+{{- $sum }}
+{{- end }}
+
 {{- /* Takes a probe's values and its path. */}}
 {{- define "timewait-exporter.probe" -}}
 {{- $probe := omit .probe "scheme" "httpHeaders" }}
