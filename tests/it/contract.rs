@@ -1,6 +1,8 @@
 //! The metrics as an interface: a change of a name, a type or a label is seen, and is in the changelog.
 //!
-//! Two lists under `tests/fixtures/contract`, one line a metric: `NAME TYPE LABEL,LABEL`.
+//! Two lists under `tests/fixtures/contract`, one line a metric: `NAME TYPE LABEL,LABEL`. Of a label that has a fixed
+//! set of values the list has them, `family=ipv4|ipv6`; `*` among them stands for values that are not fixed, addresses
+//! and ports. `netns?` is the label that only the series of other namespaces have.
 //! - `metrics.txt` is what the program tells now.
 //! - `released.txt` is what its last release told, and begins with that release's number. It changes
 //!   when a release is made, and at no other time.
@@ -12,14 +14,60 @@
 //! After a change that is meant, run `TIMEWAIT_UPDATE_GOLDEN=1 cargo test --test it contract` and name
 //! in the changelog what the next run asks for. When a release is made, `TIMEWAIT_UPDATE_RELEASED=1`
 //! does the rest. Help texts and the order of metrics are no part of this.
+//!
+//! Values and `netns?` are not what a table says: they are those of all series that are told of two hosts, an
+//! old kernel and a new one, beside which another namespace has the same sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use timewait_exporter::exposition::METRICS;
+use prometheus::proto::Metric;
+use timewait_exporter::build_info::BUILD;
+use timewait_exporter::collector::{Collector, CollectorConfig, SourceChoice};
+use timewait_exporter::domain::namespace::{
+    HostSnapshot, NamespaceIdentity, NamespaceSnapshot, Namespaces,
+};
+use timewait_exporter::domain::process::ProcessFigures;
+use timewait_exporter::domain::snapshot::{Outcome, Snapshot, Source};
+use timewait_exporter::exposition::{
+    ExporterFigures, HandlerErrors, HandlerFigures, METRICS, SelfFigures, families,
+};
 
-/// Type and labels by name.
+use crate::fake_kernel::FakeKernel;
+
+/// Labels whose values are a fixed set.
+const FIXED: [&str; 7] = [
+    "age_seconds",
+    "cause",
+    "collector",
+    "counter",
+    "family",
+    "source",
+    "state",
+];
+
+/// Labels whose values are addresses and ports, and words for those that are folded, which are fixed.
+const FOLDED: [&str; 4] = ["src_addr", "src_port", "dst_addr", "dst_port"];
+
+/// Labels whose values are whatever is there; those of `code` are HTTP's.
+const OPEN: [&str; 11] = [
+    "code",
+    "comm",
+    "container_id",
+    "inode",
+    "netns",
+    "pid",
+    "pod_uid",
+    "revision",
+    "rustversion",
+    "target",
+    "version",
+];
+
+/// Type and labels by name; a label with its values, as the lists have it.
 type Metrics = BTreeMap<String, (String, Vec<String>)>;
 
 /// What `released.txt` begins with before there is a release.
@@ -39,15 +87,138 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Every label of every series that is told, by metric: its values.
+type Values = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
 fn told() -> Metrics {
-    let labels = |labels: &[&str]| labels.iter().map(|&label| label.to_owned()).collect();
+    let values = values_told();
     METRICS
         .iter()
         .map(|metric| {
+            let values = values
+                .get(metric.name)
+                .unwrap_or_else(|| panic!("{} has no series here", metric.name));
+            let labels = metric
+                .labels
+                .iter()
+                .map(|label| spelt(label, &values[*label]));
+            let more = values
+                .keys()
+                .filter(|label| !metric.labels.contains(&label.as_str()));
+            let labels = labels.chain(more.map(|label| format!("{label}?")));
             let kind = metric.kind.as_str().to_owned();
-            (metric.name.to_owned(), (kind, labels(metric.labels)))
+            (metric.name.to_owned(), (kind, labels.collect()))
         })
         .collect()
+}
+
+/// A label as the lists have it.
+fn spelt(label: &str, values: &BTreeSet<String>) -> String {
+    let all = values.iter().map(String::as_str);
+    let listed: Vec<&str> = if FIXED.contains(&label) {
+        all.collect()
+    } else if FOLDED.contains(&label) {
+        let mut words: Vec<&str> = all.filter(|value| !is_address_or_port(value)).collect();
+        if words.is_empty() {
+            return label.to_owned();
+        }
+        words.push("*");
+        words
+    } else {
+        assert!(
+            OPEN.contains(&label),
+            "is what {label} can be a fixed set? Say so here"
+        );
+        return label.to_owned();
+    };
+    format!("{label}={}", listed.join("|"))
+}
+
+fn is_address_or_port(value: &str) -> bool {
+    value.parse::<std::net::IpAddr>().is_ok() || value.parse::<u16>().is_ok()
+}
+
+fn values_told() -> Values {
+    let mut values = Values::new();
+    for (tree, source) in [
+        ("linux-3.10", Source::Procfs),
+        ("linux-6.18", Source::Netlink),
+    ] {
+        for family in families(&host(tree, source), &exporter()) {
+            let labels = values.entry(family.name().to_owned()).or_default();
+            for pair in family.get_metric().iter().flat_map(Metric::get_label) {
+                let values: &mut BTreeSet<String> =
+                    labels.entry(pair.name().to_owned()).or_default();
+                values.insert(pair.value().to_owned());
+            }
+        }
+    }
+    values
+}
+
+/// What is read of a tree of `tests/fixtures/procfs`, as of the own namespace and as of another one.
+fn host(tree: &str, source: Source) -> HostSnapshot {
+    let config = CollectorConfig {
+        source: SourceChoice::Procfs,
+        procfs: root().join("tests/fixtures/procfs").join(tree),
+        ..CollectorConfig::default()
+    };
+    let collector = Collector::open(config, Box::new(FakeKernel::new([]))).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let mut own = runtime.block_on(collector.scrape(deadline)).own;
+    if let Some(sockets) = own.sockets.as_mut().and_then(|found| found.value.as_mut()) {
+        sockets.source = Some(source);
+    }
+    let other = NamespaceSnapshot {
+        identity: NamespaceIdentity {
+            label: "blue".to_owned(),
+            ..NamespaceIdentity::default()
+        },
+        // The slab caches are the host's as a whole.
+        snapshot: Snapshot {
+            slabinfo: None,
+            ..own.clone()
+        },
+    };
+    let namespaces = Namespaces {
+        told: vec![other],
+        ..Namespaces::default()
+    };
+    HostSnapshot {
+        own,
+        namespaces: Some(Arc::new(Outcome {
+            value: Some(namespaces),
+            success: true,
+            duration: Duration::ZERO,
+        })),
+    }
+}
+
+/// An exporter that tells all of itself.
+fn exporter() -> ExporterFigures {
+    ExporterFigures {
+        build: BUILD,
+        self_figures: Some(SelfFigures {
+            process: Some(ProcessFigures {
+                cpu_seconds: 0.0,
+                open_fds: 1,
+                max_fds: Some(1),
+                virtual_memory_bytes: 1,
+                resident_memory_bytes: 1,
+                virtual_memory_max_bytes: Some(1),
+                start_time_seconds: 0.0,
+            }),
+            http: HandlerFigures {
+                in_flight: 1,
+                requests_by_code: [(200, 1), (500, 0), (503, 0)],
+                errors: HandlerErrors::default(),
+            },
+        }),
+    }
 }
 
 fn written(metrics: &Metrics) -> String {
@@ -74,8 +245,12 @@ fn parsed(text: &str) -> Metrics {
     metrics
 }
 
-/// As the changelog spells a metric: its name, and its labels in braces if it has any.
+/// As the changelog spells a metric: its name, and the names of its labels in braces if it has any.
 fn signature(name: &str, labels: &[String]) -> String {
+    let own = labels.iter().filter(|label| !label.ends_with('?'));
+    let labels: Vec<&str> = own
+        .map(|label| label.split('=').next().unwrap_or(label))
+        .collect();
     if labels.is_empty() {
         format!("`{name}`")
     } else {
@@ -152,7 +327,7 @@ fn the_metrics_are_those_of_the_list() {
     assert_eq!(
         written(&parsed(&read(&path))),
         told,
-        "a metric's name, type or labels changed, which is an interface: if that is meant, update {} \
+        "a metric's name, type or labels, or a label's fixed values, changed, which is an interface: if that is meant, update {} \
          with TIMEWAIT_UPDATE_GOLDEN=1 and name the metric in CHANGELOG.md",
         path.display()
     );
@@ -196,6 +371,16 @@ fn every_kind_of_change_to_a_metric_asks_for_its_name() {
     assert!(changes(&now, &now).is_empty());
     let order = parsed("labels gauge b,a\n");
     assert_eq!(changes(&parsed("labels gauge a,b\n"), &order).len(), 1);
+}
+
+#[test]
+fn another_value_of_a_label_and_a_label_of_other_namespaces_ask_for_the_name_too() {
+    let released = parsed("a gauge state=x|y,netns?\nb gauge state=x|y,netns?\nc gauge netns?\n");
+    let now = parsed("a gauge state=x|z,netns?\nb gauge state=x|y\nc gauge namespace?\n");
+    assert_eq!(
+        changes(&released, &now),
+        ["`a{state}`", "`b{state}`", "`c`"]
+    );
 }
 
 #[test]
