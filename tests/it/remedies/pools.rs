@@ -1,5 +1,6 @@
 //! Remedies beside the range: bind(), buckets, and what does not help.
 
+use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
@@ -13,20 +14,23 @@ use super::{
 use crate::namespace::{add_address, in_namespace, set_sysctl};
 use crate::net::{at, bound, listening};
 
+/// So many connections on ports that bind() chose: the pool is spent, and no destination.
+fn connected_after_bind(many: usize, other: &OwnedFd) -> Vec<OwnedFd> {
+    let one = || {
+        let socket = bound(at(CLIENT, 0)).unwrap();
+        connect(&socket, &at(SERVER, 444)).unwrap();
+        [accept_with(other, SocketFlags::CLOEXEC).unwrap(), socket]
+    };
+    (0..many).flat_map(|_| one()).collect()
+}
+
 #[test]
 fn a_bind_pool_is_helped_by_the_option_by_a_wider_range_and_by_another_address() {
     in_namespace(|| {
         let listener = small_host();
         set_sysctl("ip_local_reserved_ports", "1024-39999,40070-65535");
-        // Connected after bind(): the pool is spent, and no destination.
         let other = listening(at(SERVER, 444));
-        let mut kept = Vec::new();
-        for _ in 0..49 {
-            let socket = bound(at(CLIENT, 0)).unwrap();
-            connect(&socket, &at(SERVER, 444)).unwrap();
-            kept.push(accept_with(&other, SocketFlags::CLOEXEC).unwrap());
-            kept.push(socket);
-        }
+        let kept = connected_after_bind(49, &other);
         let advice = advise(&look());
         let low = finding(&advice, Id::BindPoolLow);
         assert!(
@@ -67,14 +71,7 @@ fn listeners_inside_the_range_take_nothing_from_a_pool_once_they_are_reserved() 
             .zip(40_000..40_008)
             .map(|(address, port)| at(address, port));
         let _services: Vec<_> = services.map(listening).collect();
-        let other = listening(at(SERVER, 444));
-        let mut kept = Vec::new();
-        for _ in 0..40 {
-            let socket = bound(at(CLIENT, 0)).unwrap();
-            connect(&socket, &at(SERVER, 444)).unwrap();
-            kept.push(accept_with(&other, SocketFlags::CLOEXEC).unwrap());
-            kept.push(socket);
-        }
+        let _kept = connected_after_bind(40, &listening(at(SERVER, 444)));
         let advice = advise(&look());
         let widen = remedy(finding(&advice, Id::BindPoolLow), RemedyId::WidenRange);
         assert_eq!(widen.settings.len(), 2);
