@@ -4,20 +4,27 @@
 //!
 //! A program that was killed leaves its socket behind, and bind() takes the name for used. Whether
 //! somebody listens shows in connect(). Two programs that find out so at the same time would remove
-//! each other's sockets; a lock on the directory keeps them apart.
+//! each other's sockets; a lock keeps them apart. It is on a file of ours next to the socket, which is
+//! there for as long as it takes: anybody who may read the directory could hold a lock on that.
 //!
 //! Who may connect is decided by the directory and the process's umask, as the kernel has it. Does
 //! not know what is served.
 
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long another program may hold the directory's lock. Ours hold it for a few system calls.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+use rustix::fs::OFlags;
+use tracing::warn;
+
+/// How long another program may hold the lock. Ours hold it for a few system calls.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Without the lock: how long somebody may have bound the socket and not yet listen on it.
+const LISTEN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How often the lock is tried.
 const LOCK_POLL: Duration = Duration::from_millis(10);
@@ -25,22 +32,13 @@ const LOCK_POLL: Duration = Duration::from_millis(10);
 /// Why there is no socket in the file system.
 #[derive(Debug, thiserror::Error)]
 pub enum UnixSocketError {
-    /// The directory is missing or not ours to read.
+    /// The directory is missing.
     #[error("the directory {}: {source}", .directory.display())]
     Directory {
         /// Where the socket was to be.
         directory: PathBuf,
         /// What the system said.
         source: io::Error,
-    },
-    /// Somebody keeps a lock on the directory.
-    #[error(
-        "the directory {} is locked by another program (lslocks shows it)",
-        .directory.display()
-    )]
-    Locked {
-        /// Where the socket was to be.
-        directory: PathBuf,
     },
     /// Somebody listens there.
     #[error("another program listens there: end it, or choose another path (ss -xlp shows it)")]
@@ -93,15 +91,25 @@ impl Drop for SocketFile {
 
 /// Makes a socket that listens, in place of one on which nobody does. Runs into the file system, once.
 pub(super) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), UnixSocketError> {
-    let _lock = lock(path.parent().unwrap_or(path)).await?;
+    let lock = Lock::take(path).await;
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            if lock.is_none() {
+                // Somebody may be about to listen on it, whom the lock would have kept apart.
+                wait_for_a_listener(path).await;
+            }
             remove_if_nobody_answers(path)?;
             UnixListener::bind(path)
         }
         result => result,
     };
-    let refused = |source| UnixSocketError::Refused { source };
+    let refused = |source: io::Error| match source.kind() {
+        ErrorKind::NotFound => UnixSocketError::Directory {
+            directory: path.parent().unwrap_or(path).to_owned(),
+            source,
+        },
+        _ => UnixSocketError::Refused { source },
+    };
     let listener = listener.map_err(refused)?;
     let file = SocketFile {
         path: path.to_owned(),
@@ -110,31 +118,92 @@ pub(super) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), Unix
     Ok((listener, file))
 }
 
-/// Gone when the file is closed.
-async fn lock(directory: &Path) -> Result<File, UnixSocketError> {
-    let failed = |source| UnixSocketError::Directory {
-        directory: directory.to_owned(),
-        source,
-    };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a directory, to be locked: nothing is read"
-    )]
-    let file = File::open(directory).map_err(failed)?;
-    let begin = tokio::time::Instant::now();
-    loop {
+/// Holds a file next to the socket, which nobody else may open, and removes it when dropped.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    /// `None`, after a while and with a word in the log, if it is not to be had: whoever may write to the
+    /// directory could otherwise keep us from starting.
+    async fn take(socket: &Path) -> Option<Self> {
+        let mut name = socket.as_os_str().to_owned();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        let begin = tokio::time::Instant::now();
+        let reason = loop {
+            match Self::try_to_take(&path) {
+                Ok(Some(lock)) => return Some(lock),
+                Ok(None) if begin.elapsed() < LOCK_TIMEOUT => {
+                    tokio::time::sleep(LOCK_POLL).await;
+                }
+                Ok(None) => break "another program holds it (lslocks shows it)".to_owned(),
+                // bind() says it too, and better.
+                Err(error) if error.kind() == ErrorKind::NotFound => return None,
+                Err(error) => break error.to_string(),
+            }
+        };
+        warn!(
+            path = %path.display(),
+            reason,
+            "Cannot lock this file; another exporter that starts just now may take over the socket"
+        );
+        None
+    }
+
+    /// `None` if another program has it.
+    fn try_to_take(path: &Path) -> io::Result<Option<Self>> {
+        // Not through a link, and not waiting for the other end of a pipe.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
+            .open(path)?;
         match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-            Err(TryLockError::WouldBlock) if begin.elapsed() < LOCK_TIMEOUT => {
-                tokio::time::sleep(LOCK_POLL).await;
-            }
-            Err(TryLockError::WouldBlock) => {
-                let directory = directory.to_owned();
-                return Err(UnixSocketError::Locked { directory });
-            }
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        }
+        // Whoever had it before may have removed it since it was opened.
+        let lock = Self {
+            path: path.to_owned(),
+            file,
+        };
+        Ok(lock.is_the_one_there().then_some(lock))
+    }
+
+    fn is_the_one_there(&self) -> bool {
+        let (ours, there) = (self.file.metadata(), look(&self.path));
+        matches!((ours, there), (Ok(ours), Ok(there)) if identity(&ours) == identity(&there))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What has something in it is no file of ours.
+        let is_empty = { self.file.metadata() }.is_ok_and(|it| it.is_file() && it.len() == 0);
+        if is_empty && self.is_the_one_there() {
+            // While it is still locked. If it stays it does no harm.
+            let _removed = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Until somebody listens there, or the time is over in which somebody would.
+async fn wait_for_a_listener(path: &Path) {
+    let begin = tokio::time::Instant::now();
+    while begin.elapsed() < LISTEN_TIMEOUT && is_refused(path) {
+        tokio::time::sleep(LOCK_POLL).await;
+    }
+}
+
+fn is_refused(path: &Path) -> bool {
+    UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 fn remove_if_nobody_answers(path: &Path) -> Result<(), UnixSocketError> {
@@ -286,14 +355,60 @@ mod tests {
         listener.accept().unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lock_that_stays_is_not_waited_for_for_ever() {
+    #[tokio::test]
+    async fn a_lock_on_the_directory_which_anybody_may_hold_does_not_matter() {
         let (directory, path) = place();
         let holder = File::open(directory.path()).unwrap();
         holder.lock().unwrap();
-        let error = bind(&path).await.unwrap_err();
-        assert!(matches!(error, UnixSocketError::Locked { .. }), "{error}");
-        holder.unlock().unwrap();
+        let begin = std::time::Instant::now();
         bind(&path).await.unwrap();
+        assert!(begin.elapsed() < LOCK_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_may_be_written_and_not_read_will_do() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (directory, path) = place();
+        drop(UnixListener::bind(&path).unwrap());
+        let allow = |mode| {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        allow(0o300);
+        let made = bind(&path).await;
+        allow(0o700);
+        made.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_stays_is_not_waited_for_for_ever() {
+        let (directory, path) = place();
+        let lock = Lock::take(&path).await.unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        // What holds without the lock, too: who listens stays, who is gone makes way.
+        let error = bind(&path).await.unwrap_err();
+        assert!(matches!(error, UnixSocketError::Answered), "{error}");
+        drop(listener);
+        let _successor = bind(&path).await.unwrap();
+        drop(lock);
+        UnixStream::connect(&path).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn something_else_of_the_lock_s_name_is_left_alone_and_stops_nobody() {
+        for kind in ["file", "folder", "link", "pipe"] {
+            let (directory, path) = place();
+            let name = directory.path().join("x.sock.lock");
+            let mode = nix::sys::stat::Mode::S_IRWXU;
+            match kind {
+                "file" => fs::write(&name, "mine").unwrap(),
+                "folder" => fs::create_dir(&name).unwrap(),
+                "link" => std::os::unix::fs::symlink("elsewhere", &name).unwrap(),
+                _ => nix::unistd::mkfifo(&name, mode).unwrap(),
+            }
+            bind(&path).await.unwrap();
+            assert!(look(&name).is_ok(), "{kind}");
+            assert!(look(&directory.path().join("elsewhere")).is_err());
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! What the names and values in it mean is [`super`]'s matter; only headers, which have no module of
 //! their own, are checked here.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,9 @@ use hyper::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
-use serde::de::{Error, Unexpected, Visitor};
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
 use super::error::WebFileError;
 use super::names::{Cipher, Curve, Version};
@@ -26,7 +28,7 @@ use super::{RateLimit, Users, WebFile, duration};
 pub(super) struct Document {
     tls_server_config: Option<TlsServer>,
     http_server_config: Option<HttpServer>,
-    basic_auth_users: Option<BTreeMap<String, Option<String>>>,
+    basic_auth_users: Option<TextByName>,
     rate_limit: Option<Rate>,
 }
 
@@ -52,7 +54,7 @@ struct TlsServer {
 #[serde(deny_unknown_fields, default)]
 struct HttpServer {
     http2: Bool,
-    headers: Option<BTreeMap<String, Option<String>>>,
+    headers: Option<TextByName>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -133,6 +135,40 @@ impl Visitor<'_> for WholeVisitor {
     }
 }
 
+/// Names of the operator's choice, each with a text or nothing. The reader takes 7 and "7" for two keys,
+/// but as names they are one, and the second would win in silence.
+#[derive(Debug, Default)]
+struct TextByName(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for TextByName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(TextByNameVisitor)
+    }
+}
+
+struct TextByNameVisitor;
+
+impl<'de> Visitor<'de> for TextByNameVisitor {
+    type Value = TextByName;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("names, each with a text")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TextByName, A::Error> {
+        let mut texts = BTreeMap::new();
+        while let Some((name, text)) = map.next_entry::<String, Option<String>>()? {
+            if texts.contains_key(&name) {
+                // As Go says it.
+                let told = format_args!("key {name:?} already set in map");
+                return Err(A::Error::custom(told));
+            }
+            texts.insert(name, text.unwrap_or_default());
+        }
+        Ok(TextByName(texts))
+    }
+}
+
 /// Reads the YAML.
 pub(super) fn parse(text: &[u8]) -> Result<Document, WebFileError> {
     let text = str::from_utf8(text).map_err(|error| {
@@ -148,6 +184,8 @@ pub(super) fn parse(text: &[u8]) -> Result<Document, WebFileError> {
         with_snippet: false,
         // As in Go.
         legacy_octal_numbers: true,
+        // In Go they mean something else where a key is there twice.
+        merge_keys: serde_saphyr::MergeKeyPolicy::Error,
         reject_unsupported_tags: true,
         reject_tagged_field_names: true,
         budget: serde_saphyr::budget! {
@@ -157,9 +195,23 @@ pub(super) fn parse(text: &[u8]) -> Result<Document, WebFileError> {
     };
     let document: Option<Document> =
         serde_saphyr::from_str_with_options(text, options).map_err(|error| WebFileError::Yaml {
-            message: error.render_with_formatter(&serde_saphyr::UserMessageFormatter),
+            message: error.render_with_formatter(&Words),
         })?;
     Ok(document.unwrap_or_default())
+}
+
+/// The reader's words for what is wrong, but for what is our rule and not YAML's.
+struct Words;
+
+impl MessageFormatter for Words {
+    fn format_message<'a>(&self, error: &'a serde_saphyr::Error) -> Cow<'a, str> {
+        match error {
+            serde_saphyr::Error::MergeKeyNotAllowed { .. } => {
+                Cow::Borrowed("merge keys (<<) cannot be used here: write the keys out")
+            }
+            _ => UserMessageFormatter.format_message(error),
+        }
+    }
 }
 
 /// What this YAML reader takes and Go's, which is older, does not; and so `promtool` would not. Nobody
@@ -190,12 +242,7 @@ impl Document {
             rate_limit: self.rate_limit.unwrap_or_default().checked()?,
             http2: http.http2.0,
             headers: headers(http.headers.unwrap_or_default())?,
-            users: Users::from_texts(
-                self.basic_auth_users
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|(user, hash)| (user, hash.unwrap_or_default())),
-            ),
+            users: Users::from_texts(self.basic_auth_users.unwrap_or_default().0.into_iter()),
         })
     }
 }
@@ -269,10 +316,9 @@ const HEADERS: [(&str, HeaderName, &[&str], &str); 5] = [
     ("Content-Security-Policy", CONTENT_SECURITY_POLICY, &[], ""),
 ];
 
-fn headers(typed: BTreeMap<String, Option<String>>) -> Result<HeaderMap, WebFileError> {
+fn headers(typed: TextByName) -> Result<HeaderMap, WebFileError> {
     let mut checked = HeaderMap::new();
-    for (name, value) in typed {
-        let value = value.unwrap_or_default();
+    for (name, value) in typed.0 {
         let known = HEADERS.into_iter().find(|(known, ..)| *known == name);
         let Some((name, header, possible, expected)) = known else {
             return Err(WebFileError::Header { name });

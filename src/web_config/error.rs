@@ -211,11 +211,18 @@ pub enum WebFileError {
     NoClientCa,
     /// The versions leave none.
     #[error(
-        "min_version and max_version leave no TLS version: {reason}; TLS12 and TLS13 can be used here"
+        "min_version and max_version leave no TLS version: the first is above the second; TLS12 and \
+         TLS13 can be used here"
     )]
-    NoVersion {
-        /// What excludes which.
-        reason: &'static str,
+    NoVersion,
+    /// The versions leave none that rustls has.
+    #[error(
+        "max_version: {version} leaves no TLS version: TLS 1.0 and 1.1 cannot be used here, TLS12 and \
+         TLS13 can"
+    )]
+    OldMaxVersion {
+        /// As the file has it.
+        version: &'static str,
     },
     /// The suites leave none.
     #[error(
@@ -267,6 +274,12 @@ pub enum KeyPairError {
     /// Nobody is there to type its password.
     #[error("tls: the key is encrypted: decrypt it first (openssl pkey -in KEY -out NEW)")]
     Encrypted,
+    /// DSA's or OpenSSH's, most likely.
+    #[error(
+        "tls: failed to parse private key: the first one is of another kind than PRIVATE KEY, RSA \
+         PRIVATE KEY and EC PRIVATE KEY, and the first one counts"
+    )]
+    KeyKind,
     /// As `openssl x509 -req` makes it unless it is told of extensions.
     #[error(
         "tls: the certificate is one of X.509 version 1, which cannot be used here: make one with \

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
 use rustls::ServerConfig;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::error::{FileError, WebFileError};
 use super::tls::Texts;
@@ -96,6 +96,12 @@ impl Source {
         }
         let directory = self.path.parent().unwrap_or(Path::new(""));
         let file = Arc::new(WebFile::parse(&bytes, directory)?);
+        for user in file.users.with_colon() {
+            warn!(
+                user,
+                "Web configuration: basic_auth_users: a name with a colon can never log in"
+            );
+        }
         state.file = Some((bytes, Arc::clone(&file)));
         Ok(file)
     }

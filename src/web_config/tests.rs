@@ -123,6 +123,47 @@ fn an_error_says_where() {
 }
 
 #[test]
+fn a_name_given_twice_is_an_error_however_it_is_written() {
+    let told = |first: &str, second: &str| {
+        let text = format!("basic_auth_users: {{{first}: x, {second}: y}}\n");
+        parse(&text).unwrap_err().to_string()
+    };
+    for (first, second, name) in [
+        ("7", "\"7\"", "7"),
+        ("'12345'", "12345", "12345"),
+        ("!!str 7", "7", "7"),
+        ("-1", "\"-1\"", "-1"),
+        ("0x10", "\"0x10\"", "0x10"),
+        ("a", "!!binary YQ==", "a"),
+    ] {
+        let told = told(first, second);
+        let expected = format!("key \"{name}\" already set in map");
+        assert!(told.contains(&expected), "{told}");
+    }
+    assert!(told("a", "a").contains('a'));
+    assert!(parse("basic_auth_users: {7: x, \"07\": y}\n").is_ok());
+}
+
+#[test]
+fn merge_keys_are_refused_wherever_they_stand() {
+    for text in [
+        "<<: {rate_limit: {burst: 1}}\n",
+        "rate_limit:\n  burst: 2\n  <<: {burst: 1}\n",
+        "rate_limit:\n  <<:\n",
+        "rate_limit: {!!merge <<: {burst: 1}}\n",
+        "basic_auth_users: &a {x: y}\nhttp_server_config: {headers: {<<: *a}}\n",
+    ] {
+        let told = parse(text).unwrap_err().to_string();
+        assert!(
+            told.contains("merge keys (<<) cannot be used here") && told.contains("line "),
+            "{told}"
+        );
+    }
+    // A name like any other.
+    assert!(parse("basic_auth_users: {\"<<\": x}\n").is_ok());
+}
+
+#[test]
 fn nothing_is_too_deep_or_too_much() {
     let deep = format!("a: {}", "[".repeat(100_000));
     assert!(parse(&deep).is_err());

@@ -244,13 +244,14 @@ impl Tls {
     ) -> Result<Vec<&'static SupportedProtocolVersion>, WebFileError> {
         let has_13 = self.max_version >= Version::Tls13;
         let mut has_12 = self.min_version <= Version::Tls12 && self.max_version >= Version::Tls12;
-        if self.min_version > self.max_version {
-            let reason = "the first is above the second";
-            return Err(WebFileError::NoVersion { reason });
+        // First, for then it is so whatever min_version is.
+        if self.max_version < Version::Tls12 {
+            return Err(WebFileError::OldMaxVersion {
+                version: self.max_version.name(),
+            });
         }
-        if !has_12 && !has_13 {
-            let reason = "TLS 1.0 and 1.1 cannot be used here";
-            return Err(WebFileError::NoVersion { reason });
+        if self.min_version > self.max_version {
+            return Err(WebFileError::NoVersion);
         }
         if self.min_version < Version::Tls12 {
             warnings.push(Warning::OldVersion {
@@ -382,6 +383,7 @@ fn load_key_pair(
     if chain.is_empty() {
         return Err(KeyPairError::NoCertificate);
     }
+    check_kind_of_first(key)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| match source {
         // In the first line, or in one of OpenSSL's headers after it.
         _ if has(key, b"ENCRYPTED") => KeyPairError::Encrypted,
@@ -397,6 +399,22 @@ fn load_key_pair(
         _ if is_version_1 => KeyPairError::Version1,
         source => KeyPairError::Unusable { source },
     })
+}
+
+/// The first private key is the one that counts, as in Go: the reader would pass over one that it cannot
+/// read, and take the next.
+fn check_kind_of_first(key: &[u8]) -> Result<(), KeyPairError> {
+    let kinds = key.split(|byte| *byte == b'\n').filter_map(|line| {
+        let label = line.trim_ascii_end().strip_prefix(b"-----BEGIN ")?;
+        let kind = label.strip_suffix(b"PRIVATE KEY-----")?;
+        // All of it in one line, which the reader tells.
+        (!has(kind, b"-----")).then_some(kind)
+    });
+    match { kinds }.find(|kind| kind.is_empty() || kind.ends_with(b" ")) {
+        None | Some(b"" | b"RSA " | b"EC ") => Ok(()),
+        Some(b"ENCRYPTED ") => Err(KeyPairError::Encrypted),
+        Some(_) => Err(KeyPairError::KeyKind),
+    }
 }
 
 fn has(text: &[u8], part: &[u8]) -> bool {

@@ -181,6 +181,12 @@ impl Users {
         self.highest_cost
     }
 
+    /// Those who can never log in: what a client sends is split at the first colon.
+    pub(super) fn with_colon(&self) -> impl Iterator<Item = &str> {
+        let names = self.by_name.keys().map(String::as_str);
+        names.filter(|name| name.contains(':'))
+    }
+
     /// Every hash is one.
     pub fn check(&self) -> Result<(), WebFileError> {
         for (user, hash) in &self.by_name {

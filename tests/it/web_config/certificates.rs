@@ -147,13 +147,29 @@ impl Folder {
             "ec -in server.key -aes128 -passout pass:x -out encrypted-traditional.key",
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-521 -nodes -keyout p521.key -out p521.pem -subj /CN=localhost",
         ];
-        commands.iter().all(|arguments| {
+        let is_done = commands.iter().all(|arguments| {
             let status = Command::new("openssl")
                 .args(arguments.split(' '))
                 .current_dir(self.path())
                 .stderr(Stdio::null())
                 .status();
             status.is_ok_and(|status| status.success())
-        })
+        });
+        if is_done {
+            self.add_keys_behind_others();
+        }
+        is_done
+    }
+
+    /// The server's key behind one that cannot be used.
+    fn add_keys_behind_others(&self) {
+        let encrypted = fs::read_to_string(self.path().join("encrypted.key")).unwrap();
+        let other = "-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n";
+        for (name, first) in [
+            ("encrypted-then-plain.key", encrypted.as_str()),
+            ("other-then-plain.key", other),
+        ] {
+            self.write(name, &format!("{first}{}", self.server.key));
+        }
     }
 }
