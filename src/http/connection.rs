@@ -27,9 +27,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HOST};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Method, Request};
+use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
@@ -37,7 +38,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
-use super::answer::leave_out_body;
+use super::answer::{self, Answer, leave_out_body};
 use super::open::{Activity, OpenConnection, Phase};
 use super::server::{Limits, Service};
 use super::streams::{Stream, Streams};
@@ -287,9 +288,14 @@ async fn answer<E: Exchange>(
 ) -> Result<hyper::Response<Answered<E>>, Infallible> {
     let (head, _unread) = request.into_parts();
     exchange.wait_for_turn().await;
-    let mut answer = service
-        .answer(&head.method, head.uri.path(), &head.headers)
-        .await;
+    let mut answer = match host_fault(head.version, &head.headers) {
+        Some(fault) => bad_request(fault),
+        None => {
+            service
+                .answer(&head.method, head.uri.path(), &head.headers)
+                .await
+        }
+    };
     if head.method == Method::HEAD {
         // hyper does it for HTTP/1 alone.
         leave_out_body(&mut answer);
@@ -299,6 +305,35 @@ async fn answer<E: Exchange>(
         bytes,
         _exchange: exchange,
     }))
+}
+
+/// What is wrong with the Host header, in Go's words; RFC 9112, section 3.2, wants it refused. HTTP/2 has
+/// something else in its place.
+fn host_fault(version: Version, headers: &HeaderMap) -> Option<&'static str> {
+    if !matches!(version, Version::HTTP_10 | Version::HTTP_11) {
+        return None;
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => Some("too many Host headers"),
+        (Some(host), None) if !host.as_bytes().iter().copied().all(is_of_a_host) => {
+            Some("malformed Host header")
+        }
+        (None, _) if version == Version::HTTP_11 => Some("missing required Host header"),
+        _ => None,
+    }
+}
+
+/// The letters of `uri-host [ ":" port ]` (RFC 3986, section 3.2.2).
+fn is_of_a_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
+}
+
+fn bad_request(fault: &str) -> Answer {
+    let line = format!("400 Bad Request: {fault}");
+    let mut answer = answer::text(StatusCode::BAD_REQUEST, line);
+    answer::set(&mut answer, CONNECTION, "close");
+    answer
 }
 
 /// An answer's bytes.

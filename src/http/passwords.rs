@@ -10,7 +10,8 @@
 //!
 //! **Invariant:** bcrypt has one thread of its own, as in Go's exporters it has one at a time: it
 //! takes no async thread and none that answers are encoded on, and at most one core. The thread is
-//! started by the first password that is not remembered.
+//! started by the first password that is not remembered. It keeps nobody from ending: the program does
+//! not wait for it, nor for long for those who do.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -20,7 +21,8 @@ use std::time::Duration;
 
 use ring::hmac;
 use ring::rand::SystemRandom;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use crate::web_config::{BcryptHash, Digest, Salt, Users, digest};
 
@@ -32,6 +34,9 @@ const REMEMBERED: usize = 100;
 
 /// How long a request may wait for its turn and its result.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The same once the program is to end, in all: enough for costs in use, and anybody may ask for dear ones.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// What a computation is.
 type Compute = fn(cost: u32, salt: Salt, password: &[u8]) -> Digest;
@@ -47,11 +52,18 @@ pub(super) struct Passwords {
     compute: Compute,
     queue: usize,
     worker: OnceLock<Option<SyncSender<Job>>>,
+    /// When nobody is to wait any more, once the program is to end.
+    end: watch::Sender<Option<Instant>>,
 }
 
-/// A password was not checked: too many wait, or it took too long.
+/// Why a password was not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Busy;
+pub(super) enum Unchecked {
+    /// Too many wait, or it took too long.
+    Busy,
+    /// The program ends.
+    Ending,
+}
 
 impl Passwords {
     pub(super) fn new() -> io::Result<Self> {
@@ -67,6 +79,7 @@ impl Passwords {
             compute,
             queue: QUEUE,
             worker: OnceLock::new(),
+            end: watch::Sender::new(None),
         })
     }
 
@@ -77,13 +90,18 @@ impl Passwords {
         self.queue = half.clamp(1, QUEUE);
     }
 
+    /// From now on nobody waits for long.
+    pub(super) fn shut_down(&self) {
+        self.end.send_replace(Some(Instant::now() + PARTING));
+    }
+
     /// Whether this user has this password.
     pub(super) async fn are_right(
         &self,
         users: &Users,
         user: &[u8],
         password: &[u8],
-    ) -> Result<bool, Busy> {
+    ) -> Result<bool, Unchecked> {
         let hash = users.hash_of(user);
         let tag = self.tag(user, hash, password);
         if let Some(is_right) = lock(&self.known).get(&tag) {
@@ -98,10 +116,23 @@ impl Passwords {
             answer,
         };
         let worker = self.worker.get_or_init(|| self.start());
-        let worker = worker.as_ref().ok_or(Busy)?;
-        worker.try_send(job).map_err(|_full| Busy)?;
+        let worker = worker.as_ref().ok_or(Unchecked::Busy)?;
+        worker.try_send(job).map_err(|_full| Unchecked::Busy)?;
         let waiting = tokio::time::timeout(PATIENCE, answered);
-        waiting.await.ok().and_then(Result::ok).ok_or(Busy)
+        tokio::select! {
+            biased;
+            result = waiting => result.ok().and_then(Result::ok).ok_or(Unchecked::Busy),
+            () = self.ended() => Err(Unchecked::Ending),
+        }
+    }
+
+    async fn ended(&self) {
+        let mut end = self.end.subscribe();
+        let told = end.wait_for(Option::is_some).await.map(|at| *at);
+        // What would tell it is borrowed meanwhile.
+        if let Ok(Some(at)) = told {
+            tokio::time::sleep_until(at).await;
+        }
     }
 
     fn tag(&self, user: &[u8], hash: Option<&BcryptHash>, password: &[u8]) -> Tag {

@@ -201,7 +201,7 @@ fn what_waits_for_bcrypt_is_bounded_and_forgotten_with_its_client() {
         let mut refused = 0;
         for number in 0..10 {
             let waiting = tokio::time::timeout(Duration::from_millis(1), ask(1000 + number));
-            refused += usize::from(matches!(waiting.await, Ok(Err(Busy))));
+            refused += usize::from(matches!(waiting.await, Ok(Err(Unchecked::Busy))));
         }
         assert!(refused >= 8, "{refused}");
         // All the clients go.
@@ -211,14 +211,40 @@ fn what_waits_for_bcrypt_is_bounded_and_forgotten_with_its_client() {
     let answer = runtime.block_on(async {
         loop {
             match ask(usize::MAX).await {
-                Err(Busy) => tokio::task::yield_now().await,
-                Ok(is_right) => return is_right,
+                Err(Unchecked::Busy) => tokio::task::yield_now().await,
+                other => return other.unwrap(),
             }
         }
     });
     assert!(!answer);
     // The one that was under way, and the last.
     assert!(COUNT.load(Ordering::Relaxed) <= 4, "{COUNT:?}");
+}
+
+#[test]
+fn at_the_end_nobody_waits_for_long_and_what_is_known_is_still_known() {
+    static GATE: Mutex<()> = Mutex::new(());
+    fn compute(cost: u32, salt: Salt, password: &[u8]) -> Digest {
+        let _until_it_opens = lock(&GATE);
+        digest(cost, salt, password)
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
+    let passwords = Passwords::computed_by(compute).unwrap();
+    let users = alice();
+    let ask = |password: &'static str| passwords.are_right(&users, b"alice", password.as_bytes());
+    // The clock runs ahead while the thread computes.
+    runtime.block_on(async { while ask("secret").await != Ok(true) {} });
+    let closed = lock(&GATE);
+    runtime.block_on(async {
+        let begin = Instant::now();
+        let (waited, ()) = tokio::join!(ask("guess"), async { passwords.shut_down() });
+        assert_eq!(waited, Err(Unchecked::Ending));
+        assert_eq!(ask("secret").await, Ok(true));
+        assert_eq!(ask("another").await, Err(Unchecked::Ending));
+        assert!(begin.elapsed() < PARTING * 2);
+    });
+    drop(closed);
 }
 
 #[test]

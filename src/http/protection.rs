@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::answer::{self, Answer};
 use super::basic_auth::credentials;
-use super::passwords::{Busy, Passwords};
+use super::passwords::{Passwords, Unchecked};
 use super::rate_limit::Bucket;
 use crate::web_config::{Source, WebFile, WebFileError};
 
@@ -80,6 +80,11 @@ impl Protection {
         self.passwords.leave_room_among(connections);
     }
 
+    /// From now on nobody waits for long.
+    pub(super) fn shut_down(&self) {
+        self.passwords.shut_down();
+    }
+
     /// Whether connections are encrypted, and then whether HTTP/2 is offered.
     #[must_use]
     pub const fn tls(&self) -> Option<bool> {
@@ -134,7 +139,7 @@ impl Protection {
             match checked.await {
                 Ok(true) => return None,
                 Ok(false) => {}
-                Err(Busy) => return Some(busy()),
+                Err(why) => return Some(unavailable(why)),
             }
         }
         let mut answer = answer::text(StatusCode::UNAUTHORIZED, "Unauthorized");
@@ -143,11 +148,12 @@ impl Protection {
     }
 }
 
-fn busy() -> Answer {
-    let mut answer = answer::text(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "Too many passwords are waiting to be checked.",
-    );
+fn unavailable(why: Unchecked) -> Answer {
+    let line = match why {
+        Unchecked::Busy => "Too many passwords are waiting to be checked.",
+        Unchecked::Ending => "The program ends, and checking the password takes longer.",
+    };
+    let mut answer = answer::text(StatusCode::SERVICE_UNAVAILABLE, line);
     answer::set(&mut answer, RETRY_AFTER, "1");
     answer
 }

@@ -140,6 +140,9 @@ impl Server {
         }
         shutdown.await;
         service.site.shut_down();
+        if let Some(protection) = &service.protection {
+            protection.shut_down();
+        }
         // Closes the listeners, so that whoever connects now is refused and goes elsewhere.
         accepting.shutdown().await;
         close.send_replace(true);

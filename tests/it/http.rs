@@ -115,6 +115,44 @@ async fn requests_may_come_all_at_once() {
 }
 
 #[tokio::test]
+async fn a_request_without_one_sound_host_is_refused_and_the_connection_closed() {
+    let server = Running::start(collector(|_| outcome(true))).await;
+    for (head, fault) in [
+        ("GET /metrics HTTP/1.1\r\n", "missing required Host header"),
+        (
+            "GET http://x/metrics HTTP/1.1\r\n",
+            "missing required Host header",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n",
+            "too many Host headers",
+        ),
+        (
+            "GET / HTTP/1.0\r\nHost: x\r\nHost: x\r\n",
+            "too many Host headers",
+        ),
+        ("GET / HTTP/1.1\r\nHost: x/y\r\n", "malformed Host header"),
+    ] {
+        let mut client = server.connect().await;
+        client.send(&format!("{head}\r\n")).await;
+        let answer = client.answer(true).await;
+        assert_eq!(answer.status, 400, "{head}");
+        assert_eq!(answer.text(), format!("400 Bad Request: {fault}\n"));
+        assert_eq!(client.closed().await, b"", "{head}");
+    }
+    for head in [
+        "GET /-/healthy HTTP/1.0\r\n",
+        "GET /-/healthy HTTP/1.1\r\nHost:\r\n",
+        "GET /-/healthy HTTP/1.1\r\nHost: [::1%25eth0]:10072\r\n",
+        "GET http://x/-/healthy HTTP/1.1\r\nHost: x\r\n",
+    ] {
+        let mut client = server.connect().await;
+        client.send(&format!("{head}\r\n")).await;
+        assert_eq!(client.answer(true).await.status, 200, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn the_form_follows_the_accept_headers() {
     let server = Running::start(collector(|_| outcome(true))).await;
     let mut client = server.connect().await;

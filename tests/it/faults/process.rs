@@ -196,7 +196,7 @@ fn a_clock_that_jumps_moves_no_deadline_and_no_figure() {
             let mut late = steady.connect();
             let begin = Instant::now();
             late.write_all(
-                b"GET /metrics HTTP/1.1\r\nX-Prometheus-Scrape-Timeout-Seconds: 1\r\n\
+                b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 1\r\n\
                   Connection: close\r\n\r\n",
             )
             .unwrap();

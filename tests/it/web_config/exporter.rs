@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Instant;
 
@@ -74,6 +74,30 @@ impl Exporter {
             assert!(Instant::now() < deadline, "{text}: {:?}", self.logged(""));
             std::thread::yield_now();
         }
+    }
+
+    /// Waits until it has a thread of this name.
+    pub fn wait_for_thread(&self, name: &str) {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let deadline = Instant::now() + PATIENCE;
+        let has_it = || {
+            let mut tasks = std::fs::read_dir(&tasks).unwrap().flatten();
+            tasks.any(|task| {
+                std::fs::read_to_string(task.path().join("comm"))
+                    .is_ok_and(|comm| comm.trim_end() == name)
+            })
+        };
+        while !has_it() {
+            assert!(Instant::now() < deadline, "no thread {name}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn end(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap()
     }
 }
 

@@ -1,11 +1,14 @@
 //! What wrong passwords cost, and whom.
 
-use std::time::Instant;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use super::certificates::Folder;
 use super::client::basic;
+use super::exporter::Exporter;
 use super::handshakes::serve;
 use super::requests::{SECRET, get};
 use crate::support::{Client, patiently};
@@ -128,4 +131,28 @@ async fn a_flood_of_guesses_leaves_room_for_those_who_know() {
     assert_eq!(get(&server, "/metrics", login).await.status, 200);
     assert!(!guesses.is_empty());
     guesses.abort_all();
+}
+
+#[test]
+fn a_guess_at_a_dear_hash_does_not_keep_the_program_from_ending() {
+    let folder = Folder::new();
+    // Some minutes' work.
+    let dear = DEAREST.replace("$12$", "$22$");
+    let path = folder.write("web.yml", &format!("basic_auth_users:\n  bob: {dear}\n"));
+    let mut exporter = Exporter::start(&path);
+    let mut guess = TcpStream::connect(exporter.address).unwrap();
+    let login = basic("nobody", "guess");
+    let request = format!("GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {login}\r\n\r\n");
+    guess.write_all(request.as_bytes()).unwrap();
+    exporter.wait_for_thread("bcrypt");
+    let begin = Instant::now();
+    assert!(exporter.end().success());
+    // Without it the ten seconds that answers under way are given.
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    println!("ended after {took:?}");
+    let mut answer = String::new();
+    guess.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("The program ends"), "{answer}");
 }
