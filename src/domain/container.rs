@@ -45,7 +45,9 @@ impl ContainerIdentity {
     fn of_path(path: &str) -> Self {
         let mut found = Self::default();
         let mut before = "";
-        for component in path.split('/') {
+        let mut components = path.split('/').peekable();
+        while let Some(component) = components.next() {
+            let after = components.peek().copied().unwrap_or_default();
             // containerd joins the three parts of systemd's name with colons if told to use the other
             // driver: kubepods-podUID.slice:cri-containerd:ID.
             for part in component.split(':') {
@@ -54,7 +56,7 @@ impl ContainerIdentity {
                         container_id: None,
                         pod_uid: Some(uid),
                     };
-                } else if let Some(id) = container_id(part, before) {
+                } else if let Some(id) = container_id(part, before, after) {
                     found.container_id = Some(id);
                 }
             }
@@ -79,7 +81,7 @@ fn pod_uid(name: &str) -> Option<String> {
     (is_uid && groups.into_iter().all(is_hexadecimal)).then_some(uid)
 }
 
-fn container_id(name: &str, parent: &str) -> Option<String> {
+fn container_id(name: &str, parent: &str, child: &str) -> Option<String> {
     let scope = name.strip_suffix(".scope");
     let bare = scope.unwrap_or(name);
     // RUNTIME-ID, or ID alone.
@@ -89,12 +91,16 @@ fn container_id(name: &str, parent: &str) -> Option<String> {
         return (!runtime.ends_with("conmon")).then(|| id.to_owned());
     }
     let machine = match scope {
-        Some(scope) if is_of_machines(parent) => scope.strip_prefix("machine-"),
+        // In a slice of another name (--slice=) or seen from beside it, it is known by what nspawn makes in it.
+        Some(scope) if is_of_machines(parent) || parent == ".." || child == "payload" => {
+            scope.strip_prefix("machine-")
+        }
         _ => name
             .strip_prefix("systemd-nspawn@")
             .and_then(|rest| rest.strip_suffix(".service"))
             .or_else(|| name.strip_prefix("lxc.payload."))
-            .or_else(|| (parent == "lxc").then_some(name)),
+            .or_else(|| (parent == "lxc").then_some(name))
+            .or_else(|| name.strip_suffix(".nspawn").filter(|_| parent == "machine")),
     };
     match machine {
         Some(machine) => machine_name(machine),
