@@ -26,24 +26,29 @@ impl Complaint {
 
     /// Notes how the collector fared. `None` is well.
     pub(super) fn note(&mut self, complaint: Option<String>) {
-        if complaint == self.last {
-            return;
-        }
-        if let Some(text) = &complaint {
-            error!(
-                collector = self.collector,
-                netns = self.netns(),
-                err = text.as_str(),
-                "collector failed"
-            );
-        } else {
+        if let Some(text) = complaint {
+            self.note_in_words(text.clone(), &text);
+        } else if self.last.take().is_some() {
             info!(
                 collector = self.collector,
                 netns = self.netns(),
                 "collector works again"
             );
         }
-        self.last = complaint;
+    }
+
+    /// Notes what is wrong in words that say more than what they are compared by, as the place where it was met,
+    /// which may be another one each time.
+    pub(super) fn note_in_words(&mut self, complaint: String, words: &str) {
+        if self.last.as_deref() != Some(&*complaint) {
+            error!(
+                collector = self.collector,
+                netns = self.netns(),
+                err = words,
+                "collector failed"
+            );
+            self.last = Some(complaint);
+        }
     }
 }
 

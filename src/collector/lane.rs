@@ -31,6 +31,23 @@ impl<T: Clone + Send + 'static> Lane<T> {
     /// anyone who shares the run will wait for. The thread ends when the lane is dropped.
     pub(crate) fn start(
         name: &'static str,
+        job: impl FnMut(Instant) -> T + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::start_with(name, Instant::max, job)
+    }
+
+    /// The same for a job that tells a part of what it was to find out if it has not the time for all: it must
+    /// be done when the first of those who share the run will not wait any longer.
+    pub(crate) fn start_for_first(
+        name: &'static str,
+        job: impl FnMut(Instant) -> T + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::start_with(name, Instant::min, job)
+    }
+
+    fn start_with(
+        name: &'static str,
+        shared: fn(Instant, Instant) -> Instant,
         mut job: impl FnMut(Instant) -> T + Send + 'static,
     ) -> io::Result<Self> {
         let (requests, queue) = mpsc::channel::<Waiter<T>>();
@@ -38,7 +55,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
             .name(name.to_owned())
             .spawn(move || {
                 while let Ok(first) = queue.recv() {
-                    serve(name, first, &queue, &mut job);
+                    serve(name, first, &queue, shared, &mut job);
                 }
             })?;
         Ok(Self { requests })
@@ -58,13 +75,15 @@ fn serve<T: Clone>(
     name: &str,
     first: Waiter<T>,
     queue: &mpsc::Receiver<Waiter<T>>,
+    shared: fn(Instant, Instant) -> Instant,
     job: &mut impl FnMut(Instant) -> T,
 ) {
     let mut waiters = vec![first];
     waiters.extend(queue.try_iter());
     // Who has gone away or given up needs no dump.
     waiters.retain(|waiter| !waiter.answer.is_closed());
-    let Some(deadline) = waiters.iter().map(|waiter| waiter.deadline).max() else {
+    let deadlines = waiters.iter().map(|waiter| waiter.deadline);
+    let Some(deadline) = deadlines.reduce(shared) else {
         return;
     };
     // A panic is a defect, but it must not take every later scrape along.
@@ -135,12 +154,47 @@ mod tests {
         assert_eq!(next.blocking_recv().unwrap(), 2);
     }
 
-    #[test]
-    fn the_run_has_the_latest_deadline_of_those_who_share_it() {
-        let lane = Lane::start("test", |deadline| deadline).unwrap();
+    /// What deadline a run has that an early and a late one share.
+    fn deadline_of_shared(start: fn(Gate) -> Lane<Instant>) -> (Instant, Instant, Instant) {
+        let gate = Arc::new(Barrier::new(2));
+        let lane = start(Arc::clone(&gate));
+        let first = lane.request(soon());
+        gate.wait();
         let (early, late) = (soon(), soon() + Duration::from_secs(5));
-        assert_eq!(lane.request(early).blocking_recv().unwrap(), early);
-        assert_eq!(lane.request(late).blocking_recv().unwrap(), late);
+        let shared = [early, late].map(|deadline| lane.request(deadline));
+        gate.wait();
+        let _first = first.blocking_recv().unwrap();
+        gate.wait();
+        gate.wait();
+        let [one, other] = shared.map(|receiver| receiver.blocking_recv().unwrap());
+        assert_eq!(one, other);
+        (one, early, late)
+    }
+
+    type Gate = Arc<Barrier>;
+
+    #[test]
+    fn a_shared_run_has_the_latest_deadline_or_the_first_one() {
+        let for_last = |gate: Gate| {
+            let job = move |deadline| {
+                gate.wait();
+                gate.wait();
+                deadline
+            };
+            Lane::start("test", job).unwrap()
+        };
+        let (shared, _, late) = deadline_of_shared(for_last);
+        assert_eq!(shared, late);
+        let for_first = |gate: Gate| {
+            let job = move |deadline| {
+                gate.wait();
+                gate.wait();
+                deadline
+            };
+            Lane::start_for_first("test", job).unwrap()
+        };
+        let (shared, early, _) = deadline_of_shared(for_first);
+        assert_eq!(shared, early);
     }
 
     #[test]

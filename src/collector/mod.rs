@@ -15,7 +15,7 @@ mod sockets;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use files::FilesJob;
@@ -180,6 +180,39 @@ impl FileReadings {
     }
 }
 
+/// The look into the other namespaces.
+#[derive(Debug)]
+struct NamespacesLane {
+    lane: Lane<Arc<Outcome<Namespaces>>>,
+    /// What the last run found, each namespace as late.
+    last: Arc<Mutex<Option<Namespaces>>>,
+}
+
+impl NamespacesLane {
+    fn start(config: CollectorConfig) -> io::Result<Self> {
+        let last = Arc::new(Mutex::new(None));
+        let (enabled, to_note) = (config.enabled, Arc::clone(&last));
+        let mut job = NamespacesJob::new(config);
+        let lane = Lane::start_for_first("netns", move |deadline| {
+            let outcome = job.run(deadline);
+            let found = outcome.value.as_ref();
+            let found = found.map(|found| namespaces::all_late(found, enabled));
+            *to_note.lock().unwrap_or_else(PoisonError::into_inner) = found;
+            outcome
+        })?;
+        Ok(Self { lane, last })
+    }
+
+    /// Where a run that had begun before is not done by the deadline: which there were at the last look.
+    fn late(&self, waited: Duration) -> Arc<Outcome<Namespaces>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::new(Outcome {
+            value: last.clone(),
+            ..missing(waited)
+        })
+    }
+}
+
 /// Reads the kernel for those who ask.
 #[derive(Debug)]
 pub struct Collector {
@@ -188,7 +221,7 @@ pub struct Collector {
     /// With the collectors that each of them runs.
     files: Vec<(Enabled, Lane<FileReadings>)>,
     /// The other namespaces, if they are looked at.
-    namespaces: Option<Lane<Arc<Outcome<Namespaces>>>>,
+    namespaces: Option<NamespacesLane>,
 }
 
 impl Collector {
@@ -212,10 +245,8 @@ impl Collector {
             Ok((one, Lane::start(name, move |_| job.run())?))
         });
         let files = files.collect::<io::Result<_>>()?;
-        let namespaces = (config.namespaces != NamespaceChoice::OwnOnly).then(|| {
-            let mut job = NamespacesJob::new(config);
-            Lane::start("netns", move |deadline| job.run(deadline))
-        });
+        let has_others = config.namespaces != NamespaceChoice::OwnOnly;
+        let namespaces = has_others.then(|| NamespacesLane::start(config));
         Ok(Self {
             enabled,
             sockets: Lane::start("sockets", move |deadline| sockets.run(deadline))?,
@@ -245,7 +276,7 @@ impl Collector {
     pub async fn scrape(&self, deadline: Instant) -> HostSnapshot {
         let begin = Instant::now();
         let namespaces = self.namespaces.as_ref();
-        let namespaces = namespaces.map(|lane| lane.request(deadline));
+        let namespaces = namespaces.map(|others| (others, others.lane.request(deadline)));
         let requested = self.files.iter();
         let requested = requested.map(|(enabled, lane)| (*enabled, lane.request(deadline)));
         let requested: Vec<_> = requested.collect();
@@ -268,10 +299,12 @@ impl Collector {
         };
         let namespaces = match namespaces {
             None => None,
-            Some(receiver) => Some(match tokio::time::timeout_at(until, receiver).await {
-                Ok(Ok(outcome)) => outcome,
-                _ => Arc::new(missing(begin.elapsed())),
-            }),
+            Some((others, receiver)) => {
+                Some(match tokio::time::timeout_at(until, receiver).await {
+                    Ok(Ok(outcome)) => outcome,
+                    _ => others.late(begin.elapsed()),
+                })
+            }
         };
         let FileReadings {
             sysctl,

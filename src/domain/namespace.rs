@@ -58,13 +58,21 @@ impl NamespaceIdentity {
     }
 }
 
+/// Whether a terminal would obey a character or, for one that turns the direction of text, show those around it
+/// in another order.
+#[must_use]
+pub fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A file's name as a shell takes it. What a terminal would obey or could not show is written in digits, for
 /// the printf of every shell: `$'...'` is none of POSIX, and dash takes it for a name.
 fn quoted(name: &[u8]) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
     match std::str::from_utf8(name) {
         Ok(text) if name.iter().all(is_plain) => text.to_owned(),
-        Ok(text) if !text.contains(char::is_control) => {
+        Ok(text) if !text.contains(misleads) => {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
         _ => {
@@ -107,6 +115,23 @@ pub fn worst_ratio(snapshot: &Snapshot) -> Option<f64> {
     Some(worst.ipv4.max(worst.ipv6))
 }
 
+/// By what namespaces are ranked: their worst ratio, but 1 where no port is usable. None is spent there, and yet
+/// every connect() fails.
+#[must_use]
+pub fn rank(snapshot: &Snapshot) -> Option<f64> {
+    match usable_ports(snapshot)? {
+        0 => Some(1.0),
+        _ => worst_ratio(snapshot),
+    }
+}
+
+/// How many ports of the range are usable; `None` where the sockets or the range could not be read.
+#[must_use]
+pub fn usable_ports(snapshot: &Snapshot) -> Option<u32> {
+    let sockets = snapshot.sockets.as_ref()?.value.as_ref()?;
+    Some(sockets.ports.as_ref()?.usable)
+}
+
 /// What was read in the namespaces beside the own one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Namespaces {
@@ -119,6 +144,8 @@ pub struct Namespaces {
     pub left_out: u64,
     /// Those asked for by name that are not there.
     pub absent: u64,
+    /// Whether the names could not be listed, so that none is told that is found by its name alone.
+    pub has_unlisted_names: bool,
 }
 
 /// Everything one scrape found out about a host.
@@ -169,7 +196,7 @@ pub fn labels<'a>(found: impl Iterator<Item = (u64, &'a [String])> + Clone) -> V
         .collect()
 }
 
-/// Which of the namespaces are told if at most `max` may be: those with the worst ratio, of equals
+/// Which of the namespaces are told if at most `max` may be: those with the worst [`rank`], of equals
 /// those whose labels come first. The result has one answer for each.
 #[must_use]
 pub fn keep_worst(ranked: &[(Option<f64>, &str)], max: usize) -> Vec<bool> {
@@ -221,6 +248,10 @@ mod tests {
             ),
             (b"non\xff7", r#""$(printf %b 'non\03777')""#),
             ("\u{9b}".as_bytes(), r#""$(printf %b '\0302\0233')""#),
+            (
+                "\u{202e}x".as_bytes(),
+                r#""$(printf %b '\0342\0200\0256x')""#,
+            ),
         ] {
             assert_eq!(quoted(name), typed);
         }

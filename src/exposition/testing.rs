@@ -169,6 +169,7 @@ pub(super) fn rich_host() -> HostSnapshot {
             unreadable: 1,
             left_out: 2,
             absent: 0,
+            has_unlisted_names: false,
         })
         .map(Arc::new),
     }

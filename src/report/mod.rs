@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use crate::domain::advice::wording::counted;
 use crate::domain::advice::{Advice, Severity, advise};
 use crate::domain::holders::Holders;
-use crate::domain::namespace::{HostSnapshot, NamespaceIdentity, worst_ratio};
+use crate::domain::namespace::{HostSnapshot, NamespaceIdentity, misleads, worst_ratio};
 use crate::domain::snapshot::{Snapshot, Source};
 
 /// One look at a host.
@@ -48,12 +48,14 @@ pub struct Untold {
     pub left_out: u64,
     /// Those asked for by name that are not there.
     pub absent: u64,
+    /// Whether there may be more, since their names could not be listed.
+    pub has_unlisted_names: bool,
 }
 
 impl Untold {
     /// Whether it is not known how they are, though that was asked for.
     const fn is_unknown(self) -> bool {
-        self.absent > 0 || !matches!(self.unreadable, Some(0))
+        self.absent > 0 || self.has_unlisted_names || !matches!(self.unreadable, Some(0))
     }
 }
 
@@ -116,10 +118,14 @@ impl Report {
             NamespaceReport::new(Some(other.identity.clone()), other.snapshot.clone())
         });
         let others: Vec<_> = others.collect();
-        let untold = host.namespaces.as_ref().map(|outcome| Untold {
-            unreadable: outcome.value.as_ref().map(|found| found.unreadable),
-            left_out: outcome.value.as_ref().map_or(0, |found| found.left_out),
-            absent: outcome.value.as_ref().map_or(0, |found| found.absent),
+        let untold = host.namespaces.as_ref().map(|outcome| {
+            let found = outcome.value.as_ref();
+            Untold {
+                unreadable: found.map(|found| found.unreadable),
+                left_out: found.map_or(0, |found| found.left_out),
+                absent: found.map_or(0, |found| found.absent),
+                has_unlisted_names: found.is_some_and(|found| found.has_unlisted_names),
+            }
         });
         #[expect(clippy::disallowed_methods, reason = "people want to know when")]
         let made = SystemTime::now();
@@ -200,6 +206,7 @@ impl Report {
             unreadable,
             left_out,
             absent,
+            has_unlisted_names,
         } = self.untold?;
         let Some(unreadable) = unreadable else {
             return Some(
@@ -213,6 +220,12 @@ impl Report {
             sentences.push(format!(
                 "{subject} could not be entered: see the log for the right that is missing."
             ));
+        }
+        if has_unlisted_names {
+            sentences.push(
+                "The names of network namespaces could not be listed, and there may be more than these: see the log."
+                    .to_owned(),
+            );
         }
         if absent > 0 {
             let subject = counted(
@@ -235,7 +248,7 @@ impl Report {
 /// A process or a namespace may be called anything, a terminal's commands included.
 #[must_use]
 pub fn printable(name: &str) -> String {
-    let safe = |c: char| if c.is_control() { '?' } else { c };
+    let safe = |c: char| if misleads(c) { '?' } else { c };
     name.chars().map(safe).collect()
 }
 

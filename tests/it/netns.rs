@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 use tempfile::TempDir;
 use timewait_exporter::collector::{Collector, CollectorConfig, NamespaceChoice};
@@ -541,6 +541,45 @@ fn the_rights_of_another_user_namespace_are_missed_by_their_names_once() {
 }
 
 #[test]
+fn one_that_may_not_be_entered_is_logged_once_though_its_processes_come_and_go() {
+    in_namespace(|| {
+        // The exporter may look at those whose user namespace it shares, but not enter where they live.
+        let lives_there = |program: u32| {
+            let mut command = Command::new("nsenter");
+            command.args(["--preserve-credentials", "--user", "--target"]);
+            command.args([&*program.to_string(), "sleep", "1000"]);
+            let there = Resident(command.stdin(Stdio::null()).spawn().unwrap());
+            let comm = format!("/proc/{}/comm", there.0.id());
+            eventually("it has begun", || {
+                fs::read_to_string(&comm).is_ok_and(|comm| comm.trim() == "sleep")
+            });
+            there
+        };
+        let through = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c"];
+        let script = ["ip link set lo up && exec \"$@\"", "sh"];
+        let through: Vec<&str> = through.into_iter().chain(script).collect();
+        let program = Program::start_through(&through, &["--collector.netns=all"]);
+        let mut resident = lives_there(program.id());
+        let there = fs::File::open(format!("/proc/{}/ns/net", program.id())).unwrap();
+        for _ in 0..4 {
+            let ask = || {
+                setns(&there, CloneFlags::CLONE_NEWNET).unwrap();
+                program.scraper().metrics()
+            };
+            let metrics = thread::scope(|scope| scope.spawn(ask).join().unwrap());
+            assert!(metrics.value("timewait_netns_unreadable") >= 1.0);
+            resident = lives_there(program.id());
+        }
+        drop(resident);
+        let text = "it takes CAP_SYS_ADMIN in the user namespace";
+        eventually(text, || !program.logged(text).is_empty());
+        let said = program.logged(text);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("/proc/"), "{said:?}");
+    });
+}
+
+#[test]
 fn a_name_that_may_not_be_looked_at_counts_as_unreadable_and_is_logged_once() {
     in_namespace(|| {
         let names = Names::new();
@@ -728,6 +767,39 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
 }
 
 #[test]
+fn a_short_deadline_beside_a_long_one_tells_every_namespace() {
+    in_namespace(|| {
+        let names = Names::new();
+        let places: Vec<Place> = (0..50).map(|n| names.named(&format!("n{n}"))).collect();
+        for place in &places {
+            place.close(80, 100);
+        }
+        let collector = collector(&names);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let long = Duration::from_secs(30);
+        let begin = Instant::now();
+        runtime.block_on(collector.scrape(begin + long));
+        // Not enough for all.
+        let short = begin.elapsed() / 8;
+        for is_long_first in [true, false] {
+            let mut asked = [long, short];
+            if !is_long_first {
+                asked.reverse();
+            }
+            let now = Instant::now();
+            let [one, other] = asked.map(|time| collector.scrape(now + time));
+            let (one, other) = runtime.block_on(async { tokio::join!(one, other) });
+            for host in [one, other] {
+                assert_eq!(host.others().count(), 50);
+            }
+        }
+    });
+}
+
+#[test]
 fn report_check_and_page_tell_every_namespace_the_worst_first() {
     in_namespace(|| {
         let names = Names::new();
@@ -885,6 +957,68 @@ fn check_is_unknown_where_a_namespace_that_was_asked_for_is_not_there() {
         assert_eq!(status, Some(3), "{line}");
         let says = "1 network namespace that was asked for is not there";
         assert!(line.contains(says), "{line}");
+        // Nor is one of another kind that has its name.
+        std::os::unix::fs::symlink("/proc/self/ns/uts", names.0.path().join("uts")).unwrap();
+        let (status, line) = check("--collector.netns=there,uts");
+        assert_eq!(status, Some(3), "{line}");
+        assert!(line.contains(says), "{line}");
+    });
+}
+
+#[test]
+fn check_is_unknown_where_the_names_cannot_be_listed_and_report_says_so() {
+    in_namespace(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("no-directory");
+        fs::write(&file, "").unwrap();
+        let run = |arguments: &[&str]| {
+            let output = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"))
+                .args(arguments)
+                .args(["--collector.netns=all", "--path.netns"])
+                .arg(&file)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            (
+                output.status.code(),
+                text.split_whitespace().collect::<Vec<_>>().join(" "),
+            )
+        };
+        let says = "The names of network namespaces could not be listed";
+        let (status, line) = run(&["check"]);
+        assert_eq!(status, Some(3), "{line}");
+        assert!(line.contains(says), "{line}");
+        let (_, text) = run(&["report"]);
+        assert!(text.contains(says), "{text}");
+    });
+}
+
+#[test]
+fn one_without_a_usable_port_is_told_before_those_that_have_some() {
+    in_namespace(|| {
+        let names = Names::new();
+        let places: Vec<Place> = (0..6).map(|n| names.named(&format!("n{n}"))).collect();
+        let flags = ["--collector.netns=named", "--collector.netns-max=2"];
+        places[5].run(|| {
+            set_sysctl("ip_local_port_range", "40000 40099");
+            set_sysctl("ip_local_reserved_ports", "40000-40099");
+        });
+        places[1].close(80, 3);
+        let program = start(&names, &flags);
+        let mut scraper = program.scraper();
+        for _ in 0..3 {
+            let metrics = scraper.metrics();
+            assert_eq!(told(&metrics), ["n1", "n5"]);
+            let usable = by_netns(&metrics, "timewait_port_range_usable_ports", "");
+            assert_eq!(usable["n5"], 0.0);
+            let ratio = "timewait_port_range_exhaustion_ratio";
+            assert_eq!(by_netns(&metrics, ratio, "family=\"ipv4\"")["n5"], 0.0);
+        }
+        places[5].run(|| set_sysctl("ip_local_reserved_ports", "1"));
+        eventually("it has made way", || {
+            told(&scraper.metrics()) == ["n0", "n1"]
+        });
     });
 }
 

@@ -6,7 +6,8 @@ use crate::collector::complaint::Complaint;
 use crate::collector::files::FilesJob;
 use crate::collector::sockets::WalkMemory;
 use crate::collector::{CollectorConfig, Enabled, FileReadings};
-use crate::domain::namespace::NamespaceIdentity;
+use crate::domain::namespace::{NamespaceIdentity, rank, usable_ports};
+use crate::domain::snapshot::Snapshot;
 use crate::kernel::namespaces::{FoundNamespace, NamespaceLister, Resident, read_resident};
 use crate::kernel::procfs::ProcRoot;
 
@@ -29,7 +30,10 @@ pub(super) struct Known {
     pub(super) walk: WalkMemory,
     /// When it is to be walked.
     pub(super) turn: Turn,
-    pub(super) ratio: Option<f64>,
+    /// By what it is ranked, as far as that is known.
+    pub(super) rank: Option<f64>,
+    /// Whether its range had no usable port when that was read last.
+    is_without_ports: bool,
 }
 
 impl Known {
@@ -58,7 +62,8 @@ impl Known {
             files_read: 0,
             walk: WalkMemory::new(netns),
             turn: Turn::default(),
-            ratio: None,
+            rank: None,
+            is_without_ports: false,
             label,
         }
     }
@@ -76,7 +81,8 @@ impl Known {
         {
             return;
         }
-        let pid = found.pids.first().copied();
+        let read = |pid| read_resident(lister.procfs(), pid);
+        let (pid, resident) = choose(&found.pids, read).unzip();
         if pid != self.pid {
             if self.pid.is_some() && found.made.is_none() {
                 // Nothing is left that says whether it is the same namespace.
@@ -84,7 +90,20 @@ impl Known {
                 self.walk = WalkMemory::new(Some(self.label.clone()));
             }
             self.pid = pid;
-            self.resident = pid.map(|pid| read_resident(lister.procfs(), pid));
+            self.resident = resident;
+        }
+    }
+
+    /// What it would be ranked by without sockets.
+    pub(super) const fn rank_if_quiet(&self) -> f64 {
+        if self.is_without_ports { 1.0 } else { 0.0 }
+    }
+
+    /// Ranks it by what was read; what was not is as before.
+    pub(super) fn note_rank(&mut self, snapshot: &Snapshot) {
+        self.rank = rank(snapshot).or(self.rank);
+        if let Some(usable) = usable_ports(snapshot) {
+            self.is_without_ports = usable == 0;
         }
     }
 
@@ -101,5 +120,45 @@ impl Known {
             container: resident
                 .map_or_else(Default::default, |resident| resident.container.clone()),
         }
+    }
+}
+
+/// The first that lives in a container, or else the first: what the host itself runs in a container's namespace
+/// (nsenter(1), a sidecar of the host's) is not who it belongs to.
+fn choose(pids: &[u32], read: impl Fn(u32) -> Resident) -> Option<(u32, Resident)> {
+    let mut first = None;
+    for pid in pids {
+        let resident = read(*pid);
+        let is_contained = resident.container.container_id.is_some();
+        if is_contained {
+            return Some((*pid, resident));
+        }
+        first = first.or(Some((*pid, resident)));
+    }
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::container::ContainerIdentity;
+
+    fn chosen(pids: &[u32], contained: &[u32]) -> Option<u32> {
+        let read = |pid: u32| Resident {
+            comm: None,
+            container: ContainerIdentity {
+                container_id: contained.contains(&pid).then(|| pid.to_string()),
+                pod_uid: None,
+            },
+        };
+        choose(pids, read).map(|(pid, _)| pid)
+    }
+
+    #[test]
+    fn a_process_of_a_container_is_chosen_before_one_of_the_host() {
+        assert_eq!(chosen(&[7, 8, 9], &[8, 9]), Some(8));
+        assert_eq!(chosen(&[7, 8, 9], &[]), Some(7));
+        assert_eq!(chosen(&[7, 8, 9], &[7]), Some(7));
+        assert_eq!(chosen(&[], &[]), None);
     }
 }

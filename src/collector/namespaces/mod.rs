@@ -21,7 +21,7 @@ use tracing::{error, warn};
 
 use super::complaint::Complaint;
 use super::{CollectorConfig, Enabled, NamespaceChoice, missing};
-use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels, worst_ratio};
+use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels};
 use crate::domain::snapshot::{Outcome, Snapshot, SocketStatistics};
 use crate::kernel::namespaces::{
     FoundNamespace, Listing, NamespaceKey, NamespaceLister, missing_rights,
@@ -70,7 +70,7 @@ pub(super) struct NamespacesJob {
     barred: HashSet<PathBuf>,
     /// Whether it was said that there are processes that may not be looked at.
     told_of_hidden: bool,
-    /// How many of the names asked for there were not, in this run.
+    /// How many of the names asked for were not on the list, in this run.
     absent: u64,
 }
 
@@ -108,12 +108,42 @@ impl Visit<'_> {
             Progress::NotSeen | Progress::Gone | Progress::Refused => missing(Duration::ZERO),
         };
         Snapshot {
-            sockets: enabled.sockets.then(|| missing(Duration::ZERO)),
-            sysctl: enabled.sysctl.then(|| missing(Duration::ZERO)),
-            netstat: enabled.netstat.then(|| missing(Duration::ZERO)),
             sockstat: enabled.sockstat.then_some(statistics),
-            slabinfo: None,
+            ..unread(enabled)
         }
+    }
+}
+
+/// Of a namespace in which nothing was read.
+fn unread(enabled: Enabled) -> Snapshot {
+    Snapshot {
+        sockets: enabled.sockets.then(|| missing(Duration::ZERO)),
+        sysctl: enabled.sysctl.then(|| missing(Duration::ZERO)),
+        netstat: enabled.netstat.then(|| missing(Duration::ZERO)),
+        sockstat: enabled.sockstat.then(|| missing(Duration::ZERO)),
+        slabinfo: None,
+    }
+}
+
+/// The same namespaces, each as late: for those who cannot wait for the next run to end.
+pub(super) fn all_late(found: &Namespaces, enabled: Enabled) -> Namespaces {
+    let Namespaces {
+        told,
+        unreadable,
+        left_out,
+        absent,
+        has_unlisted_names,
+    } = found;
+    let told = told.iter().map(|one| NamespaceSnapshot {
+        identity: one.identity.clone(),
+        snapshot: unread(enabled),
+    });
+    Namespaces {
+        told: told.collect(),
+        unreadable: *unreadable,
+        left_out: *left_out,
+        absent: *absent,
+        has_unlisted_names: *has_unlisted_names,
     }
 }
 
@@ -311,11 +341,12 @@ impl NamespacesJob {
             };
             if matches!(visit.progress, Progress::Quiet(_)) {
                 // Also of one that there will be no room for, and whatever it was before.
-                visit.known.ratio = Some(0.0);
+                visit.known.rank = Some(visit.known.rank_if_quiet());
             }
         }
         self.read_quiet(place, &mut visits, deadline);
         self.walk_busy(place, &mut visits, deadline);
+        self.rank_quiet(place, &mut visits, deadline);
         let result = self.told(&mut visits, listing);
         let visits = visits.into_iter();
         self.known = visits.map(|visit| (visit.found.key, visit.known)).collect();
@@ -326,9 +357,13 @@ impl NamespacesJob {
     fn read_quiet(&self, place: &mut Place, visits: &mut [Visit<'_>], deadline: Instant) {
         let is_quiet = |visit: &&mut Visit<'_>| matches!(visit.progress, Progress::Quiet(_));
         let mut quiet: Vec<&mut Visit<'_>> = visits.iter_mut().filter(is_quiet).collect();
-        // With ratio 0 all of them, they are told in the order of their labels. Those with sockets may
+        // Of equals, most of them with ratio 0, those are told whose labels come first. Those with sockets may
         // come to ratio 0, too, and then stand behind them.
-        quiet.sort_unstable_by(|a, b| a.known.label.cmp(&b.known.label));
+        quiet.sort_unstable_by(|a, b| {
+            let (a_rank, b_rank) = (a.known.rank_if_quiet(), b.known.rank_if_quiet());
+            let worst_first = b_rank.total_cmp(&a_rank);
+            worst_first.then(a.known.label.cmp(&b.known.label))
+        });
         quiet.truncate(self.config.most_namespaces);
         quiet.sort_by_key(|visit| visit.known.files_read);
         for (turn, visit) in quiet.into_iter().enumerate() {
@@ -336,18 +371,38 @@ impl NamespacesJob {
                 return;
             }
             let is_due = turn < QUIET_READ_ANEW || visit.known.readings.is_none();
-            let Progress::Quiet(statistics) = &visit.progress else {
-                continue;
-            };
-            let statistics = statistics.clone();
-            let known = &mut visit.known;
-            if is_due && let Err(error) = place.enter_and_read(known, visit.found, self.run) {
-                visit.progress = barred(known, &error, self.lacks_rights);
-                continue;
+            self.finish_quiet(place, visit, is_due);
+        }
+    }
+
+    fn finish_quiet(&self, place: &mut Place, visit: &mut Visit<'_>, is_due: bool) {
+        let Progress::Quiet(statistics) = &visit.progress else {
+            return;
+        };
+        let statistics = statistics.clone();
+        let known = &mut visit.known;
+        if is_due && let Err(error) = place.enter_and_read(known, visit.found, self.run) {
+            visit.progress = barred(known, &error, self.lacks_rights);
+            return;
+        }
+        let snapshot = place.quiet_snapshot(known, statistics, self.config.enabled);
+        known.note_rank(&snapshot);
+        visit.progress = Progress::Done(Box::new(snapshot));
+    }
+
+    /// Looks whether those without sockets that there was no room for have a usable port, for the rest of the time:
+    /// each once, and then some in each run. What was read of those that have is forgotten.
+    fn rank_quiet(&self, place: &mut Place, visits: &mut [Visit<'_>], deadline: Instant) {
+        let is_quiet = |visit: &&mut Visit<'_>| matches!(visit.progress, Progress::Quiet(_));
+        let mut quiet: Vec<&mut Visit<'_>> = visits.iter_mut().filter(is_quiet).collect();
+        quiet.sort_by_key(|visit| visit.known.files_read);
+        for (turn, visit) in quiet.into_iter().enumerate() {
+            let is_due = turn < QUIET_READ_ANEW || visit.known.files_read == 0;
+            if !is_due || Instant::now() >= deadline {
+                return;
             }
-            let snapshot = place.quiet_snapshot(known, statistics, self.config.enabled);
-            known.ratio = worst_ratio(&snapshot);
-            visit.progress = Progress::Done(Box::new(snapshot));
+            self.finish_quiet(place, visit, true);
+            visit.known.readings = None;
         }
     }
 
@@ -374,7 +429,7 @@ impl NamespacesJob {
             }
             let enabled = self.config.enabled;
             let snapshot = place.busy_snapshot(known, statistics, enabled, deadline);
-            known.ratio = worst_ratio(&snapshot).or(known.ratio);
+            known.note_rank(&snapshot);
             let sockets = snapshot.sockets.as_ref();
             let is_read = sockets.is_none_or(|outcome| outcome.value.is_some());
             let is_cut_off = !is_read && Instant::now() >= deadline;
@@ -395,11 +450,15 @@ impl NamespacesJob {
     fn told(&self, visits: &mut [Visit<'_>], listing: &Listing) -> (Namespaces, bool) {
         let is_refused = |visit: &&Visit<'_>| matches!(visit.progress, Progress::Refused);
         let refused = visits.iter().filter(is_refused).count();
+        let absent = match self.config.namespaces {
+            NamespaceChoice::Listed(_) => count(names_of_gone(visits)),
+            _ => 0,
+        };
         let mut there: Vec<&mut Visit<'_>> = visits.iter_mut().collect();
         there.retain(|visit| !matches!(visit.progress, Progress::Gone | Progress::Refused));
         let ranked = there.iter();
         let ranked: Vec<(Option<f64>, &str)> = ranked
-            .map(|visit| (visit.known.ratio, &*visit.known.label))
+            .map(|visit| (visit.known.rank, &*visit.known.label))
             .collect();
         let kept = keep_worst(&ranked, self.config.most_namespaces);
         let left_out = kept.iter().filter(|is_kept| !**is_kept).count();
@@ -420,10 +479,18 @@ impl NamespacesJob {
                 + count(listing.barred.len())
                 + u64::from(listing.hidden_process.is_some()),
             left_out: count(left_out),
-            absent: self.absent,
+            absent: self.absent + absent,
+            has_unlisted_names: listing.unlisted_names.is_some(),
         };
         (namespaces, is_whole)
     }
+}
+
+/// How many names there are that lead to no network namespace: to one of another kind, or to one that has just gone.
+fn names_of_gone(visits: &[Visit<'_>]) -> usize {
+    let gone = visits.iter();
+    let gone = gone.filter(|visit| matches!(visit.progress, Progress::Gone));
+    gone.map(|visit| visit.found.names.len()).sum()
 }
 
 fn count(number: usize) -> u64 {

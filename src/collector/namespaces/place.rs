@@ -147,7 +147,8 @@ pub(super) fn barred(known: &mut Known, error: &EnterError, lacks_rights: bool) 
         return Progress::Gone;
     }
     if !lacks_rights {
-        known.entry.note(Some(error.to_string()));
+        let entry = &mut known.entry;
+        entry.note_in_words(error.reason(), &error.to_string());
     }
     Progress::Refused
 }

@@ -26,8 +26,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "timewait_netns_left_out",
         &[],
         "Network namespaces that were found and are not told, since there are more than \
-         --collector.netns-max; none of them has a worse ratio than those that are told. Absent where \
-         other namespaces are not looked at.",
+         --collector.netns-max; none of them has a worse ratio than those that are told, as far as they \
+         were read. Absent where other namespaces are not looked at.",
         HostValue(|host| Some(float(found(host)?.left_out))),
     ),
 ];

@@ -71,6 +71,7 @@ fn a_name_with_characters_that_html_does_not_have_leaves_them_out() {
         unreadable: Some(0),
         left_out: 0,
         absent: 0,
+        has_unlisted_names: false,
     });
     let page = text(&report);
     assert!(page.contains("Network namespace evil?[2J"), "{page}");

@@ -36,6 +36,17 @@ pub enum EnterError {
     },
 }
 
+impl EnterError {
+    /// The same without the file, which is another one where processes come and go.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Gone => self.to_string(),
+            Self::Failed { path: _, source } => source.to_string(),
+        }
+    }
+}
+
 /// What setns(2) may want, which a process can have in its own user namespace and lack in another.
 fn what_it_takes(error: &io::Error) -> &'static str {
     if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
