@@ -102,7 +102,6 @@ fn serve<T: Clone>(
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Barrier};
     use std::time::Duration;
 
@@ -112,17 +111,30 @@ mod tests {
         Instant::now() + Duration::from_secs(10)
     }
 
-    /// A lane whose job waits at a barrier on entry and at another on its way out.
-    fn gated() -> (Lane<usize>, Arc<Barrier>, Arc<Barrier>) {
+    /// A job that waits at a barrier on entry and at another on its way out, and tells which run it was, with what
+    /// deadline.
+    fn gated_job() -> (
+        impl FnMut(Instant) -> (usize, Instant) + Send + 'static,
+        Arc<Barrier>,
+        Arc<Barrier>,
+    ) {
         let (enter, leave) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
-        let runs = AtomicUsize::new(0);
         let (inner_enter, inner_leave) = (Arc::clone(&enter), Arc::clone(&leave));
-        let lane = Lane::start("test", move |_| {
+        let mut runs = 0;
+        let job = move |deadline| {
             inner_enter.wait();
             inner_leave.wait();
-            runs.fetch_add(1, Ordering::SeqCst) + 1
-        });
-        (lane.unwrap(), enter, leave)
+            runs += 1;
+            (runs, deadline)
+        };
+        (job, enter, leave)
+    }
+
+    type GatedLane = Lane<(usize, Instant)>;
+
+    fn gated() -> (GatedLane, Arc<Barrier>, Arc<Barrier>) {
+        let (job, enter, leave) = gated_job();
+        (Lane::start("test", job).unwrap(), enter, leave)
     }
 
     #[test]
@@ -134,9 +146,9 @@ mod tests {
         leave.wait();
         enter.wait();
         leave.wait();
-        assert_eq!(first.blocking_recv().unwrap(), 1);
+        assert_eq!(first.blocking_recv().unwrap().0, 1);
         for receiver in late {
-            assert_eq!(receiver.blocking_recv().unwrap(), 2);
+            assert_eq!(receiver.blocking_recv().unwrap().0, 2);
         }
     }
 
@@ -147,54 +159,39 @@ mod tests {
         enter.wait();
         drop(lane.request(soon()));
         leave.wait();
-        assert_eq!(first.blocking_recv().unwrap(), 1);
+        assert_eq!(first.blocking_recv().unwrap().0, 1);
         let next = lane.request(soon());
         enter.wait();
         leave.wait();
-        assert_eq!(next.blocking_recv().unwrap(), 2);
+        assert_eq!(next.blocking_recv().unwrap().0, 2);
     }
 
-    /// What deadline a run has that an early and a late one share.
-    fn deadline_of_shared(start: fn(Gate) -> Lane<Instant>) -> (Instant, Instant, Instant) {
-        let gate = Arc::new(Barrier::new(2));
-        let lane = start(Arc::clone(&gate));
-        let first = lane.request(soon());
-        gate.wait();
-        let (early, late) = (soon(), soon() + Duration::from_secs(5));
-        let shared = [early, late].map(|deadline| lane.request(deadline));
-        gate.wait();
-        let _first = first.blocking_recv().unwrap();
-        gate.wait();
-        gate.wait();
-        let [one, other] = shared.map(|receiver| receiver.blocking_recv().unwrap());
-        assert_eq!(one, other);
-        (one, early, late)
+    /// What deadline a run has that these share.
+    fn shared(
+        lane: &GatedLane,
+        enter: &Barrier,
+        leave: &Barrier,
+        deadlines: [Instant; 2],
+    ) -> Instant {
+        let _first = lane.request(soon());
+        enter.wait();
+        let [one, other] = deadlines.map(|deadline| lane.request(deadline));
+        leave.wait();
+        enter.wait();
+        leave.wait();
+        let deadline = one.blocking_recv().unwrap();
+        assert_eq!(other.blocking_recv().unwrap(), deadline);
+        deadline.1
     }
-
-    type Gate = Arc<Barrier>;
 
     #[test]
     fn a_shared_run_has_the_latest_deadline_or_the_first_one() {
-        let for_last = |gate: Gate| {
-            let job = move |deadline| {
-                gate.wait();
-                gate.wait();
-                deadline
-            };
-            Lane::start("test", job).unwrap()
-        };
-        let (shared, _, late) = deadline_of_shared(for_last);
-        assert_eq!(shared, late);
-        let for_first = |gate: Gate| {
-            let job = move |deadline| {
-                gate.wait();
-                gate.wait();
-                deadline
-            };
-            Lane::start_for_first("test", job).unwrap()
-        };
-        let (shared, early, _) = deadline_of_shared(for_first);
-        assert_eq!(shared, early);
+        let (early, late) = (soon(), soon() + Duration::from_secs(5));
+        let (lane, enter, leave) = gated();
+        assert_eq!(shared(&lane, &enter, &leave, [early, late]), late);
+        let (job, enter, leave) = gated_job();
+        let lane = Lane::start_for_first("test", job).unwrap();
+        assert_eq!(shared(&lane, &enter, &leave, [late, early]), early);
     }
 
     #[test]

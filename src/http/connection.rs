@@ -27,10 +27,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CONNECTION, HOST};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Method, Request, StatusCode, Version};
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
@@ -38,7 +37,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
-use super::answer::{self, Answer, leave_out_body};
+use super::answer::leave_out_body;
+use super::host;
 use super::open::{Activity, OpenConnection, Phase};
 use super::server::{Limits, Service};
 use super::streams::{Stream, Streams};
@@ -288,8 +288,8 @@ async fn answer<E: Exchange>(
 ) -> Result<hyper::Response<Answered<E>>, Infallible> {
     let (head, _unread) = request.into_parts();
     exchange.wait_for_turn().await;
-    let mut answer = match host_fault(head.version, &head.headers) {
-        Some(fault) => bad_request(fault),
+    let mut answer = match host::refusal(head.version, &head.headers) {
+        Some(refusal) => refusal,
         None => {
             service
                 .answer(&head.method, head.uri.path(), &head.headers)
@@ -305,35 +305,6 @@ async fn answer<E: Exchange>(
         bytes,
         _exchange: exchange,
     }))
-}
-
-/// What is wrong with the Host header, in Go's words; RFC 9112, section 3.2, wants it refused. HTTP/2 has
-/// something else in its place.
-fn host_fault(version: Version, headers: &HeaderMap) -> Option<&'static str> {
-    if !matches!(version, Version::HTTP_10 | Version::HTTP_11) {
-        return None;
-    }
-    let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(_), Some(_)) => Some("too many Host headers"),
-        (Some(host), None) if !host.as_bytes().iter().copied().all(is_of_a_host) => {
-            Some("malformed Host header")
-        }
-        (None, _) if version == Version::HTTP_11 => Some("missing required Host header"),
-        _ => None,
-    }
-}
-
-/// The letters of `uri-host [ ":" port ]` (RFC 3986, section 3.2.2).
-fn is_of_a_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
-}
-
-fn bad_request(fault: &str) -> Answer {
-    let line = format!("400 Bad Request: {fault}");
-    let mut answer = answer::text(StatusCode::BAD_REQUEST, line);
-    answer::set(&mut answer, CONNECTION, "close");
-    answer
 }
 
 /// An answer's bytes.

@@ -14,7 +14,8 @@
 //!
 //! In reading order: [`listener`] binds ([`unix_socket`] in the file system; [`passed`] takes over what
 //! systemd has bound), [`server`] accepts and shuts down, [`connection`] drives one
-//! connection and ends those that dawdle, [`routes`] picks a handler, [`metrics`] is the one that
+//! connection and ends those that dawdle, [`host`] refuses what was
+//! meant for nobody in particular, [`routes`] picks a handler, [`metrics`] is the one that
 //! matters; [`slots`] and [`deadline`] are its limits. With a web configuration, [`tls`] comes before a
 //! connection's first request and [`protection`] before each: [`rate_limit`], [`basic_auth`],
 //! [`passwords`].
@@ -27,6 +28,7 @@ mod answer;
 mod basic_auth;
 mod connection;
 mod deadline;
+mod host;
 mod listener;
 mod look;
 mod metrics;

@@ -698,29 +698,33 @@ fn the_top_holds_for_each_namespace() {
     });
 }
 
-/// A collector that looks at the named namespaces, inside this process.
-fn collector(names: &Names) -> Collector {
+/// So many namespaces with 100 sockets in TIME-WAIT each.
+fn busy(names: &Names, many: usize) -> Vec<Place> {
+    let places = (0..many).map(|n| names.named(&format!("n{n}")));
+    places.inspect(|place| place.close(80, 100)).collect()
+}
+
+/// A collector that looks at the named namespaces, inside this process, and what it runs on.
+fn collector(names: &Names) -> (Collector, tokio::runtime::Runtime) {
     let config = CollectorConfig {
         namespaces: NamespaceChoice::Named,
         namespace_names: names.0.path().to_owned(),
         ..CollectorConfig::default()
     };
-    Collector::open(config, Box::new(NetlinkConnect)).unwrap()
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let collector = Collector::open(config, Box::new(NetlinkConnect)).unwrap();
+    (collector, runtime)
 }
 
 #[test]
 fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
     in_namespace(|| {
         let names = Names::new();
-        let places: Vec<Place> = (0..50).map(|n| names.named(&format!("n{n}"))).collect();
-        for place in &places {
-            place.close(80, 100);
-        }
-        let collector = collector(&names);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let _places = busy(&names, 50);
+        let (collector, runtime) = collector(&names);
         let mut read = BTreeMap::<String, u32>::new();
         let (mut late, mut cut_off, mut time) = (0, 0, Duration::from_micros(500));
         let begin = Instant::now();
@@ -770,15 +774,8 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
 fn a_short_deadline_beside_a_long_one_tells_every_namespace() {
     in_namespace(|| {
         let names = Names::new();
-        let places: Vec<Place> = (0..50).map(|n| names.named(&format!("n{n}"))).collect();
-        for place in &places {
-            place.close(80, 100);
-        }
-        let collector = collector(&names);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let _places = busy(&names, 50);
+        let (collector, runtime) = collector(&names);
         let long = Duration::from_secs(30);
         let begin = Instant::now();
         runtime.block_on(collector.scrape(begin + long));

@@ -11,6 +11,7 @@
 mod known;
 mod place;
 mod turn;
+mod visit;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -20,15 +21,15 @@ use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 use super::complaint::Complaint;
-use super::{CollectorConfig, Enabled, NamespaceChoice, missing};
+use super::{CollectorConfig, NamespaceChoice};
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels};
-use crate::domain::snapshot::{Outcome, Snapshot, SocketStatistics};
-use crate::kernel::namespaces::{
-    FoundNamespace, Listing, NamespaceKey, NamespaceLister, missing_rights,
-};
+use crate::domain::snapshot::Outcome;
+use crate::kernel::namespaces::{Listing, NamespaceKey, NamespaceLister, missing_rights};
 
 use known::Known;
 use place::{Place, barred};
+pub(super) use visit::all_late;
+use visit::{Progress, Visit};
 
 /// Of the namespaces without any TCP socket, so many have their settings and counters read anew in each
 /// run, those first that were read the longest ago: the files take 100 us a namespace, five times the
@@ -72,79 +73,6 @@ pub(super) struct NamespacesJob {
     told_of_hidden: bool,
     /// How many of the names asked for were not on the list, in this run.
     absent: u64,
-}
-
-/// How far a run came with one namespace.
-enum Progress {
-    /// It had not been looked at when time was up.
-    NotSeen,
-    /// It has gone since it was listed.
-    Gone,
-    /// It cannot be entered.
-    Refused,
-    /// It has no TCP socket.
-    Quiet(Outcome<SocketStatistics>),
-    /// It has some, or does not say.
-    Busy(Outcome<SocketStatistics>),
-    /// Its walk was cut off by the deadline; the rest of it is read.
-    Late(Box<Snapshot>),
-    /// It is read.
-    Done(Box<Snapshot>),
-}
-
-/// One namespace in the course of a run.
-struct Visit<'a> {
-    found: &'a FoundNamespace,
-    known: Known,
-    progress: Progress,
-}
-
-impl Visit<'_> {
-    /// What is told of it, wherever its visit ended.
-    fn snapshot(&mut self, enabled: Enabled) -> Snapshot {
-        let statistics = match std::mem::replace(&mut self.progress, Progress::NotSeen) {
-            Progress::Done(snapshot) | Progress::Late(snapshot) => return *snapshot,
-            Progress::Quiet(statistics) | Progress::Busy(statistics) => statistics,
-            Progress::NotSeen | Progress::Gone | Progress::Refused => missing(Duration::ZERO),
-        };
-        Snapshot {
-            sockstat: enabled.sockstat.then_some(statistics),
-            ..unread(enabled)
-        }
-    }
-}
-
-/// Of a namespace in which nothing was read.
-fn unread(enabled: Enabled) -> Snapshot {
-    Snapshot {
-        sockets: enabled.sockets.then(|| missing(Duration::ZERO)),
-        sysctl: enabled.sysctl.then(|| missing(Duration::ZERO)),
-        netstat: enabled.netstat.then(|| missing(Duration::ZERO)),
-        sockstat: enabled.sockstat.then(|| missing(Duration::ZERO)),
-        slabinfo: None,
-    }
-}
-
-/// The same namespaces, each as late: for those who cannot wait for the next run to end.
-pub(super) fn all_late(found: &Namespaces, enabled: Enabled) -> Namespaces {
-    let Namespaces {
-        told,
-        unreadable,
-        left_out,
-        absent,
-        has_unlisted_names,
-    } = found;
-    let told = told.iter().map(|one| NamespaceSnapshot {
-        identity: one.identity.clone(),
-        snapshot: unread(enabled),
-    });
-    Namespaces {
-        told: told.collect(),
-        unreadable: *unreadable,
-        left_out: *left_out,
-        absent: *absent,
-        has_unlisted_names: *has_unlisted_names,
-    }
 }
 
 impl NamespacesJob {

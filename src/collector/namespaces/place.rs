@@ -5,8 +5,8 @@
 use std::io;
 use std::time::Instant;
 
-use super::Progress;
 use super::known::Known;
+use super::visit::Progress;
 use crate::collector::files::whole;
 use crate::collector::sockets::Walker;
 use crate::collector::{CollectorConfig, Enabled, FileReadings};

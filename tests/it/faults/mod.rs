@@ -35,8 +35,8 @@ use crate::support::PATIENCE;
 /// buffers of as many connections as may be open at once, 256 with some 22 KiB each.
 const MARGIN_KIB: u64 = 8 * 1024;
 
-/// The same where a head comes in pieces: its buffer grows from 8 KiB to 16 KiB, and now and then (in one run
-/// of twenty, on a busy machine) nothing fits into the places of the first ones, 36 KiB each in all.
+/// The same where a head comes in pieces: its buffer grows from 8 KiB to 16 KiB, and now and then (in 2 of
+/// 77 runs, on a busy machine) nothing fits into the places of the first ones, 36 KiB each in all.
 const PIECES_MARGIN_KIB: u64 = 12 * 1024;
 
 /// The same with TLS, which has buffers of its own: some 45 KiB each.
