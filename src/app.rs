@@ -22,15 +22,16 @@ use crate::collector::{Collector, NamespaceChoice};
 use crate::config::{Config, ListenAddress, WebConfig};
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::Source;
-use crate::http::{
-    About, BindError, Drained, Limits, Listener, LocalAddress, Passed, PassedError, Protection,
-    ProtectionError, Server, Site,
-};
 use crate::kernel::namespaces::missing_rights;
 use crate::kernel::process::kernel_release;
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
 use crate::service_manager::{ServiceManager, State};
+use crate::site::{About, Site};
+use crate::web::{
+    BindError, Drained, Limits, Listener, LocalAddress, Passed, PassedError, Protection,
+    ProtectionError, Server,
+};
 
 use signals::Signals;
 
@@ -134,13 +135,14 @@ async fn serve(
     log_listeners(&listeners, protection.as_ref().and_then(Protection::tls));
     let site = Arc::new(Site::new(web, Arc::new(collector), about));
     let first_look = tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
-    let server = Server::new(listeners, site, limits()).protected_by(protection);
+    let server = Server::new(listeners, Arc::clone(&site), limits()).protected_by(protection);
     let (first, rest) = tokio::sync::oneshot::channel();
     let manager = ServiceManager::from_environment();
     let server = server.run(async {
         manager.tell(State::Ready).await;
         let name = signals.next().await;
         info!(signal = name, "Shutting down");
+        site.shut_down();
         manager.tell(State::Stopping).await;
         let _always_received = first.send(signals);
     });

@@ -85,7 +85,7 @@ pub struct WebConfig {
     pub max_requests: Option<NonZeroUsize>,
     /// Whether the exporter tells about itself.
     pub exporter_metrics: bool,
-    /// What is asked of clients, if anything; see [`crate::web_config`].
+    /// What is asked of clients, if anything; see [`crate::web::config`].
     pub config_file: Option<PathBuf>,
 }
 

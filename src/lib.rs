@@ -17,7 +17,7 @@
 //! namespaces without TCP sockets the settings and counters are read in turn (`collector::namespaces`).
 //!
 //! ```text
-//! http ── deadline, format ──> collector ──> kernel::sock_diag ── one socket at a time ──> domain::census
+//! site ── deadline, format ──> collector ──> kernel::sock_diag ── one socket at a time ──> domain::census
 //!  ^                              │    └───> kernel::procfs ───── small files ────────┐         │
 //!  └── exposition <── Snapshot <──┴───────────────────────────────────────────────────┴─────────┘
 //! ```
@@ -40,8 +40,9 @@
 //!   them (`collector::namespaces`) goes from network namespace to network namespace.
 //! - [`exposition`]: metric names, help texts, formats, and which format a client wants.
 //! - [`report`]: a snapshot and its advice as text, as JSON and as the line of `check`.
-//! - [`http`]: connections, routes, limits, readiness, the status page; TLS handshakes and logins.
-//! - [`web_config`]: the file of `--web.config.file`: users, certificates, headers, a rate.
+//! - [`site`]: what is answered under which path: metrics, status page, report, readiness.
+//! - [`web`]: a generic HTTP server: connections and their limits, TLS, passwords, and
+//!   [`web::config`], the file of `--web.config.file`.
 //! - [`cli`], [`config`]: what the user typed, and what the program needs. [`logging`], [`app`]: the
 //!   log, and how all of it is put together, started and stopped; the service manager is told of both
 //!   by `service_manager`.
@@ -84,9 +85,9 @@ pub mod collector;
 pub mod config;
 pub mod domain;
 pub mod exposition;
-pub mod http;
 pub mod kernel;
 pub mod logging;
 pub mod report;
 mod service_manager;
-pub mod web_config;
+pub mod site;
+pub mod web;

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::warn;
 
-use crate::http::ReadProcess;
 use crate::kernel::process::read_process_figures;
+use crate::site::ReadProcess;
 
 /// Reads the figures whenever it is called, and blocks while it does. Says once that it cannot.
 pub(super) fn reader() -> Box<ReadProcess> {

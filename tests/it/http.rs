@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use timewait_exporter::http::{Drained, Limits};
+use timewait_exporter::web::{Drained, Limits};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 

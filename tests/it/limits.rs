@@ -5,7 +5,7 @@ use std::time::Duration;
 use timewait_exporter::domain::snapshot::{
     AGE_BANDS, Breakdown, Outcome, PerFamily, SocketFigures, Source,
 };
-use timewait_exporter::http::Limits;
+use timewait_exporter::web::Limits;
 use tokio::net::TcpSocket;
 
 use crate::support::{Client, Gate, PATIENCE, Running, collector, generous, outcome};

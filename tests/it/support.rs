@@ -9,7 +9,8 @@ use timewait_exporter::build_info::BUILD;
 use timewait_exporter::collector::{Collector, Enabled, FileReadings};
 use timewait_exporter::config::{Config, WebConfig};
 use timewait_exporter::domain::snapshot::{Outcome, SocketFigures};
-use timewait_exporter::http::{About, Drained, Limits, Listener, Protection, Server, Site};
+use timewait_exporter::site::{About, Site};
+use timewait_exporter::web::{Drained, Limits, Listener, Protection, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -131,14 +132,15 @@ impl Running {
             build: BUILD,
             process: web
                 .exporter_metrics
-                .then(|| -> Box<timewait_exporter::http::ReadProcess> { Box::new(|| None) }),
+                .then(|| -> Box<timewait_exporter::site::ReadProcess> { Box::new(|| None) }),
         };
         let site = Arc::new(Site::new(&web, Arc::new(collector), about));
         let (shutdown, wanted) = oneshot::channel();
         let protection = web.config_file.map(Protection::open).transpose().unwrap();
-        let server = Server::new(listeners, site, limits).protected_by(protection);
-        let drained = tokio::spawn(server.run(async {
+        let server = Server::new(listeners, Arc::clone(&site), limits).protected_by(protection);
+        let drained = tokio::spawn(server.run(async move {
             let _test_over = wanted.await;
+            site.shut_down();
         }));
         Self {
             addresses,

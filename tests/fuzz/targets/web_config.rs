@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use timewait_exporter::web_config::WebFile;
+use timewait_exporter::web::config::WebFile;
 
 fuzz_target!(|input: &[u8]| {
     // Reads no file that the text may name.

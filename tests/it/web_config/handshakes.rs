@@ -7,7 +7,7 @@ use hyper::Version;
 use rcgen::SanType;
 use rustls::crypto::ring::{cipher_suite, kx_group};
 use rustls::{CipherSuite, NamedGroup, version};
-use timewait_exporter::http::Limits;
+use timewait_exporter::web::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::certificates::{Ca, Folder, Pair, self_signed_client};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::Request;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use timewait_exporter::http::Limits;
+use timewait_exporter::web::Limits;
 use tokio::task::JoinHandle;
 
 use super::certificates::Folder;

@@ -98,7 +98,7 @@ async fn a_flood_of_guesses_leaves_room_for_those_who_know() {
     let server = crate::support::Running::with(
         crate::support::collector(|_| crate::support::outcome(true)),
         &[&flag],
-        timewait_exporter::http::Limits::default(),
+        timewait_exporter::web::Limits::default(),
     )
     .await;
     let login = Some(("alice", "secret"));

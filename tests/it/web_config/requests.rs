@@ -1,7 +1,7 @@
 //! What comes before an answer, in which order, and what changes without a restart.
 
 use hyper::Version;
-use timewait_exporter::http::Limits;
+use timewait_exporter::web::Limits;
 
 use super::certificates::Folder;
 use super::client::{Client, basic};

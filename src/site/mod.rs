@@ -1,21 +1,43 @@
-//! Which handler answers which request.
+//! What is answered under which path. Handlers get a method, a path and headers, and know nothing of
+//! connections, TLS or passwords: these are [`crate::web`].
 //!
-//! The table stands in [the module above](super). Handlers get a method, a path and headers; nothing
-//! here knows of connections.
+//! | path | answer |
+//! |---|---|
+//! | `/metrics` (or `--web.telemetry-path`) | the metrics, read for this request; 500 if they cannot be encoded, 503 above `--web.max-requests` |
+//! | `/` | the status page, read for this request, with links to the other paths |
+//! | `/api/v1/report` | the same for programs, as JSON (src/report/report.schema.json) |
+//! | `/-/healthy` | 200 while the program answers at all |
+//! | `/-/ready` | 200 while the socket table can be read (see `readiness`), otherwise 503 |
+//! | anything else | 404 |
+//!
+//! Other methods than GET and HEAD are answered with 405.
+//!
+//! Nothing here blocks an async thread: the kernel is read on the collector's threads, and answers are
+//! encoded on the blocking pool. Knows no metric names and no text formats (see
+//! [`crate::exposition`]).
+
+mod deadline;
+mod metrics;
+mod readiness;
+mod report;
+mod slots;
+mod status_page;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{HeaderMap, Method, StatusCode};
 
-use super::answer::{self, Answer};
-use super::metrics::{About, Metrics};
-use super::readiness::{Readiness, State};
-use super::slots::Slots;
-use super::{deadline, look};
+pub use metrics::{About, ReadProcess};
+
 use crate::collector::Collector;
 use crate::config::{TelemetryPath, WebConfig};
 use crate::domain::namespace::HostSnapshot;
+use crate::web::Handler;
+use crate::web::answer::{self, Answer};
+use metrics::Metrics;
+use readiness::{Readiness, State};
+use slots::Slots;
 
 /// How long `/-/ready` looks before it says no. The kubelet waits a second for a probe.
 const PROBE_TIME: Duration = Duration::from_millis(900);
@@ -47,35 +69,13 @@ impl Site {
     }
 
     /// Says "not ready" from now on.
-    pub(super) fn shut_down(&self) {
+    pub fn shut_down(&self) {
         self.readiness.shut_down();
     }
 
-    /// Answers one request.
-    pub(super) async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
-        let route = self.route(path);
-        if route == Route::Nothing {
-            return answer::not_found();
-        }
-        if method != Method::GET && method != Method::HEAD {
-            return answer::method_not_allowed();
-        }
-        match route {
-            Route::Metrics => self.metrics.answer(headers).await,
-            Route::Page => {
-                let form = look::Form::Page(self.telemetry_path.clone());
-                self.look(headers, form).await
-            }
-            Route::Report => self.look(headers, look::Form::Json).await,
-            Route::Healthy => answer::text(StatusCode::OK, "TIME-WAIT Exporter is Healthy."),
-            Route::Ready => self.ready().await,
-            Route::Nothing => answer::not_found(),
-        }
-    }
-
-    async fn look(&self, headers: &HeaderMap, form: look::Form) -> Answer {
+    async fn report(&self, headers: &HeaderMap, form: report::Form) -> Answer {
         let snapshot = self.metrics.read(deadline::time_allowed(headers)).await;
-        look::answer(snapshot, form).await
+        report::answer(snapshot, form).await
     }
 
     fn route(&self, path: &str) -> Route {
@@ -103,6 +103,29 @@ impl Site {
             State::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "Not ready: shutting down."),
         };
         answer::text(status, line)
+    }
+}
+
+impl Handler for Site {
+    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
+        let route = self.route(path);
+        if route == Route::Nothing {
+            return answer::not_found();
+        }
+        if method != Method::GET && method != Method::HEAD {
+            return answer::method_not_allowed();
+        }
+        match route {
+            Route::Metrics => self.metrics.answer(headers).await,
+            Route::Page => {
+                let form = report::Form::Page(self.telemetry_path.clone());
+                self.report(headers, form).await
+            }
+            Route::Report => self.report(headers, report::Form::Json).await,
+            Route::Healthy => answer::text(StatusCode::OK, "TIME-WAIT Exporter is Healthy."),
+            Route::Ready => self.ready().await,
+            Route::Nothing => answer::not_found(),
+        }
     }
 }
 

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use tracing::error;
 
-use super::answer::{self, Answer};
 use super::status_page;
 use crate::build_info::BUILD;
 use crate::config::TelemetryPath;
 use crate::domain::namespace::HostSnapshot;
 use crate::kernel::process::kernel_release;
 use crate::report::{Report, json};
+use crate::web::answer::{self, Answer};
 
 /// What is asked for.
 #[derive(Clone, Debug)]

@@ -17,7 +17,6 @@ use super::connection;
 use super::listener::Listener;
 use super::open::OpenConnections;
 use super::protection::Protection;
-use super::routes::Site;
 
 /// What clients are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,22 +62,33 @@ pub enum Drained {
     },
 }
 
+/// What is answered to a request.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> impl Future<Output = Answer> + Send;
+}
+
 /// Listeners and what is answered on them.
 #[derive(Debug)]
-pub struct Server {
+pub struct Server<H> {
     listeners: Vec<Listener>,
-    service: Service,
+    service: Service<H>,
 }
 
 /// What every connection is served with.
 #[derive(Debug)]
-pub(super) struct Service {
-    site: Arc<Site>,
+pub(super) struct Service<H> {
+    handler: Arc<H>,
     pub(super) protection: Option<Protection>,
     pub(super) limits: Limits,
 }
 
-impl Service {
+impl<H: Handler> Service<H> {
     pub(super) fn is_encrypted(&self) -> bool {
         let protection = self.protection.as_ref();
         protection.is_some_and(|protection| protection.tls().is_some())
@@ -87,12 +97,12 @@ impl Service {
     /// Answers one request, if it may be answered.
     pub(super) async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
         let Some(protection) = &self.protection else {
-            return self.site.answer(method, path, headers).await;
+            return self.handler.answer(method, path, headers).await;
         };
         match protection.admit(headers).await {
             Err(refusal) => refusal,
             Ok(admitted) => {
-                let mut answer = self.site.answer(method, path, headers).await;
+                let mut answer = self.handler.answer(method, path, headers).await;
                 admitted.adorn(&mut answer);
                 answer
             }
@@ -100,14 +110,14 @@ impl Service {
     }
 }
 
-impl Server {
+impl<H: Handler> Server<H> {
     /// Puts the parts together.
     #[must_use]
-    pub const fn new(listeners: Vec<Listener>, site: Arc<Site>, limits: Limits) -> Self {
+    pub const fn new(listeners: Vec<Listener>, handler: Arc<H>, limits: Limits) -> Self {
         Self {
             listeners,
             service: Service {
-                site,
+                handler,
                 protection: None,
                 limits,
             },
@@ -139,7 +149,6 @@ impl Server {
             ));
         }
         shutdown.await;
-        service.site.shut_down();
         if let Some(protection) = &service.protection {
             protection.shut_down();
         }
@@ -158,10 +167,10 @@ impl Server {
 /// How long until it is looked again whether somebody waits, while accept() would fail.
 const NOBODY_WAITS: Duration = Duration::from_millis(50);
 
-async fn accept_all(
+async fn accept_all<H: Handler>(
     listener: Listener,
     open: Arc<OpenConnections>,
-    service: Arc<Service>,
+    service: Arc<Service<H>>,
     closing: watch::Receiver<bool>,
 ) {
     let mut trouble = Trouble::default();

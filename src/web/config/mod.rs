@@ -12,7 +12,7 @@
 //!
 //! **Invariant:** what is accepted here, `promtool check web-config` accepts too.
 //!
-//! Answers no requests and does no handshakes: see [`crate::http`].
+//! Answers no requests and does no handshakes: see [`crate::web`].
 
 mod client_certs;
 mod document;

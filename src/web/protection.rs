@@ -18,7 +18,7 @@ use super::answer::{self, Answer};
 use super::basic_auth::credentials;
 use super::passwords::{Passwords, Unchecked};
 use super::rate_limit::Bucket;
-use crate::web_config::{Source, WebFile, WebFileError};
+use crate::web::config::{Source, WebFile, WebFileError};
 
 /// From this cost on a password takes seconds, and others wait for it.
 const DEAR: u32 = 16;

@@ -24,7 +24,7 @@ use ring::rand::SystemRandom;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::web_config::{BcryptHash, Digest, Salt, Users, digest};
+use crate::web::config::{BcryptHash, Digest, Salt, Users, digest};
 
 /// How many requests may wait for bcrypt, where there are connections for twice as many.
 const QUEUE: usize = 128;

@@ -40,7 +40,7 @@ use tracing::debug;
 use super::answer::leave_out_body;
 use super::host;
 use super::open::{Activity, OpenConnection, Phase};
-use super::server::{Limits, Service};
+use super::server::{Handler, Limits, Service};
 use super::streams::{Stream, Streams};
 use super::tls;
 
@@ -66,10 +66,10 @@ const PARTING: Duration = Duration::from_secs(2);
 const RECEIVE_WINDOW: u32 = 65_535;
 
 /// Serves a client until it goes, dawdles, must make way, or the program ends.
-pub(super) async fn serve<S>(
+pub(super) async fn serve<S, H: Handler>(
     stream: S,
     connection: OpenConnection,
-    service: Arc<Service>,
+    service: Arc<Service<H>>,
     mut closing: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -82,10 +82,10 @@ pub(super) async fn serve<S>(
     }
 }
 
-async fn serve_encrypted<S>(
+async fn serve_encrypted<S, H: Handler>(
     stream: S,
     connection: &OpenConnection,
-    service: &Arc<Service>,
+    service: &Arc<Service<H>>,
     closing: &mut watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -111,10 +111,10 @@ async fn serve_encrypted<S>(
     }
 }
 
-async fn serve_http1<S>(
+async fn serve_http1<S, H: Handler>(
     stream: S,
     connection: &OpenConnection,
-    service: &Arc<Service>,
+    service: &Arc<Service<H>>,
     closing: &mut watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -138,10 +138,10 @@ async fn serve_http1<S>(
     log_end(attend(http, finish, activity, dawdled, closing).await);
 }
 
-async fn serve_http2<S>(
+async fn serve_http2<S, H: Handler>(
     stream: S,
     connection: &OpenConnection,
-    service: &Arc<Service>,
+    service: &Arc<Service<H>>,
     closing: &mut watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -281,8 +281,8 @@ impl Exchange for Stream {
     }
 }
 
-async fn answer<E: Exchange>(
-    service: Arc<Service>,
+async fn answer<E: Exchange, H: Handler>(
+    service: Arc<Service<H>>,
     mut exchange: E,
     request: Request<Incoming>,
 ) -> Result<hyper::Response<Answered<E>>, Infallible> {

@@ -13,7 +13,6 @@ use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, Heade
 use hyper::{HeaderMap, StatusCode};
 use tracing::error;
 
-use super::answer::{self, Answer};
 use super::deadline;
 use super::readiness::Readiness;
 use super::slots::{Slot, Slots};
@@ -24,6 +23,7 @@ use crate::exposition::{
     BuildInfo, EncodeError, Encoded, ExporterFigures, Format, SelfFigures, accepts_gzip, encode,
     families,
 };
+use crate::web::answer::{self, Answer};
 
 /// How the process is doing; `None` where that cannot be read. It may block.
 pub type ReadProcess = dyn Fn() -> Option<ProcessFigures> + Send + Sync;

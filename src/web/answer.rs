@@ -10,13 +10,13 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 /// A complete answer.
-pub(super) type Answer = Response<Bytes>;
+pub(crate) type Answer = Response<Bytes>;
 
 /// The type of all plain texts.
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// An answer with a body of this type.
-pub(super) fn with_body(
+pub(crate) fn with_body(
     status: StatusCode,
     content_type: &'static str,
     body: impl Into<Bytes>,
@@ -29,7 +29,7 @@ pub(super) fn with_body(
 }
 
 /// A line of plain text.
-pub(super) fn text(status: StatusCode, line: impl Into<String>) -> Answer {
+pub(crate) fn text(status: StatusCode, line: impl Into<String>) -> Answer {
     let mut line = line.into();
     line.push('\n');
     let mut answer = with_body(status, TEXT, line);
@@ -39,7 +39,7 @@ pub(super) fn text(status: StatusCode, line: impl Into<String>) -> Answer {
 }
 
 /// A page, with what a browser may do with it.
-pub(super) fn html(page: Bytes, content_policy: &'static str) -> Answer {
+pub(crate) fn html(page: Bytes, content_policy: &'static str) -> Answer {
     let mut answer = with_body(StatusCode::OK, "text/html; charset=utf-8", page);
     set(&mut answer, CONTENT_SECURITY_POLICY, content_policy);
     set(&mut answer, REFERRER_POLICY, "no-referrer");
@@ -48,19 +48,19 @@ pub(super) fn html(page: Bytes, content_policy: &'static str) -> Answer {
 }
 
 /// A JSON document.
-pub(super) fn json(document: Bytes) -> Answer {
+pub(crate) fn json(document: Bytes) -> Answer {
     let mut answer = with_body(StatusCode::OK, "application/json", document);
     set(&mut answer, CACHE_CONTROL, "no-store");
     answer
 }
 
 /// There is nothing under this path.
-pub(super) fn not_found() -> Answer {
+pub(crate) fn not_found() -> Answer {
     text(StatusCode::NOT_FOUND, "404 page not found")
 }
 
 /// There is something, but not for this method.
-pub(super) fn method_not_allowed() -> Answer {
+pub(crate) fn method_not_allowed() -> Answer {
     let mut answer = text(
         StatusCode::METHOD_NOT_ALLOWED,
         "Only GET and HEAD are allowed here.",
@@ -70,13 +70,13 @@ pub(super) fn method_not_allowed() -> Answer {
 }
 
 /// Keeps the head as it is, with the length that the body would have.
-pub(super) fn leave_out_body(answer: &mut Answer) {
+pub(crate) fn leave_out_body(answer: &mut Answer) {
     let length = HeaderValue::from(std::mem::take(answer.body_mut()).len());
     answer.headers_mut().insert(CONTENT_LENGTH, length);
 }
 
 /// Sets one header.
-pub(super) fn set(answer: &mut Answer, name: HeaderName, value: &'static str) {
+pub(crate) fn set(answer: &mut Answer, name: HeaderName, value: &'static str) {
     answer
         .headers_mut()
         .insert(name, HeaderValue::from_static(value));
