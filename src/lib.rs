@@ -29,7 +29,7 @@
 //!   up; [`snapshot`](domain::snapshot) is what it comes to, and [`namespace`](domain::namespace) what
 //!   several of them come to; [`container`](domain::container) reads the names of control groups. The model of what connect() and bind() do
 //!   with a port is in the private modules `capacity`, `destinations`, `sources` and `search`; what the
-//!   pass keeps meanwhile, small whatever comes, in `tallies`, `held_ports` and `remotes`.
+//!   pass keeps meanwhile, small whatever comes, in `tallies`, `small_port_set` and `remotes`.
 //!   [`advice`](domain::advice) says what a snapshot comes to, what would help, and what that would give.
 //! - [`kernel`]: everything that asks the kernel. [`sock_diag`](kernel::sock_diag) for sockets,
 //!   [`procfs`](kernel::procfs) for settings and counters and, where netlink is shut, sockets;

@@ -103,9 +103,9 @@ fn worst_destinations(snapshot: &Snapshot) -> Vec<Destination> {
         .and_then(|outcome| outcome.value.as_ref());
     let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
     let told = ports.and_then(|ports| ports.by_destination.as_ref());
-    let told = told.map_or(&[][..], |breakdown| &breakdown.told);
+    let told = told.map_or(&[][..], |breakdown| &breakdown.exported);
     told.iter()
-        .filter(|figures| figures.held.established + figures.held.other > 0)
+        .filter(|figures| figures.in_use.established + figures.in_use.other > 0)
         .take(HELD_DESTINATIONS)
         .map(|figures| figures.destination)
         .collect()

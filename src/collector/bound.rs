@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use crate::domain::advice::thresholds::RATIO_WARNING;
-use crate::domain::snapshot::{SocketFigures, SocketStatistics};
+use crate::domain::snapshot::{SocketStatistics, SocketSummary};
 use crate::domain::socket::PortOwner;
 
 /// Up to so many sockets the walk is made every time: 17 to 24 ms.
@@ -59,7 +59,7 @@ impl BoundSockets {
     }
 
     /// Whether figures made with those noted last can be told. If not, they are due now.
-    pub(super) fn suffice_for(&mut self, figures: &SocketFigures, now: Instant) -> bool {
+    pub(super) fn suffice_for(&mut self, figures: &SocketSummary, now: Instant) -> bool {
         let is_near = is_near_limit(figures);
         if is_near {
             self.near_limit = Some(now);
@@ -70,7 +70,7 @@ impl BoundSockets {
 }
 
 /// Whether a destination or a pool is so full that a port more or less may matter.
-fn is_near_limit(figures: &SocketFigures) -> bool {
+fn is_near_limit(figures: &SocketSummary) -> bool {
     let Some(ports) = &figures.ports else {
         return false;
     };
@@ -89,7 +89,7 @@ mod tests {
     use crate::domain::options::CensusOptions;
     use crate::domain::ports::PortRange;
     use crate::domain::settings::Settings;
-    use crate::domain::snapshot::{Source, SourceFigures};
+    use crate::domain::snapshot::{Source, SourceUsage};
 
     const MANY: SocketStatistics = statistics(200_000);
 
@@ -112,7 +112,7 @@ mod tests {
     }
 
     /// Figures in which the worst destination and the fullest pool have these ratios.
-    fn figures(worst_ratio: f64, pool_ratio: f64) -> SocketFigures {
+    fn figures(worst_ratio: f64, pool_ratio: f64) -> SocketSummary {
         let owners = [];
         let settings = Settings {
             port_range: PortRange::new(40_000, 40_099),
@@ -122,7 +122,7 @@ mod tests {
         let mut figures = census.finish(Source::Netlink, 0);
         let ports = figures.ports.as_mut().unwrap();
         ports.worst_ratio.ipv6 = worst_ratio;
-        ports.by_source = Some(vec![SourceFigures {
+        ports.by_source = Some(vec![SourceUsage {
             src_addr: "127.0.0.1".parse().unwrap(),
             ports: 1,
             listened: 0,

@@ -27,7 +27,7 @@ use crate::domain::namespace::{HostSnapshot, Namespaces};
 use crate::domain::options::CensusOptions;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
-    KernelCounters, Outcome, SlabMemory, Snapshot, SocketFigures, SocketStatistics,
+    KernelCounters, Outcome, SlabMemory, Snapshot, SocketStatistics, SocketSummary,
 };
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::Connect;
@@ -217,7 +217,7 @@ impl NamespacesLane {
 #[derive(Debug)]
 pub struct Collector {
     enabled: Enabled,
-    sockets: Lane<Outcome<SocketFigures>>,
+    sockets: Lane<Outcome<SocketSummary>>,
     /// With the collectors that each of them runs.
     files: Vec<(Enabled, Lane<FileReadings>)>,
     /// The other namespaces, if they are looked at.
@@ -261,7 +261,7 @@ impl Collector {
     /// Fails if the system gives no thread.
     pub fn start(
         enabled: Enabled,
-        sockets: impl FnMut(Instant) -> Outcome<SocketFigures> + Send + 'static,
+        sockets: impl FnMut(Instant) -> Outcome<SocketSummary> + Send + 'static,
         files: impl FnMut(Instant) -> FileReadings + Send + 'static,
     ) -> io::Result<Self> {
         Ok(Self {

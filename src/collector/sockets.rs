@@ -11,7 +11,7 @@ use super::complaint::{Complaint, join};
 use crate::domain::census::Census;
 use crate::domain::options::CensusOptions;
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::{Outcome, SocketFigures, SocketStatistics, Source};
+use crate::domain::snapshot::{Outcome, SocketStatistics, SocketSummary, Source};
 use crate::kernel::procfs::{ProcRoot, TableError};
 use crate::kernel::sock_diag::{Connect, DumpCount, DumpError, Dumper};
 
@@ -94,7 +94,7 @@ impl SocketsJob {
         }
     }
 
-    pub(super) fn run(&mut self, deadline: Instant) -> Outcome<SocketFigures> {
+    pub(super) fn run(&mut self, deadline: Instant) -> Outcome<SocketSummary> {
         let begin = Instant::now();
         let procfs = &self.walker.procfs;
         let (settings, errors) = procfs.read_settings();
@@ -148,7 +148,7 @@ impl Walker {
         settings: &Settings,
         statistics: Option<SocketStatistics>,
         deadline: Instant,
-    ) -> Option<SocketFigures> {
+    ) -> Option<SocketSummary> {
         let result = self.read(memory, settings, statistics, deadline);
         match &result {
             // Others had their time, which is said of all of them at once.
@@ -161,12 +161,12 @@ impl Walker {
 
     /// What there is to tell where there is no socket: no breakdown of nothing, which would be a third of all
     /// series of a namespace, unless something is pinned in it.
-    pub(super) fn nothing(&self, settings: &Settings) -> SocketFigures {
+    pub(super) fn nothing(&self, settings: &Settings) -> SocketSummary {
         let mut options = self.options.clone();
         if options.pinned_ports.is_empty() && options.pinned_destinations.is_empty() {
             options.without_breakdowns();
         }
-        SocketFigures {
+        SocketSummary {
             // Neither was asked, and perhaps the one that would have been cannot be used.
             source: None,
             ..Census::new(options, settings, &[]).finish(Source::Netlink, 0)
@@ -179,7 +179,7 @@ impl Walker {
         settings: &Settings,
         statistics: Option<SocketStatistics>,
         deadline: Instant,
-    ) -> Result<SocketFigures, WalkError> {
+    ) -> Result<SocketSummary, WalkError> {
         if self.choice == SourceChoice::Procfs {
             return self.walk_procfs(memory, settings, deadline, None);
         }
@@ -200,7 +200,7 @@ impl Walker {
         settings: &Settings,
         statistics: Option<SocketStatistics>,
         deadline: Instant,
-    ) -> Result<SocketFigures, DumpError> {
+    ) -> Result<SocketSummary, DumpError> {
         let mut tries = 1;
         loop {
             match self.dump(memory, settings, statistics, deadline) {
@@ -216,7 +216,7 @@ impl Walker {
         settings: &Settings,
         statistics: Option<SocketStatistics>,
         deadline: Instant,
-    ) -> Result<SocketFigures, DumpError> {
+    ) -> Result<SocketSummary, DumpError> {
         let now = Instant::now();
         let figures = self.dump_once(memory, settings, statistics, now, deadline)?;
         if memory.bound.suffice_for(&figures, now) {
@@ -235,7 +235,7 @@ impl Walker {
         statistics: Option<SocketStatistics>,
         now: Instant,
         deadline: Instant,
-    ) -> Result<SocketFigures, DumpError> {
+    ) -> Result<SocketSummary, DumpError> {
         let filters =
             !self.options.whole_table && statistics.as_ref().is_some_and(is_worth_filtering);
         let mut dump = self.dumper.open(deadline)?;
@@ -267,7 +267,7 @@ impl Walker {
         settings: &Settings,
         deadline: Instant,
         reason: Option<&DumpError>,
-    ) -> Result<SocketFigures, WalkError> {
+    ) -> Result<SocketSummary, WalkError> {
         memory.note_source(Source::Procfs, reason);
         let table = self.procfs.tcp_table();
         let mut owners = Vec::new();

@@ -14,7 +14,7 @@ use super::options::CensusOptions;
 use super::remotes::Counts;
 use super::settings::Settings;
 use super::snapshot::{
-    AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, PortSets, SocketFigures, Source,
+    AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, PortSets, SocketSummary, Source,
 };
 use super::socket::{PortOwner, Socket, TcpState};
 use super::sources::SourcePools;
@@ -131,11 +131,11 @@ impl Census {
                 is_reusable
             }
             TcpState::Established => {
-                tally.held.established += 1;
+                tally.in_use.established += 1;
                 false
             }
             _ => {
-                tally.held.other += 1;
+                tally.in_use.other += 1;
                 false
             }
         };
@@ -161,14 +161,14 @@ impl Census {
     }
 
     /// What it all adds up to. `source` and `messages` are told as given.
-    pub fn finish(mut self, source: Source, messages: u64) -> SocketFigures {
+    pub fn finish(mut self, source: Source, messages: u64) -> SocketSummary {
         self.remotes_v4.settle();
         self.remotes_v6.settle();
         let sources = std::mem::take(&mut self.sources);
         let sets = std::mem::take(&mut self.sets);
         let options = &self.options;
         let ranged = self.pool.is_some();
-        SocketFigures {
+        SocketSummary {
             source: Some(source),
             messages,
             time_wait: self.time_wait(),
@@ -186,7 +186,7 @@ impl Census {
     fn time_wait(&self) -> PerFamily<u64> {
         let mut sums = PerFamily::default();
         for (destination, tally) in self.destinations.iter() {
-            *sums.get_mut(destination.src_addr.family()) += tally.held.time_wait;
+            *sums.get_mut(destination.src_addr.family()) += tally.in_use.time_wait;
         }
         for ((src_addr, _), count) in &self.endpoints {
             *sums.get_mut(src_addr.family()) += count;
@@ -265,7 +265,7 @@ impl Census {
     fn outgoing(&self) -> impl Iterator<Item = (&Destination, u64)> {
         self.destinations
             .iter()
-            .map(|(destination, tally)| (destination, tally.held.time_wait))
+            .map(|(destination, tally)| (destination, tally.in_use.time_wait))
     }
 
     /// Adds up counts that may tell a value more than once, and picks the top N. A value with no

@@ -8,7 +8,7 @@ use super::*;
 use crate::domain::address::Family;
 use crate::domain::options::PinnedDestination;
 use crate::domain::ports::{PortRange, PortSet};
-use crate::domain::snapshot::{DestinationFigures, HeldPorts};
+use crate::domain::snapshot::{DestinationUsage, PortsInUse};
 
 const RANGE: (u16, u16) = (40_000, 40_019);
 
@@ -52,7 +52,7 @@ fn socket(src: (&str, u16), dst: (&str, u16), state: TcpState, remaining_ms: u32
     }
 }
 
-fn census(options: &CensusOptions, settings: &Settings, sockets: &[Socket]) -> SocketFigures {
+fn census(options: &CensusOptions, settings: &Settings, sockets: &[Socket]) -> SocketSummary {
     let mut census = Census::new(options.clone(), settings, &owners());
     for socket in sockets {
         census.add(socket);
@@ -60,12 +60,17 @@ fn census(options: &CensusOptions, settings: &Settings, sockets: &[Socket]) -> S
     census.finish(Source::Netlink, 0)
 }
 
-fn counted(sockets: &[Socket]) -> SocketFigures {
+fn counted(sockets: &[Socket]) -> SocketSummary {
     census(&CensusOptions::default(), &settings(), sockets)
 }
 
-fn only_destination(sockets: &[Socket]) -> DestinationFigures {
-    let told = counted(sockets).ports.unwrap().by_destination.unwrap().told;
+fn only_destination(sockets: &[Socket]) -> DestinationUsage {
+    let told = counted(sockets)
+        .ports
+        .unwrap()
+        .by_destination
+        .unwrap()
+        .exported;
     assert_eq!(told.len(), 1, "{told:?}");
     *told.first().unwrap()
 }
@@ -103,10 +108,10 @@ fn a_socket_is_outgoing_by_its_local_port_alone() {
     let by_src_port = figures.by_src_port.unwrap();
     assert_eq!(by_src_port.ephemeral, 1);
     let told = [(39_999, 1), (40_001, 1), (40_003, 1), (40_020, 1)];
-    assert_eq!(by_src_port.ports.told, told);
+    assert_eq!(by_src_port.ports.exported, told);
     let by_dst_port = figures.by_dst_port.unwrap();
     assert_eq!(
-        (by_dst_port.ports.told, by_dst_port.ephemeral),
+        (by_dst_port.ports.exported, by_dst_port.ephemeral),
         (vec![(443, 1)], 4)
     );
 }
@@ -120,7 +125,7 @@ fn a_port_that_is_merely_bound_is_told_as_held_but_takes_no_headroom_twice() {
         0,
     )];
     let figures = only_destination(&sockets);
-    assert_eq!(figures.held.established, 1);
+    assert_eq!(figures.in_use.established, 1);
     assert_eq!((figures.headroom, figures.exhaustion_ratio), (16, 0.0));
 }
 
@@ -132,7 +137,7 @@ fn a_port_told_twice_by_a_dump_that_is_not_atomic_is_spent_once() {
         time_wait(ends.0, ends.1, 0),
     ];
     let figures = only_destination(&sockets);
-    assert_eq!(figures.held.total(), 2);
+    assert_eq!(figures.in_use.total(), 2);
     assert_eq!(figures.headroom, 15);
 }
 
@@ -152,7 +157,7 @@ fn only_time_wait_older_than_the_delay_on_loopback_is_reusable_with_the_value_tw
     )];
     let figures = only_destination(&fin);
     assert_eq!(
-        (figures.reusable, figures.held.other, figures.headroom),
+        (figures.reusable, figures.in_use.other, figures.headroom),
         (0, 1, 15)
     );
 }
@@ -200,7 +205,7 @@ fn with_no_usable_port_every_destination_is_exhausted() {
     assert_eq!(ports.usable, 0);
     // No destination is none, whatever the range has.
     assert_eq!(ports.worst_ratio, PerFamily::default());
-    let told = ports.by_destination.unwrap().told;
+    let told = ports.by_destination.unwrap().exported;
     assert_eq!(
         told.first().map(|pinned| pinned.exhaustion_ratio),
         Some(1.0)
@@ -246,7 +251,7 @@ fn pinned_destinations_are_told_at_zero_and_outside_the_top() {
         .by_destination;
     let by_destination = by_destination.unwrap();
     let told: BTreeMap<String, u64> = by_destination
-        .told
+        .exported
         .iter()
         .map(|told| {
             let Destination {
@@ -256,7 +261,7 @@ fn pinned_destinations_are_told_at_zero_and_outside_the_top() {
             } = told.destination;
             (
                 format!("{src_addr} {dst_addr} {dst_port}"),
-                told.held.total(),
+                told.in_use.total(),
             )
         })
         .collect();
@@ -284,11 +289,11 @@ fn a_pinned_port_is_told_on_both_sides_even_at_zero() {
     let sockets = [time_wait(("192.0.2.1", 40_005), ("192.0.2.9", 443), 0)];
     let figures = census(&options, &settings(), &sockets);
     assert_eq!(
-        figures.by_src_port.unwrap().ports.told,
+        figures.by_src_port.unwrap().ports.exported,
         [(443, 0), (8080, 0)]
     );
     assert_eq!(
-        figures.by_dst_port.unwrap().ports.told,
+        figures.by_dst_port.unwrap().ports.exported,
         [(443, 1), (8080, 0)]
     );
 }
@@ -360,8 +365,8 @@ fn is_outgoing(port: u16) -> bool {
 }
 
 /// The figures of each destination, from a list of all sockets and the contract's words.
-fn model(sockets: &[Socket]) -> BTreeMap<Destination, (HeldPorts, BTreeSet<u16>)> {
-    let mut destinations: BTreeMap<Destination, (HeldPorts, BTreeSet<u16>)> = BTreeMap::new();
+fn model(sockets: &[Socket]) -> BTreeMap<Destination, (PortsInUse, BTreeSet<u16>)> {
+    let mut destinations: BTreeMap<Destination, (PortsInUse, BTreeSet<u16>)> = BTreeMap::new();
     for socket in sockets.iter().filter(|socket| is_outgoing(socket.src_port)) {
         let Socket {
             src_addr,
@@ -419,14 +424,14 @@ proptest! {
         let model = model(&sockets);
         prop_assert_eq!(ports.destinations, model.len() as u64);
         let by_destination = ports.by_destination.unwrap();
-        prop_assert_eq!(by_destination.told.len(), top.min(model.len()));
-        for told in &by_destination.told {
+        prop_assert_eq!(by_destination.exported.len(), top.min(model.len()));
+        for told in &by_destination.exported {
             let (held, taken) = model.get(&told.destination).unwrap();
-            prop_assert_eq!(told.held, *held);
+            prop_assert_eq!(told.in_use, *held);
             prop_assert_eq!(told.headroom as usize, 16 - taken.len());
             prop_assert_eq!(told.exhaustion_ratio, taken.len() as f64 / 16.0);
         }
-        let told: u64 = by_destination.told.iter().map(|told| told.held.total()).sum();
+        let told: u64 = by_destination.exported.iter().map(|told| told.in_use.total()).sum();
         let all: u64 = model.values().map(|(held, _)| held.total()).sum();
         prop_assert_eq!(told + by_destination.other.total(), all);
         for family in Family::ALL {

@@ -3,12 +3,11 @@
 use super::address::{Address, Family};
 use super::age;
 use super::capacity::PortPool;
-use super::held_ports::HeldPortSet;
 use super::options::{CensusOptions, PinnedDestination};
 use super::search;
+use super::small_port_set::SmallPortSet;
 use super::snapshot::{
-    Destination, DestinationBreakdown, DestinationFigures, HeldPorts, PerFamily, PortFigures,
-    PortSets,
+    Destination, DestinationBreakdown, DestinationUsage, PerFamily, PortSets, PortUsage, PortsInUse,
 };
 use super::sources::{SourcePools, share};
 use super::tallies::DestinationTallies;
@@ -17,7 +16,7 @@ use super::top::Top;
 /// What one destination's sockets add up to.
 #[derive(Clone, Debug)]
 pub(super) struct DestinationTally {
-    pub(super) held: HeldPorts,
+    pub(super) in_use: PortsInUse,
     reusable: u64,
     /// In TIME-WAIT for less than [`age::CLOSE_RATE_WINDOW_MS`].
     recent: u64,
@@ -26,9 +25,9 @@ pub(super) struct DestinationTally {
     pub(super) reuse_gain: u32,
     /// Usable ports that connect() cannot have for this destination. A set rather than a count:
     /// the dump is not atomic and may tell one port twice, as an old and as a new socket.
-    pub(super) taken: HeldPortSet,
+    pub(super) taken: SmallPortSet,
     /// The other ports of its sockets: reusable, or owned by a bound socket anyway.
-    pub(super) not_taken: HeldPortSet,
+    pub(super) not_taken: SmallPortSet,
 }
 
 impl DestinationTally {
@@ -36,13 +35,13 @@ impl DestinationTally {
     /// [`ReuseRule::age_limit_ms`](super::capacity::ReuseRule::age_limit_ms).
     pub(super) fn new(reuse_age_limit_ms: u32) -> Self {
         Self {
-            held: HeldPorts::default(),
+            in_use: PortsInUse::default(),
             reusable: 0,
             recent: 0,
             reuse_age_limit_ms,
             reuse_gain: 0,
-            taken: HeldPortSet::default(),
-            not_taken: HeldPortSet::default(),
+            taken: SmallPortSet::default(),
+            not_taken: SmallPortSet::default(),
         }
     }
 
@@ -50,18 +49,18 @@ impl DestinationTally {
     #[inline]
     pub(super) fn add_time_wait(&mut self, age_ms: u32) -> bool {
         let is_reusable = age_ms > self.reuse_age_limit_ms;
-        self.held.time_wait += 1;
+        self.in_use.time_wait += 1;
         self.reusable += u64::from(is_reusable);
         self.recent += u64::from(age_ms < age::CLOSE_RATE_WINDOW_MS);
         is_reusable
     }
 
-    fn figures(&self, destination: Destination, pool: &PortPool) -> DestinationFigures {
+    fn figures(&self, destination: Destination, pool: &PortPool) -> DestinationUsage {
         // By construction a subset of the usable ports, so that neither figure leaves its bounds.
         let (taken, usable) = (self.taken.len(), pool.usable.len());
-        DestinationFigures {
+        DestinationUsage {
             destination,
-            held: self.held,
+            in_use: self.in_use,
             reusable: self.reusable,
             reuse_gain: self.reuse_gain.min(taken),
             headroom: usable.saturating_sub(taken),
@@ -84,7 +83,7 @@ pub(super) fn figures(
     mut sources: SourcePools,
     sets: PortSets,
     options: &CensusOptions,
-) -> PortFigures {
+) -> PortUsage {
     let usable = pool.usable.len();
     let mut top = Top::new(options.top);
     let mut worst = PerFamily::<Option<u32>>::default();
@@ -98,7 +97,7 @@ pub(super) fn figures(
     }
     let mut free = pool.usable.clone();
     free.subtract(&sources.held_anywhere());
-    PortFigures {
+    PortUsage {
         range: pool.range,
         reserved: pool.reserved,
         blocked: pool.blocked,
@@ -127,26 +126,26 @@ pub(super) fn figures(
 }
 
 fn breakdown(
-    told: &[Destination],
+    selected: &[Destination],
     destinations: &DestinationTallies,
     pool: &PortPool,
 ) -> DestinationBreakdown {
-    let mut other = HeldPorts::default();
+    let mut other = PortsInUse::default();
     for tally in destinations.values() {
-        other.time_wait += tally.held.time_wait;
-        other.established += tally.held.established;
-        other.other += tally.held.other;
+        other.time_wait += tally.in_use.time_wait;
+        other.established += tally.in_use.established;
+        other.other += tally.in_use.other;
     }
     let nothing = DestinationTally::new(u32::MAX);
-    let told = told.iter().map(|destination| {
+    let exported = selected.iter().map(|destination| {
         let tally = destinations.get(destination).unwrap_or(&nothing);
-        other.time_wait -= tally.held.time_wait;
-        other.established -= tally.held.established;
-        other.other -= tally.held.other;
+        other.time_wait -= tally.in_use.time_wait;
+        other.established -= tally.in_use.established;
+        other.other -= tally.in_use.other;
         tally.figures(*destination, pool)
     });
-    let told = told.collect();
-    DestinationBreakdown { told, other }
+    let exported = exported.collect();
+    DestinationBreakdown { exported, other }
 }
 
 /// Adds the pinned destinations that are not told yet.

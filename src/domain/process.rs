@@ -2,7 +2,7 @@
 
 /// What the process has spent and may spend.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ProcessFigures {
+pub struct ProcessUsage {
     /// User and system time of all its threads, in seconds. `utime` and `stime` of `proc_pid_stat(5)`.
     pub cpu_seconds: f64,
     /// Open file descriptors, without the one that counting them takes.

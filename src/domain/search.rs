@@ -4,13 +4,13 @@
 //! (`__inet_hash_connect` in net/ipv4/inet_hashtables.c), and looks each up in two hash tables.
 
 use super::capacity::PortPool;
-use super::held_ports::HeldPortSet;
 use super::ports::PortSet;
+use super::small_port_set::SmallPortSet;
 
 /// The longest run of taken ports of one parity, in the order in which connect() tries them: at the
 /// end of the range it goes on at the beginning. Reserved and blocked ports, which it passes over at
 /// little cost, neither count nor end a run; a free or a reusable port ends it.
-pub(super) fn longest_run(pool: &PortPool, taken: &HeldPortSet) -> u32 {
+pub(super) fn longest_run(pool: &PortPool, taken: &SmallPortSet) -> u32 {
     let mut set = PortSet::new();
     taken.add_to(&mut set);
     [0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa]
@@ -91,7 +91,7 @@ mod tests {
         }];
         let range = PortRange::new(100, 119).unwrap();
         let pool = PortPool::new(range, Some(&reserved), &owners);
-        let mut held = HeldPortSet::default();
+        let mut held = SmallPortSet::default();
         for port in taken {
             held.insert(*port);
         }

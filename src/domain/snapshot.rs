@@ -45,7 +45,7 @@ pub struct Outcome<T> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// The pass over the connection table.
-    pub sockets: Option<Outcome<SocketFigures>>,
+    pub sockets: Option<Outcome<SocketSummary>>,
     /// `/proc/sys/net/ipv4`.
     pub sysctl: Option<Outcome<Settings>>,
     /// `/proc/net/netstat`.
@@ -99,7 +99,7 @@ pub struct SlabMemory {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Breakdown<K> {
     /// Values with their counts: the top N, most frequent first, then pinned ones beyond them.
-    pub told: Vec<(K, u64)>,
+    pub exported: Vec<(K, u64)>,
     /// Sockets with any value that is not told.
     pub other: u64,
 }
@@ -108,7 +108,7 @@ impl<K> Breakdown<K> {
     /// Sockets in all.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.told.iter().map(|(_, count)| count).sum::<u64>() + self.other
+        self.exported.iter().map(|(_, count)| count).sum::<u64>() + self.other
     }
 }
 
@@ -128,7 +128,7 @@ pub const AGE_BANDS: usize = 6;
 ///
 /// **Invariant:** `time_wait` and every breakdown that is there have the same total.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SocketFigures {
+pub struct SocketSummary {
     /// Where the sockets were read from; `None` where it was known that there are none.
     pub source: Option<Source>,
     /// Records that the kernel sent, listeners and bound sockets included.
@@ -146,7 +146,7 @@ pub struct SocketFigures {
     /// By age, in the bands of [`super::age::BANDS`].
     pub by_age: Option<[u64; AGE_BANDS]>,
     /// The port range and who spends it; `None` while the range is unknown.
-    pub ports: Option<PortFigures>,
+    pub ports: Option<PortUsage>,
 }
 
 /// A value for each family.
@@ -179,7 +179,7 @@ impl<T> PerFamily<T> {
 
 /// How the ephemeral port range is spent.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PortFigures {
+pub struct PortUsage {
     /// The range itself.
     pub range: PortRange,
     /// Ports of `ip_local_reserved_ports` inside the range.
@@ -202,7 +202,7 @@ pub struct PortFigures {
     /// The worst destinations and the pinned ones; `None` where switched off.
     pub by_destination: Option<DestinationBreakdown>,
     /// The fullest pools of bind(addr, 0), fullest first; `None` where switched off.
-    pub by_source: Option<Vec<SourceFigures>>,
+    pub by_source: Option<Vec<SourceUsage>>,
     /// Which ports connect() cannot have or, with another range, could not.
     pub sets: PortSets,
 }
@@ -226,7 +226,7 @@ pub struct PortSets {
 
 /// The pool of one local address, from which bind(addr, 0) draws.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SourceFigures {
+pub struct SourceUsage {
     /// Which address; a wildcard for sockets that are bound to none.
     pub src_addr: Address,
     /// Different unreserved ports of the range that are taken there.
@@ -241,9 +241,9 @@ pub struct SourceFigures {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DestinationBreakdown {
     /// Worst first, pinned ones beyond the top N last.
-    pub told: Vec<DestinationFigures>,
+    pub exported: Vec<DestinationUsage>,
     /// What all the others hold together.
-    pub other: HeldPorts,
+    pub other: PortsInUse,
 }
 
 /// The triple that the kernel spends ephemeral ports on.
@@ -259,7 +259,7 @@ pub struct Destination {
 
 /// Sockets that hold a port, by what they are doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HeldPorts {
+pub struct PortsInUse {
     /// In TIME-WAIT proper.
     pub time_wait: u64,
     /// Established.
@@ -268,7 +268,7 @@ pub struct HeldPorts {
     pub other: u64,
 }
 
-impl HeldPorts {
+impl PortsInUse {
     /// All of them.
     #[must_use]
     pub const fn total(self) -> u64 {
@@ -278,11 +278,11 @@ impl HeldPorts {
 
 /// What is known of one destination.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DestinationFigures {
+pub struct DestinationUsage {
     /// Which one.
     pub destination: Destination,
     /// The ports its sockets hold.
-    pub held: HeldPorts,
+    pub in_use: PortsInUse,
     /// TIME-WAIT sockets among them that the next connect() may take over now.
     pub reusable: u64,
     /// TIME-WAIT sockets on usable ports that are not reusable and would be with `tcp_tw_reuse` 1 and

@@ -6,24 +6,24 @@
 
 use super::address::{Address, Family};
 use super::fast_map::FastMap;
-use super::held_ports::HeldPortSet;
 use super::ports::PortSet;
-use super::snapshot::SourceFigures;
+use super::small_port_set::SmallPortSet;
+use super::snapshot::SourceUsage;
 use super::socket::PortOwner;
 use super::top::Top;
 
 /// The ports held on each address, wildcard addresses being addresses of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SourcePools {
-    by_address: FastMap<Address, HeldPortSet>,
+    by_address: FastMap<Address, SmallPortSet>,
     /// What is listening or merely bound, and whether it keeps to IPv6.
     owners: FastMap<(Address, u16), bool>,
     /// Held on `::` by sockets that keep to IPv6.
-    v6_only_wildcard: HeldPortSet,
+    v6_only_wildcard: SmallPortSet,
     /// Held by outgoing sockets of IPv6. Their port is taken on the IPv4 wildcard too, though on no
     /// other IPv4 address (observed on Linux 6.18). It is not if they were bound to an address
     /// before connect(), which the table does not tell: then 0.0.0.0 is told too high.
-    outgoing_v6: HeldPortSet,
+    outgoing_v6: SmallPortSet,
 }
 
 impl SourcePools {
@@ -69,7 +69,7 @@ impl SourcePools {
     }
 
     /// Outgoing sockets.
-    pub(super) fn add_outgoing(&mut self, address: Address, ports: &HeldPortSet) {
+    pub(super) fn add_outgoing(&mut self, address: Address, ports: &SmallPortSet) {
         self.by_address
             .entry(address)
             .or_default()
@@ -95,7 +95,7 @@ impl SourcePools {
         n: usize,
         drawable: &PortSet,
         listening: &PortSet,
-    ) -> Vec<SourceFigures> {
+    ) -> Vec<SourceUsage> {
         let size = drawable.len();
         let mut top = Top::new(n);
         let mut scratch = PortSet::new();
@@ -115,7 +115,7 @@ impl SourcePools {
             self.add_taken_from(src_addr, &mut scratch);
             scratch.intersect_with(drawable);
             scratch.intersect_with(listening);
-            SourceFigures {
+            SourceUsage {
                 src_addr,
                 ports,
                 listened: scratch.len(),
@@ -218,10 +218,10 @@ mod tests {
     #[test]
     fn ports_of_outgoing_ipv6_sockets_are_taken_on_the_ipv4_wildcard_too() {
         let mut pools = SourcePools::default();
-        let mut held = HeldPortSet::default();
+        let mut held = SmallPortSet::default();
         held.insert(100);
         pools.add_outgoing(addr("2001:db8::1"), &held);
-        pools.add_outgoing(addr("127.0.0.1"), &HeldPortSet::default());
+        pools.add_outgoing(addr("127.0.0.1"), &SmallPortSet::default());
         for (address, told) in [
             ("2001:db8::1", 1),
             ("127.0.0.1", 0),

@@ -168,18 +168,18 @@ mod tests {
             for (number, is_v6) in numbers {
                 let destination = destination(number, is_v6);
                 if let Some(tally) = tallies.entry(destination, || DestinationTally::new(0)) {
-                    tally.held.established += 1;
+                    tally.in_use.established += 1;
                 }
                 *model.entry(destination).or_insert(0) += 1;
             }
             prop_assert_eq!(tallies.len(), model.len());
             let told: BTreeMap<_, _> = tallies
                 .iter()
-                .map(|(destination, tally)| (*destination, tally.held.established))
+                .map(|(destination, tally)| (*destination, tally.in_use.established))
                 .collect();
             prop_assert_eq!(&told, &model);
             for (destination, count) in &model {
-                let held = tallies.get(destination).map(|tally| tally.held.established);
+                let held = tallies.get(destination).map(|tally| tally.in_use.established);
                 prop_assert_eq!(held, Some(*count));
             }
             prop_assert!(tallies.get(&destination(601, false)).is_none());

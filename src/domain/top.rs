@@ -95,17 +95,17 @@ pub(super) fn breakdown<K: Copy + Ord>(
         }
         top.add(key, count);
     }
-    let mut told = top.into_sorted();
-    let top_len = told.len();
+    let mut exported = top.into_sorted();
+    let top_len = exported.len();
     for pin in pins {
-        if !told.iter().take(top_len).any(|(key, _)| *key == pin.0) {
-            told.push(pin);
+        if !exported.iter().take(top_len).any(|(key, _)| *key == pin.0) {
+            exported.push(pin);
         }
     }
-    let told_sum: u64 = told.iter().map(|(_, count)| count).sum();
+    let exported_sum: u64 = exported.iter().map(|(_, count)| count).sum();
     Breakdown {
-        told,
-        other: total - told_sum,
+        exported,
+        other: total - exported_sum,
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(
             told,
             Breakdown {
-                told: vec![(3, 5), (7, 5)],
+                exported: vec![(3, 5), (7, 5)],
                 other: 9
             }
         );
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(
             told,
             Breakdown {
-                told: vec![(80, 9), (443, 1), (8080, 0)],
+                exported: vec![(80, 9), (443, 1), (8080, 0)],
                 other: 2
             }
         );
@@ -164,11 +164,11 @@ mod tests {
             sorted.sort_by_key(|(key, count)| (std::cmp::Reverse(*count), *key));
             sorted.truncate(n);
             let top_len = sorted.len();
-            prop_assert_eq!(result.told.iter().take(top_len).collect::<Vec<_>>(),
+            prop_assert_eq!(result.exported.iter().take(top_len).collect::<Vec<_>>(),
                 sorted.iter().collect::<Vec<_>>());
             prop_assert_eq!(result.total(), counts.iter().map(|(_, count)| count).sum::<u64>());
             for pin in &pinned {
-                prop_assert_eq!(result.told.iter().filter(|(key, _)| key == pin).count(), 1);
+                prop_assert_eq!(result.exported.iter().filter(|(key, _)| key == pin).count(), 1);
             }
         }
 

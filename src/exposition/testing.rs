@@ -16,12 +16,12 @@ use crate::domain::address::Address;
 use crate::domain::container::ContainerIdentity;
 use crate::domain::namespace::{HostSnapshot, NamespaceIdentity, NamespaceSnapshot, Namespaces};
 use crate::domain::ports::PortRange;
-use crate::domain::process::ProcessFigures;
+use crate::domain::process::ProcessUsage;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
-    Breakdown, Destination, DestinationBreakdown, DestinationFigures, HeldPorts, KernelCounters,
-    Outcome, PerFamily, PortBreakdown, PortFigures, PortSets, SlabMemory, Snapshot, SocketFigures,
-    SocketStatistics, Source, SourceFigures,
+    Breakdown, Destination, DestinationBreakdown, DestinationUsage, KernelCounters, Outcome,
+    PerFamily, PortBreakdown, PortSets, PortUsage, PortsInUse, SlabMemory, Snapshot,
+    SocketStatistics, SocketSummary, Source, SourceUsage,
 };
 
 /// One line of an exposition.
@@ -213,8 +213,8 @@ pub(super) fn rich_settings() -> Settings {
     }
 }
 
-fn rich_sockets() -> SocketFigures {
-    SocketFigures {
+fn rich_sockets() -> SocketSummary {
+    SocketSummary {
         source: Some(Source::Netlink),
         messages: 31_400,
         time_wait: PerFamily {
@@ -222,7 +222,7 @@ fn rich_sockets() -> SocketFigures {
             ipv6: 232,
         },
         by_src_addr: Some(Breakdown {
-            told: vec![
+            exported: vec![
                 (address("192.0.2.7"), 31_000),
                 (address("2001:db8::7"), 200),
             ],
@@ -230,18 +230,18 @@ fn rich_sockets() -> SocketFigures {
         }),
         by_src_port: Some(PortBreakdown {
             ports: Breakdown {
-                told: vec![(443, 1_000)],
+                exported: vec![(443, 1_000)],
                 other: 0,
             },
             ephemeral: 30_232,
         }),
         by_dst_addr: Some(Breakdown {
-            told: vec![(address("198.51.100.1"), 28_000)],
+            exported: vec![(address("198.51.100.1"), 28_000)],
             other: 3_232,
         }),
         by_dst_port: Some(PortBreakdown {
             ports: Breakdown {
-                told: vec![(5_432, 28_000), (6_379, 0)],
+                exported: vec![(5_432, 28_000), (6_379, 0)],
                 other: 2_232,
             },
             ephemeral: 1_000,
@@ -251,8 +251,8 @@ fn rich_sockets() -> SocketFigures {
     }
 }
 
-fn rich_ports() -> PortFigures {
-    PortFigures {
+fn rich_ports() -> PortUsage {
+    PortUsage {
         range: PortRange::new(32_768, 60_999).unwrap(),
         reserved: 2,
         blocked: 3,
@@ -265,17 +265,17 @@ fn rich_ports() -> PortFigures {
         },
         destinations: 17,
         by_destination: Some(DestinationBreakdown {
-            told: vec![
+            exported: vec![
                 destination("192.0.2.7", "198.51.100.1", 5_432),
                 destination("2001:db8::7", "2001:db8::1", 5_432),
             ],
-            other: HeldPorts {
+            other: PortsInUse {
                 time_wait: 2_000,
                 established: 10,
                 other: 1,
             },
         }),
-        by_source: Some(vec![SourceFigures {
+        by_source: Some(vec![SourceUsage {
             src_addr: address("192.0.2.7"),
             ports: 28_008,
             listened: 0,
@@ -285,14 +285,14 @@ fn rich_ports() -> PortFigures {
     }
 }
 
-fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationFigures {
-    DestinationFigures {
+fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationUsage {
+    DestinationUsage {
         destination: Destination {
             src_addr: address(src_addr),
             dst_addr: address(dst_addr),
             dst_port,
         },
-        held: HeldPorts {
+        in_use: PortsInUse {
             time_wait: 28_000,
             established: 5,
             other: 2,
@@ -310,7 +310,7 @@ fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationFigu
 pub(super) fn rich_exporter() -> ExporterFigures {
     ExporterFigures {
         self_figures: Some(SelfFigures {
-            process: Some(ProcessFigures {
+            process: Some(ProcessUsage {
                 cpu_seconds: 0.25,
                 open_fds: 11,
                 max_fds: Some(1_024),

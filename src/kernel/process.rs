@@ -10,7 +10,7 @@ use ::procfs::process::Process;
 use ::procfs::{ProcError, WithCurrentSystemInfo};
 use rustix::process::{Resource, getrlimit};
 
-use crate::domain::process::ProcessFigures;
+use crate::domain::process::ProcessUsage;
 
 /// Why the process could not find out about itself.
 #[derive(Debug, thiserror::Error)]
@@ -30,11 +30,11 @@ pub enum ProcessError {
 ///
 /// # Errors
 /// /proc is not mounted, or tells something that is not understood.
-pub fn read_process_figures() -> Result<ProcessFigures, ProcessError> {
+pub fn read_process_figures() -> Result<ProcessUsage, ProcessError> {
     let open_fds = count_open_fds().map_err(ProcessError::FileDescriptors)?;
     let stat = Process::myself()?.stat()?;
     let booted = Duration::from_secs(::procfs::boot_time_secs()?);
-    Ok(ProcessFigures {
+    Ok(ProcessUsage {
         cpu_seconds: ticks(stat.utime.saturating_add(stat.stime)).as_secs_f64(),
         open_fds,
         max_fds: getrlimit(Resource::Nofile).current,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{NamespaceReport, Report, printable};
 use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::advice::wording;
-use crate::domain::snapshot::{PortFigures, Snapshot};
+use crate::domain::snapshot::{PortUsage, Snapshot};
 
 /// From which exhaustion ratio on the state is what.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,7 +124,7 @@ pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
     )
 }
 
-fn figures(snapshot: &Snapshot) -> Option<&PortFigures> {
+fn figures(snapshot: &Snapshot) -> Option<&PortUsage> {
     let sockets = snapshot.sockets.as_ref()?.value.as_ref()?;
     sockets.ports.as_ref()
 }
@@ -150,13 +150,13 @@ fn one(snapshot: &Snapshot, thresholds: Thresholds) -> (State, f64, String) {
     (state, ratio, sentence(ports, ratio))
 }
 
-fn sentence(ports: &PortFigures, ratio: f64) -> String {
+fn sentence(ports: &PortUsage, ratio: f64) -> String {
     if ports.usable == 0 {
         return "the port range has no usable port, connect() fails whatever the destination"
             .to_owned();
     }
     let told = ports.by_destination.as_ref();
-    let worst = told.and_then(|told| told.told.first());
+    let worst = told.and_then(|told| told.exported.first());
     let usable = wording::count(ports.usable.into());
     match worst {
         _ if ports.destinations == 0 => format!("no outgoing connection, {usable} ports usable"),
@@ -188,7 +188,7 @@ fn append_perfdata(text: &mut String, prefix: &str, snapshot: &Snapshot, thresho
             add(label, format!("{ratio:.6};{warning};{critical};0;1"));
         }
         let told = ports.by_destination.as_ref();
-        if let Some(worst) = told.and_then(|told| told.told.first()) {
+        if let Some(worst) = told.and_then(|told| told.exported.first()) {
             add(
                 "headroom",
                 format!("{};;;0;{}", worst.headroom, ports.usable),

@@ -11,7 +11,7 @@ use crate::domain::advice::explain::explain;
 use crate::domain::advice::{Finding, OF_FILES, Remedy, Severity, wording};
 use crate::domain::age::BANDS;
 use crate::domain::namespace::worst_ratio;
-use crate::domain::snapshot::{DestinationFigures, PortFigures, Snapshot, SocketFigures};
+use crate::domain::snapshot::{DestinationUsage, PortUsage, Snapshot, SocketSummary};
 
 /// How text is to look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -255,7 +255,7 @@ impl Text {
         self.time_wait(sockets);
     }
 
-    fn range(&mut self, ports: &PortFigures) {
+    fn range(&mut self, ports: &PortUsage) {
         self.title("PORT RANGE");
         let count = |number: u32| wording::count(number.into());
         self.prose(
@@ -273,11 +273,11 @@ impl Text {
         );
     }
 
-    fn destinations(&mut self, ports: &PortFigures) {
+    fn destinations(&mut self, ports: &PortUsage) {
         let Some(breakdown) = &ports.by_destination else {
             return;
         };
-        if breakdown.told.is_empty() {
+        if breakdown.exported.is_empty() {
             return;
         }
         self.title("DESTINATIONS, the fullest first");
@@ -292,21 +292,21 @@ impl Text {
             left("FROM", 2),
             left("TO", 0),
         ]);
-        for figures in breakdown.told.iter().take(ROWS) {
+        for figures in breakdown.exported.iter().take(ROWS) {
             table.row(destination_row(figures));
         }
         self.table(table);
         let shown = ports
             .destinations
             .min(u64::try_from(ROWS).unwrap_or(u64::MAX));
-        let shown = shown.min(u64::try_from(breakdown.told.len()).unwrap_or(u64::MAX));
+        let shown = shown.min(u64::try_from(breakdown.exported.len()).unwrap_or(u64::MAX));
         if let more @ 1.. = ports.destinations.saturating_sub(shown) {
             let more = wording::counted(more, "destination is", "destinations are");
             self.prose(&format!("{more} no fuller."), 2);
         }
     }
 
-    fn sources(&mut self, ports: &PortFigures) {
+    fn sources(&mut self, ports: &PortUsage) {
         let Some(sources) = ports
             .by_source
             .as_ref()
@@ -326,7 +326,7 @@ impl Text {
         self.table(table);
     }
 
-    fn time_wait(&mut self, sockets: &SocketFigures) {
+    fn time_wait(&mut self, sockets: &SocketSummary) {
         let (v4, v6) = (sockets.time_wait.ipv4, sockets.time_wait.ipv6);
         self.title("TIME-WAIT");
         self.line(&format!(
@@ -430,14 +430,14 @@ fn namespace_row(namespace: &NamespaceReport) -> Vec<String> {
     ]
 }
 
-fn destination_row(figures: &DestinationFigures) -> Vec<String> {
+fn destination_row(figures: &DestinationUsage) -> Vec<String> {
     let destination = &figures.destination;
     vec![
         wording::percent(figures.exhaustion_ratio),
         wording::count(figures.headroom.into()),
-        wording::count(figures.held.time_wait),
-        wording::count(figures.held.established),
-        wording::count(figures.held.other),
+        wording::count(figures.in_use.time_wait),
+        wording::count(figures.in_use.established),
+        wording::count(figures.in_use.other),
         wording::count(figures.reusable),
         format!("{:.1}", figures.close_rate),
         destination.src_addr.to_string(),

@@ -18,7 +18,7 @@ use super::readiness::Readiness;
 use super::slots::{Slot, Slots};
 use crate::collector::Collector;
 use crate::domain::namespace::HostSnapshot;
-use crate::domain::process::ProcessFigures;
+use crate::domain::process::ProcessUsage;
 use crate::exposition::{
     BuildInfo, EncodeError, Encoded, ExporterFigures, Format, SelfFigures, accepts_gzip, encode,
     families,
@@ -26,7 +26,7 @@ use crate::exposition::{
 use crate::web::answer::{self, Answer};
 
 /// How the process is doing; `None` where that cannot be read. It may block.
-pub type ReadProcess = dyn Fn() -> Option<ProcessFigures> + Send + Sync;
+pub type ReadProcess = dyn Fn() -> Option<ProcessUsage> + Send + Sync;
 
 /// What the exporter tells about itself.
 pub struct About {

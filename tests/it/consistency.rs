@@ -2,7 +2,7 @@
 
 use timewait_exporter::domain::address::Family;
 use timewait_exporter::domain::snapshot::{
-    DestinationBreakdown, DestinationFigures, PortFigures, Snapshot, SocketFigures,
+    DestinationBreakdown, DestinationUsage, PortUsage, Snapshot, SocketSummary,
 };
 
 /// Equal sums, ratios from 0 to 1, and no part larger than its whole.
@@ -19,7 +19,7 @@ pub fn assert_consistent(snapshot: &Snapshot) {
     );
     assert!(ports.listeners <= ports.blocked && ports.free <= ports.usable);
     let destinations = ports.by_destination.as_ref().expect("it is on");
-    for figures in &destinations.told {
+    for figures in &destinations.exported {
         assert_bounded(figures, ports);
     }
     assert_destinations_add_up(destinations, sockets);
@@ -34,13 +34,13 @@ pub fn assert_consistent(snapshot: &Snapshot) {
 
 /// The worst destination of a family is the worst of those told, unless none of it is told. One that
 /// is told only because it is pinned, and holds no port, is none.
-fn assert_worst(family: Family, destinations: &DestinationBreakdown, ports: &PortFigures) {
+fn assert_worst(family: Family, destinations: &DestinationBreakdown, ports: &PortUsage) {
     let worst = *ports.worst_ratio.get(family);
     assert_share(worst);
-    let of_family = |figures: &&DestinationFigures| {
-        figures.destination.dst_addr.family() == family && figures.held.total() > 0
+    let of_family = |figures: &&DestinationUsage| {
+        figures.destination.dst_addr.family() == family && figures.in_use.total() > 0
     };
-    let told = destinations.told.iter().filter(of_family);
+    let told = destinations.exported.iter().filter(of_family);
     let worst_told = told
         .map(|figures| figures.exhaustion_ratio)
         .fold(0.0, f64::max);
@@ -56,7 +56,7 @@ fn assert_worst(family: Family, destinations: &DestinationBreakdown, ports: &Por
     );
 }
 
-fn assert_equal_sums(sockets: &SocketFigures, total: u64) {
+fn assert_equal_sums(sockets: &SocketSummary, total: u64) {
     let by_src_port = sockets.by_src_port.as_ref().expect("it is on");
     let by_dst_port = sockets.by_dst_port.as_ref().expect("it is on");
     let sums = [
@@ -69,9 +69,9 @@ fn assert_equal_sums(sockets: &SocketFigures, total: u64) {
     assert_eq!(sums, [total; 5], "the breakdowns of {total} sockets");
 }
 
-fn assert_bounded(figures: &DestinationFigures, ports: &PortFigures) {
+fn assert_bounded(figures: &DestinationUsage, ports: &PortUsage) {
     assert_share(figures.exhaustion_ratio);
-    assert!(figures.reusable <= figures.held.time_wait, "{figures:?}");
+    assert!(figures.reusable <= figures.in_use.time_wait, "{figures:?}");
     assert!(figures.headroom <= ports.usable, "{figures:?}");
     assert!(figures.headroom >= ports.free, "{figures:?}");
     assert!(figures.search_ports <= ports.usable, "{figures:?}");
@@ -81,11 +81,11 @@ fn assert_bounded(figures: &DestinationFigures, ports: &PortFigures) {
 }
 
 /// Every TIME-WAIT socket is some destination's or has a service's port on this side.
-fn assert_destinations_add_up(destinations: &DestinationBreakdown, sockets: &SocketFigures) {
+fn assert_destinations_add_up(destinations: &DestinationBreakdown, sockets: &SocketSummary) {
     let told = destinations
-        .told
+        .exported
         .iter()
-        .map(|figures| figures.held.time_wait);
+        .map(|figures| figures.in_use.time_wait);
     let outgoing = told.sum::<u64>() + destinations.other.time_wait;
     let by_src_port = sockets.by_src_port.as_ref().expect("it is on");
     assert_eq!(outgoing, by_src_port.ephemeral);

@@ -30,7 +30,7 @@ use timewait_exporter::collector::{Collector, CollectorConfig, SourceChoice};
 use timewait_exporter::domain::namespace::{
     HostSnapshot, NamespaceIdentity, NamespaceSnapshot, Namespaces,
 };
-use timewait_exporter::domain::process::ProcessFigures;
+use timewait_exporter::domain::process::ProcessUsage;
 use timewait_exporter::domain::snapshot::{Outcome, Snapshot, Source};
 use timewait_exporter::exposition::{
     ExporterFigures, HandlerErrors, HandlerFigures, METRICS, SelfFigures, families,
@@ -203,7 +203,7 @@ fn exporter() -> ExporterFigures {
     ExporterFigures {
         build: BUILD,
         self_figures: Some(SelfFigures {
-            process: Some(ProcessFigures {
+            process: Some(ProcessUsage {
                 cpu_seconds: 0.0,
                 open_fds: 1,
                 max_fds: Some(1),

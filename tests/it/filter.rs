@@ -7,7 +7,7 @@ use timewait_exporter::domain::census::Census;
 use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::ports::PortRange;
 use timewait_exporter::domain::settings::Settings;
-use timewait_exporter::domain::snapshot::{SocketFigures, Source};
+use timewait_exporter::domain::snapshot::{SocketSummary, Source};
 use timewait_exporter::domain::socket::{Socket, TcpState};
 use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
@@ -34,7 +34,7 @@ fn identity(socket: &Socket) -> (String, u16, String, u16, u8) {
     )
 }
 
-fn figures(sockets: &[Socket]) -> SocketFigures {
+fn figures(sockets: &[Socket]) -> SocketSummary {
     let settings = Settings {
         port_range: Some(range()),
         ..Settings::default()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use timewait_exporter::domain::snapshot::{
-    AGE_BANDS, Breakdown, Outcome, PerFamily, SocketFigures, Source,
+    AGE_BANDS, Breakdown, Outcome, PerFamily, SocketSummary, Source,
 };
 use timewait_exporter::web::Limits;
 use tokio::net::TcpSocket;
@@ -94,15 +94,18 @@ async fn at_the_limit_of_connections_the_idle_one_makes_way() {
 }
 
 /// Figures whose text is some 12 MB: more than the kernel's buffers take.
-pub(crate) fn endless(_: std::time::Instant) -> Outcome<SocketFigures> {
+pub(crate) fn endless(_: std::time::Instant) -> Outcome<SocketSummary> {
     let told = (0..200_000_u32)
         .map(|bits| (std::net::IpAddr::from(bits.to_be_bytes()).into(), 1))
         .collect();
-    let figures = SocketFigures {
+    let figures = SocketSummary {
         source: Some(Source::Netlink),
         messages: 0,
         time_wait: PerFamily::default(),
-        by_src_addr: Some(Breakdown { told, other: 0 }),
+        by_src_addr: Some(Breakdown {
+            exported: told,
+            other: 0,
+        }),
         by_src_port: None,
         by_dst_addr: None,
         by_dst_port: None,

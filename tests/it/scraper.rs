@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
 use timewait_exporter::domain::options::{CensusOptions, PinnedDestination};
 use timewait_exporter::domain::snapshot::{
-    Destination, DestinationFigures, PortFigures, Snapshot, SocketFigures,
+    Destination, DestinationUsage, PortUsage, Snapshot, SocketSummary,
 };
 use timewait_exporter::kernel::sock_diag::NetlinkConnect;
 use tokio::runtime;
@@ -54,19 +54,19 @@ impl Scraper {
         snapshot
     }
 
-    pub fn sockets(&self) -> SocketFigures {
+    pub fn sockets(&self) -> SocketSummary {
         let outcome = self.scrape().sockets.expect("the collector is on");
         outcome.value.expect("there is a dump")
     }
 
-    pub fn ports(&self) -> PortFigures {
+    pub fn ports(&self) -> PortUsage {
         self.sockets().ports.expect("the range is known")
     }
 }
 
 /// What is told of a destination.
-pub fn told(ports: &PortFigures, destination: Destination) -> DestinationFigures {
-    let told = &ports.by_destination.as_ref().expect("it is on").told;
+pub fn told(ports: &PortUsage, destination: Destination) -> DestinationUsage {
+    let told = &ports.by_destination.as_ref().expect("it is on").exported;
     let mut matching = told
         .iter()
         .filter(|figures| figures.destination == destination);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use timewait_exporter::build_info::BUILD;
 use timewait_exporter::collector::{Collector, Enabled, FileReadings};
 use timewait_exporter::config::{Config, WebConfig};
-use timewait_exporter::domain::snapshot::{Outcome, SocketFigures};
+use timewait_exporter::domain::snapshot::{Outcome, SocketSummary};
 use timewait_exporter::site::{About, Site};
 use timewait_exporter::web::{Drained, Limits, Listener, Protection, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -44,7 +44,7 @@ pub(crate) fn config(flags: &[&str]) -> Config {
 }
 
 /// An outcome without figures.
-pub(crate) const fn outcome(success: bool) -> Outcome<SocketFigures> {
+pub(crate) const fn outcome(success: bool) -> Outcome<SocketSummary> {
     Outcome {
         value: None,
         success,
@@ -54,7 +54,7 @@ pub(crate) const fn outcome(success: bool) -> Outcome<SocketFigures> {
 
 /// A collector whose sockets job is this, and whose files say nothing.
 pub(crate) fn collector(
-    sockets: impl FnMut(Instant) -> Outcome<SocketFigures> + Send + 'static,
+    sockets: impl FnMut(Instant) -> Outcome<SocketSummary> + Send + 'static,
 ) -> Collector {
     let none = |_| FileReadings::default();
     Collector::start(Enabled::default(), sockets, none).unwrap()

@@ -11,7 +11,7 @@ use crate::collector::files::whole;
 use crate::collector::sockets::Walker;
 use crate::collector::{CollectorConfig, Enabled, FileReadings};
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::{Outcome, Snapshot, SocketFigures, SocketStatistics};
+use crate::domain::snapshot::{Outcome, Snapshot, SocketStatistics, SocketSummary};
 use crate::kernel::namespaces::{EnterError, FoundNamespace, Home, NamespaceLister, read_resident};
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
@@ -24,7 +24,7 @@ pub(super) struct Place {
     pub(super) procfs: ProcRoot,
     walker: Walker,
     /// What was told last of a namespace without sockets, and for which settings.
-    nothing: Option<(Settings, SocketFigures)>,
+    nothing: Option<(Settings, SocketSummary)>,
 }
 
 impl Place {
@@ -100,7 +100,7 @@ impl Place {
         joined(sockets, readings, statistics, enabled)
     }
 
-    fn nothing(&mut self, settings: Settings) -> SocketFigures {
+    fn nothing(&mut self, settings: Settings) -> SocketSummary {
         match &self.nothing {
             Some((same, figures)) if *same == settings => figures.clone(),
             _ => {
@@ -154,7 +154,7 @@ pub(super) fn barred(known: &mut Known, error: &EnterError, lacks_rights: bool) 
 }
 
 fn joined(
-    sockets: Option<Outcome<SocketFigures>>,
+    sockets: Option<Outcome<SocketSummary>>,
     readings: FileReadings,
     statistics: Outcome<SocketStatistics>,
     enabled: Enabled,

@@ -5,7 +5,7 @@ use super::help;
 use super::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
 use super::whatif::Load;
 use super::{View, wording};
-use crate::domain::snapshot::{DestinationFigures, PortFigures};
+use crate::domain::snapshot::{DestinationUsage, PortUsage};
 
 /// So many destinations are told one by one.
 const MOST: usize = 10;
@@ -24,7 +24,7 @@ pub(super) fn severity_of(ratio: f64) -> Severity {
     }
 }
 
-pub(super) fn load(figures: &DestinationFigures, ports: &PortFigures) -> Load {
+pub(super) fn load(figures: &DestinationUsage, ports: &PortUsage) -> Load {
     Load {
         taken: ports.usable.saturating_sub(figures.headroom),
         usable: ports.usable,
@@ -56,7 +56,7 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-fn more(rest: &[&DestinationFigures], is_all: bool) -> Finding {
+fn more(rest: &[&DestinationUsage], is_all: bool) -> Finding {
     let worst = rest.iter().map(|figures| figures.exhaustion_ratio);
     let severity = severity_of(worst.fold(0.0, f64::max));
     let count = u64::try_from(rest.len()).unwrap_or(u64::MAX);
@@ -71,7 +71,7 @@ fn more(rest: &[&DestinationFigures], is_all: bool) -> Finding {
 }
 
 /// The worst destination, where destinations are not told.
-fn unnamed(view: &View<'_>, ports: &PortFigures) -> Finding {
+fn unnamed(view: &View<'_>, ports: &PortUsage) -> Finding {
     let ratio = view.worst_ratio();
     let load = load_of_ratio(ratio, ports);
     let sentence = format!(
@@ -87,7 +87,7 @@ fn unnamed(view: &View<'_>, ports: &PortFigures) -> Finding {
 }
 
 /// The load that a ratio was computed from.
-pub(super) fn load_of_ratio(ratio: f64, ports: &PortFigures) -> Load {
+pub(super) fn load_of_ratio(ratio: f64, ports: &PortUsage) -> Load {
     let usable = ports.usable;
     let is_below = |taken: &u32| f64::from(*taken) < ratio * f64::from(usable) - 0.5;
     // Bisection: a float does not turn into an integer without doubts about its bounds.
@@ -117,8 +117,8 @@ pub(super) enum Filling {
 }
 
 impl Filling {
-    fn of(figures: &DestinationFigures) -> Self {
-        let held = figures.held;
+    fn of(figures: &DestinationUsage) -> Self {
+        let held = figures.in_use;
         let waiting = held.time_wait.saturating_sub(figures.reusable);
         let all = waiting + held.established + held.other;
         if waiting.saturating_mul(2) >= all {
@@ -132,8 +132,8 @@ impl Filling {
         }
     }
 
-    fn clause(self, figures: &DestinationFigures) -> String {
-        let held = figures.held;
+    fn clause(self, figures: &DestinationUsage) -> String {
+        let held = figures.in_use;
         let (count, counted) = (wording::count, wording::counted);
         match self {
             Self::TimeWait => format!("{} in TIME-WAIT", counted(held.time_wait, "is", "are")),
@@ -164,7 +164,7 @@ fn to_f64(number: u64) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-fn one(view: &View<'_>, ports: &PortFigures, figures: &DestinationFigures) -> Finding {
+fn one(view: &View<'_>, ports: &PortUsage, figures: &DestinationUsage) -> Finding {
     let load = load(figures, ports);
     let filling = Filling::of(figures);
     let id = if figures.headroom == 0 {
@@ -182,16 +182,16 @@ fn one(view: &View<'_>, ports: &PortFigures, figures: &DestinationFigures) -> Fi
         )
         .count("headroom_ports", figures.headroom)
         .count("usable_ports", ports.usable)
-        .count("time_wait", figures.held.time_wait)
-        .count("established", figures.held.established)
-        .count("other_states", figures.held.other)
+        .count("time_wait", figures.in_use.time_wait)
+        .count("established", figures.in_use.established)
+        .count("other_states", figures.in_use.other)
         .count("reusable", figures.reusable)
         .figure("closes_per_second", FigureValue::Rate(figures.close_rate))
         .count("search_ports", figures.search_ports)
         .remedies(help::remedies(view, ports, figures, load, filling))
 }
 
-fn sentence(ports: &PortFigures, figures: &DestinationFigures, filling: Filling) -> String {
+fn sentence(ports: &PortUsage, figures: &DestinationUsage, filling: Filling) -> String {
     let place = wording::destination(&figures.destination);
     let clause = filling.clause(figures);
     let usable = wording::counted(ports.usable.into(), "usable port", "usable ports");
@@ -217,7 +217,7 @@ pub(super) fn plentiful(view: &View<'_>) -> Finding {
     let worst = view
         .destinations()
         .iter()
-        .find(|figures| figures.held.total() > 0);
+        .find(|figures| figures.in_use.total() > 0);
     let sentence = match (worst, view.ports) {
         (Some(worst), Some(ports)) => format!(
             "Ephemeral ports are plentiful: the fullest destination, {}, has used {} of {}.",

@@ -7,12 +7,12 @@ use super::remedy::{Effect, Remedy, RemedyId};
 use super::thresholds::RATIO_WARNING;
 use super::whatif::{self, Load, Plan};
 use super::{View, wording};
-use crate::domain::snapshot::{DestinationFigures, PortFigures};
+use crate::domain::snapshot::{DestinationUsage, PortUsage};
 
 pub(super) fn remedies(
     view: &View<'_>,
-    ports: &PortFigures,
-    figures: &DestinationFigures,
+    ports: &PortUsage,
+    figures: &DestinationUsage,
     load: Load,
     filling: Filling,
 ) -> Vec<Remedy> {
@@ -37,7 +37,7 @@ pub(super) const LIST_REPLACES: &str = "The list replaces the one in force: afte
                                         sets it, look again before this one.";
 
 /// What frees ports for every destination.
-pub(super) fn for_all(view: &View<'_>, ports: &PortFigures, load: Load) -> Vec<Remedy> {
+pub(super) fn for_all(view: &View<'_>, ports: &PortUsage, load: Load) -> Vec<Remedy> {
     let remedies = [
         widen(view, ports, load),
         release(ports, load),
@@ -51,7 +51,7 @@ fn gain(remedy: Remedy, effect: Effect) -> Option<Remedy> {
 }
 
 /// `tcp_tw_reuse` = 1, with timestamps, where it is not so already.
-pub(super) fn reuse(view: &View<'_>, figures: &DestinationFigures, load: Load) -> Option<Remedy> {
+pub(super) fn reuse(view: &View<'_>, figures: &DestinationUsage, load: Load) -> Option<Remedy> {
     let timestamps = view.has_timestamps()?;
     let reuse = view.reuse()?;
     let is_allowed = reuse == 1 || reuse == 2 && is_loopback(figures);
@@ -93,7 +93,7 @@ pub(super) fn reuse(view: &View<'_>, figures: &DestinationFigures, load: Load) -
     gain(remedy, load.effect(after))
 }
 
-pub(super) fn is_loopback(figures: &DestinationFigures) -> bool {
+pub(super) fn is_loopback(figures: &DestinationUsage) -> bool {
     let destination = &figures.destination;
     destination.src_addr.is_loopback() || destination.dst_addr.is_loopback()
 }
@@ -129,7 +129,7 @@ pub(super) fn hold_seconds(view: &View<'_>, is_loopback: bool) -> f64 {
 }
 
 /// The least bold range that leads out of the danger, or else the widest.
-fn widen(view: &View<'_>, ports: &PortFigures, load: Load) -> Option<Remedy> {
+fn widen(view: &View<'_>, ports: &PortUsage, load: Load) -> Option<Remedy> {
     let mut best = None;
     for plan in whatif::wider(ports, view.settings) {
         let effect = load.effect(plan.load(load));
@@ -147,7 +147,7 @@ fn widen(view: &View<'_>, ports: &PortFigures, load: Load) -> Option<Remedy> {
 }
 
 /// A wider range, and what to mind.
-pub(super) fn widening(ports: &PortFigures, plan: &Plan) -> Remedy {
+pub(super) fn widening(ports: &PortUsage, plan: &Plan) -> Remedy {
     let (min, max) = (plan.range.min(), plan.range.max());
     let mut remedy = Remedy::new(
         RemedyId::WidenRange,
@@ -190,11 +190,11 @@ pub(super) fn at_least(remedy: Remedy, is_least: bool) -> Remedy {
 }
 
 /// Widening where nothing is near its limit: what it gives the worst destination.
-pub(super) fn widen_for_all(view: &View<'_>, ports: &PortFigures) -> Option<Remedy> {
+pub(super) fn widen_for_all(view: &View<'_>, ports: &PortUsage) -> Option<Remedy> {
     widen(view, ports, load_of_ratio(view.worst_ratio(), ports))
 }
 
-fn release(ports: &PortFigures, load: Load) -> Option<Remedy> {
+fn release(ports: &PortUsage, load: Load) -> Option<Remedy> {
     let (plan, freed) = whatif::released(ports)?;
     let mut remedy = Remedy::new(
         RemedyId::ReleaseReserved,
@@ -211,7 +211,7 @@ fn release(ports: &PortFigures, load: Load) -> Option<Remedy> {
     gain(remedy, load.effect(plan.load(load)))
 }
 
-fn move_listeners(ports: &PortFigures, load: Load) -> Option<Remedy> {
+fn move_listeners(ports: &PortUsage, load: Load) -> Option<Remedy> {
     let (plan, moved) = whatif::without_listeners(ports)?;
     let remedy = Remedy::new(
         RemedyId::MoveListeners,
@@ -226,7 +226,7 @@ fn move_listeners(ports: &PortFigures, load: Load) -> Option<Remedy> {
 }
 
 /// More destinations: the kernel spends a whole range on each.
-fn elsewhere(figures: &DestinationFigures, load: Load, hold_seconds: f64) -> Vec<Remedy> {
+fn elsewhere(figures: &DestinationUsage, load: Load, hold_seconds: f64) -> Vec<Remedy> {
     let n = further(figures, load, hold_seconds);
     let effect = load.spread(n);
     let each = wording::counted(load.usable.into(), "port", "ports");
@@ -265,13 +265,13 @@ fn elsewhere(figures: &DestinationFigures, load: Load, hold_seconds: f64) -> Vec
 
 /// How many ranges more keep the load, and what the present rate of closing adds up to while a port waits,
 /// below the warning.
-fn further(figures: &DestinationFigures, load: Load, hold_seconds: f64) -> u32 {
+fn further(figures: &DestinationUsage, load: Load, hold_seconds: f64) -> u32 {
     let needed = f64::from(load.taken).max(figures.close_rate * hold_seconds);
     let enough = |n: &u32| needed < RATIO_WARNING * f64::from(load.usable) * f64::from(n + 1);
     (1..=100).find(enough).unwrap_or(100)
 }
 
-fn keep_alive(ports: &PortFigures, hold_seconds: f64) -> Remedy {
+fn keep_alive(ports: &PortUsage, hold_seconds: f64) -> Remedy {
     Remedy::new(
         RemedyId::ReuseConnections,
         format!(
@@ -285,7 +285,7 @@ fn keep_alive(ports: &PortFigures, hold_seconds: f64) -> Remedy {
 }
 
 /// How many a second a destination can have, each port being held for so long.
-pub(super) fn new_connections(ports: &PortFigures, hold_seconds: f64) -> String {
+pub(super) fn new_connections(ports: &PortUsage, hold_seconds: f64) -> String {
     let milliseconds = Duration::from_secs_f64(hold_seconds).as_millis().max(1);
     let rate = u128::from(ports.usable) * 1_000 / milliseconds;
     let Ok(rate @ 1..) = u64::try_from(rate) else {
@@ -304,7 +304,7 @@ pub(super) fn wait(hold_seconds: f64) -> String {
     }
 }
 
-fn find_holders(figures: &DestinationFigures) -> Remedy {
+fn find_holders(figures: &DestinationUsage) -> Remedy {
     let destination = &figures.destination;
     let mut remedy = Remedy::new(
         RemedyId::FindHolders,

@@ -35,7 +35,7 @@ pub use finding::{FigureValue, Finding, Id, Severity};
 pub use remedy::{Effect, OF_FILES, Persistent, Remedy, RemedyId, Room, Setting};
 
 use super::settings::Settings;
-use super::snapshot::{DestinationFigures, PortFigures, Snapshot, SocketFigures};
+use super::snapshot::{DestinationUsage, PortUsage, Snapshot, SocketSummary};
 
 /// What a snapshot comes to.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,8 +114,8 @@ fn headline(findings: &[Finding]) -> String {
 /// A snapshot without its wrapping: what is known.
 struct View<'a> {
     snapshot: &'a Snapshot,
-    sockets: Option<&'a SocketFigures>,
-    ports: Option<&'a PortFigures>,
+    sockets: Option<&'a SocketSummary>,
+    ports: Option<&'a PortUsage>,
     settings: Option<&'a Settings>,
 }
 
@@ -137,10 +137,10 @@ impl<'a> View<'a> {
     }
 
     /// The destinations that are told, worst first.
-    fn destinations(&self) -> &'a [DestinationFigures] {
+    fn destinations(&self) -> &'a [DestinationUsage] {
         self.ports
             .and_then(|ports| ports.by_destination.as_ref())
-            .map_or(&[], |breakdown| &breakdown.told)
+            .map_or(&[], |breakdown| &breakdown.exported)
     }
 
     fn reuse(&self) -> Option<i64> {
@@ -167,7 +167,7 @@ impl<'a> View<'a> {
         let by_destination = self.ports.and_then(|ports| ports.by_destination.as_ref());
         let outgoing = match (by_destination, &sockets.by_src_port) {
             (Some(breakdown), _) => {
-                let told = breakdown.told.iter().map(|told| told.held.time_wait);
+                let told = breakdown.exported.iter().map(|told| told.in_use.time_wait);
                 told.sum::<u64>() + breakdown.other.time_wait
             }
             (None, Some(by_port)) => by_port.ephemeral,

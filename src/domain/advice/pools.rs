@@ -9,7 +9,7 @@ use super::remedy::{Effect, Remedy, RemedyId};
 use super::thresholds::{NARROW_RANGE_PORTS, POOL_WARNING};
 use super::whatif::{self, Load};
 use super::{View, wording};
-use crate::domain::snapshot::{PortFigures, SourceFigures};
+use crate::domain::snapshot::{PortUsage, SourceUsage};
 
 pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
     if let Some(ports) = view.ports {
@@ -25,11 +25,11 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-fn range_text(ports: &PortFigures) -> String {
+fn range_text(ports: &PortUsage) -> String {
     format!("{}-{}", ports.range.min(), ports.range.max())
 }
 
-fn no_usable_ports(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
+fn no_usable_ports(view: &View<'_>, ports: &PortUsage) -> Option<Finding> {
     if ports.usable > 0 {
         return None;
     }
@@ -51,7 +51,7 @@ fn no_usable_ports(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
     )
 }
 
-fn narrow(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
+fn narrow(view: &View<'_>, ports: &PortUsage) -> Option<Finding> {
     if ports.usable == 0 || ports.usable >= NARROW_RANGE_PORTS {
         return None;
     }
@@ -73,7 +73,7 @@ fn narrow(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
     )
 }
 
-fn parity(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
+fn parity(view: &View<'_>, ports: &PortUsage) -> Option<Finding> {
     if ports.range.ports().is_multiple_of(2) {
         return None;
     }
@@ -106,7 +106,7 @@ fn parity(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
     )
 }
 
-fn listeners(ports: &PortFigures) -> Option<Finding> {
+fn listeners(ports: &PortUsage) -> Option<Finding> {
     let inside = whatif::listeners_inside(ports);
     if inside.is_empty() {
         return None;
@@ -136,7 +136,7 @@ fn listeners(ports: &PortFigures) -> Option<Finding> {
 }
 
 /// Ports that are merely bound: a few are a program on its way to connect() or listen().
-fn bound(ports: &PortFigures) -> Option<Finding> {
+fn bound(ports: &PortUsage) -> Option<Finding> {
     let bound = ports.blocked.saturating_sub(ports.listeners);
     if bound < 16 || bound < ports.range.ports() / 100 {
         return None;
@@ -160,9 +160,9 @@ fn bound(ports: &PortFigures) -> Option<Finding> {
     )
 }
 
-fn bind_pools(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
+fn bind_pools(view: &View<'_>, ports: &PortUsage) -> Option<Finding> {
     let pools = ports.by_source.as_ref()?;
-    let is_low = |pool: &&SourceFigures| pool.exhaustion_ratio >= POOL_WARNING;
+    let is_low = |pool: &&SourceUsage| pool.exhaustion_ratio >= POOL_WARNING;
     // The pool of a wildcard is the sum of others: it is told only where none of those is low.
     let specific = pools.iter().filter(|pool| !pool.src_addr.is_wildcard());
     let mut low: Vec<_> = specific.filter(is_low).collect();
@@ -228,9 +228,9 @@ fn bind_pools(view: &View<'_>, ports: &PortFigures) -> Option<Finding> {
 /// What a wider range does to a pool, where it helps, and whether that is the least: ports that anything owns
 /// on any address are counted as taken.
 fn pool_after(
-    ports: &PortFigures,
+    ports: &PortUsage,
     plan: &whatif::Plan,
-    pool: &SourceFigures,
+    pool: &SourceUsage,
 ) -> Option<(Effect, bool)> {
     let mut drawable = whatif::inside(&(1..=u16::MAX).collect(), plan.range);
     drawable.subtract(&plan.reserved);

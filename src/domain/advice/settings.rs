@@ -5,7 +5,7 @@ use super::finding::{Finding, Id, Severity};
 use super::help::{is_loopback, reuse};
 use super::remedy::{Remedy, RemedyId};
 use super::{View, wording};
-use crate::domain::snapshot::DestinationFigures;
+use crate::domain::snapshot::DestinationUsage;
 
 /// `TCP_FIN_TIMEOUT` in include/net/tcp.h, in seconds.
 const DEFAULT_FIN_TIMEOUT_SECONDS: i64 = 60;
@@ -87,7 +87,7 @@ fn reuse_without_timestamps(view: &View<'_>) -> Option<Finding> {
         return None;
     }
     // 2 is the default and about loopback only: no one is misled unless something waits there.
-    let waits = |figures: &DestinationFigures| is_loopback(figures) && figures.held.time_wait > 0;
+    let waits = |figures: &DestinationUsage| is_loopback(figures) && figures.in_use.time_wait > 0;
     let is_meant = match reuse {
         1 => true,
         2 => view.destinations().iter().any(waits),
@@ -114,7 +114,7 @@ fn reuse_loopback_only(view: &View<'_>) -> Option<Finding> {
     }
     let mut low = view.destinations().iter().filter(|figures| {
         let is_low = severity_of(figures.exhaustion_ratio) > Severity::Ok;
-        is_low && !is_loopback(figures) && figures.held.time_wait > 0
+        is_low && !is_loopback(figures) && figures.in_use.time_wait > 0
     });
     let worst = low.next()?;
     let sentence = format!(

@@ -1,6 +1,6 @@
 //! What connect() could take if the range, the reserved ports or the listeners were others.
 //!
-//! Pure arithmetic on [`PortFigures`]; decides nothing. A port outside the present range that any
+//! Pure arithmetic on [`PortUsage`]; decides nothing. A port outside the present range that any
 //! connected socket holds is counted against every destination: it was most likely come by with bind(),
 //! and then connect() skips it for all (a bind bucket with `fastreuse` >= 0, `__inet_hash_connect`).
 //! So what is foretold is exact while nothing holds such a port, and otherwise at least that much.
@@ -8,7 +8,7 @@
 use super::remedy::{Effect, Room, Setting};
 use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::PortFigures;
+use crate::domain::snapshot::PortUsage;
 
 /// The first ports of wider ranges, in order of boldness. Below 16384 live most services that a host
 /// is likely to run: they would have to be reserved.
@@ -80,7 +80,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn new(ports: &PortFigures, range: PortRange, reserved: PortSet, moved: &PortSet) -> Self {
+    fn new(ports: &PortUsage, range: PortRange, reserved: PortSet, moved: &PortSet) -> Self {
         let nothing = PortSet::new();
         let now = ports.sets.reserved.as_ref().unwrap_or(&nothing);
         let before = usable(ports, ports.range, now, &nothing);
@@ -117,7 +117,7 @@ impl Plan {
 
     /// The settings to write, reserved ports first, so that nothing is given away in between. None
     /// for what stays as it is, nor for reserved ports that are not known.
-    pub(super) fn settings(&self, ports: &PortFigures) -> Vec<Setting> {
+    pub(super) fn settings(&self, ports: &PortUsage) -> Vec<Setting> {
         let mut settings = Vec::new();
         if let Some(reserved) = &ports.sets.reserved
             && *reserved != self.reserved
@@ -142,7 +142,7 @@ pub(super) fn reserved_setting(reserved: &PortSet) -> Setting {
 }
 
 /// The ports of a range that connect() may take; `moved` no longer have their listeners.
-fn usable(ports: &PortFigures, range: PortRange, reserved: &PortSet, moved: &PortSet) -> PortSet {
+fn usable(ports: &PortUsage, range: PortRange, reserved: &PortSet, moved: &PortSet) -> PortSet {
     let mut usable: PortSet = (range.min()..=range.max()).collect();
     let mut listening = ports.sets.listening.clone();
     listening.subtract(moved);
@@ -157,12 +157,12 @@ pub(super) fn inside(set: &PortSet, range: PortRange) -> PortSet {
     set.iter().filter(|port| range.contains(*port)).collect()
 }
 
-fn reserved_now(ports: &PortFigures) -> PortSet {
+fn reserved_now(ports: &PortUsage) -> PortSet {
     ports.sets.reserved.clone().unwrap_or_default()
 }
 
 /// Unreserved ports inside the range that something listens on.
-pub(super) fn listeners_inside(ports: &PortFigures) -> PortSet {
+pub(super) fn listeners_inside(ports: &PortUsage) -> PortSet {
     let mut listening = inside(&ports.sets.listening, ports.range);
     listening.subtract(&reserved_now(ports));
     listening
@@ -170,7 +170,7 @@ pub(super) fn listeners_inside(ports: &PortFigures) -> PortSet {
 
 /// Wider ranges, the least bold first, with the listeners' ports in them reserved.
 pub(super) fn wider<'a>(
-    ports: &'a PortFigures,
+    ports: &'a PortUsage,
     settings: Option<&'a Settings>,
 ) -> impl Iterator<Item = Plan> + 'a {
     WIDER_FROM.into_iter().filter_map(move |from| {
@@ -224,7 +224,7 @@ fn even(range: PortRange, floor: u16) -> Option<PortRange> {
 }
 
 /// One port more, so that the first and the last have different parities; a listener's is reserved.
-pub(super) fn even_range(ports: &PortFigures, settings: Option<&Settings>) -> Option<Plan> {
+pub(super) fn even_range(ports: &PortUsage, settings: Option<&Settings>) -> Option<Plan> {
     let range = even(ports.range, floor(settings)).filter(|range| *range != ports.range)?;
     let mut reserved = reserved_now(ports);
     let mut added = inside(&ports.sets.listening, range);
@@ -234,7 +234,7 @@ pub(super) fn even_range(ports: &PortFigures, settings: Option<&Settings>) -> Op
 }
 
 /// Without the reserved ports inside the range that nothing owns; with those it has none.
-pub(super) fn released(ports: &PortFigures) -> Option<(Plan, PortSet)> {
+pub(super) fn released(ports: &PortUsage) -> Option<(Plan, PortSet)> {
     let reserved = ports.sets.reserved.as_ref()?;
     let mut free = inside(reserved, ports.range);
     free.subtract(&ports.sets.listening);
@@ -249,7 +249,7 @@ pub(super) fn released(ports: &PortFigures) -> Option<(Plan, PortSet)> {
 }
 
 /// With the listeners inside the range moved out of it.
-pub(super) fn without_listeners(ports: &PortFigures) -> Option<(Plan, PortSet)> {
+pub(super) fn without_listeners(ports: &PortUsage) -> Option<(Plan, PortSet)> {
     let moved = listeners_inside(ports);
     if moved.is_empty() {
         return None;

@@ -4,7 +4,7 @@
 
 use super::Teller::Series as Many;
 use super::{MetricDescription, OTHER, Series, float, ports_of};
-use crate::domain::snapshot::{DestinationBreakdown, DestinationFigures, HeldPorts, Snapshot};
+use crate::domain::snapshot::{DestinationBreakdown, DestinationUsage, PortsInUse, Snapshot};
 
 const TRIPLE: &[&str] = &["src_addr", "dst_addr", "dst_port"];
 
@@ -15,7 +15,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "Ephemeral ports held towards a destination, by what their sockets are doing: time_wait, \
          established, or other for every other state but LISTEN and CLOSE. The worst destinations by \
          ratio; the sum of all others has \"other\" in the three labels of the destination.",
-        Many(held_ports),
+        Many(small_port_set),
     ),
     MetricDescription::gauge(
         "timewait_destination_reusable_ports",
@@ -66,10 +66,10 @@ fn by_destination(snapshot: &Snapshot) -> Option<&DestinationBreakdown> {
 }
 
 /// One figure for each destination that is told.
-fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&DestinationFigures) -> f64) {
+fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&DestinationUsage) -> f64) {
     for told in by_destination(snapshot)
         .into_iter()
-        .flat_map(|found| &found.told)
+        .flat_map(|found| &found.exported)
     {
         let triple = &told.destination;
         series.tell(
@@ -79,13 +79,13 @@ fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&DestinationFigures
     }
 }
 
-fn held_ports(snapshot: &Snapshot, series: &mut Series) {
+fn small_port_set(snapshot: &Snapshot, series: &mut Series) {
     let Some(found) = by_destination(snapshot) else {
         return;
     };
-    for told in &found.told {
+    for told in &found.exported {
         let triple = &told.destination;
-        for (state, ports) in by_state(told.held) {
+        for (state, ports) in by_state(told.in_use) {
             series.tell(
                 &[&triple.src_addr, &triple.dst_addr, &triple.dst_port, &state],
                 float(ports),
@@ -97,7 +97,7 @@ fn held_ports(snapshot: &Snapshot, series: &mut Series) {
     }
 }
 
-const fn by_state(held: HeldPorts) -> [(&'static str, u64); 3] {
+const fn by_state(held: PortsInUse) -> [(&'static str, u64); 3] {
     [
         ("time_wait", held.time_wait),
         ("established", held.established),

@@ -6,7 +6,7 @@
 use super::MetricDescription;
 use super::Teller::OwnSeries;
 use super::process::HandlerFigures;
-use crate::domain::process::ProcessFigures;
+use crate::domain::process::ProcessUsage;
 
 /// Everything told about the exporter itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +35,7 @@ pub struct BuildInfo {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SelfFigures {
     /// `None` where `/proc/self` could not be read.
-    pub process: Option<ProcessFigures>,
+    pub process: Option<ProcessUsage>,
     /// The handler of the metrics path.
     pub http: HandlerFigures,
 }

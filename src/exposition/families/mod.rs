@@ -36,7 +36,7 @@ pub use process::{HandlerErrors, HandlerFigures};
 
 use crate::domain::namespace::HostSnapshot;
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::{PortFigures, Snapshot, SocketFigures};
+use crate::domain::snapshot::{PortUsage, Snapshot, SocketSummary};
 
 /// The label value for everything that a top N leaves out.
 const OTHER: &str = "other";
@@ -286,12 +286,12 @@ pub fn families(host: &HostSnapshot, exporter: &ExporterFigures) -> Vec<MetricFa
 }
 
 /// The pass over the connection table, if it came to an end.
-fn sockets_of(snapshot: &Snapshot) -> Option<&SocketFigures> {
+fn sockets_of(snapshot: &Snapshot) -> Option<&SocketSummary> {
     snapshot.sockets.as_ref()?.value.as_ref()
 }
 
 /// How the range is spent, if both the sockets and the range are known.
-fn ports_of(snapshot: &Snapshot) -> Option<&PortFigures> {
+fn ports_of(snapshot: &Snapshot) -> Option<&PortUsage> {
     sockets_of(snapshot)?.ports.as_ref()
 }
 

@@ -5,7 +5,7 @@
 
 use super::Teller::{OwnSeries, OwnValue};
 use super::{ExporterFigures, MetricDescription, Series, float};
-use crate::domain::process::ProcessFigures;
+use crate::domain::process::ProcessUsage;
 
 /// What the handler of the metrics path has done since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
     ),
 ];
 
-fn process_of(exporter: &ExporterFigures) -> Option<&ProcessFigures> {
+fn process_of(exporter: &ExporterFigures) -> Option<&ProcessUsage> {
     exporter.self_figures.as_ref()?.process.as_ref()
 }
 

@@ -8,7 +8,7 @@ use super::Teller::{Series as Many, Value};
 use super::{MetricDescription, OTHER, Series, float, settings_of, signed_float, sockets_of};
 use crate::domain::address::{Address, Family};
 use crate::domain::age::BANDS;
-use crate::domain::snapshot::{Breakdown, PortBreakdown, Snapshot, SocketFigures};
+use crate::domain::snapshot::{Breakdown, PortBreakdown, Snapshot, SocketSummary};
 
 /// The label value for the ports on a side that means no service.
 const EPHEMERAL: &str = "ephemeral";
@@ -111,7 +111,7 @@ fn by_family(snapshot: &Snapshot, series: &mut Series) {
 fn by_address(
     snapshot: &Snapshot,
     series: &mut Series,
-    breakdown_of: fn(&SocketFigures) -> &Option<Breakdown<Address>>,
+    breakdown_of: fn(&SocketSummary) -> &Option<Breakdown<Address>>,
 ) {
     if let Some(breakdown) = sockets_of(snapshot).and_then(|found| breakdown_of(found).as_ref()) {
         tell_breakdown(breakdown, series);
@@ -121,7 +121,7 @@ fn by_address(
 fn by_port(
     snapshot: &Snapshot,
     series: &mut Series,
-    breakdown_of: fn(&SocketFigures) -> &Option<PortBreakdown>,
+    breakdown_of: fn(&SocketSummary) -> &Option<PortBreakdown>,
 ) {
     if let Some(breakdown) = sockets_of(snapshot).and_then(|found| breakdown_of(found).as_ref()) {
         tell_breakdown(&breakdown.ports, series);
@@ -131,7 +131,7 @@ fn by_port(
 
 /// The told values and the rest; the rest even at 0, so that a sum over the family never lacks it.
 fn tell_breakdown<K: Display>(breakdown: &Breakdown<K>, series: &mut Series) {
-    for (value, count) in &breakdown.told {
+    for (value, count) in &breakdown.exported {
         series.tell(&[value], float(*count));
     }
     series.tell(&[&OTHER], float(breakdown.other));

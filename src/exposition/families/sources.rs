@@ -4,7 +4,7 @@
 
 use super::Teller::Series as Many;
 use super::{MetricDescription, Series, ports_of};
-use crate::domain::snapshot::{Snapshot, SourceFigures};
+use crate::domain::snapshot::{Snapshot, SourceUsage};
 
 pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::gauge(
@@ -28,7 +28,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
 ];
 
 /// One figure for each address that is told.
-fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&SourceFigures) -> f64) {
+fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&SourceUsage) -> f64) {
     let told = ports_of(snapshot).and_then(|ports| ports.by_source.as_deref());
     for source in told.unwrap_or_default() {
         series.tell(&[&source.src_addr], figure(source));

@@ -12,8 +12,8 @@ use super::*;
 use crate::domain::address::Address;
 use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::snapshot::{
-    Breakdown, Destination, DestinationBreakdown, DestinationFigures, HeldPorts, KernelCounters,
-    Outcome, PortBreakdown, SlabMemory,
+    Breakdown, Destination, DestinationBreakdown, DestinationUsage, KernelCounters, Outcome,
+    PortBreakdown, PortsInUse, SlabMemory,
 };
 use crate::exposition::testing::{
     Sample, found, parse, rich_exporter, rich_host, rich_settings, rich_snapshot, silent_exporter,
@@ -49,7 +49,7 @@ fn names(samples: &[Sample]) -> BTreeSet<String> {
     samples.iter().map(|sample| sample.name.clone()).collect()
 }
 
-fn edit_sockets(snapshot: &mut Snapshot, edit: impl FnOnce(&mut SocketFigures)) {
+fn edit_sockets(snapshot: &mut Snapshot, edit: impl FnOnce(&mut SocketSummary)) {
     edit(snapshot.sockets.as_mut().unwrap().value.as_mut().unwrap());
 }
 
@@ -135,7 +135,7 @@ fn what_is_folded_is_told_even_at_zero() {
     let mut snapshot = rich_snapshot();
     edit_sockets(&mut snapshot, |sockets| {
         sockets.by_src_addr = Some(Breakdown {
-            told: Vec::new(),
+            exported: Vec::new(),
             other: 0,
         });
         sockets.by_dst_port = Some(PortBreakdown::default());
@@ -373,7 +373,7 @@ prop_compose! {
         let told = told
             .into_iter()
             .map(|(bits, count)| (Address::from_v6_bytes(bits.to_be_bytes()), count));
-        Breakdown { told: told.collect(), other }
+        Breakdown { exported: told.collect(), other }
     }
 }
 
@@ -383,7 +383,7 @@ prop_compose! {
         other in 0u64..1_000,
         ephemeral in 0u64..1_000,
     ) -> PortBreakdown {
-        PortBreakdown { ports: Breakdown { told: told.into_iter().collect(), other }, ephemeral }
+        PortBreakdown { ports: Breakdown { exported: told.into_iter().collect(), other }, ephemeral }
     }
 }
 
@@ -401,9 +401,9 @@ prop_compose! {
         told in prop::collection::btree_set((address_bits(), address_bits(), any::<u16>()), 0..5),
     ) -> DestinationBreakdown {
         let address = |bits: u128| Address::from_v6_bytes(bits.to_be_bytes());
-        let told = told.into_iter().map(|(src, dst, dst_port)| DestinationFigures {
+        let told = told.into_iter().map(|(src, dst, dst_port)| DestinationUsage {
             destination: Destination { src_addr: address(src), dst_addr: address(dst), dst_port },
-            held: HeldPorts::default(),
+            in_use: PortsInUse::default(),
             reusable: 0,
             reuse_gain: 0,
             headroom: 1,
@@ -411,7 +411,7 @@ prop_compose! {
             close_rate: 0.0,
             search_ports: 0,
         });
-        DestinationBreakdown { told: told.collect(), other: HeldPorts::default() }
+        DestinationBreakdown { exported: told.collect(), other: PortsInUse::default() }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::domain::advice::{Effect, FigureValue, Finding, Remedy, Room};
 use crate::domain::age::BANDS;
 use crate::domain::holders::Holders;
 use crate::domain::snapshot::{
-    Destination, DestinationFigures, HeldPorts, PortFigures, SocketFigures, Source,
+    Destination, DestinationUsage, PortUsage, PortsInUse, SocketSummary, Source,
 };
 use crate::report::{NamespaceReport, collectors, source};
 
@@ -60,8 +60,13 @@ impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
             headline: &advice.headline,
             findings: advice.findings.iter().map(FindingOut::from).collect(),
             port_range: ports.map(PortRangeOut::from),
-            destinations: by_destination
-                .map(|breakdown| breakdown.told.iter().map(DestinationOut::from).collect()),
+            destinations: by_destination.map(|breakdown| {
+                breakdown
+                    .exported
+                    .iter()
+                    .map(DestinationOut::from)
+                    .collect()
+            }),
             other_destinations: by_destination.map(|breakdown| breakdown.other.into()),
             sources: ports.and_then(sources),
             time_wait: sockets.map(TimeWaitOut::from),
@@ -95,7 +100,7 @@ impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
     }
 }
 
-fn sources(ports: &PortFigures) -> Option<Vec<SourceOut>> {
+fn sources(ports: &PortUsage) -> Option<Vec<SourceOut>> {
     let sources = ports.by_source.as_ref()?;
     let sources = sources.iter().map(|source| SourceOut {
         src_addr: source.src_addr.to_string(),
@@ -169,8 +174,8 @@ impl From<Destination> for DestinationKey {
     }
 }
 
-impl From<HeldPorts> for HeldOut {
-    fn from(held: HeldPorts) -> Self {
+impl From<PortsInUse> for HeldOut {
+    fn from(held: PortsInUse) -> Self {
         Self {
             time_wait: held.time_wait,
             established: held.established,
@@ -179,11 +184,11 @@ impl From<HeldPorts> for HeldOut {
     }
 }
 
-impl From<&DestinationFigures> for DestinationOut {
-    fn from(figures: &DestinationFigures) -> Self {
+impl From<&DestinationUsage> for DestinationOut {
+    fn from(figures: &DestinationUsage) -> Self {
         Self {
             destination: figures.destination.into(),
-            held: figures.held.into(),
+            held: figures.in_use.into(),
             reusable: figures.reusable,
             headroom: figures.headroom,
             exhaustion_ratio: figures.exhaustion_ratio,
@@ -193,8 +198,8 @@ impl From<&DestinationFigures> for DestinationOut {
     }
 }
 
-impl From<&PortFigures> for PortRangeOut {
-    fn from(ports: &PortFigures) -> Self {
+impl From<&PortUsage> for PortRangeOut {
+    fn from(ports: &PortUsage) -> Self {
         Self {
             min: ports.range.min(),
             max: ports.range.max(),
@@ -211,8 +216,8 @@ impl From<&PortFigures> for PortRangeOut {
     }
 }
 
-impl From<&SocketFigures> for TimeWaitOut {
-    fn from(sockets: &SocketFigures) -> Self {
+impl From<&SocketSummary> for TimeWaitOut {
+    fn from(sockets: &SocketSummary) -> Self {
         let by_age = sockets.by_age.map(|ages| {
             let bands = BANDS.iter().zip(ages);
             let bands = bands.map(|(band, sockets)| AgeOut {

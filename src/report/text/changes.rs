@@ -3,7 +3,7 @@
 use super::shortened;
 use crate::domain::advice::explain::explain;
 use crate::domain::advice::{Finding, Id, wording};
-use crate::domain::snapshot::{Destination, DestinationFigures, PortFigures};
+use crate::domain::snapshot::{Destination, DestinationUsage, PortUsage};
 use crate::report::NamespaceReport;
 
 /// How many destinations' changes are told.
@@ -74,7 +74,7 @@ fn settings(before: &NamespaceReport, now: &NamespaceReport) -> Vec<String> {
     changed.chain(usable).collect()
 }
 
-fn ports(namespace: &NamespaceReport) -> Option<&PortFigures> {
+fn ports(namespace: &NamespaceReport) -> Option<&PortUsage> {
     let sockets = namespace.snapshot.sockets.as_ref()?.value.as_ref()?;
     sockets.ports.as_ref()
 }
@@ -86,22 +86,22 @@ fn has(findings: &[Finding], sought: &Finding) -> bool {
     })
 }
 
-fn told(namespace: &NamespaceReport) -> &[DestinationFigures] {
+fn told(namespace: &NamespaceReport) -> &[DestinationUsage] {
     ports(namespace)
         .and_then(|ports| ports.by_destination.as_ref())
-        .map_or(&[], |breakdown| &breakdown.told)
+        .map_or(&[], |breakdown| &breakdown.exported)
 }
 
 fn destinations(before: &NamespaceReport, now: &NamespaceReport) -> Vec<String> {
     let (old, new) = (told(before), told(now));
-    let held = |list: &[DestinationFigures], sought: Destination| {
+    let held = |list: &[DestinationUsage], sought: Destination| {
         let found = list.iter().find(|figures| figures.destination == sought);
-        found.map(|figures| figures.held.total())
+        found.map(|figures| figures.in_use.total())
     };
     // One that is told in one report only may merely have left the top: nothing is said of it.
     let both = new.iter().filter_map(|figures| {
         let was = held(old, figures.destination)?;
-        let is = figures.held.total();
+        let is = figures.in_use.total();
         (was != is).then_some((figures.destination, was, is))
     });
     let mut both: Vec<_> = both.collect();

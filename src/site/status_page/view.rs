@@ -8,7 +8,7 @@ use crate::domain::advice::thresholds::{POOL_WARNING, RATIO_CRITICAL, RATIO_WARN
 use crate::domain::advice::{FigureValue, Finding, Remedy, Severity, wording};
 use crate::domain::age::BANDS;
 use crate::domain::namespace::{NamespaceIdentity, worst_ratio};
-use crate::domain::snapshot::{AGE_BANDS, DestinationFigures, PortFigures, SocketFigures, Source};
+use crate::domain::snapshot::{AGE_BANDS, DestinationUsage, PortUsage, SocketSummary, Source};
 use crate::report::{NamespaceReport, Report, collectors, printable, source};
 
 #[derive(Template)]
@@ -223,7 +223,7 @@ fn namespace(namespace: &NamespaceReport) -> NamespaceView<'_> {
     let settings = snapshot.sysctl.as_ref().and_then(|o| o.value.as_ref());
     let told = ports
         .and_then(|ports| ports.by_destination.as_ref())
-        .map_or(&[][..], |breakdown| &breakdown.told);
+        .map_or(&[][..], |breakdown| &breakdown.exported);
     let sources = ports.and_then(|ports| ports.by_source.as_ref());
     NamespaceView {
         name: namespace.name().map(printable),
@@ -310,7 +310,7 @@ fn remedy(remedy: &Remedy) -> RemedyView<'_> {
     }
 }
 
-fn range(ports: &PortFigures) -> String {
+fn range(ports: &PortUsage) -> String {
     format!(
         "The range is {} to {}: {} ports, of which {} are reserved, {} blocked by listening or bound \
          sockets, and {} usable for each destination.",
@@ -323,8 +323,8 @@ fn range(ports: &PortFigures) -> String {
     )
 }
 
-fn destination(figures: &DestinationFigures) -> DestinationView {
-    let held = figures.held;
+fn destination(figures: &DestinationUsage) -> DestinationView {
+    let held = figures.in_use;
     DestinationView {
         to: format!(
             "{} port {}",
@@ -342,7 +342,7 @@ fn destination(figures: &DestinationFigures) -> DestinationView {
     }
 }
 
-fn more(ports: &PortFigures, told: usize) -> Option<String> {
+fn more(ports: &PortUsage, told: usize) -> Option<String> {
     let told = u64::try_from(told).unwrap_or(u64::MAX);
     let more = ports.destinations.saturating_sub(told);
     (more > 0).then(|| {
@@ -351,7 +351,7 @@ fn more(ports: &PortFigures, told: usize) -> Option<String> {
     })
 }
 
-fn time_wait(sockets: &SocketFigures) -> TimeWaitView {
+fn time_wait(sockets: &SocketSummary) -> TimeWaitView {
     let (v4, v6) = (sockets.time_wait.ipv4, sockets.time_wait.ipv6);
     TimeWaitView {
         sentence: format!(

@@ -34,7 +34,7 @@ use timewait_exporter::domain::namespace::HostSnapshot;
 use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::ports::PortRange;
 use timewait_exporter::domain::settings::Settings;
-use timewait_exporter::domain::snapshot::{Outcome, Snapshot, SocketFigures, Source};
+use timewait_exporter::domain::snapshot::{Outcome, Snapshot, SocketSummary, Source};
 use timewait_exporter::exposition::{ExporterFigures, Format, encode, families};
 use timewait_exporter::kernel::sock_diag::datagram::{Message, Messages};
 use timewait_exporter::kernel::sock_diag::record::{Decoded, decode_socket};
@@ -129,7 +129,7 @@ fn added(dump: &Dump) -> Census {
     census
 }
 
-fn figures(dump: &Dump) -> SocketFigures {
+fn figures(dump: &Dump) -> SocketSummary {
     added(dump).finish(Source::Netlink, dump.records.into())
 }
 

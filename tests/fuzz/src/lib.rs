@@ -69,7 +69,7 @@ pub fn assert_census(owners: &[PortOwner], sockets: &[Socket]) {
     assert!(ports.free <= ports.usable);
     let is_ratio = |ratio: f64| (0.0..=1.0).contains(&ratio);
     assert!(is_ratio(ports.worst_ratio.ipv4) && is_ratio(ports.worst_ratio.ipv6));
-    for told in ports.by_destination.expect("destinations are told").told {
+    for told in ports.by_destination.expect("destinations are told").exported {
         assert!(is_ratio(told.exhaustion_ratio) && told.headroom <= ports.usable);
     }
     for told in ports.by_source.expect("sources are told") {

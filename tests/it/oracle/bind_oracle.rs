@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use timewait_exporter::domain::address::{Address, Family};
-use timewait_exporter::domain::snapshot::{PortFigures, SourceFigures};
+use timewait_exporter::domain::snapshot::{PortUsage, SourceUsage};
 
 use super::situation::{PortTaken, Situation};
 use super::stage::Stage;
@@ -51,8 +51,8 @@ fn forms(address: Address) -> Vec<SocketAddr> {
 
 fn judge_address(
     stage: &Stage,
-    ports: &PortFigures,
-    source: &SourceFigures,
+    ports: &PortUsage,
+    source: &SourceUsage,
     address: SocketAddr,
 ) -> Verdict {
     let drawable = ports.range.ports() - ports.reserved;
@@ -87,7 +87,7 @@ fn judge_address(
 
 /// The one case that the table does not tell: whether a connected IPv6 socket, whose port is taken
 /// on 0.0.0.0 too, was bound to its address first, whereupon it is not.
-fn is_told_too_high(situation: &Situation, source: &SourceFigures) -> bool {
+fn is_told_too_high(situation: &Situation, source: &SourceUsage) -> bool {
     let is_v6 = |address: SocketAddr| address.is_ipv6() && !is_mapped(address);
     let was_bound = situation.groups.iter().any(|group| {
         let route = &situation.routes[group.route];

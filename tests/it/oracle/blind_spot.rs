@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use timewait_exporter::domain::address::Address;
-use timewait_exporter::domain::snapshot::PortFigures;
+use timewait_exporter::domain::snapshot::PortUsage;
 
 use super::situation::{Group, PortTaken, Route, Server, Situation, State};
 use super::stage::{Stage, destination};
@@ -100,7 +100,7 @@ fn half_of_the_range_by_bind() -> Situation {
     }
 }
 
-fn source_ratio(ports: &PortFigures) -> f64 {
+fn source_ratio(ports: &PortUsage) -> f64 {
     let local: Address = at("127.0.0.1", 0).ip().into();
     let mut sources = ports.by_source.as_ref().expect("it is on").iter();
     let figures = sources.find(|figures| figures.src_addr == local);

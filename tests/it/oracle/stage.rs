@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::listen;
-use timewait_exporter::domain::snapshot::{Destination, PortFigures};
+use timewait_exporter::domain::snapshot::{Destination, PortUsage};
 use timewait_exporter::domain::socket::TcpState;
 use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
@@ -176,7 +176,7 @@ impl Stage {
     }
 
     /// What the program says of the range now.
-    pub fn scrape(&self) -> PortFigures {
+    pub fn scrape(&self) -> PortUsage {
         self.scraper.ports()
     }
 

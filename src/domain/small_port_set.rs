@@ -12,7 +12,7 @@ const LISTED: usize = 512;
 
 /// A set of ports that only grows.
 #[derive(Clone, Debug)]
-pub(super) enum HeldPortSet {
+pub(super) enum SmallPortSet {
     /// Up to [`INLINE`] ports in order of arrival, perhaps told twice.
     Inline { len: u8, ports: [u16; INLINE] },
     /// Up to [`LISTED`] ports in order of arrival, perhaps told twice.
@@ -21,7 +21,7 @@ pub(super) enum HeldPortSet {
     Bitmap(PortSet),
 }
 
-impl Default for HeldPortSet {
+impl Default for SmallPortSet {
     fn default() -> Self {
         Self::Inline {
             len: 0,
@@ -30,7 +30,7 @@ impl Default for HeldPortSet {
     }
 }
 
-impl HeldPortSet {
+impl SmallPortSet {
     #[inline]
     pub(super) fn insert(&mut self, port: u16) {
         match self {
@@ -141,11 +141,11 @@ mod tests {
                 prop::collection::vec(any::<u16>(), 0..2 * LISTED),
             ],
         ) {
-            let mut held = HeldPortSet::default();
+            let mut held = SmallPortSet::default();
             for port in &ports {
                 held.insert(*port);
             }
-            let mut joined = HeldPortSet::default();
+            let mut joined = SmallPortSet::default();
             for port in &more {
                 joined.insert(*port);
             }
@@ -162,6 +162,6 @@ mod tests {
 
     #[test]
     fn a_set_of_few_fits_in_half_a_cache_line() {
-        assert!(size_of::<HeldPortSet>() <= 32);
+        assert!(size_of::<SmallPortSet>() <= 32);
     }
 }
