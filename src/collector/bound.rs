@@ -18,7 +18,7 @@ const QUICK_WALK_SOCKETS: u64 = 100_000;
 
 /// How long a reading serves where the walk is long: at a scrape every 15 s one in twenty walks, which
 /// adds 3 % to the CPU time of the others with 200,000 in TIME-WAIT, and 7 % with 100,000 accepted.
-const SERVES_FOR: Duration = Duration::from_mins(5);
+const SERVES_FOR: Duration = Duration::from_secs(300);
 
 /// The bound sockets as they were read last.
 #[derive(Debug)]

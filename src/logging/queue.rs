@@ -130,7 +130,7 @@ mod tests {
         for _ in 0..=CAPACITY {
             permit.send(()).unwrap();
         }
-        queue.flush(Duration::from_mins(1));
+        queue.flush(Duration::from_secs(60));
         let lines = written.lock().unwrap().len() / 2;
         assert!((CAPACITY..=CAPACITY + 1).contains(&lines), "{lines}");
         assert_eq!(queue.dropped.load(Ordering::Relaxed), 0);
@@ -147,9 +147,9 @@ mod tests {
         let queue = Queue::start(output).unwrap();
         queue.push("x\n".to_owned());
         queue.push("y\n".to_owned());
-        queue.flush(Duration::from_mins(1));
+        queue.flush(Duration::from_secs(60));
         let (done, wait) = mpsc::sync_channel(1);
         queue.messages.try_send(Message::Flush(done)).unwrap();
-        wait.recv_timeout(Duration::from_mins(1)).unwrap();
+        wait.recv_timeout(Duration::from_secs(60)).unwrap();
     }
 }

@@ -19,7 +19,7 @@ const MARGIN: Duration = Duration::from_millis(500);
 const SHORTEST: Duration = Duration::from_millis(50);
 
 /// A longer time is no scraper's, and would let anyone keep a slot as long as he likes.
-const LONGEST: Duration = Duration::from_mins(10);
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// How long this scrape may take until it answers with what it has.
 pub(super) fn time_allowed(headers: &HeaderMap) -> Duration {

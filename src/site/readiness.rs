@@ -93,7 +93,7 @@ mod tests {
     fn it_follows_the_last_conclusive_reading() {
         let readiness = Readiness::default();
         let past = Instant::now();
-        let future = past.checked_add(Duration::from_hours(1)).unwrap();
+        let future = past.checked_add(Duration::from_secs(3600)).unwrap();
         assert_eq!(readiness.state(), State::NotWorking);
         readiness.observe(&snapshot(true), future);
         assert_eq!(readiness.state(), State::Ready);

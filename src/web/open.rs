@@ -210,7 +210,7 @@ mod tests {
         let all = OpenConnections::new(1);
         let only = all.open().await;
         only.activity.enter(Phase::Answering);
-        let next = tokio::time::timeout(Duration::from_mins(1), all.open()).await;
+        let next = tokio::time::timeout(Duration::from_secs(60), all.open()).await;
         assert!(next.is_err());
         only.activity.enter(Phase::Idle);
         let (_next, ()) = tokio::join!(all.open(), async {

@@ -33,7 +33,7 @@ const QUEUE: usize = 128;
 const REMEMBERED: usize = 100;
 
 /// How long a request may wait for its turn and its result.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The same once the program is to end, in all: enough for costs in use, and anybody may ask for dear ones.
 const PARTING: Duration = Duration::from_secs(1);

@@ -43,7 +43,7 @@ impl Default for Limits {
             receive: Duration::from_secs(10),
             send: Duration::from_secs(30),
             // Above the scrape intervals in use, so that Prometheus keeps its connection.
-            idle: Duration::from_mins(5),
+            idle: Duration::from_secs(300),
             // Below the 30 s that Kubernetes gives, and the 90 s of systemd.
             shutdown: Duration::from_secs(10),
         }

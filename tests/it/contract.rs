@@ -168,7 +168,7 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
         .enable_all()
         .build()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let mut own = runtime.block_on(collector.scrape(deadline)).own;
     if let Some(sockets) = own.sockets.as_mut().and_then(|found| found.value.as_mut()) {
         sockets.source = Some(source);

@@ -110,7 +110,7 @@ fn a_tree_of_linux_6_18_is_told_as_its_golden_file_says() {
 /// The dumps that a kernel with these sockets would send, with its length of records.
 fn dumps(name: &str, attribute_bytes: usize) -> FakeKernel {
     let root = ProcRoot::new(tree(name));
-    let deadline = Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let message = |mut payload: Vec<u8>| {
         payload.resize(payload.len() + attribute_bytes, 0);
         Message::record(payload)
@@ -167,7 +167,7 @@ fn dumps_of_each_kernels_length_tell_what_its_proc_files_tell() {
             .enable_all()
             .build()
             .unwrap();
-        let deadline = Instant::now() + Duration::from_mins(1);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let snapshot = runtime.block_on(collector.scrape(deadline));
         let exporter = ExporterFigures {
             build: BUILD,

@@ -18,7 +18,7 @@ fn time_wait(port: u16) -> Message {
 }
 
 fn dump(steps: Vec<Step>) -> (Result<DumpCount, DumpError>, Vec<Socket>) {
-    dump_by(steps, Instant::now() + Duration::from_mins(1))
+    dump_by(steps, Instant::now() + Duration::from_secs(60))
 }
 
 fn dump_by(steps: Vec<Step>, deadline: Instant) -> (Result<DumpCount, DumpError>, Vec<Socket>) {

@@ -30,7 +30,7 @@ pub(crate) const fn generous() -> Limits {
     }
 }
 
-const LONGER_THAN_PATIENCE: Duration = Duration::from_hours(1);
+const LONGER_THAN_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Waits for what must happen.
 pub(crate) async fn patiently<T>(what: impl Future<Output = T>) -> T {

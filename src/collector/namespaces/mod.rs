@@ -52,7 +52,7 @@ const LATE: &str =
     "not all network namespaces were read by the deadline; those left out are the first next time";
 
 /// How long it takes until a named namespace in which no process was found is looked for one again.
-const RESIDENTS_AGAIN: Duration = Duration::from_mins(1);
+const RESIDENTS_AGAIN: Duration = Duration::from_secs(60);
 
 /// Looks into other namespaces.
 #[derive(Debug)]

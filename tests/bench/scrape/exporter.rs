@@ -130,7 +130,7 @@ impl Server {
     /// Waits until it has nothing to do.
     pub fn wait_until_idle(&self) {
         const LOOK: Duration = Duration::from_millis(200);
-        let until = Instant::now() + Duration::from_mins(1);
+        let until = Instant::now() + Duration::from_secs(60);
         while Cost::of_process(self.pid(), || std::thread::sleep(LOOK))
             .1
             .cpu

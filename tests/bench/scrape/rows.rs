@@ -39,7 +39,7 @@ pub const ALL: [(&str, Row); 10] = [
     ("idle", idle),
 ];
 
-pub const FULL_SOAK: Duration = Duration::from_mins(1);
+pub const FULL_SOAK: Duration = Duration::from_secs(60);
 pub const SMOKE_SOAK: Duration = Duration::from_secs(2);
 
 /// As for an ordinary user: only root may read what the slabs hold, and others tell no such thing.

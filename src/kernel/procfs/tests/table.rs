@@ -18,7 +18,7 @@ fn address(text: &str) -> Address {
 }
 
 fn in_an_hour() -> Instant {
-    Instant::now() + Duration::from_hours(1)
+    Instant::now() + Duration::from_secs(3600)
 }
 
 pub(super) fn sockets(root: &ProcRoot) -> Result<(Vec<Socket>, TableCount), TableError> {
