@@ -126,6 +126,7 @@ mod tests {
             src_addr: "127.0.0.1".parse().unwrap(),
             ports: 1,
             listened: 0,
+            on_wildcards: 0,
             exhaustion_ratio: pool_ratio,
         }]);
         figures

@@ -135,7 +135,7 @@ impl Census {
                 false
             }
             _ => {
-                tally.in_use.other += 1;
+                tally.add_other(socket);
                 false
             }
         };

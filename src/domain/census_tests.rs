@@ -8,7 +8,7 @@ use super::*;
 use crate::domain::address::Family;
 use crate::domain::options::PinnedDestination;
 use crate::domain::ports::{PortRange, PortSet};
-use crate::domain::snapshot::{DestinationUsage, PortsInUse};
+use crate::domain::snapshot::{DestinationUsage, OtherStates, PortsInUse};
 
 const RANGE: (u16, u16) = (40_000, 40_019);
 
@@ -90,6 +90,28 @@ fn the_range_is_told_even_where_no_socket_is() {
         }
     );
     assert_eq!(ports.destinations, 0);
+}
+
+#[test]
+fn other_states_with_remedies_of_their_own_are_counted_apart() {
+    let server = ("192.0.2.9", 443);
+    let of = |port, state, remaining_ms| socket(("192.0.2.1", port), server, state, remaining_ms);
+    let usage = only_destination(&[
+        of(40_005, TcpState::CloseWait, 0),
+        of(40_006, TcpState::SynSent, 0),
+        of(40_007, TcpState::FinWait2, 3_000),
+        // A process still owns it.
+        of(40_008, TcpState::FinWait2, 0),
+        of(40_009, TcpState::LastAck, 0),
+        of(40_010, TcpState::TimeWait, 3_000),
+    ]);
+    assert_eq!(usage.in_use.other, 5);
+    let OtherStates {
+        close_wait,
+        syn_sent,
+        fin_wait2_orphans,
+    } = usage.other_states;
+    assert_eq!((close_wait, syn_sent, fin_wait2_orphans), (1, 1, 1));
 }
 
 #[test]

@@ -7,8 +7,10 @@ use super::options::{CensusOptions, PinnedDestination};
 use super::search;
 use super::small_port_set::SmallPortSet;
 use super::snapshot::{
-    Destination, DestinationBreakdown, DestinationUsage, PerFamily, PortSets, PortUsage, PortsInUse,
+    Destination, DestinationBreakdown, DestinationUsage, OtherStates, PerFamily, PortSets,
+    PortUsage, PortsInUse,
 };
+use super::socket::{Socket, TcpState};
 use super::sources::{SourcePools, share};
 use super::tallies::DestinationTallies;
 use super::top::Top;
@@ -17,6 +19,7 @@ use super::top::Top;
 #[derive(Clone, Debug)]
 pub(super) struct DestinationTally {
     pub(super) in_use: PortsInUse,
+    pub(super) other_states: OtherStates,
     reusable: u64,
     /// In TIME-WAIT for less than [`age::CLOSE_RATE_WINDOW_MS`].
     recent: u64,
@@ -36,6 +39,7 @@ impl DestinationTally {
     pub(super) fn new(reuse_age_limit_ms: u32) -> Self {
         Self {
             in_use: PortsInUse::default(),
+            other_states: OtherStates::default(),
             reusable: 0,
             recent: 0,
             reuse_age_limit_ms,
@@ -55,12 +59,26 @@ impl DestinationTally {
         is_reusable
     }
 
+    /// Counts a socket that is neither in TIME-WAIT nor established.
+    #[inline]
+    pub(super) fn add_other(&mut self, socket: &Socket) {
+        self.in_use.other += 1;
+        let states = &mut self.other_states;
+        match socket.state {
+            TcpState::CloseWait => states.close_wait += 1,
+            TcpState::SynSent => states.syn_sent += 1,
+            TcpState::FinWait2 if socket.remaining_ms > 0 => states.fin_wait2_orphans += 1,
+            _ => {}
+        }
+    }
+
     fn figures(&self, destination: Destination, pool: &PortPool) -> DestinationUsage {
         // By construction a subset of the usable ports, so that neither figure leaves its bounds.
         let (taken, usable) = (self.taken.len(), pool.usable.len());
         DestinationUsage {
             destination,
             in_use: self.in_use,
+            other_states: self.other_states,
             reusable: self.reusable,
             reuse_gain: self.reuse_gain.min(taken),
             headroom: usable.saturating_sub(taken),

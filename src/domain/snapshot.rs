@@ -233,6 +233,8 @@ pub struct SourceUsage {
     pub ports: u32,
     /// Those among them that something listens on, on whatever address.
     pub listened: u32,
+    /// Those among them that a wildcard socket owns: in use on any further address as well.
+    pub on_wildcards: u32,
     /// 0 to 1; 1 exactly when bind(addr, 0) fails.
     pub exhaustion_ratio: f64,
 }
@@ -276,6 +278,17 @@ impl PortsInUse {
     }
 }
 
+/// Sockets of [`PortsInUse::other`] by the states that have remedies of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OtherStates {
+    /// The peer has closed, the program on this host has not.
+    pub close_wait: u32,
+    /// connect() waits for the peer's answer.
+    pub syn_sent: u32,
+    /// FIN-WAIT-2 that no process owns any more: time-wait mini-sockets, which last `tcp_fin_timeout`.
+    pub fin_wait2_orphans: u32,
+}
+
 /// What is known of one destination.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DestinationUsage {
@@ -283,6 +296,8 @@ pub struct DestinationUsage {
     pub destination: Destination,
     /// The ports its sockets hold.
     pub in_use: PortsInUse,
+    /// Parts of `in_use.other`.
+    pub other_states: OtherStates,
     /// TIME-WAIT sockets among them that the next connect() may take over now.
     pub reusable: u64,
     /// TIME-WAIT sockets on usable ports that are not reusable and would be with `tcp_tw_reuse` 1 and

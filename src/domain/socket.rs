@@ -72,7 +72,8 @@ pub struct Socket {
     pub dst_port: u16,
     /// Never `Listen`, `Close` or `BoundInactive`.
     pub state: TcpState,
-    /// For `TimeWait`: what is left of its 60 s, in milliseconds. Without meaning otherwise.
+    /// For a time-wait socket, also one in `FinWait2`: the time that it has left, in milliseconds; 0 for
+    /// all others.
     pub remaining_ms: u32,
 }
 

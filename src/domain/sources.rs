@@ -111,14 +111,18 @@ impl SourcePools {
             top.add(*address, scratch.len());
         }
         let figures = top.into_sorted().into_iter().map(|(src_addr, ports)| {
-            scratch.clear();
-            self.add_taken_from(src_addr, &mut scratch);
-            scratch.intersect_with(drawable);
-            scratch.intersect_with(listening);
+            let mut count = |add: &dyn Fn(&mut PortSet), of: &PortSet| {
+                scratch.clear();
+                add(&mut scratch);
+                scratch.intersect_with(of);
+                scratch.intersect_with(drawable);
+                scratch.len()
+            };
             SourceUsage {
                 src_addr,
                 ports,
-                listened: scratch.len(),
+                listened: count(&|set| self.add_taken_from(src_addr, set), listening),
+                on_wildcards: count(&|set| self.add_covering(src_addr.family(), set), drawable),
                 exhaustion_ratio: share(ports, size),
             }
         });
@@ -128,7 +132,6 @@ impl SourcePools {
     /// The ports that bind(address, 0) cannot have: those of the same address, of the wildcards that
     /// cover it, and for a wildcard those of the addresses that it covers.
     fn add_taken_from(&self, address: Address, taken: &mut PortSet) {
-        let of = |address| self.by_address.get(&address);
         if address == Address::ANY_V6 {
             // Dual-stack, as sockets are unless they ask for IPV6_V6ONLY: it covers all.
             taken.union_with(&self.held_anywhere());
@@ -144,12 +147,20 @@ impl SourcePools {
             }
             self.outgoing_v6.add_to(taken);
         }
-        let same_family = match address.family() {
+        if let Some(ports) = self.by_address.get(&address) {
+            ports.add_to(taken);
+        }
+        self.add_covering(address.family(), taken);
+    }
+
+    /// The ports that wildcard sockets own on every address of a family.
+    fn add_covering(&self, family: Family, taken: &mut PortSet) {
+        let of = |address| self.by_address.get(&address);
+        let same_family = match family {
             Family::Ipv4 => of(Address::ANY_V4),
             Family::Ipv6 => Some(&self.v6_only_wildcard),
         };
-        let covering = [of(address), of(Address::ANY_V6), same_family];
-        for ports in covering.into_iter().flatten() {
+        for ports in [of(Address::ANY_V6), same_family].into_iter().flatten() {
             ports.add_to(taken);
         }
     }
@@ -213,6 +224,27 @@ mod tests {
         ] {
             assert_eq!(ports(&pools, address), told, "{address}");
         }
+    }
+
+    #[test]
+    fn what_wildcards_own_is_in_use_on_a_further_address_too() {
+        let mut pools = SourcePools::default();
+        for owner in [
+            owner("127.0.0.1", 100, false),
+            owner("0.0.0.0", 101, false),
+            owner("::", 102, false),
+            owner("::", 103, true),
+        ] {
+            pools.add_owner(&owner);
+        }
+        let drawable: PortSet = (100..200).collect();
+        let pools = pools.figures(100, &drawable, &PortSet::new());
+        let on_wildcards = |address: &str| {
+            let mut matching = pools.iter().filter(|pool| pool.src_addr == addr(address));
+            matching.next().map(|pool| pool.on_wildcards)
+        };
+        assert_eq!(on_wildcards("127.0.0.1"), Some(2));
+        assert_eq!(on_wildcards("::"), Some(2));
     }
 
     #[test]

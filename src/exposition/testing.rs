@@ -19,8 +19,8 @@ use crate::domain::ports::PortRange;
 use crate::domain::process::ProcessUsage;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
-    Breakdown, Destination, DestinationBreakdown, DestinationUsage, KernelCounters, Outcome,
-    PerFamily, PortBreakdown, PortSets, PortUsage, PortsInUse, SlabMemory, Snapshot,
+    Breakdown, Destination, DestinationBreakdown, DestinationUsage, KernelCounters, OtherStates,
+    Outcome, PerFamily, PortBreakdown, PortSets, PortUsage, PortsInUse, SlabMemory, Snapshot,
     SocketStatistics, SocketSummary, Source, SourceUsage,
 };
 
@@ -279,6 +279,7 @@ fn rich_ports() -> PortUsage {
             src_addr: address("192.0.2.7"),
             ports: 28_008,
             listened: 0,
+            on_wildcards: 0,
             exhaustion_ratio: 28_008.0 / 28_230.0,
         }]),
         sets: PortSets::default(),
@@ -297,6 +298,7 @@ fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationUsag
             established: 5,
             other: 2,
         },
+        other_states: OtherStates::default(),
         reusable: 0,
         reuse_gain: 0,
         headroom: 220,

@@ -12,8 +12,8 @@ use super::*;
 use crate::domain::address::Address;
 use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::snapshot::{
-    Breakdown, Destination, DestinationBreakdown, DestinationUsage, KernelCounters, Outcome,
-    PortBreakdown, PortsInUse, SlabMemory,
+    Breakdown, Destination, DestinationBreakdown, DestinationUsage, KernelCounters, OtherStates,
+    Outcome, PortBreakdown, PortsInUse, SlabMemory,
 };
 use crate::exposition::testing::{
     Sample, found, parse, rich_exporter, rich_host, rich_settings, rich_snapshot, silent_exporter,
@@ -404,6 +404,7 @@ prop_compose! {
         let told = told.into_iter().map(|(src, dst, dst_port)| DestinationUsage {
             destination: Destination { src_addr: address(src), dst_addr: address(dst), dst_port },
             in_use: PortsInUse::default(),
+            other_states: OtherStates::default(),
             reusable: 0,
             reuse_gain: 0,
             headroom: 1,

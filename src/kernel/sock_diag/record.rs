@@ -32,6 +32,9 @@ struct InetDiagMessage {
     inode: U32,
 }
 
+/// `timer` of a time-wait socket, FIN-WAIT-2 ones included (`inet_twsk_diag_fill`).
+const TIME_WAIT_TIMER: u8 = 3;
+
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded<T> {
@@ -74,7 +77,11 @@ pub fn decode_socket(payload: &[u8]) -> Result<Decoded<Socket>, ShortRecord> {
         src_port: message.src_port.get(),
         dst_port: message.dst_port.get(),
         state,
-        remaining_ms: message.expires.get(),
+        remaining_ms: if message.timer == TIME_WAIT_TIMER {
+            message.expires.get()
+        } else {
+            0
+        },
     }))
 }
 
@@ -248,6 +255,16 @@ mod tests {
         let socket = known(&decode_socket(&record).unwrap()).unwrap();
         assert_eq!(socket.src_addr.to_string(), "192.0.2.1");
         assert_eq!(socket.dst_addr.to_string(), "192.0.2.2");
+    }
+
+    #[test]
+    fn only_a_time_wait_timer_is_time_that_is_left() {
+        let mut record = bytes(AF_INET, 5, v4(1), v4(2), 9_000);
+        let left = |record: &[u8]| known(&decode_socket(record).unwrap()).unwrap().remaining_ms;
+        assert_eq!(left(&record), 9_000);
+        // The keepalive timer of a socket that a process owns.
+        *record.get_mut(2).unwrap() = 2;
+        assert_eq!(left(&record), 0);
     }
 
     #[test]
