@@ -1,28 +1,33 @@
 //! Which processes hold live sockets to a destination. Told by `report` only: finding out reads
 //! other processes' descriptors.
 
+use serde::Serialize;
+
 use super::snapshot::Destination;
 
-/// Who holds the live sockets to one destination. Sockets in TIME-WAIT belong to no process any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Processes with live sockets to one destination. Sockets in TIME-WAIT belong to no process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Holders {
     /// Which destination.
+    #[serde(flatten)]
     pub destination: Destination,
-    /// Its sockets that a process may have.
+    /// Its sockets that a process may have open.
     pub live_sockets: u64,
     /// The processes that could be named, those with most sockets first. Several may share a socket.
     pub processes: Vec<Holder>,
-    /// Sockets for which no process could be named: for want of the right, or since none has it open.
+    /// Sockets without a known process: a missing privilege, or no process has them open.
     pub unnamed_sockets: u64,
 }
 
-/// A process that holds sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A process with open sockets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Holder {
-    /// Its number.
+    /// Process ID.
     pub pid: i32,
-    /// Its short name.
+    /// Short name of the process.
     pub name: String,
-    /// How many of the sockets it has open.
+    /// Number of these sockets that it has open.
     pub sockets: u64,
 }

@@ -4,12 +4,16 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::address::{Address, Family};
 use super::ports::{PortRange, PortSet};
 use super::settings::Settings;
 
 /// Where the sockets were read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum Source {
     /// `NETLINK_SOCK_DIAG`.
     Netlink,
@@ -224,18 +228,23 @@ pub struct PortSets {
     pub elsewhere_is_whole: bool,
 }
 
-/// The pool of one local address, from which bind(addr, 0) draws.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The ports available to bind(addr, 0) on one local address.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SourceUsage {
-    /// Which address; a wildcard for sockets that are bound to none.
+    /// The local address; a wildcard for sockets that are not bound to an address.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub src_addr: Address,
-    /// Different unreserved ports of the range that are taken there.
+    /// Distinct unreserved ports of the range in use on this address.
     pub ports: u32,
     /// Those among them that something listens on, on whatever address.
+    #[serde(skip)]
     pub listened: u32,
     /// Those among them that a wildcard socket owns: in use on any further address as well.
+    #[serde(skip)]
     pub on_wildcards: u32,
     /// 0 to 1; 1 exactly when bind(addr, 0) fails.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub exhaustion_ratio: f64,
 }
 
@@ -249,24 +258,28 @@ pub struct DestinationBreakdown {
 }
 
 /// The triple that the kernel spends ephemeral ports on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Destination {
     /// Local address.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub src_addr: Address,
     /// Remote address.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub dst_addr: Address,
     /// Remote port.
     pub dst_port: u16,
 }
 
 /// Sockets that hold a port, by what they are doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PortsInUse {
-    /// In TIME-WAIT proper.
+    /// Sockets in TIME-WAIT proper.
     pub time_wait: u64,
-    /// Established.
+    /// Established sockets.
     pub established: u64,
-    /// In any other state but LISTEN and CLOSE.
+    /// Sockets in any other state but LISTEN and CLOSE.
     pub other: u64,
 }
 
@@ -289,26 +302,33 @@ pub struct OtherStates {
     pub fin_wait2_orphans: u32,
 }
 
-/// What is known of one destination.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Ports in use towards one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DestinationUsage {
     /// Which one.
+    #[serde(flatten)]
     pub destination: Destination,
     /// The ports its sockets hold.
+    #[serde(flatten)]
     pub in_use: PortsInUse,
     /// Parts of `in_use.other`.
+    #[serde(skip)]
     pub other_states: OtherStates,
-    /// TIME-WAIT sockets among them that the next connect() may take over now.
+    /// TIME-WAIT sockets among them that the next connect() may reuse now.
     pub reusable: u64,
     /// TIME-WAIT sockets on usable ports that are not reusable and would be with `tcp_tw_reuse` 1 and
     /// `tcp_timestamps` on.
+    #[serde(skip)]
     pub reuse_gain: u32,
     /// How many further connect() calls succeed now.
     pub headroom: u32,
     /// 0 to 1; 1 exactly when the next connect() fails.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub exhaustion_ratio: f64,
-    /// Sockets a second that entered TIME-WAIT during the last 10 s.
+    /// Sockets per second that entered TIME-WAIT during the last 10 s.
+    #[serde(rename = "closes_per_second")]
     pub close_rate: f64,
-    /// How many taken ports of one parity the next connect() may have to try in a row.
+    /// Longest run of ports in use of one parity: how many the next connect() may have to examine.
     pub search_ports: u32,
 }

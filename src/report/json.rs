@@ -1,23 +1,32 @@
 //! The report for programs: JSON, as src/report/report.schema.json describes it.
 //!
-//! Within one `schema_version` members are added, never taken away or changed in meaning. What is
-//! unknown is `null`, never 0.
-
-mod convert;
+//! Within one `schema_version` members are added, never removed or changed in meaning. Unknown values
+//! are `null`, never 0. The schema is generated from these types and from those of [`crate::domain`]
+//! that are part of the document.
 
 use std::collections::BTreeMap;
+use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use super::Report;
+use super::{NamespaceReport, Report, collectors, source};
+use crate::domain::advice::explain::explain;
+use crate::domain::advice::{
+    Effect, FigureValue, Finding, Id, Persistent, Remedy, RemedyId, Severity,
+};
+use crate::domain::age::BANDS;
+use crate::domain::holders::Holders;
+use crate::domain::snapshot::{
+    Destination, DestinationUsage, PortUsage, PortsInUse, SocketSummary, Source, SourceUsage,
+};
 
 /// The version of what is written here.
-pub const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 1;
 
 /// The report on one line.
 ///
 /// # Errors
-/// A defect: everything that is told can be written.
+/// A defect: every report can be written.
 pub fn render(report: &Report) -> Result<String, serde_json::Error> {
     serde_json::to_string(&Document::from(report))
 }
@@ -25,189 +34,328 @@ pub fn render(report: &Report) -> Result<String, serde_json::Error> {
 /// The report on many lines.
 ///
 /// # Errors
-/// A defect: everything that is told can be written.
+/// A defect: every report can be written.
 pub fn render_pretty(report: &Report) -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(&Document::from(report))
 }
 
+/// What `timewait_exporter report --format=json` and /api/v1/report return. Within one schema_version
+/// members are added, never removed or changed in meaning: readers must ignore members that they do
+/// not know. Unknown values are null, never 0.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(title = "timewait_exporter report"))]
 struct Document<'a> {
+    /// The version of this schema.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
     schema_version: u32,
+    /// The exporter's version.
     exporter_version: &'a str,
+    /// The kernel's release.
     kernel: &'a str,
+    /// When the report was made, in seconds since 1970.
     generated_at_seconds: f64,
-    severity: &'static str,
+    /// The highest severity of all namespaces.
+    severity: Severity,
+    /// The state of the worst namespace in one sentence.
     headline: String,
+    /// The exporter's network namespace first.
     namespaces: Vec<Namespace<'a>>,
+    /// Network namespaces that could not be entered; null where others were not requested
+    /// (--collector.netns=self) or could not be listed.
     namespaces_unreadable: Option<u64>,
+    /// Network namespaces not exported because of --collector.netns-max; those with the highest ratio
+    /// are kept. null where others were not requested.
     namespaces_left_out: Option<u64>,
 }
 
+/// One network namespace.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Namespace<'a> {
+    /// The network namespace; null for the exporter's own.
     netns: Option<&'a str>,
+    /// The number of the namespace's inode; null for the exporter's own.
     inode: Option<u64>,
+    /// A process in the namespace; null where none was found.
     pid: Option<u32>,
+    /// The name of that process.
     comm: Option<&'a str>,
+    /// The container of that process, from the name of its control group.
     container_id: Option<&'a str>,
+    /// The Kubernetes pod of that process, from the name of its control group.
     pod_uid: Option<&'a str>,
-    severity: &'static str,
+    severity: Severity,
+    /// The state in one sentence.
     headline: &'a str,
+    /// The most severe first.
     findings: Vec<FindingOut<'a>>,
+    /// null while the range or the sockets are unknown.
     port_range: Option<PortRangeOut>,
-    destinations: Option<Vec<DestinationOut>>,
-    other_destinations: Option<HeldOut>,
-    sources: Option<Vec<SourceOut>>,
+    /// The highest ratio first; as many as --collector.top allows, and pinned ones.
+    destinations: Option<&'a [DestinationUsage]>,
+    /// Sum of all destinations that are not exported individually.
+    other_destinations: Option<PortsInUse>,
+    /// The local addresses with the highest ratio first.
+    sources: Option<&'a [SourceUsage]>,
     time_wait: Option<TimeWaitOut>,
     buckets: Option<BucketsOut>,
+    /// The sysctls in reading order, without those that this kernel lacks.
     settings: Vec<SettingOut>,
-    source: Option<&'static str>,
+    /// Where the sockets were read from.
+    source: Option<Source>,
     collectors: Vec<CollectorOut>,
-    holders: Option<Vec<HoldersOut<'a>>>,
+    /// Processes with live sockets to the destinations with the highest ratio; null where they were not
+    /// looked up, as by the server.
+    holders: Option<&'a [Holders]>,
 }
 
+/// Something that an operator should know.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct FindingOut<'a> {
-    id: &'static str,
-    severity: &'static str,
+    /// Which finding it is; stable between versions.
+    #[cfg_attr(test, schemars(with = "String"))]
+    id: Id,
+    severity: Severity,
+    /// The finding in one sentence.
     sentence: &'a str,
-    destination: Option<DestinationKey>,
-    figures: BTreeMap<&'static str, ValueOut<'a>>,
+    /// The destination that the finding is about.
+    destination: Option<Destination>,
+    /// The numbers behind the finding, by name.
+    #[cfg_attr(test, schemars(schema_with = "tests::numbers_or_texts"))]
+    figures: BTreeMap<&'static str, &'a FigureValue>,
+    /// The best first.
     remedies: Vec<RemedyOut<'a>>,
 }
 
 #[derive(Serialize)]
-#[serde(untagged)]
-enum ValueOut<'a> {
-    Count(u64),
-    Fraction(f64),
-    Text(&'a str),
-}
-
-#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct RemedyOut<'a> {
-    id: &'static str,
+    /// Which remedy it is; stable between versions.
+    #[cfg_attr(test, schemars(with = "String"))]
+    id: RemedyId,
+    /// What to do, in one sentence.
     action: &'a str,
+    /// What to type as root, in this order.
     commands: Vec<String>,
-    persistent: Vec<PersistentOut>,
+    /// Files that make the change survive a reboot. sysctl --system reads /etc/sysctl.conf last: change
+    /// the value there if that file sets it.
+    persistent: Vec<Persistent>,
+    /// What to consider first.
     caution: Option<String>,
-    effect: Option<EffectOut>,
+    /// The immediate effect; null where it cannot be computed or is not immediate.
+    effect: Option<Effect>,
 }
 
 #[derive(Serialize)]
-struct PersistentOut {
-    path: String,
-    line: String,
-}
-
-#[derive(Serialize)]
-struct EffectOut {
-    before: RoomOut,
-    after: RoomOut,
-}
-
-#[derive(Serialize)]
-struct RoomOut {
-    headroom: u64,
-    ratio: f64,
-}
-
-#[derive(Serialize)]
-struct DestinationKey {
-    src_addr: String,
-    dst_addr: String,
-    dst_port: u16,
-}
-
-#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct PortRangeOut {
     min: u16,
     max: u16,
+    /// Size of the range.
     ports: u32,
+    /// Reserved ports in the range.
     reserved: u32,
+    /// Unreserved ports in the range that a listening or bound, unconnected socket owns.
     blocked: u32,
+    /// Unreserved ports in the range that a socket listens on.
     listeners: u32,
+    /// Ports that each destination can use.
     usable: u32,
+    /// Usable ports without any socket.
     free: u32,
+    /// The highest ratio of an IPv4 destination.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     exhaustion_ratio_ipv4: f64,
+    /// The highest ratio of an IPv6 destination.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     exhaustion_ratio_ipv6: f64,
+    /// Number of destinations.
     destinations: u64,
 }
 
 #[derive(Serialize)]
-struct HeldOut {
-    time_wait: u64,
-    established: u64,
-    other: u64,
-}
-
-#[derive(Serialize)]
-struct DestinationOut {
-    #[serde(flatten)]
-    destination: DestinationKey,
-    #[serde(flatten)]
-    held: HeldOut,
-    reusable: u64,
-    headroom: u32,
-    exhaustion_ratio: f64,
-    closes_per_second: f64,
-    search_ports: u32,
-}
-
-#[derive(Serialize)]
-struct SourceOut {
-    src_addr: String,
-    ports: u32,
-    exhaustion_ratio: f64,
-}
-
-#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct TimeWaitOut {
+    /// IPv4 sockets in TIME-WAIT.
     ipv4: u64,
+    /// IPv6 sockets in TIME-WAIT.
     ipv6: u64,
     by_age: Option<Vec<AgeOut>>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AgeOut {
+    /// From-to in seconds, the lower bound inclusive.
     age_seconds: &'static str,
     sockets: u64,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct BucketsOut {
+    /// Time-wait buckets in use.
     in_use: u64,
+    /// tcp_max_tw_buckets.
     limit: Option<i64>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct SettingOut {
+    /// The sysctl.
     name: String,
+    /// The value that the kernel reports.
     value: String,
+    /// What the value means.
     meaning: String,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct CollectorOut {
     name: &'static str,
+    /// Whether everything was read.
     success: bool,
     duration_seconds: f64,
 }
 
-#[derive(Serialize)]
-struct HoldersOut<'a> {
-    #[serde(flatten)]
-    destination: DestinationKey,
-    live_sockets: u64,
-    unnamed_sockets: u64,
-    processes: Vec<ProcessOut<'a>>,
+impl<'a> From<&'a Report> for Document<'a> {
+    fn from(report: &'a Report) -> Self {
+        let made = report.made.duration_since(UNIX_EPOCH);
+        Self {
+            schema_version: SCHEMA_VERSION,
+            exporter_version: report.version,
+            kernel: &report.kernel,
+            generated_at_seconds: made.unwrap_or_default().as_secs_f64(),
+            severity: report.severity(),
+            headline: report.headline(),
+            namespaces: report.namespaces.iter().map(Namespace::from).collect(),
+            namespaces_unreadable: report.untold.and_then(|untold| untold.unreadable),
+            namespaces_left_out: report.untold.map(|untold| untold.left_out),
+        }
+    }
 }
 
-#[derive(Serialize)]
-struct ProcessOut<'a> {
-    pid: i32,
-    name: &'a str,
-    sockets: u64,
+impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
+    fn from(namespace: &'a NamespaceReport) -> Self {
+        let snapshot = &namespace.snapshot;
+        let identity = namespace.identity.as_ref();
+        let container = identity.map(|identity| &identity.container);
+        let sockets = snapshot.sockets.as_ref().and_then(|o| o.value.as_ref());
+        let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
+        let by_destination = ports.and_then(|ports| ports.by_destination.as_ref());
+        let settings = snapshot.sysctl.as_ref().and_then(|o| o.value.as_ref());
+        let sockstat = snapshot.sockstat.as_ref().and_then(|o| o.value.as_ref());
+        let in_use = sockstat.and_then(|sockstat| sockstat.time_wait_buckets);
+        let explained = settings.map(explain).unwrap_or_default().into_iter();
+        Self {
+            netns: namespace.name(),
+            inode: identity.map(|identity| identity.inode),
+            pid: identity.and_then(|identity| identity.pid),
+            comm: identity.and_then(|identity| identity.comm.as_deref()),
+            container_id: container.and_then(|container| container.container_id.as_deref()),
+            pod_uid: container.and_then(|container| container.pod_uid.as_deref()),
+            severity: namespace.advice.severity,
+            headline: &namespace.advice.headline,
+            findings: namespace
+                .advice
+                .findings
+                .iter()
+                .map(FindingOut::from)
+                .collect(),
+            port_range: ports.map(PortRangeOut::from),
+            destinations: by_destination.map(|breakdown| &*breakdown.exported),
+            other_destinations: by_destination.map(|breakdown| breakdown.other),
+            sources: ports.and_then(|ports| ports.by_source.as_deref()),
+            time_wait: sockets.map(TimeWaitOut::from),
+            buckets: in_use.map(|in_use| BucketsOut {
+                in_use,
+                limit: settings.and_then(|settings| settings.tcp_max_tw_buckets),
+            }),
+            settings: explained
+                .map(|one| SettingOut {
+                    name: format!("net.ipv4.{}", one.name),
+                    value: one.value,
+                    meaning: one.meaning,
+                })
+                .collect(),
+            source: source(snapshot),
+            collectors: collectors(snapshot)
+                .into_iter()
+                .map(|(name, success, duration_seconds)| CollectorOut {
+                    name,
+                    success,
+                    duration_seconds,
+                })
+                .collect(),
+            holders: namespace.holders.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a Finding> for FindingOut<'a> {
+    fn from(finding: &'a Finding) -> Self {
+        let figures = finding.figures.iter().map(|(name, value)| (*name, value));
+        Self {
+            id: finding.id,
+            severity: finding.severity,
+            sentence: &finding.sentence,
+            destination: finding.destination,
+            figures: figures.collect(),
+            remedies: finding.remedies.iter().map(RemedyOut::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Remedy> for RemedyOut<'a> {
+    fn from(remedy: &'a Remedy) -> Self {
+        Self {
+            id: remedy.id,
+            action: &remedy.action,
+            commands: remedy.commands(),
+            persistent: remedy.persistent(),
+            caution: remedy.caution(),
+            effect: remedy.effect,
+        }
+    }
+}
+
+impl From<&PortUsage> for PortRangeOut {
+    fn from(ports: &PortUsage) -> Self {
+        Self {
+            min: ports.range.min(),
+            max: ports.range.max(),
+            ports: ports.range.ports(),
+            reserved: ports.reserved,
+            blocked: ports.blocked,
+            listeners: ports.listeners,
+            usable: ports.usable,
+            free: ports.free,
+            exhaustion_ratio_ipv4: ports.worst_ratio.ipv4,
+            exhaustion_ratio_ipv6: ports.worst_ratio.ipv6,
+            destinations: ports.destinations,
+        }
+    }
+}
+
+impl From<&SocketSummary> for TimeWaitOut {
+    fn from(sockets: &SocketSummary) -> Self {
+        let bands = sockets.by_age.map(|ages| BANDS.iter().zip(ages));
+        let by_age = bands.map(|bands| {
+            bands.map(|(band, sockets)| AgeOut {
+                age_seconds: band.name,
+                sockets,
+            })
+        });
+        Self {
+            ipv4: sockets.time_wait.ipv4,
+            ipv6: sockets.time_wait.ipv6,
+            by_age: by_age.map(Iterator::collect),
+        }
+    }
 }
 
 #[cfg(test)]

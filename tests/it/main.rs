@@ -15,6 +15,7 @@
 //! - [`golden`]: all that the program tells of a fixture tree;
 //! - [`readme`]: what the README says;
 //! - [`contract`]: that no metric changes without a word in the changelog;
+//! - [`texts`]: what holds of every text of the program;
 //! - [`thresholds`]: the same ones everywhere;
 //! - [`report`]: report, check, the page and the API;
 //! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
@@ -75,5 +76,6 @@ mod sandbox;
 mod scraper;
 mod sock_diag;
 mod support;
+mod texts;
 mod thresholds;
 mod web_config;

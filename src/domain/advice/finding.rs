@@ -1,18 +1,22 @@
 //! What a finding is.
 
+use serde::Serialize;
+
 use super::remedy::Remedy;
 use crate::domain::snapshot::Destination;
 
-/// How grave a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How severe a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// As it should be.
+    /// Nothing to report.
     Ok,
-    /// Worth knowing; nothing fails for it.
+    /// Worth knowing; nothing fails because of it.
     Info,
-    /// Will fail if it goes on.
+    /// Fails if it continues.
     Warning,
-    /// Fails, or is about to.
+    /// Fails, or is about to fail.
     Critical,
 }
 
@@ -41,8 +45,8 @@ impl Severity {
 macro_rules! ids {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+ }
 
         impl $name {
             /// Every one there is.
@@ -103,7 +107,8 @@ ids! {
 }
 
 /// A figure behind a finding.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum FigureValue {
     /// A number of things.
     Count(u64),

@@ -1,5 +1,7 @@
 //! What a remedy is: what to do, what to type, and what it gives.
 
+use serde::Serialize;
+
 use super::finding::ids;
 
 ids! {
@@ -37,20 +39,23 @@ ids! {
 }
 
 /// What is left of something, and how much of it is spent.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Room {
-    /// How many more there can be now.
+    /// Further connections that are possible now.
     pub headroom: u64,
-    /// The spent share, 0 to 1.
+    /// Ratio in use, 0 to 1.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub ratio: f64,
 }
 
 /// What a remedy gives at once, with everything else as it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Effect {
-    /// As it is.
+    /// Without the remedy.
     pub before: Room,
-    /// As it will be.
+    /// With the remedy.
     pub after: Room,
 }
 
@@ -71,12 +76,13 @@ pub struct Setting {
     pub value: String,
 }
 
-/// How a setting outlives a restart of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file that makes a sysctl survive a reboot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Persistent {
-    /// The file.
+    /// A file in /etc/sysctl.d.
     pub path: String,
-    /// All that is in it, one line.
+    /// Its only line.
     pub line: String,
 }
 
@@ -84,10 +90,13 @@ pub struct Persistent {
 /// rest without a word, be it on its command line or in a file.
 const MOST_BYTES: usize = 4_095;
 
-const ONLY_SYSTEMD_READS: &str = "sysctl(8) cuts so long a line of the file at 4,095 bytes without a word;                                   systemd-sysctl takes all of it: `systemctl restart systemd-sysctl`.";
+const ONLY_SYSTEMD_READS: &str = "sysctl(8) cuts so long a line of the file at 4,095 bytes without a word; \
+     systemd-sysctl takes all of it: `systemctl restart systemd-sysctl`.";
 
 /// What to mind of all files that settings are kept in.
-pub const OF_FILES: &str = "Files in /etc/sysctl.d are for the next start, and come after                             /etc/sysctl.d/99-sysctl.conf in their order. But `sysctl --system` reads /etc/sysctl.conf                             last: where that sets the same, change it there.";
+pub const OF_FILES: &str = "Files in /etc/sysctl.d are for the next start, and come after \
+     /etc/sysctl.d/99-sysctl.conf in their order. But `sysctl --system` reads /etc/sysctl.conf \
+     last: where that sets the same, change it there.";
 
 impl Setting {
     /// What to type, as root, for the running kernel.

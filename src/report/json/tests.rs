@@ -1,6 +1,9 @@
-//! The document held against src/report/report.schema.json, by as much of JSON Schema as that uses.
+//! The document against src/report/report.schema.json, by as much of JSON Schema as that uses; and the
+//! schema against the types.
 
 use proptest::prelude::*;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use schemars::{Schema, json_schema};
 use serde_json::Value;
 
 use super::*;
@@ -9,6 +12,28 @@ use crate::report::testing::{report, snapshot};
 
 fn schema() -> Value {
     serde_json::from_str(include_str!("../report.schema.json")).unwrap()
+}
+
+pub(super) fn numbers_or_texts(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "additionalProperties": {"type": ["number", "string"]}})
+}
+
+#[test]
+fn the_schema_is_that_of_the_types() {
+    let mut settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.inline_subschemas = true;
+    let schema = settings
+        .into_generator()
+        .into_root_schema_for::<Document<'_>>();
+    let generated = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/report/report.schema.json");
+    if std::env::var_os("TIMEWAIT_UPDATE_GOLDEN").is_some() {
+        std::fs::write(file, &generated).unwrap();
+    }
+    assert!(
+        generated == include_str!("../report.schema.json"),
+        "{file} differs from the types: run this test with TIMEWAIT_UPDATE_GOLDEN=1 and review the diff"
+    );
 }
 
 fn written(report: &Report) -> Value {
@@ -47,8 +72,16 @@ fn errors(value: &Value, schema: &Value, path: &str) -> Vec<String> {
                     errors.extend(self::errors(item, rule, &format!("{path}[]")));
                 }
             }
+            "anyOf" | "oneOf" => {
+                let alternatives = rule.as_array().unwrap().iter();
+                let mut failures = alternatives.map(|rule| self::errors(value, rule, path));
+                if failures.all(|errors| !errors.is_empty()) {
+                    errors.push(complain(keyword));
+                }
+            }
             "properties"
             | "additionalProperties"
+            | "format"
             | "type"
             | "enum"
             | "const"
@@ -142,5 +175,44 @@ proptest! {
         if !has(7) { snapshot = Snapshot::default(); }
         let report = Report::new("1", "k".to_owned(), snapshot.into());
         prop_assert_eq!(errors(&written(&report), &schema(), ""), [""; 0]);
+    }
+}
+
+fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => found.push(text),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
+        Value::Object(members) => members.values().for_each(|item| texts(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn no_text_has_two_blanks_in_a_row() {
+    // So many reserved ports that a remedy warns of the length of its line.
+    let mut crowded = snapshot(99);
+    let settings = crowded
+        .sysctl
+        .as_mut()
+        .and_then(|sysctl| sysctl.value.as_mut());
+    settings.unwrap().reserved_ports = Some((1..20_000).step_by(2).collect());
+    let ports = &mut crowded
+        .sockets
+        .as_mut()
+        .unwrap()
+        .value
+        .as_mut()
+        .unwrap()
+        .ports;
+    ports.as_mut().unwrap().sets.reserved = Some((1..20_000).step_by(2).collect());
+    let crowded = Report::new("1", "k".to_owned(), crowded.into());
+    let documents = [report(0), report(80), report(99), crowded].map(|report| written(&report));
+    let mut found = Vec::new();
+    for document in &documents {
+        texts(document, &mut found);
+    }
+    assert!(found.iter().any(|text| text.contains("4,095 bytes")));
+    for text in found {
+        assert!(!text.contains("  "), "{text:?}");
     }
 }

@@ -1,0 +1,64 @@
+//! What every text of the program has in common: string literals in the source.
+
+use std::fs;
+use std::path::Path;
+
+fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let is_of = |extension: &str| path.extension().is_some_and(|is| is == extension);
+        if path.is_dir() {
+            sources(&path, found);
+        } else if is_of("rs") || is_of("html") {
+            found.push(path);
+        }
+    }
+}
+
+/// Where a run of blanks stands between words, as a line continuation that was lost leaves it.
+fn has_gap(line: &str) -> bool {
+    let code = line.trim_start();
+    let mut parts = code.split("   ");
+    let Some(first) = parts.next() else {
+        return false;
+    };
+    let mut before = first;
+    for part in parts {
+        let ends = before.ends_with(|c: char| c.is_ascii_lowercase() || ",;.:)`".contains(c));
+        let begins = part
+            .trim_start()
+            .starts_with(|c: char| c.is_ascii_alphabetic() || "/`(".contains(c));
+        if ends && begins {
+            return true;
+        }
+        before = part;
+    }
+    false
+}
+
+#[test]
+fn no_string_of_the_source_has_a_run_of_blanks_between_words() {
+    assert!(has_gap(
+        r#"let text = "without a word;        systemd takes it";"#
+    ));
+    assert!(!has_gap(r#"        "a text \"#));
+    let mut files = Vec::new();
+    sources(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut files,
+    );
+    assert!(files.len() > 50);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let gaps = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| has_gap(line))
+            .filter(|(_, line)| !line.trim_start().starts_with("//"));
+        for (number, line) in gaps {
+            // A table that a test draws.
+            let is_drawn = line.contains("NAME    COUNT") || line.contains("NAME    RATE");
+            assert!(is_drawn, "{}:{}: {line}", file.display(), number + 1);
+        }
+    }
+}
