@@ -6,6 +6,7 @@ Each function test_* is one test and returns a list of complaints. What several 
 import contextlib
 import copy
 import functools
+import gzip
 import itertools
 import json
 import os
@@ -22,6 +23,7 @@ import urllib.error
 import urllib.request
 
 import helm_python as helm
+import jsonschema
 import kubernetes_validate
 import yaml
 
@@ -32,7 +34,10 @@ BOARDS = sorted((ROOT / "dashboards").glob("*.json"))
 RULES = {name: ROOT / f"deploy/prometheus/{name}.yml" for name in ("alerts", "recording")}
 # The oldest that the chart allows and the newest there are schemas for, and one between.
 KUBERNETES = ("1.25", "1.31", "1.37")
-OPERATOR_API = "monitoring.coreos.com/v1"
+# Kinds whose schemas Kubernetes does not have.
+OPERATORS = ("monitoring.coreos.com/v1", "grafana.integreatly.org/v1beta1")
+OPERATOR_KINDS = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "GrafanaDashboard"}
+OPENSHIFT = "security.openshift.io/v1"
 
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 LOADED = helm.Chart.load(CHART)
@@ -117,16 +122,52 @@ EVERYTHING = "tests/cluster/everything"
 
 SWITCHES = {
     "namespaces": {"podNamespaces": {"enabled": True}},
+    "openshift": {"openshift": {"enabled": True}},
+    "service": {"service": {"enabled": True}},
     "monitor": {"prometheus": {"podMonitor": {"enabled": True}}},
     "rules": {"prometheusRule": {"enabled": True}},
     "dashboards": {"dashboards": {"enabled": True}},
+    "grafana operator": {"dashboards": {"grafanaOperator": {"enabled": True}}},
     "policy": {"networkPolicy": {"enabled": True}},
 }
 ALL_ON = merged(*SWITCHES.values())
 
 # A value for each leaf of values.yaml, unlike its default, and what else must be so for it to matter.
 ON = {switch: values for switch, values in SWITCHES.items()}
+ON["service monitor"] = merged(ON["service"], {"prometheus": {"serviceMonitor": {"enabled": True}}})
+ALL_ON = merged(ALL_ON, ON["service monitor"])
+SIDECAR = {"name": "proxy", "image": "proxy:1", "ports": [{"name": "proxied", "containerPort": 10099}]}
+MANIFEST = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}, "data": {"a": "b"}}
+RUN_MOUNT = {
+    "extraVolumes": [{"name": "run", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "run", "mountPath": "/run/timewait"}],
+}
+MONITOR = {
+    "namespace": "other",
+    "additionalLabels": {"release": "prometheus"},
+    "jobLabel": "team",
+    "podTargetLabels": ["team"],
+    "attachMetadata": {"node": True},
+    "port": "proxied",
+    "path": "/other",
+    "interval": "",
+    "scrapeTimeout": "5s",
+    "scheme": "https",
+    "tlsConfig": {"insecureSkipVerify": True},
+    "basicAuth": {"username": {"name": "s", "key": "u"}, "password": {"name": "s", "key": "p"}},
+    "authorization": {"credentials": {"name": "s", "key": "t"}},
+    "honorLabels": True,
+    "relabelings": [{"targetLabel": "cluster", "replacement": "c1"}],
+    "metricRelabelings": [{"action": "labeldrop", "regex": "x"}],
+    "sampleLimit": 50000,
+    "targetLimit": 1000,
+    "labelLimit": 30,
+    "labelNameLengthLimit": 200,
+    "labelValueLengthLimit": 500,
+}
 OTHER = {
+    "global.imageRegistry": ("mirror.example", {}),
+    "global.imagePullSecrets": (["registry", {"name": "another"}], {}),
     "image.registry": ("registry.example", {}),
     "image.repository": ("mirror/exporter", {}),
     "image.tag": ("9.9.9", {}),
@@ -140,46 +181,66 @@ OTHER = {
     "port": (10073, {}),
     "listenAddresses": (["$(HOST_IP):10072"], {}),
     "extraArgs": (["--collector.top=10", "--log.format=json"], {}),
-    "env": ({"TIMEWAIT_EXPORTER_COLLECTOR_TOP": 10, "RUST_BACKTRACE": "1"}, {}),
+    "env": (
+        {
+            "TIMEWAIT_EXPORTER_COLLECTOR_TOP": 10,
+            "RUST_BACKTRACE": "1",
+            "NODE_NAME": {"valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        },
+        {},
+    ),
     "secrets": ([{"name": "web-config", "mountPath": "/etc/web"}], {}),
+    "configmaps": ([{"name": "web-config", "mountPath": "/etc/config"}], {}),
+    "extraVolumes": ([{"name": "run", "hostPath": {"path": "/run/timewait"}}], RUN_MOUNT),
+    "extraVolumeMounts": ([{"name": "run", "mountPath": "/other"}], RUN_MOUNT),
+    "sidecars": ([SIDECAR], ON["service"]),
+    "extraManifests": ([MANIFEST, json.dumps(merged(MANIFEST, {"metadata": {"name": "{{ .Values.port }}"}}))], {}),
     "podNamespaces.enabled": (True, {}),
     "podNamespaces.select": ("named", ON["namespaces"]),
     "podNamespaces.max": (64, ON["namespaces"]),
+    "openshift.enabled": (True, {}),
+    "serviceAccount.automountToken": (True, {}),
+    "service.enabled": (True, {}),
+    "service.annotations": ({"a": "b"}, ON["service"]),
+    "service.labels": ({"a": "b"}, ON["service"]),
     "serviceAccount.create": (False, {}),
     "serviceAccount.name": ("other", {}),
     "serviceAccount.annotations": ({"a": "b"}, {}),
     "prometheus.podMonitor.enabled": (True, {}),
-    "prometheus.podMonitor.namespace": ("other", ON["monitor"]),
-    "prometheus.podMonitor.additionalLabels": ({"release": "prometheus"}, ON["monitor"]),
-    "prometheus.podMonitor.jobLabel": ("team", ON["monitor"]),
-    "prometheus.podMonitor.podTargetLabels": (["team"], ON["monitor"]),
-    "prometheus.podMonitor.path": ("/other", ON["monitor"]),
-    "prometheus.podMonitor.interval": ("", ON["monitor"]),
-    "prometheus.podMonitor.scrapeTimeout": ("5s", ON["monitor"]),
-    "prometheus.podMonitor.scheme": ("https", ON["monitor"]),
-    "prometheus.podMonitor.tlsConfig": ({"insecureSkipVerify": True}, ON["monitor"]),
-    "prometheus.podMonitor.basicAuth": (
-        {"username": {"name": "s", "key": "u"}, "password": {"name": "s", "key": "p"}},
-        ON["monitor"],
-    ),
-    "prometheus.podMonitor.relabelings": ([{"targetLabel": "cluster", "replacement": "c1"}], ON["monitor"]),
-    "prometheus.podMonitor.metricRelabelings": ([{"action": "labeldrop", "regex": "x"}], ON["monitor"]),
-    "prometheus.podMonitor.sampleLimit": (50000, ON["monitor"]),
+    "prometheus.serviceMonitor.enabled": (True, ON["service"]),
+    **{
+        f"prometheus.{kind}.{key}": (value, ON[switch])
+        for kind, switch in {"podMonitor": "monitor", "serviceMonitor": "service monitor"}.items()
+        for key, value in MONITOR.items()
+    },
     "prometheusRule.enabled": (True, {}),
     "prometheusRule.namespace": ("other", ON["rules"]),
     "prometheusRule.additionalLabels": ({"release": "prometheus"}, ON["rules"]),
     "prometheusRule.alerts": (False, ON["rules"]),
     "prometheusRule.recording": (False, ON["rules"]),
+    "prometheusRule.disabledAlerts": (["TimewaitPortsLow"], ON["rules"]),
+    "prometheusRule.additionalRuleLabels": ({"team": "network"}, ON["rules"]),
+    "prometheusRule.additionalRuleAnnotations": ({"dashboard": "https://grafana.example"}, ON["rules"]),
+    "prometheusRule.thresholds.warning": (0.6, ON["rules"]),
+    "prometheusRule.thresholds.critical": (0.95, ON["rules"]),
+    "prometheusRule.runbookBase": ("https://runbooks.example/timewait", ON["rules"]),
     "dashboards.enabled": (True, {}),
     "dashboards.namespace": ("grafana", ON["dashboards"]),
     "dashboards.labels": ({"grafana_dashboard": "yes"}, ON["dashboards"]),
     "dashboards.annotations": ({"grafana_folder": "Network"}, ON["dashboards"]),
+    "dashboards.grafanaOperator.enabled": (True, {}),
+    "dashboards.grafanaOperator.instanceSelector": ({"matchLabels": {"grafana": "main"}}, ON["grafana operator"]),
+    "dashboards.grafanaOperator.folder": ("Network", ON["grafana operator"]),
+    "dashboards.grafanaOperator.resyncPeriod": ("1h", ON["grafana operator"]),
+    "dashboards.grafanaOperator.allowCrossNamespaceImport": (False, ON["grafana operator"]),
     "networkPolicy.enabled": (True, {}),
     "networkPolicy.from": ([{"namespaceSelector": {"matchLabels": {"a": "b"}}}], ON["policy"]),
     "updateStrategy.type": ("OnDelete", {}),
     "updateStrategy.rollingUpdate.maxUnavailable": ("10%", {}),
     "revisionHistoryLimit": (2, {}),
     "priorityClassName": ("system-node-critical", {}),
+    "dnsPolicy": ("ClusterFirstWithHostNet", {}),
+    "hostUsers": (True, {}),
     "terminationGracePeriodSeconds": (30, {}),
     "resources.requests.cpu": ("20m", {}),
     "resources.requests.memory": ("32Mi", {}),
@@ -196,6 +257,7 @@ OTHER = {
         for probe in ("livenessProbe", "readinessProbe")
         for key, value in {
             "scheme": "HTTPS",
+            "host": "127.0.0.1",
             "httpHeaders": [{"name": "Authorization", "value": "Basic x"}],
             "initialDelaySeconds": 1,
             "periodSeconds": 20,
@@ -205,7 +267,14 @@ OTHER = {
     },
 }
 # Objects of values.yaml that stand for one value, not for a group of them.
-WHOLE = {"nodeSelector", "affinity", "dashboards.labels"}
+WHOLE = {
+    "nodeSelector",
+    "affinity",
+    "dashboards.labels",
+    "dashboards.grafanaOperator.instanceSelector",
+    "prometheus.podMonitor.attachMetadata",
+    "prometheus.serviceMonitor.attachMetadata",
+}
 
 
 def at(path, value):
@@ -285,9 +354,12 @@ def test_nothing_that_could_surprise_is_on():
 def test_each_switch_adds_its_objects_and_nothing_else():
     added = {
         "namespaces": [],
+        "openshift": ["DaemonSet", "RoleBinding"],
+        "service": ["Service"],
         "monitor": ["PodMonitor"],
         "rules": ["PrometheusRule", "PrometheusRule"],
         "dashboards": ["ConfigMap"] * len(BOARDS),
+        "grafana operator": ["ConfigMap"] * len(BOARDS) + ["GrafanaDashboard"] * len(BOARDS),
         "policy": ["NetworkPolicy"],
     }
     complaints = []
@@ -355,8 +427,8 @@ def test_the_schema_has_every_value_and_no_other():
             whole = path in WHOLE or child.get("type") == "array" or not below
             yield from [path] if whole else below
 
-    # `resources` has free names below requests and limits; `global` and `enabled` are the parent chart's.
-    known = {path if not path.startswith("resources.") else "resources" for path in paths(schema)} - {"global", "enabled"}
+    # `resources` has free names below requests and limits; `enabled` is the parent chart's.
+    known = {path if not path.startswith("resources.") else "resources" for path in paths(schema)} - {"enabled"}
     listed = {path if not path.startswith("resources.") else "resources" for path, _ in leaves()}
     return sorted(f"{path}: only in one of values.yaml and the schema" for path in known ^ listed)
 
@@ -381,7 +453,8 @@ def test_every_value_is_described():
 
 def test_a_misspelt_value_is_refused_at_every_level():
     complaints = []
-    for path in groups():
+    # `global` may have values for other charts.
+    for path in set(groups()) - {"global"}:
         values = at(f"{path}.enabeld" if path else "enabeld", True)
         reason = refusal(values)
         if reason is None or "enabeld" not in reason:
@@ -404,12 +477,13 @@ def test_a_value_that_is_null_is_not_needed_or_refused_by_its_name():
         values = merged(ALL_ON, at(path, None))
         reason = refusal(values)
         if reason is not None:
-            complaints += [] if f"missing property '{path.rpartition('.')[2]}'" in reason else [f"{path}: {reason}"]
+            needed = f"missing property '{path.rpartition('.')[2]}'" in reason or f"set {path}" in reason
+            complaints += [] if needed else [f"{path}: {reason}"]
             continue
         objects = rendered(values)
         made = json.dumps([item for item in objects if item["kind"] != "ConfigMap"])
         complaints += [f"{path}: there is a <nil>"] if "<nil>" in made else []
-        complaints += [f"{path}: there is a null"] if "null" in json.dumps(of_kind(objects, "PodMonitor")) else []
+        complaints += [f"{path}: there is a null"] if "null" in json.dumps(of_kind(objects, "PodMonitor") + of_kind(objects, "ServiceMonitor")) else []
     return complaints
 
 
@@ -475,6 +549,37 @@ def test_nonsense_is_refused():
         {"prometheus": {"podMonitor": {"scheme": "HTTPS"}}},
         {"prometheus": {"podMonitor": {"path": "metrics"}}},
         {"prometheus": {"monitor": {"enabled": True}}},
+        {"prometheus": {"serviceMonitor": {"enabled": True}}},
+        {"prometheus": {"podMonitor": {"port": "Metrics"}}},
+        {"prometheus": {"podMonitor": {"attachMetadata": {"nodes": True}}}},
+        {"prometheus": {"podMonitor": {"labelLimit": -1}}},
+        {"prometheus": {"podMonitor": {"enabled": True, "basicAuth": {"a": 1}, "authorization": {"b": 1}}}},
+        {"service": {"enabled": True}, "prometheus": {"serviceMonitor": {"enabled": True, "scrapeTimeout": "1m"}}},
+        {"prometheusRule": {"disabledAlerts": ["PortsLow"]}},
+        {"prometheusRule": {"additionalRuleLabels": {"a-b": "c"}}},
+        {"prometheusRule": {"thresholds": {"warning": 75}}},
+        {"prometheusRule": {"thresholds": {"warning": "0.75"}}},
+        {"prometheusRule": {"enabled": True, "thresholds": {"warning": 0.95}}},
+        {"prometheusRule": {"enabled": True, "disabledAlerts": ["TimewaitPortsLwo"]}},
+        {"prometheusRule": {"runbookBase": "runbooks.example"}},
+        {"prometheusRule": {"runbookBase": "https://runbooks.example/#"}},
+        {"global": {"imageRegistry": 1}},
+        {"global": {"imagePullSecrets": ["Not_A_Name"]}},
+        {"env": {"A": {"value": "x"}}},
+        {"configmaps": [{"name": "a", "mountPath": "etc"}]},
+        {"secrets": [{"name": "a", "mountPath": "/etc/a"}], "configmaps": [{"name": "b", "mountPath": "/etc/a"}]},
+        {"extraVolumes": [{"emptyDir": {}}]},
+        {"extraVolumes": [{"name": "proc", "emptyDir": {}}]},
+        {"extraVolumes": [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]},
+        {"extraVolumeMounts": [{"name": "a", "mountPath": "/a"}]},
+        {"sidecars": [{"image": "a"}]},
+        {"sidecars": [{"name": "timewait-exporter", "image": "a"}]},
+        {"sidecars": [{"name": "a", "image": "a", "ports": [{"name": "metrics", "containerPort": 1}]}]},
+        {"sidecars": [{"name": "a", "image": "a", "ports": [{"name": "b", "containerPort": 10072}]}]},
+        {"extraManifests": [7]},
+        {"dnsPolicy": "None of these"},
+        {"hostUsers": "false"},
+        {"openshift": {"enabled": "yes"}},
         {"networkPolicy": {"from": [{}]}},
         {"networkPolicy": {"from": [{"podselector": {}}]}},
         {"tolerations": [{"effect": "NoScheduling"}]},
@@ -487,6 +592,18 @@ def test_nonsense_is_refused():
         {"livenessProbe": {"periodSeconds": 0}},
     ]
     return [f"taken: {case}" for case in cases if refusal(case) is None]
+
+
+def test_what_is_refused_says_where_and_what_to_do():
+    cases = {
+        "service.enabled": {"prometheus": {"serviceMonitor": {"enabled": True}}},
+        "warning must be below critical": {"prometheusRule": {"enabled": True, "thresholds": {"warning": 0.95}}},
+        "TimewaitPortsLwo": {"prometheusRule": {"enabled": True, "disabledAlerts": ["TimewaitPortsLwo"]}},
+        "two volumes at mountPath /a": {"configmaps": [{"name": n, "mountPath": "/a"} for n in "bc"]},
+        "choose others": {"sidecars": [{"name": "a", "image": "a", "ports": [{"containerPort": 10072}]}]},
+    }
+    reasons = {wanted: refusal(values) or "" for wanted, values in cases.items()}
+    return [f"{wanted}: {reason}" for wanted, reason in reasons.items() if wanted not in reason]
 
 
 def test_what_is_sensible_is_taken():
@@ -572,6 +689,8 @@ def test_names_are_short_enough_and_go_together():
         for what, chosen in {
             "DaemonSet": selector,
             "PodMonitor": the(objects, "PodMonitor")["spec"]["selector"]["matchLabels"],
+            "ServiceMonitor": the(objects, "ServiceMonitor")["spec"]["selector"]["matchLabels"],
+            "Service": the(objects, "Service")["spec"]["selector"],
             "NetworkPolicy": the(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
         }.items():
             if not chosen.items() <= labels.items() or chosen != selector:
@@ -596,7 +715,7 @@ def test_a_label_that_is_given_twice_is_there_once_and_the_nearer_one_counts():
     complaints = [] if found == wanted else [f"{found}"]
     if {item["metadata"]["labels"]["grafana_dashboard"] for item in of_kind(objects, "ConfigMap")} != {"1"}:
         complaints.append("the sidecar does not find the boards")
-    if template["annotations"] != {"kubectl.kubernetes.io/default-container": "other"}:
+    if template["annotations"]["kubectl.kubernetes.io/default-container"] != "other":
         complaints.append(f"{template['annotations']}")
     return complaints
 
@@ -626,11 +745,13 @@ def test_every_object_is_where_it_was_asked_for():
     complaints = []
     wanted = merged(ALL_ON, {"namespaceOverride": "here", "dashboards": {"namespace": "grafana"}})
     for item in rendered(wanted):
-        expected = "grafana" if item["kind"] == "ConfigMap" else "here"
+        expected = "grafana" if item["kind"] in ("ConfigMap", "GrafanaDashboard") else "here"
+        expected = None if item["kind"] in ("SecurityContextConstraints", "ClusterRole") else expected
         if item["metadata"].get("namespace") != expected:
             complaints.append(f"{item['kind']}: {item['metadata'].get('namespace')}")
-    if the(rendered(wanted), "PodMonitor")["spec"]["namespaceSelector"] != {"matchNames": ["here"]}:
-        complaints.append("the monitor looks elsewhere")
+    for kind in ("PodMonitor", "ServiceMonitor"):
+        if the(rendered(wanted), kind)["spec"]["namespaceSelector"] != {"matchNames": ["here"]}:
+            complaints.append(f"the {kind} selects another namespace")
     return complaints
 
 
@@ -662,6 +783,81 @@ def boards_complaints(objects, where):
 def test_rules_and_boards_of_the_chart_are_the_repositorys():
     objects = rendered(ALL_ON)
     return rules_complaints(objects, "chart") + boards_complaints(objects, "chart")
+
+
+def test_alerts_can_be_dropped_labelled_and_given_other_thresholds_and_runbooks():
+    wanted = yaml.safe_load(RULES["alerts"].read_text())
+    found = 0
+    for group in wanted["groups"]:
+        group["rules"] = [rule for rule in group["rules"] if rule["alert"] != "TimewaitPortsLow"]
+        for rule in group["rules"]:
+            rule.setdefault("labels", {}).update({"team": "network", "severity": "page"})
+            rule["annotations"]["dashboard"] = "https://grafana.example"
+            page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+            rule["annotations"]["runbook_url"] = f"https://runbooks.example/timewait#{anchor}"
+            rule["expr"], warning = re.subn(r"([<>]=? )0\.75\b", r"\g<1>0.6", rule["expr"])
+            rule["expr"], critical = re.subn(r"([<>]=? )0\.9\b", r"\g<1>0.75", rule["expr"])
+            found += warning + critical
+    values = {
+        "enabled": True,
+        "recording": False,
+        "disabledAlerts": ["TimewaitPortsLow"],
+        "additionalRuleLabels": {"team": "network", "severity": "page"},
+        "additionalRuleAnnotations": {"dashboard": "https://grafana.example"},
+        "thresholds": {"warning": 0.6, "critical": 0.75},
+        "runbookBase": "https://runbooks.example/timewait",
+    }
+    made = the(rendered({"prometheusRule": values}), "PrometheusRule")["spec"]
+    complaints = [] if found else ["no threshold is left in the alerts"]
+    rules = lambda spec: {(rule["alert"], rule["expr"]): rule for group in spec["groups"] for rule in group["rules"]}
+    made, wanted = rules(made), rules(wanted)
+    complaints += [f"only one has {key}" for key in made.keys() ^ wanted.keys()]
+    return complaints + [f"{key}: {made[key]}" for key in made.keys() & wanted.keys() if made[key] != wanted[key]]
+
+
+def test_a_parent_charts_registry_and_pull_secrets_are_used():
+    pull = {"imageRegistry": "mirror.example", "imagePullSecrets": ["all", {"name": "own"}]}
+    objects = rendered({"global": pull, "imagePullSecrets": [{"name": "own"}]})
+    complaints = [] if container(objects)["image"].startswith("mirror.example/timewait-exporter/") else [container(objects)["image"]]
+    secrets = pod(objects)["imagePullSecrets"]
+    return complaints + ([] if secrets == [{"name": "all"}, {"name": "own"}] else [f"{secrets}"])
+
+
+def test_openshift_gets_no_uid_but_the_projects_and_the_scc_that_allows_the_pod():
+    objects = rendered(SWITCHES["openshift"])
+    spec, binding = pod(objects), the(objects, "RoleBinding")
+    complaints = [f"{key} is set" for key in ("runAsUser", "runAsGroup") if key in spec["securityContext"]]
+    if binding["roleRef"]["name"] != "system:openshift:scc:hostnetwork-v2":
+        complaints.append(f"bound to {binding['roleRef']}")
+    if binding["subjects"][0]["name"] != spec["serviceAccountName"]:
+        complaints.append("another service account is bound")
+    objects = rendered(merged(SWITCHES["openshift"], SWITCHES["namespaces"]))
+    spec, one, scc = pod(objects), container(objects), the(objects, "SecurityContextConstraints")
+    role, binding = the(objects, "ClusterRole"), the(objects, "RoleBinding")
+    annotation = the(objects, "DaemonSet")["spec"]["template"]["metadata"]["annotations"]["openshift.io/required-scc"]
+    if not annotation == scc["metadata"]["name"] == role["rules"][0]["resourceNames"][0]:
+        complaints.append(f"the pod asks for {annotation}")
+    if binding["roleRef"]["name"] != role["metadata"]["name"]:
+        complaints.append("the service account may not use it")
+    if sorted(scc["allowedCapabilities"]) != sorted(one["securityContext"]["capabilities"]["add"]):
+        complaints.append(f"capabilities {scc['allowedCapabilities']}")
+    kinds = {next(key for key in volume if key != "name") for volume in spec["volumes"]}
+    if not kinds <= set(scc["volumes"]) or not (scc["allowHostPID"] and scc["allowHostNetwork"]):
+        complaints.append("the SCC does not allow the pod")
+    return complaints
+
+
+def test_the_readmes_proxy_stands_before_the_exporter():
+    objects = rendered(example("kube-rbac-proxy"))
+    exporter, proxy = pod(objects)["containers"]
+    complaints = [] if "--web.listen-address=127.0.0.1:10073" in exporter["args"] else [f"{exporter['args']}"]
+    complaints += [f"{probe} asks the node's address" for probe in ("livenessProbe", "readinessProbe")
+                   if exporter[probe]["httpGet"].get("host") != "127.0.0.1"]
+    if the(objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"] not in {p["name"] for p in proxy["ports"]}:
+        complaints.append("the monitor does not ask the proxy")
+    if not pod(objects)["automountServiceAccountToken"]:
+        complaints.append("the proxy has no token for its reviews")
+    return complaints
 
 
 def test_rules_and_boards_of_kustomize_are_the_repositorys():
@@ -702,8 +898,10 @@ def every_object():
         cases["+".join(on) or "defaults"] = rendered(merged(*(SWITCHES[switch] for switch in on)))
     for path, (value, context) in OTHER.items():
         cases[path] = rendered(merged(context, at(path, value)))
-        cases[f"{path} and all"] = rendered(merged(ALL_ON, at(path, value)))
-    cases["README"] = rendered(example_of_a_web_configuration())
+        cases[f"{path} and all"] = rendered(merged(ALL_ON, context, at(path, value)))
+    for name in ("a web configuration", "kube-rbac-proxy"):
+        cases[f"README, {name}"] = rendered(example(name))
+    cases["openshift and namespaces"] = rendered(merged(SWITCHES["openshift"], SWITCHES["namespaces"]))
     cases["TCP"] = rendered({"livenessProbe": {"scheme": "TCP"}, "readinessProbe": {"scheme": "TCP"}})
     # Words that YAML takes for something else than text, and names that a volume cannot have.
     for word in ("123", "true"):
@@ -725,7 +923,7 @@ def every_object():
 def test_kubernetes_takes_every_object():
     complaints = []
     for where, item in every_object():
-        if item["apiVersion"] == OPERATOR_API:
+        if item["apiVersion"] in (*OPERATORS, OPENSHIFT):
             continue
         for version in KUBERNETES:
             try:
@@ -769,10 +967,35 @@ def operator_says(cases):
     return done.stdout.splitlines()
 
 
-def test_the_prometheus_operator_takes_every_object():
-    cases = [case for case in every_object() if case[1]["apiVersion"] == OPERATOR_API]
+@functools.cache
+def openshift_schema():
+    """OpenShift's own definitions, closed: they are those of OpenAPI 2, which lets unknown fields pass."""
+    with gzip.open(pathlib.Path(os.environ["OPENSHIFT"]) / "openshift-openapi-spec.json.gz") as file:
+        definitions = json.load(file)["definitions"]
+    for definition in definitions.values():
+        if definition.get("properties"):
+            definition["additionalProperties"] = False
+    name = "com.github.openshift.api.security.v1.SecurityContextConstraints"
+    return {"definitions": definitions, "$ref": f"#/definitions/{name}"}
+
+
+def openshift_says(item):
+    validator = jsonschema.Draft4Validator(openshift_schema())
+    # `priority` is required and may be null, which OpenAPI 2 cannot say.
+    return [error.message for error in validator.iter_errors(item | {"priority": 0})]
+
+
+def test_openshift_takes_its_constraints_and_notices_a_slip():
+    found = [(where, item) for where, item in every_object() if item["apiVersion"] == OPENSHIFT]
+    complaints = [f"{where}: {reason}" for where, item in found for reason in openshift_says(item)]
+    slip = found[0][1] | {"allowHostNetwrok": True}
+    return complaints + ([] if openshift_says(slip) else ["an unknown field is taken"])
+
+
+def test_the_operators_take_every_object():
+    cases = [case for case in every_object() if case[1]["apiVersion"] in OPERATORS]
     told = operator_says(cases)
-    if len(told) != len(cases) or len(cases) < 4:
+    if len(told) != len(cases) or {item["kind"] for _, item in cases} != OPERATOR_KINDS:
         return [f"{len(told)} answers on {len(cases)} objects"]
     return [line for line in told if not line.startswith("ok ")]
 
@@ -861,7 +1084,7 @@ def test_the_program_takes_the_arguments_and_answers_the_probes():
 
 
 def test_a_web_configuration_from_a_secret_lets_the_probes_in_and_nobody_else():
-    values = example_of_a_web_configuration()
+    values = example("a web configuration")
     reason = refusal(values)
     if reason:
         return [f"the README's example: {reason}"]
@@ -876,10 +1099,10 @@ def test_a_web_configuration_from_a_secret_lets_the_probes_in_and_nobody_else():
     return [complaint for complaint in complaints if complaint]
 
 
-def example_of_a_web_configuration():
-    """The values that the chart's README shows."""
-    example = re.search(r"  ```yaml\n(  secrets:.*?)  ```", (CHART / "README.md").read_text(), re.S)[1]
-    return yaml.safe_load(textwrap.dedent(example))
+def example(name):
+    """The values of an example in the chart's README: the block that begins with a comment of this name."""
+    text = re.search(rf"```yaml\n( *)# {re.escape(name)}\n(.*?)\n *```", (CHART / "README.md").read_text(), re.S)
+    return yaml.safe_load(textwrap.dedent(text[1] + "# x\n" + text[2]))
 
 
 def free_port():

@@ -1,25 +1,28 @@
-// Holds objects of monitoring.coreos.com/v1 against the operator's definitions:
+// Validates objects of the Prometheus and Grafana operators:
 //
 //   node check.mjs FILE     a JSON list of {from, object}
 //
-// The schemas of @kubernetes-models find what is missing or of a wrong type, but let unknown fields pass;
-// its TypeScript interfaces find those. One line "ok" or "FAIL" for each object. Run from a folder that has
+// The schemas of @kubernetes-models find missing fields and wrong types but accept unknown fields;
+// its TypeScript interfaces find those. Prints one line "ok" or "FAIL" per object. Run it in a folder with
 // the packages of package.json.
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { PodMonitor } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor";
-import { PrometheusRule } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule";
 import ts from "typescript";
 
-const models = { PodMonitor, PrometheusRule };
+const prometheus = "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1";
+const modules = {
+  PodMonitor: `${prometheus}/PodMonitor`,
+  ServiceMonitor: `${prometheus}/ServiceMonitor`,
+  PrometheusRule: `${prometheus}/PrometheusRule`,
+  GrafanaDashboard: "@kubernetes-models/grafana-operator/grafana.integreatly.org/v1beta1/GrafanaDashboard",
+};
+const models = {};
+for (const [kind, module] of Object.entries(modules)) models[kind] = (await import(module))[kind];
 const cases = JSON.parse(readFileSync(process.argv[2], "utf8"));
 
-/** What the compiler says of each object as a literal of its interface, by the object's place. */
+/** The compiler's complaints about each object as a literal of its interface, by the object's index. */
 function unknownFields() {
   const file = new URL("objects.ts", import.meta.url).pathname;
-  const imports = Object.keys(models).map(
-    (kind) =>
-      `import type { I${kind} } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/${kind}";`,
-  );
+  const imports = Object.entries(modules).map(([kind, module]) => `import type { I${kind} } from "${module}";`);
   const lines = cases.map(
     ({ object }, place) => `export const o${place}: I${object.kind} = ${JSON.stringify(object)};`,
   );

@@ -1,9 +1,9 @@
-{{- /* What names objects is put in quotes where it is used: a release may be called 123, or true. */}}
+{{- /* Names are quoted where they are used: a release may be called 123, or true. */}}
 {{- define "timewait-exporter.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimAll "-." }}
 {{- end }}
 
-{{- /* 52 characters, for "-recording" is put behind it. */}}
+{{- /* 52 characters, since "-recording" is appended to it. */}}
 {{- define "timewait-exporter.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 52 | trimAll "-." }}
@@ -26,7 +26,7 @@ app.kubernetes.io/name: {{ include "timewait-exporter.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
-{{- /* Takes the chart's root and labels that only some objects have, which are stronger than the common ones. */}}
+{{- /* Takes the chart's root and labels of one object, which win over the common ones. */}}
 {{- define "timewait-exporter.labels" -}}
 {{- $labels := merge (dict) (.more | default dict) (.root.Values.commonLabels | default dict) }}
 {{- with .root }}
@@ -51,8 +51,10 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
 {{- define "timewait-exporter.image" -}}
+{{- $global := .Values.global | default dict }}
 {{- with .Values.image }}
-{{- $repository := ternary .repository (printf "%s/%s" .registry .repository) (empty .registry) }}
+{{- $registry := default .registry $global.imageRegistry }}
+{{- $repository := ternary .repository (printf "%s/%s" $registry .repository) (empty $registry) }}
 {{- if .digest }}
 {{- printf "%s@%s" $repository .digest }}
 {{- else }}
@@ -61,30 +63,54 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
-{{- /* Nobody's user; for other namespaces uid 0, since a container has no ambient capabilities. */}}
+{{- /* Both forms that charts use are accepted: a name, or {name: ...}. */}}
+{{- define "timewait-exporter.imagePullSecrets" -}}
+{{- $names := list }}
+{{- $global := .Values.global | default dict }}
+{{- range concat ($global.imagePullSecrets | default list) (.Values.imagePullSecrets | default list) }}
+{{- $names = append $names (ternary . (dict "name" .) (kindIs "map" .)) }}
+{{- end }}
+{{- with uniq $names }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Merges a security context over the chart's own. null removes a field. */}}
+{{- define "timewait-exporter.merged" -}}
+{{- $merged := mergeOverwrite .own (.given | default dict) }}
+{{- range $name, $value := .given | default dict }}
+{{- if kindIs "invalid" $value }}
+{{- $_ := unset $merged $name }}
+{{- end }}
+{{- end }}
+{{- toYaml $merged }}
+{{- end }}
+
+{{- /* uid 65534; for other namespaces uid 0, since a container has no ambient capabilities. OpenShift chooses the uid from
+       the project's range where the SCC says so, and rejects any other. */}}
 {{- define "timewait-exporter.securityContext" -}}
 {{- $id := ternary 0 65534 .Values.podNamespaces.enabled }}
-{{- $fixed := dict
-    "runAsNonRoot" (not .Values.podNamespaces.enabled)
-    "runAsUser" $id
-    "runAsGroup" $id
-    "seccompProfile" (dict "type" "RuntimeDefault") }}
-{{- toYaml (mergeOverwrite $fixed (.Values.securityContext | default dict)) }}
+{{- $own := dict "runAsNonRoot" (not .Values.podNamespaces.enabled) "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- if or .Values.podNamespaces.enabled (not .Values.openshift.enabled) }}
+{{- $_ := set $own "runAsUser" $id }}
+{{- $_ := set $own "runAsGroup" $id }}
+{{- end }}
+{{- include "timewait-exporter.merged" (dict "own" $own "given" .Values.securityContext) }}
 {{- end }}
 
-{{- /* allowPrivilegeEscalation is not set beside SYS_ADMIN: the API counts it as true there whatever is said. */}}
+{{- /* allowPrivilegeEscalation is not set with SYS_ADMIN: the API treats it as true there in any case. */}}
 {{- define "timewait-exporter.containerSecurityContext" -}}
-{{- $fixed := dict "readOnlyRootFilesystem" true }}
+{{- $own := dict "readOnlyRootFilesystem" true }}
 {{- if .Values.podNamespaces.enabled }}
-{{- $_ := set $fixed "capabilities" (dict "drop" (list "ALL") "add" (list "SYS_ADMIN" "SYS_PTRACE")) }}
+{{- $_ := set $own "capabilities" (dict "drop" (list "ALL") "add" (list "SYS_ADMIN" "SYS_PTRACE")) }}
 {{- else }}
-{{- $_ := set $fixed "capabilities" (dict "drop" (list "ALL")) }}
-{{- $_ := set $fixed "allowPrivilegeEscalation" false }}
+{{- $_ := set $own "capabilities" (dict "drop" (list "ALL")) }}
+{{- $_ := set $own "allowPrivilegeEscalation" false }}
 {{- end }}
-{{- toYaml (mergeOverwrite $fixed (.Values.containerSecurityContext | default dict)) }}
+{{- include "timewait-exporter.merged" (dict "own" $own "given" .Values.containerSecurityContext) }}
 {{- end }}
 
-{{- /* Takes a duration as values.schema.json allows it, such as 1m30s. atoi, for int64 reads 010 as eight. */}}
+{{- /* Takes a duration that values.schema.json allows, such as 1m30s. atoi, since int64 reads 010 as eight. */}}
 {{- define "timewait-exporter.milliseconds" -}}
 {{- $sum := 0 }}
 {{- range regexFindAll "[0-9]+(ms|s|m|h)" . -1 }}
@@ -96,15 +122,65 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{- /* Takes a probe's values and its path. */}}
 {{- define "timewait-exporter.probe" -}}
-{{- $probe := omit .probe "scheme" "httpHeaders" }}
+{{- $probe := omit .probe "scheme" "httpHeaders" "host" }}
+{{- $target := dict "port" "metrics" }}
+{{- with .probe.host }}
+{{- $_ := set $target "host" . }}
+{{- end }}
 {{- if eq .probe.scheme "TCP" }}
-{{- $_ := set $probe "tcpSocket" (dict "port" "metrics") }}
+{{- $_ := set $probe "tcpSocket" $target }}
 {{- else }}
-{{- $request := dict "path" .path "port" "metrics" "scheme" .probe.scheme }}
+{{- $request := merge (dict "path" .path "scheme" .probe.scheme) $target }}
 {{- if .probe.httpHeaders }}
 {{- $_ := set $request "httpHeaders" .probe.httpHeaders }}
 {{- end }}
 {{- $_ := set $probe "httpGet" $request }}
 {{- end }}
 {{- toYaml $probe }}
+{{- end }}
+
+{{- /* Takes a rule file's text and prometheusRule's values. Only what was asked for changes; the text is parsed, and so
+       loses its comments, only to drop alerts or to add labels and annotations. The thresholds are the comparisons
+       with 0.75 and 0.9. */}}
+{{- define "timewait-exporter.rules" -}}
+{{- $rules := .rules }}
+{{- $text := .text }}
+{{- range $default, $value := dict "0.75" $rules.thresholds.warning "0.9" $rules.thresholds.critical }}
+{{- if ne $default (toString $value) }}
+{{- $text = regexReplaceAll (printf "([<>]=? )%s\\b" (replace "." "\\." $default)) $text (printf "${1}threshold-%s" $default) }}
+{{- end }}
+{{- end }}
+{{- $text = $text | replace "threshold-0.75" (toString $rules.thresholds.warning) | replace "threshold-0.9" (toString $rules.thresholds.critical) }}
+{{- with $rules.runbookBase }}
+{{- $text = regexReplaceAllLiteral "runbook_url: [^#\\n]+#" $text (printf "runbook_url: %s#" .) }}
+{{- end }}
+{{- if or $rules.disabledAlerts $rules.additionalRuleLabels $rules.additionalRuleAnnotations }}
+{{- $document := fromYaml $text }}
+{{- $groups := list }}
+{{- range $group := $document.groups }}
+{{- $kept := list }}
+{{- range $rule := $group.rules }}
+{{- if not (has $rule.alert $rules.disabledAlerts) }}
+{{- if $rule.alert }}
+{{- $_ := set $rule "labels" (mergeOverwrite (dict) ($rule.labels | default dict) $rules.additionalRuleLabels) }}
+{{- $_ := set $rule "annotations" (mergeOverwrite (dict) ($rule.annotations | default dict) $rules.additionalRuleAnnotations) }}
+{{- end }}
+{{- $kept = append $kept $rule }}
+{{- end }}
+{{- end }}
+{{- if $kept }}
+{{- $groups = append $groups (set $group "rules" $kept) }}
+{{- end }}
+{{- end }}
+{{- $text = toYaml (dict "groups" $groups) }}
+{{- end }}
+{{- $text }}
+{{- end }}
+
+{{- /* The SCC that admits the pods. SCCs have no namespace: the release's namespace is part of the name. */}}
+{{- define "timewait-exporter.scc" -}}
+{{- if .Values.podNamespaces.enabled }}
+{{- printf "%s-%s" (include "timewait-exporter.namespace" .) (include "timewait-exporter.fullname" .) | trunc 59 | trimAll "-." }}
+{{- else }}hostnetwork-v2
+{{- end }}
 {{- end }}
