@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
+use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
@@ -26,7 +27,7 @@ use crate::kernel::namespaces::missing_rights;
 use crate::kernel::process::kernel_release;
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
-use crate::service_manager::{ServiceManager, State};
+use crate::service_manager::notify;
 use crate::site::{About, Site};
 use crate::web::{
     BindError, Drained, Limits, Listener, LocalAddress, Passed, PassedError, Protection,
@@ -42,22 +43,12 @@ const BLOCKING_THREADS: usize = 2;
 /// Why the program cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The system gave no thread or no descriptor to the runtime.
-    #[error("cannot start the runtime: {source}")]
-    Runtime {
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The system gave no thread to the collector.
-    #[error("cannot start the collector's threads: {source}")]
-    Collector {
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The system gave no thread to those who wait for signals.
-    #[error("cannot start the thread that waits for signals: {source}")]
-    Signals {
-        /// What the system said.
+    /// The system provides no thread or no descriptor.
+    #[error("cannot start {what}: {source}")]
+    Start {
+        /// The part that does not start.
+        what: &'static str,
+        /// The system's error.
         source: io::Error,
     },
     /// The file of `--web.config.file` would not work.
@@ -86,6 +77,12 @@ pub enum AppError {
     },
 }
 
+impl AppError {
+    fn start(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Start { what, source }
+    }
+}
+
 /// Serves until SIGTERM or SIGINT, and then until what is under way is done or a second one comes. They
 /// must be blocked: see [`signals::block`].
 pub fn run(config: Config) -> Result<(), AppError> {
@@ -95,12 +92,12 @@ pub fn run(config: Config) -> Result<(), AppError> {
     let procfs = ProcRoot::new(collector.procfs.clone());
     let namespaces = collector.namespaces.clone();
     let collector = Collector::open(collector, Box::new(NetlinkConnect))
-        .map_err(|source| AppError::Collector { source })?;
+        .map_err(AppError::start("the collector's threads"))?;
     let about = About {
         build: BUILD,
         process: web.exporter_metrics.then(process::reader),
     };
-    let runtime = runtime().map_err(|source| AppError::Runtime { source })?;
+    let runtime = runtime().map_err(AppError::start("the runtime"))?;
     let result = runtime.block_on(serve(&web, passed, &namespaces, procfs, collector, about));
     // Otherwise an encoder at work would keep the program from ending.
     runtime.shutdown_background();
@@ -125,7 +122,8 @@ async fn serve(
     about: About,
 ) -> Result<(), AppError> {
     // First, so that whoever sees the port open can end the program in good order.
-    let mut signals = Signals::receive().map_err(|source| AppError::Signals { source })?;
+    let mut signals =
+        Signals::receive().map_err(AppError::start("the thread that receives signals"))?;
     log_start();
     warn_of_missing_rights(namespaces);
     let file = web.config_file.clone();
@@ -137,13 +135,12 @@ async fn serve(
     let first_look = tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
     let server = Server::new(listeners, Arc::clone(&site), limits()).protected_by(protection);
     let (first, rest) = tokio::sync::oneshot::channel();
-    let manager = ServiceManager::from_environment();
     let server = server.run(async {
-        manager.tell(State::Ready).await;
+        notify(NotifyState::Ready).await;
         let name = signals.next().await;
         info!(signal = name, "Shutting down");
         site.shut_down();
-        manager.tell(State::Stopping).await;
+        notify(NotifyState::Stopping).await;
         let _always_received = first.send(signals);
     });
     tokio::select! {
@@ -288,7 +285,7 @@ async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
         && let Some(figures) = &sockets.value
     {
         info!(
-            source = figures.source.map(Source::as_str),
+            collector_source = figures.source.map(Source::as_str),
             messages = figures.messages,
             duration = %Seconds(sockets.duration),
             "Read the connection table"

@@ -17,9 +17,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(message) => return show(&message, cli::asks_for_check(&arguments)),
     };
-    if config.command == Command::Serve
-        && let Err(error) = app::signals::block()
-    {
+    if let Err(error) = app::signals::block(config.command == Command::Serve) {
         return complain(&error);
     }
     let log = match Log::start(config.log) {

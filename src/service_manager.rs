@@ -1,98 +1,59 @@
-//! Tells the service manager when the exporter is ready and when it stops: `sd_notify(3)`.
+//! Notifies the service manager when the exporter is ready and when it stops: `sd_notify(3)`.
 //!
-//! One datagram for each, to the socket that `NOTIFY_SOCKET` names. Does nothing where the variable is
-//! not set, and never fails the program: what went wrong is logged. Knows of no watchdog.
+//! Does nothing without `NOTIFY_SOCKET`, and never fails the program: errors are logged.
 
-use std::env;
-use std::ffi::OsStr;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use tokio::net::UnixDatagram;
+use sd_notify::NotifyState;
+use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-/// How long a manager that is busy is waited for.
+/// How long a busy manager may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Connections are accepted.
-    Ready,
-    /// The end has begun.
-    Stopping,
-}
-
-impl State {
-    const fn message(self) -> &'static str {
-        match self {
-            Self::Ready => "READY=1",
-            Self::Stopping => "STOPPING=1",
-        }
-    }
-}
-
-/// The service manager, if there is one.
-#[derive(Debug)]
-pub(crate) struct ServiceManager {
-    socket: Option<UnixDatagram>,
-}
-
-/// Why the manager cannot be told anything.
-#[derive(Debug, thiserror::Error)]
-enum NotifyError {
-    #[error("it begins neither with a slash nor with @")]
-    Form,
-    #[error(transparent)]
-    System(#[from] io::Error),
-    #[error("it takes no message within {} s", TIMEOUT.as_secs())]
-    Busy,
-}
-
-impl ServiceManager {
-    /// The one that the environment names. Must be called on a tokio runtime.
-    pub(crate) fn from_environment() -> Self {
-        let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
-        let socket = name.and_then(|name| {
-            connect(&name)
-                .inspect_err(|error| warn!(%error, ?name, "Cannot use NOTIFY_SOCKET"))
-                .ok()
-        });
-        Self { socket }
-    }
-
-    /// Tells it a state.
-    pub(crate) async fn tell(&self, state: State) {
-        let Some(socket) = &self.socket else {
-            return;
-        };
-        let message = state.message();
-        match send(socket, message).await {
-            Ok(()) => debug!(message, "Told the service manager"),
-            Err(error) => warn!(%error, message, "Cannot tell the service manager"),
-        }
-    }
-}
-
-fn connect(name: &OsStr) -> Result<UnixDatagram, NotifyError> {
-    let address = match name.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-        [b'/', ..] => SocketAddr::from_pathname(name)?,
-        _ => return Err(NotifyError::Form),
+pub(crate) async fn notify(state: NotifyState<'static>) {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+        return;
     };
-    let socket = StdDatagram::unbound()?;
-    socket.connect_addr(&address)?;
-    socket.set_nonblocking(true)?;
-    Ok(UnixDatagram::from_std(socket)?)
+    let text = state.to_string();
+    let (done, result) = oneshot::channel();
+    let known = name.to_str().map(str::to_owned);
+    // A thread of its own, for a busy manager blocks it.
+    let started = std::thread::Builder::new()
+        .name("notify".to_owned())
+        .spawn(move || done.send(send(known.as_deref(), &state)));
+    let result = match started {
+        Ok(_) => tokio::time::timeout(TIMEOUT, result).await,
+        Err(error) => Ok(Ok(Err(error))),
+    };
+    match result {
+        Ok(Ok(Ok(()))) => debug!(state = text, "Notified the service manager"),
+        Ok(Ok(Err(error))) => warn!(%error, ?name, state = text, "Cannot use NOTIFY_SOCKET"),
+        _ => warn!(
+            ?name,
+            state = text,
+            "NOTIFY_SOCKET accepts no message within 5 s"
+        ),
+    }
 }
 
-async fn send(socket: &UnixDatagram, message: &str) -> Result<(), NotifyError> {
-    let sent = tokio::time::timeout(TIMEOUT, socket.send(message.as_bytes())).await;
-    sent.map_err(|_| NotifyError::Busy)??;
-    Ok(())
+/// sd-notify takes any name for a path; abstract names begin with "@".
+fn send(name: Option<&str>, state: &NotifyState<'static>) -> io::Result<()> {
+    match name.map(|name| (name, name.strip_prefix('@'))) {
+        Some((_, Some(name))) => {
+            let address = SocketAddr::from_abstract_name(name)?;
+            let message = state.to_string();
+            UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address)?;
+            Ok(())
+        }
+        Some((name, None)) if !name.starts_with('/') => Err(io::Error::other(
+            "it begins neither with a slash nor with @",
+        )),
+        _ => sd_notify::notify(std::slice::from_ref(state)),
+    }
 }
 
 #[cfg(test)]
@@ -101,26 +62,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paths_and_abstract_names_are_known() {
+    fn only_paths_and_abstract_names_are_accepted() {
         for name in ["vsock:2:1234", "run/systemd/notify", " /x"] {
-            assert!(matches!(connect(OsStr::new(name)), Err(NotifyError::Form)));
+            let error = send(Some(name), &NotifyState::Ready).unwrap_err();
+            assert!(error.to_string().contains("neither"), "{name}: {error}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_manager_that_reads_nothing_is_not_waited_for_for_ever() {
-        let name = format!("timewait-exporter-test-{}", std::process::id());
-        let address = SocketAddr::from_abstract_name(&name).unwrap();
-        let _manager = StdDatagram::bind_addr(&address).unwrap();
-        let socket = connect(OsStr::new(&format!("@{name}"))).unwrap();
-        // Its queue has room for some messages.
-        let mut result = Ok(());
-        for _ in 0..10_000 {
-            result = send(&socket, "READY=1").await;
-            if result.is_err() {
-                break;
-            }
-        }
-        assert!(matches!(result, Err(NotifyError::Busy)), "{result:?}");
     }
 }

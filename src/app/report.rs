@@ -37,7 +37,7 @@ pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, App
         .processes
         .then(|| HolderFinder::new(config.procfs.clone(), config.source != SourceChoice::Procfs));
     let collector = Collector::open(config, Box::new(NetlinkConnect))
-        .map_err(|source| AppError::Collector { source })?;
+        .map_err(AppError::start("the collector's threads"))?;
     let mut before = None;
     loop {
         let begin = Instant::now();
@@ -74,7 +74,7 @@ fn one(
     let deadline = Instant::now() + timeout;
     let mut progress = Progress::default();
     let snapshot = look(collector, deadline, |waited| progress.say(waited));
-    let snapshot = snapshot.map_err(|source| AppError::Runtime { source })?;
+    let snapshot = snapshot.map_err(AppError::start("the runtime"))?;
     let mut report = Report::new(BUILD.version, kernel_release(), snapshot);
     if let Some(finder) = finder {
         for namespace in &mut report.namespaces {

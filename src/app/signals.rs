@@ -1,9 +1,10 @@
-//! The signals that end the program.
+//! The signals that end the program, and those that must not.
 //!
-//! They are waited for on a thread of their own, not caught by a handler: a handler can only pass a
-//! signal on by writing to a descriptor, tokio's does so with sendto(), and where a system call filter
-//! forbids that the signal would be lost without a word. No thread may take them, then, so they are to
-//! be blocked before there is a second one, which inherits that.
+//! They are received on a thread of their own, not by tokio's handler: a handler can only pass a signal
+//! on by writing to a socket, which is sendto(), and under a system call filter without sendto() SIGTERM
+//! would be lost silently. So no thread may receive them otherwise: they are blocked before there is a
+//! second thread, and threads inherit that. To block SIGHUP and SIGXFSZ is to ignore them; an action
+//! cannot be set in safe Rust. SIGPIPE is ignored by Rust's own start-up code.
 
 use std::io;
 use std::thread;
@@ -11,44 +12,55 @@ use std::thread;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::mpsc;
 
-/// More than two are not told apart.
+/// The first signal begins the shutdown, the second one ends it; further ones change nothing.
 const WAITING: usize = 2;
 
-/// Keeps the signals from ending the program by themselves. To be called before there are threads, and
-/// only where [`Signals`] are waited for: the program cannot be ended by them otherwise.
-pub fn block() -> io::Result<()> {
-    Ok(signals().thread_block()?)
+/// For a server, keeps the signals of [`Signals`] from ending the program by themselves. For every
+/// command, keeps a file size limit from doing so: the write fails with EFBIG instead. Call it before
+/// there are other threads.
+pub fn block(is_server: bool) -> io::Result<()> {
+    let mut blocked = SigSet::from(Signal::SIGXFSZ);
+    if is_server {
+        blocked.extend(&received());
+    }
+    Ok(blocked.thread_block()?)
 }
 
-fn signals() -> SigSet {
-    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT])
+fn received() -> SigSet {
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
 }
 
-/// The signals that come.
+/// SIGTERM and SIGINT, as they arrive.
 #[derive(Debug)]
 pub(super) struct Signals {
-    coming: mpsc::Receiver<Signal>,
+    arrived: mpsc::Receiver<Signal>,
 }
 
 impl Signals {
-    /// Begins to wait for them. They must be blocked in all threads.
+    /// Starts to receive them. They must be blocked in all threads.
     pub(super) fn receive() -> io::Result<Self> {
-        let (came, coming) = mpsc::channel(WAITING);
+        let (sender, arrived) = mpsc::channel(WAITING);
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                let signals = signals();
-                // Fails for signals that do not exist, only.
+                let signals = received();
+                // Fails only for signals that do not exist.
                 while let Ok(signal) = signals.wait() {
-                    let _one_too_many = came.try_send(signal);
+                    if signal == Signal::SIGHUP {
+                        tracing::info!(
+                            "Ignored SIGHUP: the web configuration is re-read on every request, other settings at start"
+                        );
+                    } else {
+                        let _one_too_many = sender.try_send(signal);
+                    }
                 }
             })?;
-        Ok(Self { coming })
+        Ok(Self { arrived })
     }
 
     /// The name of the next one.
     pub(super) async fn next(&mut self) -> &'static str {
-        match self.coming.recv().await {
+        match self.arrived.recv().await {
             Some(signal) => signal.as_str(),
             None => std::future::pending().await,
         }

@@ -287,14 +287,14 @@ impl WalkMemory {
         }
         if let Some(error) = reason {
             warn!(
-                source = source.as_str(),
+                collector_source = source.as_str(),
                 err = error.to_string(),
                 "netlink cannot be used, sockets are read from /proc/net/tcp and tcp6: slower, and \
                  without the ports of merely bound sockets"
             );
         } else if before.is_some() {
             info!(
-                source = source.as_str(),
+                collector_source = source.as_str(),
                 "the source of sockets has changed"
             );
         }

@@ -24,4 +24,5 @@ pub mod snapshot;
 pub mod socket;
 mod sources;
 mod tallies;
+pub mod text;
 mod top;

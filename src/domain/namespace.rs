@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::container::ContainerIdentity;
 use super::snapshot::{Outcome, Snapshot};
+use super::text::misleads;
 
 /// Who lives in a network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,14 +57,6 @@ impl NamespaceIdentity {
         }
         words.join(", ")
     }
-}
-
-/// Whether a terminal would obey a character or, for one that turns the direction of text, show those around it
-/// in another order.
-#[must_use]
-pub fn misleads(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A file's name as a shell takes it. What a terminal would obey or could not show is written in digits, for

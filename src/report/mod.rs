@@ -18,8 +18,9 @@ use std::time::SystemTime;
 use crate::domain::advice::wording::counted;
 use crate::domain::advice::{Advice, Severity, advise};
 use crate::domain::holders::Holders;
-use crate::domain::namespace::{HostSnapshot, NamespaceIdentity, misleads, worst_ratio};
+use crate::domain::namespace::{HostSnapshot, NamespaceIdentity, worst_ratio};
 use crate::domain::snapshot::{Snapshot, Source};
+pub use crate::domain::text::printable;
 
 /// One look at a host.
 #[derive(Clone, Debug)]
@@ -243,13 +244,6 @@ impl Report {
         }
         (!sentences.is_empty()).then(|| sentences.join(" "))
     }
-}
-
-/// A process or a namespace may be called anything, a terminal's commands included.
-#[must_use]
-pub fn printable(name: &str) -> String {
-    let safe = |c: char| if misleads(c) { '?' } else { c };
-    name.chars().map(safe).collect()
 }
 
 /// How one collector fared: its name, whether all was read, and the seconds that took.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::process::{Process, field, program};
+use crate::process::{Process, field, get_unix, program};
 use crate::support::PATIENCE;
 
 fn output(command: &mut Command) -> Output {
@@ -164,7 +164,55 @@ fn the_log_tells_at_start_the_kernel_and_where_sockets_are_read_from() {
         assert!(!field(&line, "kernel").is_empty(), "{line}");
         let line = running.line_with("Read the connection table");
         assert_eq!(field(&line, "level"), "INFO");
-        assert_eq!(field(&line, "source"), source);
+        assert_eq!(field(&line, "collector_source"), source);
+        let (file, number) = field(&line, "source").split_once(':').unwrap();
+        assert_eq!(file, "app.rs");
+        assert!(number.parse::<u32>().is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn sighup_and_sigxfsz_do_not_end_it() {
+    let mut running = Process::start(program().arg("--web.listen-address=127.0.0.1:0"));
+    let line = running.line_with("Listening on");
+    for signal in [Signal::HUP, Signal::XFSZ, Signal::HUP, Signal::PIPE] {
+        running.signal(signal);
+    }
+    running.line_with("Ignored SIGHUP");
+    assert!(get(field(&line, "address")).starts_with("HTTP/1.1 200"));
+    running.signal(Signal::TERM);
+    running.line_with("Stopped");
+    assert_eq!(running.wait().code(), Some(0));
+}
+
+#[test]
+fn a_log_beyond_the_file_size_limit_holds_up_nothing() {
+    let directory = TempDir::new().unwrap();
+    let (log, socket) = (directory.path().join("log"), directory.path().join("s"));
+    let limit = "ulimit -f 0; exec \"$0\" \"$@\" 2>\"$LOG\"";
+    for (arguments, status) in [(&["check", "--warning=1", "--critical=1"][..], 0), (&[], 0)] {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", limit])
+            .arg(crate::process::path())
+            .args(arguments)
+            .env("LOG", &log)
+            .env("TIMEWAIT_EXPORTER_LOG_LEVEL", "debug")
+            .stdin(Stdio::null());
+        if arguments.is_empty() {
+            command.arg(format!("--web.listen-address=unix:{}", socket.display()));
+        }
+        let mut running = Process::start_without_log(&mut command);
+        if arguments.is_empty() {
+            let begin = Instant::now();
+            while !socket.exists() {
+                assert!(begin.elapsed() < PATIENCE && running.is_running());
+            }
+            assert!(get_unix(&socket, "/metrics").starts_with("HTTP/1.1 200"));
+            running.signal(Signal::TERM);
+        }
+        assert_eq!(running.wait().code(), Some(status), "{arguments:?}");
+        assert_eq!(std::fs::metadata(&log).unwrap().len(), 0);
     }
 }
 

@@ -332,7 +332,8 @@ impl Manager {
     fn told(&self) -> String {
         let mut buffer = [0; 100];
         let length = self.0.recv(&mut buffer).unwrap();
-        String::from_utf8(buffer[..length].to_vec()).unwrap()
+        let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
+        text.trim_end().to_owned()
     }
 }
 
@@ -360,6 +361,29 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
         manager.0.set_nonblocking(true).unwrap();
         assert!(manager.0.recv(&mut [0; 100]).is_err());
     }
+}
+
+#[test]
+fn a_service_manager_that_reads_nothing_is_not_waited_for_indefinitely() {
+    let (_directory, path) = place();
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"x", &path).is_ok() {}
+    let mut command = program();
+    command
+        .arg("--web.listen-address=127.0.0.1:0")
+        .env("NOTIFY_SOCKET", &path);
+    let mut process = Process::start(&mut command);
+    let address = process.address();
+    let line = process.line_with("accepts no message");
+    assert!(
+        line.contains("level=WARN") && line.contains("READY=1"),
+        "{line}"
+    );
+    assert_answers(&get(&address, "/metrics"));
+    drop(manager);
+    process.end();
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
         let is_of = |extension: &str| path.extension().is_some_and(|is| is == extension);
         if path.is_dir() {
             sources(&path, found);
-        } else if is_of("rs") || is_of("html") {
+        } else if (is_of("rs") || is_of("html")) && !path.ends_with("tests.rs") {
             found.push(path);
         }
     }
@@ -17,23 +17,12 @@ fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
 
 /// Where a run of blanks stands between words, as a line continuation that was lost leaves it.
 fn has_gap(line: &str) -> bool {
-    let code = line.trim_start();
-    let mut parts = code.split("   ");
-    let Some(first) = parts.next() else {
-        return false;
-    };
-    let mut before = first;
-    for part in parts {
-        let ends = before.ends_with(|c: char| c.is_ascii_lowercase() || ",;.:)`".contains(c));
-        let begins = part
-            .trim_start()
-            .starts_with(|c: char| c.is_ascii_alphabetic() || "/`(".contains(c));
-        if ends && begins {
-            return true;
-        }
-        before = part;
-    }
-    false
+    let code = line.trim();
+    code.match_indices("   ").any(|(at, _)| {
+        let ends = |c: char| c.is_ascii_lowercase() || ",;.:)`".contains(c);
+        let begins = |c: char| c.is_ascii_alphabetic() || "/`(".contains(c);
+        code[..at].trim_end().ends_with(ends) && code[at..].trim_start().starts_with(begins)
+    })
 }
 
 #[test]
