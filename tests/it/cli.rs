@@ -1,6 +1,6 @@
 //! The program itself: its exit status, its messages, its end.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
@@ -8,8 +8,9 @@ use std::time::Instant;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::process::{Process, field, get_unix, program};
 use crate::support::PATIENCE;
+use crate::support::client::{get, get_unix, get_with};
+use crate::support::program::{self, Program, field};
 
 fn output(command: &mut Command) -> Output {
     command.output().unwrap()
@@ -19,32 +20,16 @@ fn stderr(output: &Output) -> &str {
     str::from_utf8(&output.stderr).unwrap()
 }
 
-fn get(address: &str) -> String {
-    get_with(address, "")
-}
-
-fn get_with(address: &str, headers: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 #[test]
 fn help_and_version_are_no_failures() {
-    let help = output(program().arg("--help"));
+    let help = output(program::command().arg("--help"));
     assert_eq!(help.status.code(), Some(0));
     assert!(
         str::from_utf8(&help.stdout)
             .unwrap()
             .contains("--web.listen-address")
     );
-    let version = output(program().arg("--version"));
+    let version = output(program::command().arg("--version"));
     assert_eq!(version.status.code(), Some(0));
     let text = str::from_utf8(&version.stdout).unwrap();
     let first = concat!(
@@ -62,7 +47,7 @@ fn wrong_usage_ends_with_2_and_names_the_flag() {
         ("--collector.top=5000", "from 1 to 1000"),
         ("serve", "'serve'"),
     ] {
-        let output = output(program().arg(flag));
+        let output = output(program::command().arg(flag));
         assert_eq!(output.status.code(), Some(2), "{flag}");
         let said = stderr(&output).replace('"', "'");
         assert!(said.contains(says), "{flag}: {said}");
@@ -86,14 +71,14 @@ fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
         ),
         ("TIMEWAIT_EXPORTER_LOG_LEVEL", "loud", "warn"),
     ] {
-        let output = output(program().env(variable, value));
+        let output = output(program::command().env(variable, value));
         assert_eq!(output.status.code(), Some(2), "{variable}");
         assert!(stderr(&output).contains(variable), "{}", stderr(&output));
         assert!(stderr(&output).contains(says), "{}", stderr(&output));
     }
     // A flag's own wrong value is the flag's, whatever the variable says.
     let output = output(
-        program()
+        program::command()
             .arg("--collector.top=0")
             .env("TIMEWAIT_EXPORTER_COLLECTOR_TOP", "7"),
     );
@@ -111,7 +96,7 @@ fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
 
 #[test]
 fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
-    let command = &mut program();
+    let command = &mut program::command();
     command
         .arg("--log.format=logfmt")
         .env(
@@ -121,10 +106,11 @@ fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
         .env("TIMEWAIT_EXPORTER_LOG_FORMAT", "json")
         .env("TIMEWAIT_EXPORTER_COLLECTOR_TOP", "")
         .env("TIMEWAIT_EXPORTER_COLLECTOR_SLABINFO", "false");
-    let mut running = Process::start(command);
+    let mut running = Program::spawn(command);
     let line = running.line_with("Listening on");
     assert!(line.starts_with("time="), "{line}");
-    let answer = get(field(&line, "address"));
+    let answer = get(field(&line, "address"), "/metrics");
+    let answer = answer.text();
     assert!(
         answer.contains("collector=\"sockstat\"") && !answer.contains("collector=\"slabinfo\"")
     );
@@ -134,17 +120,16 @@ fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
 #[test]
 fn it_ends_in_good_order_on_either_signal() {
     for signal in [Signal::TERM, Signal::INT] {
-        let command = &mut program();
+        let command = &mut program::command();
         command.arg("--web.listen-address=127.0.0.1:0");
-        let mut running = Process::start(command);
+        let mut running = Program::spawn(command);
         let line = running.line_with("Listening on");
         assert!(
             running
                 .line_with("TLS is disabled.")
                 .contains("http2=false")
         );
-        let answer = get(field(&line, "address"));
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(get(field(&line, "address"), "/metrics").status, 200);
         running.signal(signal);
         running.line_with("Shutting down");
         running.line_with("Stopped");
@@ -155,11 +140,11 @@ fn it_ends_in_good_order_on_either_signal() {
 #[test]
 fn the_log_tells_at_start_the_kernel_and_where_sockets_are_read_from() {
     for source in ["netlink", "procfs"] {
-        let command = &mut program();
+        let command = &mut program::command();
         command
             .arg("--web.listen-address=127.0.0.1:0")
             .arg(format!("--collector.source={source}"));
-        let mut running = Process::start(command);
+        let mut running = Program::spawn(command);
         let line = running.line_with("Starting timewait_exporter");
         assert!(!field(&line, "kernel").is_empty(), "{line}");
         let line = running.line_with("Read the connection table");
@@ -173,13 +158,13 @@ fn the_log_tells_at_start_the_kernel_and_where_sockets_are_read_from() {
 
 #[test]
 fn sighup_and_sigxfsz_do_not_end_it() {
-    let mut running = Process::start(program().arg("--web.listen-address=127.0.0.1:0"));
+    let mut running = Program::spawn(program::command().arg("--web.listen-address=127.0.0.1:0"));
     let line = running.line_with("Listening on");
     for signal in [Signal::HUP, Signal::XFSZ, Signal::HUP, Signal::PIPE] {
         running.signal(signal);
     }
     running.line_with("Ignored SIGHUP");
-    assert!(get(field(&line, "address")).starts_with("HTTP/1.1 200"));
+    assert_eq!(get(field(&line, "address"), "/metrics").status, 200);
     running.signal(Signal::TERM);
     running.line_with("Stopped");
     assert_eq!(running.wait().code(), Some(0));
@@ -194,7 +179,7 @@ fn a_log_beyond_the_file_size_limit_holds_up_nothing() {
         let mut command = Command::new("sh");
         command
             .args(["-c", limit])
-            .arg(crate::process::path())
+            .arg(program::path())
             .args(arguments)
             .env("LOG", &log)
             .env("TIMEWAIT_EXPORTER_LOG_LEVEL", "debug")
@@ -202,13 +187,13 @@ fn a_log_beyond_the_file_size_limit_holds_up_nothing() {
         if arguments.is_empty() {
             command.arg(format!("--web.listen-address=unix:{}", socket.display()));
         }
-        let mut running = Process::start_without_log(&mut command);
+        let mut running = Program::spawn_without_log(&mut command);
         if arguments.is_empty() {
             let begin = Instant::now();
             while !socket.exists() {
                 assert!(begin.elapsed() < PATIENCE && running.is_running());
             }
-            assert!(get_unix(&socket, "/metrics").starts_with("HTTP/1.1 200"));
+            assert_eq!(get_unix(&socket, "/metrics").status, 200);
             running.signal(Signal::TERM);
         }
         assert_eq!(running.wait().code(), Some(status), "{arguments:?}");
@@ -225,12 +210,12 @@ fn a_port_of_its_own_inside_the_range_is_warned_of_whatever_is_switched_off() {
     std::fs::write(settings.join("ip_local_reserved_ports"), "9100\n").unwrap();
     for switched_off in ["--no-collector.slabinfo", "--no-collector.sysctl"] {
         let port = free_port();
-        let command = &mut program();
+        let command = &mut program::command();
         command
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .arg(format!("--path.procfs={}", tree.path().display()))
             .arg(switched_off);
-        let mut running = Process::start(command);
+        let mut running = Program::spawn(command);
         let line = running.line_with("own port lies inside the ephemeral range");
         assert_eq!(field(&line, "level"), "WARN");
         assert_eq!(field(&line, "ports"), port.to_string());
@@ -250,11 +235,11 @@ fn a_second_signal_ends_it_at_once() {
         .status()
         .unwrap();
     assert!(made.success());
-    let command = &mut program();
+    let command = &mut program::command();
     command
         .arg("--web.listen-address=127.0.0.1:0")
         .arg(format!("--path.procfs={}", procfs.path().display()));
-    let mut running = Process::start(command);
+    let mut running = Program::spawn(command);
     let line = running.line_with("Listening on");
     let mut waits = TcpStream::connect(field(&line, "address")).unwrap();
     waits
@@ -262,7 +247,13 @@ fn a_second_signal_ends_it_at_once() {
         .unwrap();
     let begin = Instant::now();
     let impatient = "X-Prometheus-Scrape-Timeout-Seconds: 0.5\r\n";
-    while !get_with(field(&line, "address"), impatient).contains("requests_in_flight 2") {
+    let in_flight = || {
+        let answer = get_with(field(&line, "address"), "/metrics", impatient);
+        answer
+            .metrics()
+            .value("promhttp_metric_handler_requests_in_flight")
+    };
+    while in_flight() < 2.0 {
         assert!(begin.elapsed() < PATIENCE, "the scrape does not begin");
     }
     running.signal(Signal::TERM);
@@ -275,9 +266,9 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn json_lines_are_json() {
-    let command = &mut program();
+    let command = &mut program::command();
     command.args(["--web.listen-address=127.0.0.1:0", "--log.format=json"]);
-    let mut running = Process::start(command);
+    let mut running = Program::spawn(command);
     let line = running.line_with("TLS is disabled.");
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(value["level"], "INFO");
@@ -289,7 +280,7 @@ fn json_lines_are_json() {
 fn a_port_in_use_ends_it_with_1_and_what_to_do() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap().to_string();
-    let output = output(program().arg(format!("--web.listen-address={address}")));
+    let output = output(program::command().arg(format!("--web.listen-address={address}")));
     assert_eq!(output.status.code(), Some(1));
     for part in [&*address, "in use", "--web.listen-address", "level=ERROR"] {
         assert!(stderr(&output).contains(part), "{}", stderr(&output));
@@ -302,13 +293,13 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn started_without_log(stderr: Stdio) -> (Process, String) {
+fn started_without_log(stderr: Stdio) -> (Program, String) {
     let address = format!("127.0.0.1:{}", free_port());
-    let command = &mut program();
+    let command = &mut program::command();
     command
         .arg(format!("--web.listen-address={address}"))
         .stderr(stderr);
-    let running = Process::start_without_log(command);
+    let running = Program::spawn_without_log(command);
     let begin = Instant::now();
     while TcpStream::connect(&address).is_err() {
         assert!(begin.elapsed() < PATIENCE, "it does not start");
@@ -323,7 +314,7 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
     // A pipe's default capacity: the program's first line finds no room.
     writer.write_all(&"x".repeat(65_536).into_bytes()).unwrap();
     let (mut running, address) = started_without_log(writer.into());
-    assert!(get(&address).starts_with("HTTP/1.1 200"));
+    assert_eq!(get(&address, "/metrics").status, 200);
     running.signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(0));
 }
@@ -333,24 +324,24 @@ fn a_log_that_was_closed_is_outlived() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let (mut running, address) = started_without_log(writer.into());
-    assert!(get(&address).starts_with("HTTP/1.1 200"));
+    assert_eq!(get(&address, "/metrics").status, 200);
     running.signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(0));
 }
 
 #[test]
 fn without_descriptors_it_waits_and_says_so_once() {
-    let (mut running, address) = Process::listening(&[]);
+    let mut running = Program::start(&[]);
+    let address = running.address();
     running.line_with("Read the connection table");
     // Three more than it has, whatever it has inherited: connections take them all.
     running.limit_descriptors(running.first_free_descriptor() + 3);
     let crowd: Vec<TcpStream> = (0..60)
-        .map(|_| TcpStream::connect(&address).unwrap())
+        .map(|_| TcpStream::connect(address).unwrap())
         .collect();
     running.line_with("Cannot accept connections");
     // Whoever waits for nothing makes way, so there is room again.
-    let answer = get(&address);
-    assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+    get(address, "/metrics");
     running.signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(0));
     let rest = running.rest();

@@ -10,10 +10,10 @@ use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceCh
 use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::snapshot::{Snapshot, Source};
 
-use crate::fake_kernel::{FakeKernel, Message, Step, record};
-use crate::namespace::in_namespace;
-use crate::net::eventually;
-use crate::program::Program;
+use crate::support::eventually;
+use crate::support::fake_kernel::{FakeKernel, Message, Step, record};
+use crate::support::namespace::in_namespace;
+use crate::support::program::Program;
 
 pub fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/procfs/linux-5.15")

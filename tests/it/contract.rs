@@ -36,7 +36,7 @@ use timewait_exporter::exposition::{
     ExporterFigures, HandlerErrors, HandlerFigures, METRICS, SelfFigures, families,
 };
 
-use crate::fake_kernel::FakeKernel;
+use crate::support::fake_kernel::FakeKernel;
 
 /// Labels whose values are a fixed set.
 const FIXED: [&str; 7] = [

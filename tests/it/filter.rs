@@ -11,9 +11,10 @@ use timewait_exporter::domain::snapshot::{SocketSummary, Source};
 use timewait_exporter::domain::socket::{Socket, TcpState};
 use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
-use crate::fake_kernel::{FakeKernel, Message, Step, record};
-use crate::namespace::{add_address, in_namespace, set_sysctl};
-use crate::net::{at, connected, connecting, eventually, listening, mapped};
+use crate::support::eventually;
+use crate::support::fake_kernel::{FakeKernel, Message, Step, record};
+use crate::support::namespace::{add_address, in_namespace, set_sysctl};
+use crate::support::sockets::{at, connected, connecting, listening, mapped};
 
 fn range() -> PortRange {
     PortRange::new(40_000, 40_999).unwrap()

@@ -15,9 +15,10 @@ use timewait_exporter::domain::socket::{PortOwner, Socket, TcpState};
 use timewait_exporter::exposition::{ExporterFigures, Format, encode, families};
 use timewait_exporter::kernel::procfs::ProcRoot;
 
-use crate::fake_kernel::{FakeKernel, Message, Step, record};
-use crate::namespace::in_namespace;
-use crate::program::{Metrics, Program};
+use crate::support::exposition::Metrics;
+use crate::support::fake_kernel::{FakeKernel, Message, Step, record};
+use crate::support::namespace::in_namespace;
+use crate::support::program::Program;
 
 /// The trees, and how many bytes of attributes follow each record of their kernel's dumps. 3.10
 /// sends none to a reader without privileges; later ones a mark, a class id, a cgroup.

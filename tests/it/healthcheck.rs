@@ -5,10 +5,10 @@ use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::thread;
 
-use crate::process::{Process, program};
+use crate::support::program::{self, Program};
 
 fn check(address: &str) -> Output {
-    program()
+    program::command()
         .args([&format!("--web.listen-address={address}"), "healthcheck"])
         .output()
         .unwrap()
@@ -47,13 +47,13 @@ fn stranger(says: &'static [u8]) -> String {
 fn a_server_that_answers_is_healthy_wherever_it_listens() {
     let directory = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}", directory.path().join("exporter.sock").display());
-    let mut command = program();
+    let mut command = program::command();
     command.args([
         "--web.listen-address=127.0.0.1:0",
         &format!("--web.listen-address={socket}"),
     ]);
-    let mut process = Process::start(&mut command);
-    let address = process.address();
+    let mut process = Program::spawn(&mut command);
+    let address = process.address().to_string();
     process.line_with("exporter.sock");
 
     assert_healthy(&check(&address));
@@ -62,7 +62,7 @@ fn a_server_that_answers_is_healthy_wherever_it_listens() {
     let port = address.rsplit_once(':').unwrap().1;
     assert_healthy(&check(&format!(":{port}")));
     assert_healthy(&check(&format!("localhost:{port}")));
-    let mut from_environment: Command = program();
+    let mut from_environment: Command = program::command();
     from_environment.env("TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS", &address);
     assert_healthy(&from_environment.arg("healthcheck").output().unwrap());
 
@@ -98,7 +98,7 @@ fn a_server_that_hangs_has_timed_out() {
 #[test]
 fn a_server_whose_address_is_not_known_says_so() {
     assert_ill(&check("127.0.0.1:0"), "any that was free");
-    let output = program()
+    let output = program::command()
         .args(["--web.systemd-socket", "healthcheck"])
         .output()
         .unwrap();

@@ -8,7 +8,9 @@ use timewait_exporter::web::{Drained, Limits};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::support::{Client, Gate, Running, Switch, collector, generous, outcome, patiently};
+use crate::support::client::Client;
+use crate::support::patiently;
+use crate::support::server::{Gate, Running, Switch, collector, generous, outcome};
 
 /// Leaves the collector 50 ms.
 const IMPATIENT: &str = "X-Prometheus-Scrape-Timeout-Seconds: 0.5\r\n";
@@ -24,7 +26,7 @@ async fn every_path_has_its_answer() {
         metrics.header("content-type"),
         Some("text/plain; version=0.0.4; charset=utf-8")
     );
-    assert_eq!(metrics.series(SOCKETS_SUCCESS), Some(1.0));
+    assert_eq!(metrics.metrics().get(SOCKETS_SUCCESS), Some(1.0));
     assert_eq!(server.get("/metrics?x=1").await.status, 200);
     let landing = server.get("/").await;
     assert_eq!(landing.status, 200);
@@ -181,7 +183,10 @@ async fn the_metrics_can_be_told_elsewhere() {
     assert!(server.get("/").await.text().contains("href=\"./m\""));
     let flags = ["--web.telemetry-path=/"];
     let server = Running::with(collector(|_| outcome(true)), &flags, generous()).await;
-    assert_eq!(server.get("/").await.series(SOCKETS_SUCCESS), Some(1.0));
+    assert_eq!(
+        server.get("/").await.metrics().get(SOCKETS_SUCCESS),
+        Some(1.0)
+    );
 }
 
 #[tokio::test]
@@ -202,13 +207,15 @@ async fn above_the_limit_a_scrape_is_refused_and_counted() {
     gate.open();
     let answer = first.answer(true).await;
     assert_eq!(
-        answer.series("promhttp_metric_handler_requests_in_flight"),
+        answer
+            .metrics()
+            .get("promhttp_metric_handler_requests_in_flight"),
         Some(1.0)
     );
     gate.open();
     let later = server.get("/metrics").await;
     let total = |code: &str| {
-        later.series(&format!(
+        later.metrics().get(&format!(
             "promhttp_metric_handler_requests_total{{code=\"{code}\"}}"
         ))
     };
@@ -228,8 +235,11 @@ async fn at_the_deadline_a_scrape_answers_with_what_it_has() {
         .request("GET", "/metrics", IMPATIENT)
         .await;
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.series(SOCKETS_SUCCESS), Some(0.0));
-    assert_eq!(answer.series("timewait_sockets{family=\"ipv4\"}"), None);
+    assert_eq!(answer.metrics().get(SOCKETS_SUCCESS), Some(0.0));
+    assert_eq!(
+        answer.metrics().get("timewait_sockets{family=\"ipv4\"}"),
+        None
+    );
     gate.open();
 }
 
@@ -245,12 +255,12 @@ async fn a_collector_that_panics_takes_only_its_own_figures_along() {
     let server = Running::start(job).await;
     let answer = server.get("/metrics").await;
     assert_eq!(
-        (answer.status, answer.series(SOCKETS_SUCCESS)),
+        (answer.status, answer.metrics().get(SOCKETS_SUCCESS)),
         (200, Some(0.0))
     );
     panics.set(false);
     assert_eq!(
-        server.get("/metrics").await.series(SOCKETS_SUCCESS),
+        server.get("/metrics").await.metrics().get(SOCKETS_SUCCESS),
         Some(1.0)
     );
 }
@@ -284,7 +294,10 @@ async fn scrapes_that_come_together_share_their_dumps() {
     gate.entered().await;
     gate.open();
     for client in &mut clients {
-        assert_eq!(client.answer(true).await.series(SOCKETS_SUCCESS), Some(1.0));
+        assert_eq!(
+            client.answer(true).await.metrics().get(SOCKETS_SUCCESS),
+            Some(1.0)
+        );
     }
     assert!(!gate.was_entered(), "a third dump for 40 scrapes");
 }
@@ -352,7 +365,7 @@ async fn shutdown_finishes_what_is_under_way_and_nothing_else() {
     gate.open();
     let answer = busy.answer(true).await;
     assert_eq!(
-        (answer.status, answer.series(SOCKETS_SUCCESS)),
+        (answer.status, answer.metrics().get(SOCKETS_SUCCESS)),
         (200, Some(1.0))
     );
     assert_eq!(answer.header("connection"), Some("close"));

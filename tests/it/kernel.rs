@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
-use crate::namespace::{add_address, in_namespace, set_sysctl};
-use crate::net::{
-    Connection, at, bound, connected, connecting, eventually, listening, listening_with, mapped,
+use crate::support::eventually;
+use crate::support::exposition::Metrics;
+use crate::support::namespace::{add_address, in_namespace, set_sysctl};
+use crate::support::program::{Program, Scraper};
+use crate::support::sockets::{
+    Connection, at, bound, connected, connecting, listening, listening_with, mapped,
 };
-use crate::program::{Metrics, Program, Scraper};
 
 const NETLINK: &str = "--collector.source=netlink";
 const PROCFS: &str = "--collector.source=procfs";
@@ -360,7 +362,7 @@ fn the_ratio_reaches_one_when_connect_fails() {
         }
         let metrics = agreed(&mut scraper);
         assert_eq!((metrics.value(ratio), metrics.value(&headroom)), (1.0, 0.0));
-        let error = crate::net::connect_from(None, to).unwrap_err();
+        let error = crate::support::sockets::connect_from(None, to).unwrap_err();
         assert_eq!(error, rustix::io::Errno::ADDRNOTAVAIL);
     });
 }

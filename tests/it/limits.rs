@@ -8,7 +8,9 @@ use timewait_exporter::domain::snapshot::{
 use timewait_exporter::web::Limits;
 use tokio::net::TcpSocket;
 
-use crate::support::{Client, Gate, PATIENCE, Running, collector, generous, outcome};
+use crate::support::PATIENCE;
+use crate::support::client::Client;
+use crate::support::server::{Gate, Running, collector, generous, outcome};
 
 #[tokio::test]
 async fn a_head_that_does_not_end_is_not_waited_for() {

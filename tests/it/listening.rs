@@ -13,15 +13,17 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::net::eventually;
-use crate::process::{Process, field, get, get_unix, has_or_skips, program};
 use crate::support::PATIENCE;
+use crate::support::client::{Answer, get, get_unix};
+use crate::support::eventually;
+use crate::support::program::{self, Program, field};
+use crate::support::skip::{has_or_skips, skip};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_timewait_exporter");
 
-fn assert_answers(answer: &str) {
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(answer.contains("timewait_exporter_build_info{"), "{answer}");
+fn assert_answers(answer: &Answer) {
+    let build_info = answer.metrics().sum("timewait_exporter_build_info");
+    assert_eq!(build_info, 1.0, "{answer:?}");
 }
 
 fn place() -> (TempDir, PathBuf) {
@@ -39,11 +41,7 @@ fn has_ipv6() -> bool {
     let result = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
     let has = result.is_ok();
     if !has {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "cannot be skipped in CI: IPv6"
-        );
-        println!("SKIPPED the part on IPv6: this machine has none");
+        skip("the part on IPv6: this machine has none");
     }
     has
 }
@@ -51,7 +49,7 @@ fn has_ipv6() -> bool {
 #[test]
 fn several_addresses_of_every_kind_tell_the_same() {
     let (_directory, socket) = place();
-    let mut command = program();
+    let mut command = program::command();
     command.args(["--web.listen-address=127.0.0.1:0", &flag(&socket)]);
     if has_ipv6() {
         command.args([
@@ -59,24 +57,22 @@ fn several_addresses_of_every_kind_tell_the_same() {
             "--web.listen-address=[::]:0",
         ]);
     }
-    let mut process = Process::start(&mut command);
-    let plain = process.address();
+    let process = Program::spawn(&mut command);
+    let addresses = process.addresses(if has_ipv6() { 4 } else { 2 });
+    let plain = &addresses[0];
     assert!(plain.starts_with("127.0.0.1:"), "{plain}");
-    assert_answers(&get(&plain, "/metrics"));
-    let unix = process.line_with("Listening on");
-    assert_eq!(field(&unix, "address"), socket.display().to_string());
+    assert_answers(&get(plain, "/metrics"));
+    assert_eq!(addresses[1], socket.display().to_string());
     assert_answers(&get_unix(&socket, "/metrics"));
-    if has_ipv6() {
-        let loopback = process.address();
+    if let [_, _, loopback, both] = &addresses[..] {
         assert!(loopback.starts_with("[::1]:"), "{loopback}");
-        assert_answers(&get(&loopback, "/metrics"));
+        assert_answers(&get(loopback, "/metrics"));
         let port = loopback.strip_prefix("[::1]").unwrap();
         let by_ipv4 = TcpStream::connect(format!("127.0.0.1{port}"));
         assert_eq!(by_ipv4.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-        let both = process.address();
         let port = both.strip_prefix("[::]").unwrap();
         for host in ["127.0.0.1", "[::1]"] {
-            assert_answers(&get(&format!("{host}{port}"), "/metrics"));
+            assert_answers(&get(format!("{host}{port}"), "/metrics"));
         }
     }
     process.end();
@@ -89,12 +85,12 @@ fn one_port_named_twice_is_refused_with_both_its_names() {
         .local_addr()
         .unwrap()
         .port();
-    let mut command = program();
+    let mut command = program::command();
     command.args([
         format!("--web.listen-address=127.0.0.1:{free}"),
         format!("--web.listen-address=localhost:{free}"),
     ]);
-    let mut process = Process::start(&mut command);
+    let mut process = Program::spawn(&mut command);
     process.line_with("the exporter itself listens on 127.0.0.1");
     assert_eq!(process.wait().code(), Some(1));
 }
@@ -105,7 +101,7 @@ fn curl_reads_metrics_over_a_unix_socket() {
         return;
     }
     let (_directory, socket) = place();
-    let mut process = Process::start(program().arg(flag(&socket)));
+    let mut process = Program::spawn(program::command().arg(flag(&socket)));
     process.line_with("Listening on");
     let output = Command::new("curl")
         .args(["--silent", "--include", "--unix-socket"])
@@ -113,7 +109,9 @@ fn curl_reads_metrics_over_a_unix_socket() {
         .arg("http://localhost/metrics")
         .output()
         .unwrap();
-    assert_answers(str::from_utf8(&output.stdout).unwrap());
+    let answer = String::from_utf8(output.stdout).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("timewait_exporter_build_info{"), "{answer}");
     process.end();
 }
 
@@ -125,7 +123,7 @@ fn a_unix_socket_has_the_rights_that_the_umask_leaves_and_goes_with_the_program(
         command
             .args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\""), PROGRAM])
             .arg(flag(&socket));
-        let mut process = Process::start(&mut command);
+        let mut process = Program::spawn(&mut command);
         process.line_with("Listening on");
         let found = fs::metadata(&socket).unwrap();
         assert!(found.file_type().is_socket());
@@ -138,13 +136,13 @@ fn a_unix_socket_has_the_rights_that_the_umask_leaves_and_goes_with_the_program(
 #[test]
 fn a_program_that_was_killed_leaves_a_socket_that_its_successor_replaces() {
     let (_directory, socket) = place();
-    let mut killed = Process::start(program().arg(flag(&socket)));
+    let mut killed = Program::spawn(program::command().arg(flag(&socket)));
     killed.line_with("Listening on");
     let before = fs::metadata(&socket).unwrap().ino();
     killed.signal(Signal::KILL);
     killed.wait();
     assert_eq!(fs::metadata(&socket).unwrap().ino(), before);
-    let mut successor = Process::start(program().arg(flag(&socket)));
+    let mut successor = Program::spawn(program::command().arg(flag(&socket)));
     successor.line_with("Listening on");
     assert_answers(&get_unix(&socket, "/metrics"));
     successor.end();
@@ -155,7 +153,7 @@ fn a_program_that_was_killed_leaves_a_socket_that_its_successor_replaces() {
 fn what_stands_in_the_way_of_a_unix_socket_is_left_alone_and_named() {
     let (_directory, socket) = place();
     let refused = |says: &str| {
-        let mut process = Process::start(program().arg(flag(&socket)));
+        let mut process = Program::spawn(program::command().arg(flag(&socket)));
         let line = process.line_with("cannot listen on unix:");
         assert!(
             line.contains(says) && line.contains("level=ERROR"),
@@ -178,7 +176,7 @@ fn a_socket_of_a_start_that_fails_does_not_stay() {
     let (_directory, socket) = place();
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("--web.listen-address={}", holder.local_addr().unwrap());
-    let mut process = Process::start(program().args([flag(&socket), taken]));
+    let mut process = Program::spawn(program::command().args([flag(&socket), taken]));
     assert_eq!(process.wait().code(), Some(1));
     assert!(!socket.exists());
 }
@@ -215,12 +213,11 @@ fn all_sockets_that_systemd_passes_are_served_and_none_is_removed() {
     let mut command = activated(tcp, Some(unix.into()));
     // Is not listened on: it could not be, for the test holds none of its ports.
     command.arg("--web.listen-address=192.0.2.1:1");
-    let mut process = Process::start(&mut command);
+    let mut process = Program::spawn(&mut command);
     process.line_with("Listening on systemd activated listeners instead of port listeners.");
-    assert_eq!(process.address(), address);
-    let line = process.line_with("Listening on");
-    assert_eq!(field(&line, "address"), socket.display().to_string());
-    assert_answers(&get(&address, "/metrics"));
+    let expected = [address.clone(), socket.display().to_string()];
+    assert_eq!(process.addresses(2), expected);
+    assert_answers(&get(address, "/metrics"));
     assert_answers(&get_unix(&socket, "/metrics"));
     drop(early);
     process.end();
@@ -232,7 +229,7 @@ fn an_abstract_socket_can_be_passed() {
     let name = format!("timewait-exporter-passed-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
-    let mut process = Process::start(&mut activated(listener, None));
+    let mut process = Program::spawn(&mut activated(listener, None));
     process.line_with("systemd activated");
     let line = process.line_with("Listening on");
     assert_eq!(field(&line, "address"), format!("@{name}"));
@@ -257,12 +254,12 @@ fn systemds_own_activation_starts_it() {
         .args(["-l", &free.to_string(), "-l"])
         .arg(&socket)
         .args(["--", PROGRAM, "--web.systemd-socket"]);
-    let mut process = Process::start(&mut command);
+    let mut process = Program::spawn(&mut command);
     // It is started by the first connection.
     eventually("systemd-socket-activate listens", || {
         TcpStream::connect(free).is_ok()
     });
-    assert_answers(&get(&free.to_string(), "/metrics"));
+    assert_answers(&get(free, "/metrics"));
     assert_answers(&get_unix(&socket, "/metrics"));
     process.line_with("systemd activated listeners");
     process.end();
@@ -271,7 +268,7 @@ fn systemds_own_activation_starts_it() {
 #[test]
 fn without_sockets_from_systemd_it_says_what_is_missing() {
     let fails = |command: &mut Command, says: &[&str]| {
-        let mut process = Process::start(command);
+        let mut process = Program::spawn(command);
         let line = process.line_with("level=ERROR");
         for part in says {
             assert!(line.contains(part), "{line}");
@@ -280,7 +277,7 @@ fn without_sockets_from_systemd_it_says_what_is_missing() {
     };
     let none = "no socket activation file descriptors found";
     let asks = || {
-        let mut command = program();
+        let mut command = program::command();
         command.arg("--web.systemd-socket");
         command
     };
@@ -347,14 +344,14 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
         (UnixDatagram::bind_addr(&address), format!("@{name}")),
     ] {
         let manager = Manager::over(manager.unwrap());
-        let mut command = program();
+        let mut command = program::command();
         command
             .arg("--web.listen-address=127.0.0.1:0")
             .env("NOTIFY_SOCKET", variable);
-        let mut process = Process::start(&mut command);
+        let mut process = Program::spawn(&mut command);
         assert_eq!(manager.told(), "READY=1");
         // By then it listens: this needs no patience.
-        assert_answers(&get(&process.address(), "/metrics"));
+        assert_answers(&get(process.address(), "/metrics"));
         process.signal(Signal::TERM);
         assert_eq!(manager.told(), "STOPPING=1");
         assert_eq!(process.wait().code(), Some(0));
@@ -370,18 +367,18 @@ fn a_service_manager_that_reads_nothing_is_not_waited_for_indefinitely() {
     let sender = UnixDatagram::unbound().unwrap();
     sender.set_nonblocking(true).unwrap();
     while sender.send_to(b"x", &path).is_ok() {}
-    let mut command = program();
+    let mut command = program::command();
     command
         .arg("--web.listen-address=127.0.0.1:0")
         .env("NOTIFY_SOCKET", &path);
-    let mut process = Process::start(&mut command);
+    let mut process = Program::spawn(&mut command);
     let address = process.address();
     let line = process.line_with("accepts no message");
     assert!(
         line.contains("level=WARN") && line.contains("READY=1"),
         "{line}"
     );
-    assert_answers(&get(&address, "/metrics"));
+    assert_answers(&get(address, "/metrics"));
     drop(manager);
     process.end();
 }
@@ -392,15 +389,15 @@ fn a_service_manager_that_is_not_there_is_complained_of_and_done_without() {
         ("/nowhere/notify", "No such file"),
         ("vsock:2:1", "neither with a slash"),
     ] {
-        let mut command = program();
+        let mut command = program::command();
         command
             .arg("--web.listen-address=127.0.0.1:0")
             .env("NOTIFY_SOCKET", name);
-        let mut process = Process::start(&mut command);
+        let mut process = Program::spawn(&mut command);
         let address = process.address();
         let line = process.line_with("NOTIFY_SOCKET");
         assert!(line.contains(says) && line.contains("level=WARN"), "{line}");
-        assert_answers(&get(&address, "/metrics"));
+        assert_answers(&get(address, "/metrics"));
         process.end();
     }
 }

@@ -25,8 +25,7 @@
 //! - [`web_config`]: TLS, users, headers and rate;
 //! - [`consistency`]: what holds of every scrape.
 //!
-//! A new area is a new module; helpers that two of them need are in [`support`], [`program`],
-//! [`process`] and [`net`].
+//! A new area is a new module; helpers that two of them need are in [`support`].
 //!
 //! No test may depend on how fast the machine is: wait for something to happen, with
 //! [`support::PATIENCE`] as the only limit.
@@ -53,7 +52,6 @@ mod cli;
 mod collector;
 mod consistency;
 mod contract;
-mod fake_kernel;
 mod faults;
 mod filter;
 mod golden;
@@ -62,18 +60,12 @@ mod http;
 mod kernel;
 mod limits;
 mod listening;
-mod loopback;
-mod namespace;
-mod net;
 mod netns;
 mod oracle;
-mod process;
-mod program;
 mod readme;
 mod remedies;
 mod report;
 mod sandbox;
-mod scraper;
 mod sock_diag;
 mod support;
 mod texts;

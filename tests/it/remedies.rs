@@ -17,8 +17,8 @@ use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::snapshot::Snapshot;
 use timewait_exporter::kernel::sock_diag::NetlinkConnect;
 
-use crate::namespace::{add_address, in_namespace, set_sysctl};
-use crate::net::{at, bound, connect_from, connected, listening, tcp_socket};
+use crate::support::namespace::{add_address, in_namespace, set_sysctl};
+use crate::support::sockets::{at, bound, connect_from, connected, listening, tcp_socket};
 
 const CLIENT: &str = "192.0.2.1";
 const SERVER: &str = "198.51.100.1";
@@ -148,7 +148,7 @@ pub fn close(listener: &OwnedFd, times: usize) {
 }
 
 /// So many live connections.
-pub fn hold(listener: &OwnedFd, times: usize) -> Vec<crate::net::Connection> {
+pub fn hold(listener: &OwnedFd, times: usize) -> Vec<crate::support::sockets::Connection> {
     (0..times)
         .map(|_| connected(client(), listener, server()))
         .collect()

@@ -5,10 +5,10 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::namespace::{in_namespace, set_sysctl};
-use crate::program::Program;
 use crate::remedies::{close, hold, small_host};
-use crate::support::{Gate, Running, collector, outcome};
+use crate::support::namespace::{in_namespace, set_sysctl};
+use crate::support::program::Program;
+use crate::support::server::{Gate, Running, collector, outcome};
 
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"));
@@ -227,7 +227,7 @@ fn the_page_and_the_api_tell_the_same_as_the_report() {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let mut client = crate::support::Client::connect(server.address).await;
+            let mut client = crate::support::client::Client::connect(server.address()).await;
             let api = client.request("GET", "/api/v1/report", "").await;
             assert_eq!(api.status, 200);
             assert_eq!(api.header("content-type"), Some("application/json"));

@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::process::{Process, get, get_unix, has_or_skips};
+use crate::support::client::{Answer, get, get_unix};
+use crate::support::program::Program;
+use crate::support::skip::{has_or_skips, skip};
 
 /// What `tests/seccomp/sandbox --probe` ends with where it cannot work.
 const SKIPPED: i32 = 77;
@@ -67,41 +69,31 @@ fn probe(script: &Path) -> bool {
     }
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(SKIPPED), "{output:?}");
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "cannot be skipped in CI: {said}"
-    );
-    println!("SKIPPED: {said}");
+    skip(&said);
     false
 }
 
-fn status_of(process: &Process, field: &str) -> String {
+fn status_of(process: &Program, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     line.unwrap().trim_start_matches(':').trim().to_owned()
 }
 
-fn value(answer: &str, series: &str) -> Option<f64> {
-    let line = answer.lines().find_map(|line| line.strip_prefix(series))?;
-    Some(line.trim().parse().unwrap())
-}
-
-fn assert_all_works(answer: &str, source: &str) {
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+fn assert_all_works(answer: &Answer, source: &str) {
+    let metrics = answer.metrics();
     for collector in ["sockets", "sysctl", "netstat", "sockstat", "slabinfo"] {
-        let series = format!("timewait_scrape_collector_success{{collector=\"{collector}\"}}");
-        // Without the right to read it, slabinfo has nothing to tell, which is no failure.
-        assert_eq!(value(answer, &series), Some(1.0), "{series}");
+        // Without the privilege to read it, slabinfo exposes nothing, which is no failure.
+        assert!(metrics.success(collector), "{collector}");
     }
     let series = format!("timewait_scrape_source{{source=\"{source}\"}}");
-    assert_eq!(value(answer, &series), Some(1.0), "{answer}");
-    for told in [
+    assert_eq!(metrics.value(&series), 1.0);
+    for exposed in [
         "timewait_sockets{family=\"ipv4\"}",
         "timewait_port_range_usable_ports",
         "timewait_entered_total",
         "process_resident_memory_bytes",
     ] {
-        assert!(value(answer, told).is_some(), "{told}: {answer}");
+        metrics.value(exposed);
     }
 }
 
@@ -117,9 +109,9 @@ fn nothing_that_it_does_needs_a_right_or_a_call_outside_the_filter_of_a_service(
         let socket = place.path("exporter.sock");
         let unix = format!("--web.listen-address=unix:{}", socket.display());
         let flags = ["--web.listen-address=localhost:0", &*unix];
-        let mut process = Process::start(&mut place.command(&filter, &flags));
+        let process = Program::spawn(&mut place.command(&filter, &flags));
+        process.addresses(2);
         let address = process.address();
-        process.line_with("Listening on");
         for (field, expected) in [
             ("CapPrm", "0000000000000000"),
             ("CapEff", "0000000000000000"),
@@ -130,11 +122,11 @@ fn nothing_that_it_does_needs_a_right_or_a_call_outside_the_filter_of_a_service(
         ] {
             assert_eq!(status_of(&process, field), expected, "{field}");
         }
-        assert_all_works(&get(&address, "/metrics"), "netlink");
+        assert_all_works(&get(address, "/metrics"), "netlink");
         assert_all_works(&get_unix(&socket, "/metrics"), "netlink");
         for path in ["/", "/api/v1/report", "/-/ready", "/-/healthy"] {
-            let answer = get(&address, path);
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+            let answer = get(address, path);
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
         }
         process.end();
         assert!(!socket.exists());
@@ -171,9 +163,9 @@ fn a_filter_that_forbids_netlink_leaves_procfs() {
         &["--families", "AF_INET AF_INET6 AF_UNIX"][..],
         &["--deny", "sendto"],
     ] {
-        let mut process = Process::start(&mut place.command(filter, &listen));
+        let mut process = Program::spawn(&mut place.command(filter, &listen));
         let address = process.address();
-        assert_all_works(&get(&address, "/metrics"), "procfs");
+        assert_all_works(&get(address, "/metrics"), "procfs");
         // sendto() forbidden: a signal handler could not tell anyone.
         process.signal(Signal::TERM);
         process.line_with("Shutting down");

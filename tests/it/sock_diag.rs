@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use timewait_exporter::domain::socket::Socket;
 use timewait_exporter::kernel::sock_diag::{DumpCount, DumpError, Dumper};
 
-use crate::fake_kernel::{FakeKernel, Message, Step, record};
+use crate::support::fake_kernel::{FakeKernel, Message, Step, record};
 
 fn time_wait(port: u16) -> Message {
     Message::record(record(

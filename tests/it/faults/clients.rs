@@ -12,10 +12,11 @@ use rustix::net::sockopt;
 use super::{
     PIECES_MARGIN_KIB, Steady, USUAL_LIMIT, connect, raise_descriptor_limit, write_crowded_table,
 };
-use crate::namespace::{enter_new_namespace, in_namespace, ip};
-use crate::net::eventually;
-use crate::process::Process;
 use crate::support::PATIENCE;
+use crate::support::client::get;
+use crate::support::eventually;
+use crate::support::namespace::{enter_new_namespace, in_namespace, ip};
+use crate::support::program::Program;
 
 const CROWD: usize = 1_000;
 
@@ -252,27 +253,20 @@ fn with_64_descriptors_a_crowd_leaves_enough_for_whole_scrapes() {
 fn a_program_that_may_not_open_enough_says_so_and_recovers() {
     // Room for what it always has open, and for less than one scrape beside a client.
     in_namespace(|| {
-        let (mut process, address) = Process::listening(&["--web.disable-exporter-metrics"]);
+        let mut process = Program::start(&["--web.disable-exporter-metrics"]);
+        let address = process.address();
         process.line_with("Read the connection table");
         // One is left, and that is the connection's.
         process.limit_descriptors(process.first_free_descriptor() + 1);
-        let answer = crate::process::get(&address, "/metrics");
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        let success = "timewait_scrape_collector_success{collector=\"sysctl\"}";
-        assert!(answer.contains(&format!("{success} 0\n")), "{answer}");
+        let metrics = get(address, "/metrics").metrics();
+        assert!(!metrics.success("sysctl"), "{metrics:#?}");
         // Absent, not 0.
-        assert!(
-            !answer.contains("\ntimewait_sysctl_tcp_timestamps "),
-            "{answer}"
-        );
+        assert_eq!(metrics.get("timewait_sysctl_tcp_timestamps"), None);
         process.line_with("tcp_timestamps: Too many open files");
         process.limit_descriptors(1024);
-        let answer = crate::process::get(&address, "/metrics");
-        assert!(answer.contains(&format!("{success} 1\n")), "{answer}");
-        let failed = answer.lines().filter(|line| {
-            line.starts_with("timewait_scrape_collector_success") && line.ends_with(" 0")
-        });
-        assert_eq!(failed.count(), 0, "{answer}");
+        let metrics = get(address, "/metrics").metrics();
+        let success = metrics.of("timewait_scrape_collector_success");
+        assert!(success.values().all(|value| *value == 1.0), "{success:?}");
         process.end();
     });
 }

@@ -19,17 +19,16 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
-use rustls::{ClientConfig, StreamOwned};
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
-use crate::net::eventually;
-use crate::process::Process;
-use crate::support::PATIENCE;
+use crate::support::client::{self, Answer};
+use crate::support::program::Program;
+use crate::support::{PATIENCE, eventually};
 
 /// How much more memory than before may be resident after a fault: what the allocator keeps of the
 /// buffers of as many connections as may be open at once, 256 with some 22 KiB each.
@@ -47,7 +46,7 @@ const WARM_UP: usize = 30;
 
 /// A program over files that do not change, and how it was before a fault.
 struct Steady {
-    process: Process,
+    process: Program,
     address: String,
     tree: TempDir,
     answer: String,
@@ -79,28 +78,19 @@ impl Steady {
         shell: &str,
         tls: Option<Arc<ClientConfig>>,
     ) -> Self {
-        let mut command = Command::new("sh");
-        command
-            .env_clear()
-            .stdin(Stdio::null())
-            .args(["-c", &format!("{shell}\nexec \"$0\" \"$@\"")])
-            .arg(crate::process::path())
-            .args([
-                "--web.listen-address=127.0.0.1:0",
-                "--collector.source=procfs",
-            ])
-            // What it tells of itself changes.
-            .arg("--web.disable-exporter-metrics")
-            .arg(format!("--path.procfs={}", tree.path().display()))
-            .args(flags);
-        let mut process = Process::start(&mut command);
-        let address = process.address();
+        let script = format!("{shell}\nexec \"$0\" \"$@\"");
+        let procfs = format!("--path.procfs={}", tree.path().display());
+        // What it exposes of itself changes.
+        let steady = "--web.disable-exporter-metrics";
+        let flags = [&["--collector.source=procfs", steady, &*procfs], flags].concat();
+        let process = Program::start_through(&["sh", "-c", &script], &flags);
+        let address = process.address().to_string();
         Self::adopt(name, process, address, tree, tls)
     }
 
     fn adopt(
         name: &'static str,
-        process: Process,
+        process: Program,
         address: String,
         tree: TempDir,
         tls: Option<Arc<ClientConfig>>,
@@ -139,14 +129,10 @@ impl Steady {
 
     fn timed_scrape(&self) -> (String, Duration) {
         let begin = Instant::now();
-        let mut stream: Box<dyn Stream> = match &self.tls {
-            None => Box::new(self.connect()),
-            Some(config) => Box::new(StreamOwned::new(tls::session(config), self.connect())),
+        let answer = match &self.tls {
+            None => client::get(&self.address, "/metrics"),
+            Some(config) => tls::get(config, &self.address, "/metrics"),
         };
-        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
         (figures(&answer), begin.elapsed())
     }
 
@@ -252,11 +238,10 @@ fn connect(address: &str) -> TcpStream {
 }
 
 /// The lines that are the same whenever the files are.
-fn figures(answer: &str) -> String {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
-    let status = head.lines().next().unwrap_or_default();
-    let mut kept = format!("{status}\n");
-    for line in body
+fn figures(answer: &Answer) -> String {
+    let mut kept = format!("HTTP/1.1 {}\n", answer.status);
+    for line in answer
+        .text()
         .lines()
         .filter(|line| !line.contains("duration_seconds"))
     {

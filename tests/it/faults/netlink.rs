@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
 use timewait_exporter::domain::options::CensusOptions;
 
-use crate::fake_kernel::{FakeKernel, Message, Step, record};
-use crate::namespace::in_namespace;
-use crate::program::Metrics;
-use crate::support::{Running, generous};
+use crate::support::block_on;
+use crate::support::exposition::Metrics;
+use crate::support::fake_kernel::{FakeKernel, Message, Step, record};
+use crate::support::namespace::in_namespace;
+use crate::support::program::resident_kib;
+use crate::support::server::{Running, generous};
 
 const ROUNDS: usize = 10;
 
@@ -128,17 +130,6 @@ fn stale_done() -> Vec<u8> {
     bytes
 }
 
-fn resident_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.unwrap()
-        .trim()
-        .strip_suffix(" kB")
-        .unwrap()
-        .parse()
-        .unwrap()
-}
-
 fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
@@ -150,29 +141,22 @@ async fn scrape_with(server: &Running, headers: &str) -> Metrics {
     let headers = format!("{headers}Connection: close\r\n");
     let mut client = server.connect().await;
     let answer = client.request("GET", "/metrics", &headers).await;
-    assert_eq!(answer.status, 200);
-    Metrics::parse(answer.text())
+    answer.metrics()
 }
 
 async fn scrape(server: &Running) -> Metrics {
     scrape_with(server, "").await
 }
 
-fn success(metrics: &Metrics, collector: &str) -> f64 {
-    metrics.value(&format!(
-        "timewait_scrape_collector_success{{collector=\"{collector}\"}}"
-    ))
-}
-
 fn assert_others_are_told(metrics: &Metrics, fault: &str) {
     for collector in ["sysctl", "netstat", "sockstat", "slabinfo"] {
-        assert_eq!(success(metrics, collector), 1.0, "{fault}: {collector}");
+        assert!(metrics.success(collector), "{fault}: {collector}");
     }
     assert!(metrics.get("timewait_buckets").is_some(), "{fault}");
 }
 
 fn assert_all_is_told(metrics: &Metrics, fault: &str) {
-    assert_eq!(success(metrics, "sockets"), 1.0, "after {fault}");
+    assert!(metrics.success("sockets"), "after {fault}");
     assert_others_are_told(metrics, fault);
     assert_eq!(metrics.time_wait(), 100.0, "after {fault}");
     assert_eq!(metrics.value("timewait_destinations"), 1.0);
@@ -183,11 +167,7 @@ fn assert_all_is_told(metrics: &Metrics, fault: &str) {
 #[test]
 fn whatever_netlink_replies_are_the_server_answers_and_the_next_scrape_is_right() {
     in_namespace(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(all_faults());
+        block_on(all_faults());
     });
 }
 
@@ -234,7 +214,7 @@ async fn all_faults() {
     for round in 0..=ROUNDS {
         for (name, _) in &faults {
             let metrics = scrape(&server).await;
-            assert_eq!(success(&metrics, "sockets"), 0.0, "{name}");
+            assert!(!metrics.success("sockets"), "{name}");
             assert!(metrics.of("timewait_sockets").is_empty(), "{name}");
             assert!(metrics.of("timewait_destinations").is_empty(), "{name}");
             assert_others_are_told(&metrics, name);
@@ -244,25 +224,25 @@ async fn all_faults() {
             let begin = Instant::now();
             let metrics = scrape_with(&server, IMPATIENT).await;
             latest = latest.max(begin.elapsed());
-            assert_eq!(success(&metrics, "sockets"), 0.0, "{name}");
+            assert!(!metrics.success("sockets"), "{name}");
             assert_others_are_told(&metrics, name);
             assert_all_is_told(&scrape(&server).await, name);
         }
         // Told twice they count twice, but no port is spent twice.
         let metrics = scrape(&server).await;
-        assert_eq!(success(&metrics, "sockets"), 1.0);
+        assert!(metrics.success("sockets"));
         assert_eq!(metrics.time_wait(), 200.0);
         let ratio = metrics.value("timewait_port_range_exhaustion_ratio{family=\"ipv4\"}");
         assert!((0.003..0.004).contains(&ratio), "{ratio}");
         assert_all_is_told(&scrape(&server).await, "repeated datagrams");
         let metrics = scrape(&server).await;
-        assert_eq!(success(&metrics, "sockets"), 0.0, "busy three times");
+        assert!(!metrics.success("sockets"), "busy three times");
         assert_all_is_told(&scrape(&server).await, "busy three times");
         if round == 0 {
-            before = (descriptors(), resident_kib());
+            before = (descriptors(), resident_kib("self"));
         }
     }
-    let after = (descriptors(), resident_kib());
+    let after = (descriptors(), resident_kib("self"));
     println!(
         "FIGURE netlink replies: {} faults of {} kinds, each followed by a right scrape; endless \
          dumps answered after at most {} ms of 200 ms allowed; resident {} KiB before, {} KiB after; \

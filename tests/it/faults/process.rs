@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{Steady, figures};
-use crate::namespace::in_namespace;
-use crate::process::{Process, field, has_or_skips, program};
 use crate::support::PATIENCE;
+use crate::support::client::Answer;
+use crate::support::exposition::Metrics;
+use crate::support::namespace::in_namespace;
+use crate::support::program::{self, Program, field};
+use crate::support::skip::{has_or_skips, skip};
 
 /// A file that gives nothing until somebody writes: who reads it waits.
 fn make_fifo(path: &Path) {
@@ -80,7 +83,7 @@ fn scrapes_under_way_at_sigterm_are_answered_in_full() {
             read.join().unwrap()
         });
         for answer in &answers {
-            assert_eq!(figures(answer), steady.answer);
+            assert_eq!(figures(&Answer::parse(answer)), steady.answer);
         }
         steady.process.line_with("Stopped");
         assert_eq!(steady.process.wait().code(), Some(0));
@@ -99,7 +102,7 @@ fn a_full_log_pipe_costs_lines_and_neither_answers_nor_memory() {
     in_namespace(|| {
         let (reader, writer) = std::io::pipe().unwrap();
         let tree = crate::collector::copy();
-        let mut command = program();
+        let mut command = program::command();
         command
             .args([
                 "--web.listen-address=127.0.0.1:0",
@@ -108,7 +111,7 @@ fn a_full_log_pipe_costs_lines_and_neither_answers_nor_memory() {
             .args(["--log.level=debug", "--web.disable-exporter-metrics"])
             .arg(format!("--path.procfs={}", tree.path().display()))
             .stderr(writer);
-        let process = Process::start_without_log(&mut command);
+        let process = Program::spawn_without_log(&mut command);
         // The command keeps the other end open.
         drop(command);
         let mut log = BufReader::new(reader).lines().map(Result::unwrap);
@@ -145,11 +148,7 @@ fn libfaketime() -> Option<PathBuf> {
         library.exists().then_some(library)
     });
     if found.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "cannot be skipped in CI: libfaketime is not installed"
-        );
-        println!("SKIPPED: libfaketime is not installed");
+        skip("libfaketime is not installed");
     }
     found
 }
@@ -209,7 +208,7 @@ fn a_clock_that_jumps_moves_no_deadline_and_no_figure() {
             assert!(answer.contains(failed), "{to}: {answer}");
             // Whoever still waits for the file is let go.
             release(&netstat, &content, || false);
-            crate::net::eventually("all is told again", || steady.scrape() == steady.answer);
+            crate::support::eventually("all is told again", || steady.scrape() == steady.answer);
             // The program's clock did jump, and the idle connection outlived it.
             let now = logged_year(&mut steady);
             assert!((now - year - years).abs() <= 1, "{to}: {year}, {now}");
@@ -261,15 +260,12 @@ fn files_of_proc_that_cannot_be_read_take_their_own_figures_only_and_come_back()
         let without =
             "exec setpriv --no-new-privs --inh-caps=-all --bounding-set=-all \"$0\" \"$@\"";
         let steady = Steady::start_with("/proc unreadable", &[], without);
-        let told = |answer: &str| -> Vec<String> {
-            let names = answer
-                .lines()
-                .filter_map(|line| line.split([' ', '{']).next());
-            let mut names: Vec<String> = names.map(ToOwned::to_owned).collect();
-            names.dedup();
-            names
+        let parsed = |answer: &str| {
+            let (status, body) = answer.split_once('\n').unwrap();
+            assert_eq!(status, "HTTP/1.1 200", "{answer}");
+            Metrics::parse(body)
         };
-        let all = told(&steady.answer);
+        let all = parsed(&steady.answer);
         let mut tried = 0;
         for (file, collector, gone) in [
             ("net/tcp", "sockets", "timewait_sockets"),
@@ -299,27 +295,15 @@ fn files_of_proc_that_cannot_be_read_take_their_own_figures_only_and_come_back()
             ] {
                 spoil(&path, fault);
                 let answer = steady.scrape();
-                assert!(
-                    answer.starts_with("HTTP/1.1 200 "),
-                    "{file} {fault:?}: {answer}"
-                );
-                let names = told(&answer);
-                assert!(
-                    !names.iter().any(|name| name == gone),
-                    "{file} {fault:?}: {answer}"
-                );
-                // All that is told was told before: nothing is made up.
-                assert!(
-                    names.iter().all(|name| all.contains(name)),
-                    "{file} {fault:?}"
-                );
+                let metrics = parsed(&answer);
+                assert!(metrics.of(gone).is_empty(), "{file} {fault:?}: {answer}");
+                // All that is exposed was exposed before: nothing is made up.
+                let is_known = |name: &&str| all.names().contains(name);
+                assert!(metrics.names().iter().all(is_known), "{file} {fault:?}");
                 for other in ["sockets", "sysctl", "netstat", "sockstat", "slabinfo"] {
-                    let success =
-                        format!("timewait_scrape_collector_success{{collector=\"{other}\"}} ");
-                    let fared = answer.lines().find_map(|line| line.strip_prefix(&success));
                     assert!(
-                        fared == Some("1") || other == collector,
-                        "{file} {fault:?}: {other} {fared:?}"
+                        metrics.success(other) || other == collector,
+                        "{file} {fault:?}: {other}"
                     );
                 }
                 restore(&path, &content);
@@ -335,12 +319,8 @@ fn files_of_proc_that_cannot_be_read_take_their_own_figures_only_and_come_back()
                 fs::rename(steady.tree.path().join(part), aside.path().join(part)).unwrap();
             }
             let answer = steady.scrape();
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{round}: {answer}");
-            let names = told(&answer);
-            assert!(
-                !names.iter().any(|name| name == "timewait_sockets"),
-                "{answer}"
-            );
+            let sockets = parsed(&answer).of("timewait_sockets").len();
+            assert_eq!(sockets, 0, "{round}: {answer}");
             for part in parts {
                 fs::rename(aside.path().join(part), steady.tree.path().join(part)).unwrap();
             }

@@ -5,8 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 
 use super::{Steady, USUAL_LIMIT};
-use crate::namespace::in_namespace;
 use crate::oracle::random::Random;
+use crate::support::namespace::in_namespace;
 
 /// Sends bytes, and gives all that comes until the server closes.
 fn exchange(steady: &Steady, bytes: &[u8]) -> Vec<u8> {

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use tokio_rustls::TlsConnector;
 
 use super::{Steady, USUAL_LIMIT, raise_descriptor_limit, write_crowded_table};
-use crate::namespace::in_namespace;
-use crate::support::PATIENCE;
+use crate::support::client::{self, Answer};
+use crate::support::namespace::in_namespace;
+use crate::support::{PATIENCE, block_on};
 use crate::web_config::certificates::Folder;
 use crate::web_config::client::Client;
 
@@ -19,9 +21,20 @@ const STALLED: usize = 1_000;
 const SLOW: usize = 300;
 
 /// A client's end of a connection to be.
-pub(super) fn session(config: &Arc<ClientConfig>) -> ClientConnection {
+fn session(config: &Arc<ClientConfig>) -> ClientConnection {
     let name = ServerName::try_from("localhost").unwrap();
     ClientConnection::new(Arc::clone(config), name).unwrap()
+}
+
+/// One request on a connection of its own.
+pub(super) fn get(config: &Arc<ClientConfig>, address: &str, path: &str) -> Answer {
+    block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::clone(config));
+        let stream = connector.connect(name, stream).await.unwrap();
+        client::Client::over(stream).get(path, "").await
+    })
 }
 
 /// A program with a certificate of this folder.

@@ -11,8 +11,8 @@ use timewait_exporter::domain::snapshot::{PortUsage, SourceUsage};
 use super::situation::{PortTaken, Situation};
 use super::stage::Stage;
 use super::{Verdict, prove};
-use crate::namespace::in_namespace;
-use crate::net::{bound, is_mapped, mapped};
+use crate::support::namespace::in_namespace;
+use crate::support::sockets::{bound, is_mapped, mapped};
 
 #[test]
 fn source_ports_are_what_bind_cannot_have_and_the_ratio_is_one_when_it_fails() {

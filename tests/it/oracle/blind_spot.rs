@@ -10,9 +10,9 @@ use timewait_exporter::domain::snapshot::PortUsage;
 use super::situation::{Group, PortTaken, Route, Server, Situation, State};
 use super::stage::{Stage, destination};
 use super::{Verdict, prove};
-use crate::namespace::in_namespace;
-use crate::net::{at, bound};
-use crate::scraper::told;
+use crate::support::namespace::in_namespace;
+use crate::support::scraper::told;
+use crate::support::sockets::{at, bound};
 
 #[test]
 fn a_port_that_bind_chose_is_lost_to_other_destinations_and_only_the_source_pool_tells() {

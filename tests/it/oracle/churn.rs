@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use timewait_exporter::domain::snapshot::Snapshot;
 use timewait_exporter::kernel::procfs::ProcRoot;
 
-use crate::namespace::{in_namespace, set_sysctl, set_sysctl_if_any};
-use crate::net::{accepted, at, connect_from, listening};
-use crate::scraper::Scraper;
+use crate::support::namespace::{in_namespace, set_sysctl, set_sysctl_if_any};
+use crate::support::scraper::Scraper;
+use crate::support::sockets::{accepted, at, connect_from, listening};
 
 /// Threads that open and close connections, each towards a server address of its own.
 const CLIENTS: u8 = 3;

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::situation::{Route, Situation};
 use super::stage::{Stage, destination};
 use super::{Verdict, prove};
-use crate::namespace::in_namespace;
-use crate::scraper::told;
+use crate::support::namespace::in_namespace;
+use crate::support::scraper::told;
 
 #[test]
 fn headroom_is_how_many_more_connects_succeed_and_the_ratio_is_one_when_the_next_fails() {

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
-use crate::namespace::set_sysctl_if_any;
+use crate::support::namespace::set_sysctl_if_any;
 use simplify::simplified;
 use situation::Situation;
 

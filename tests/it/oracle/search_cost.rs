@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::set_socket_linger;
 use timewait_exporter::domain::snapshot::Destination;
 
-use crate::namespace::{in_namespace, set_sysctl};
-use crate::net::{accepted, at, connect_from, connected, listening};
-use crate::scraper::{Scraper, told};
+use crate::support::namespace::{in_namespace, set_sysctl};
+use crate::support::scraper::{Scraper, told};
+use crate::support::sockets::{accepted, at, connect_from, connected, listening};
 
 /// Connections timed in one round, of which the median counts.
 const TIMED: usize = 31;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::random::Random;
-use crate::net::{at, is_mapped, mapped};
+use crate::support::sockets::{at, is_mapped, mapped};
 
 /// How many ports a range may have: enough for every state, few enough to be quick.
 const MOST_PORTS: u16 = 60;

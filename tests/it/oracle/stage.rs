@@ -12,12 +12,13 @@ use timewait_exporter::domain::socket::TcpState;
 use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 use super::situation::{ADDRESSES, Group, PortTaken, Route, Situation, State};
-use crate::namespace::{enter_new_namespace, has_sysctl, set_sysctl, set_sysctl_if_any};
-use crate::net::{
-    Connection, accepted, at, bound_with, connect_bound, connect_from, connecting, eventually,
-    listening_with, source_towards,
+use crate::support::eventually;
+use crate::support::namespace::{enter_new_namespace, has_sysctl, set_sysctl, set_sysctl_if_any};
+use crate::support::scraper::Scraper;
+use crate::support::sockets::{
+    Connection, accepted, at, bound_with, connect_bound, connect_from, connecting, listening_with,
+    source_towards,
 };
-use crate::scraper::Scraper;
 
 /// How exactly an age is known: the kernel tells it by a timer that counts in ticks (4 or 10 ms).
 const AGE_TOLERANCE: Duration = Duration::from_millis(25);

@@ -11,8 +11,8 @@ use super::{
     CLIENT, SERVER, about_server, apply, client, close, count, effect, exhaust, exhaust_bind,
     finding, hold, look, remedy, server, small_host,
 };
-use crate::namespace::{add_address, in_namespace, set_sysctl};
-use crate::net::{at, bound, listening};
+use crate::support::namespace::{add_address, in_namespace, set_sysctl};
+use crate::support::sockets::{at, bound, listening};
 
 /// So many connections on ports that bind() chose: the pool is spent, and no destination.
 fn connected_after_bind(many: usize, other: &OwnedFd) -> Vec<OwnedFd> {

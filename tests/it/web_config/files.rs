@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::certificates::Folder;
-use super::exporter::{Exporter, run};
+use super::{run, start};
 
 struct Fixture {
     name: String,
@@ -107,7 +107,7 @@ fn a_file_that_is_not_there_ends_the_program() {
 fn an_accepted_file_starts_the_program_with_the_warnings_it_names() {
     let Some(folder) = folder() else { return };
     for fixture in fixtures("accepted", &folder) {
-        let exporter = Exporter::start(&fixture.path);
+        let exporter = start(&fixture.path);
         let warnings = exporter.logged("Web configuration: ");
         let expected = fixture.notes("warns");
         assert_eq!(
@@ -158,7 +158,7 @@ fn the_log_says_what_is_on() {
     let folder = Folder::new();
     let tls = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
     let said = |text: &str| {
-        let exporter = Exporter::start(&folder.write("web.yml", text));
+        let exporter = start(&folder.write("web.yml", text));
         assert_eq!(
             exporter
                 .logged("msg=\"Listening on\" address=127.0.0.1:")

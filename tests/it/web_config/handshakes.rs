@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::certificates::{Ca, Folder, Pair, self_signed_client};
 use super::client::{Client, curl};
-use crate::support::{Running, collector, generous, outcome, patiently};
+use crate::support::patiently;
+use crate::support::server::{Running, collector, generous, outcome};
 
 const TLS: &str = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
 

@@ -1,16 +1,15 @@
 //! What `healthcheck`, which has neither certificate nor password, makes of a server that wants them.
 
-use std::process::Command;
-
 use super::certificates::Folder;
-use super::exporter::Exporter;
 use super::requests::SECRET;
+use super::start;
+use crate::support::program::{self, Program};
 
 const TLS: &str = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n";
-fn is_healthy(exporter: &Exporter) -> bool {
-    let address = exporter.address;
-    let output = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"))
-        .env_clear()
+
+fn is_healthy(exporter: &Program) -> bool {
+    let address = exporter.address();
+    let output = program::command()
         .arg(format!("--web.listen-address={address}"))
         .arg("healthcheck")
         .output()
@@ -24,7 +23,7 @@ fn a_server_that_wants_tls_or_a_password_is_healthy() {
     let folder = Folder::new();
     let users = format!("basic_auth_users: {{alice: '{SECRET}'}}\n");
     for text in [TLS.to_owned(), users.clone(), format!("{TLS}{users}")] {
-        let exporter = Exporter::start(&folder.write("web.yml", &text));
+        let exporter = start(&folder.write("web.yml", &text));
         assert!(is_healthy(&exporter), "{text}");
     }
 }
@@ -32,7 +31,7 @@ fn a_server_that_wants_tls_or_a_password_is_healthy() {
 #[test]
 fn a_server_whose_web_configuration_broke_while_it_runs_is_not_healthy() {
     let folder = Folder::new();
-    let exporter = Exporter::start(&folder.write("web.yml", ""));
+    let exporter = start(&folder.write("web.yml", ""));
     assert!(is_healthy(&exporter));
     folder.write("web.yml", "broken: {");
     assert!(!is_healthy(&exporter));

@@ -13,7 +13,8 @@ use super::certificates::Folder;
 use super::client::{Client, Nothing, all_of, curl};
 use super::handshakes::serve_with;
 use crate::limits::endless;
-use crate::support::{Gate, Running, generous, patiently};
+use crate::support::patiently;
+use crate::support::server::{Gate, Running, generous};
 
 const TLS: &str = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
 
@@ -91,7 +92,7 @@ async fn an_answer_that_is_not_taken_ends_the_connection_whatever_else_is_asked(
     };
     let path = folder.write("web.yml", TLS);
     let flag = format!("--web.config.file={path}");
-    let server = Running::with(crate::support::collector(endless), &[&flag], limits).await;
+    let server = Running::with(crate::support::server::collector(endless), &[&flag], limits).await;
     let mut connection = connect(&folder, server.addresses[0], 1_000).await;
     let held = patiently(connection.sender.send_request(get("/metrics")))
         .await

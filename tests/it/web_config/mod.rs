@@ -10,10 +10,29 @@
 
 pub mod certificates;
 pub mod client;
-mod exporter;
 mod files;
 mod handshakes;
 mod health;
 mod http2;
 mod passwords;
 mod requests;
+
+use std::process::Output;
+
+use crate::support::program::{self, Program};
+
+fn flag(file: &str) -> String {
+    format!("--web.config.file={file}")
+}
+
+/// A program with this web configuration.
+fn start(file: &str) -> Program {
+    Program::start(&[&flag(file)])
+}
+
+/// Runs it to its end, which is to come by itself.
+fn run(file: &str) -> Output {
+    let mut command = program::command();
+    command.args(["--web.listen-address=127.0.0.1:0", &flag(file)]);
+    command.output().unwrap()
+}

@@ -5,9 +5,11 @@ use timewait_exporter::web::Limits;
 
 use super::certificates::Folder;
 use super::client::{Client, basic};
-use super::exporter::Exporter;
 use super::handshakes::serve;
-use crate::support::{Answer, Running, generous, patiently};
+use crate::support;
+use crate::support::client::Answer;
+use crate::support::server::{Running, collector, generous, outcome};
+use crate::support::{block_on, patiently};
 
 /// "secret", with as little work as bcrypt allows.
 pub const SECRET: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
@@ -262,14 +264,10 @@ async fn users_and_headers_change_without_a_restart() {
 #[test]
 fn a_broken_file_is_told_once_and_again_when_it_breaks_otherwise() {
     let folder = Folder::new();
-    let exporter = Exporter::start(&folder.write("web.yml", ""));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let exporter = super::start(&folder.write("web.yml", ""));
     let ask = |expected: u16| {
-        runtime.block_on(patiently(async {
-            let mut client = crate::support::Client::connect(exporter.address).await;
+        block_on(patiently(async {
+            let mut client = support::client::Client::connect(exporter.address()).await;
             for _ in 0..50 {
                 let status = client.request("GET", "/-/healthy", "").await.status;
                 assert_eq!(status, expected);
@@ -295,7 +293,7 @@ fn a_broken_file_is_told_once_and_again_when_it_breaks_otherwise() {
 #[tokio::test]
 async fn without_a_file_nothing_is_asked() {
     let server = Running::with(
-        crate::support::collector(|_| crate::support::outcome(true)),
+        collector(|_| outcome(true)),
         &["--web.config.file="],
         Limits {
             connections: 1,

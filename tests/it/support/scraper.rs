@@ -8,14 +8,15 @@ use timewait_exporter::domain::snapshot::{
     Destination, DestinationUsage, PortUsage, Snapshot, SocketSummary,
 };
 use timewait_exporter::kernel::sock_diag::NetlinkConnect;
-use tokio::runtime;
+use tokio::runtime::Runtime;
 
+use super::runtime;
 use crate::consistency::assert_consistent;
 
 /// A collector in the namespace of the thread that opens it.
 pub struct Scraper {
     collector: Collector,
-    runtime: runtime::Runtime,
+    runtime: Runtime,
 }
 
 impl Scraper {
@@ -39,10 +40,9 @@ impl Scraper {
             },
             ..CollectorConfig::default()
         };
-        let mut runtime = runtime::Builder::new_current_thread();
         Self {
             collector: Collector::open(config, Box::new(NetlinkConnect)).unwrap(),
-            runtime: runtime.enable_all().build().unwrap(),
+            runtime: runtime(),
         }
     }
 

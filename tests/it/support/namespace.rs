@@ -13,8 +13,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::loopback;
-use crate::net::eventually;
+use super::{eventually, loopback, skip};
 
 /// Set in the process inside; its value is the test's name.
 const INSIDE: &str = "TIMEWAIT_TEST_INSIDE";
@@ -46,14 +45,14 @@ pub fn in_namespace<F: FnOnce()>(body: F) {
     let output = match command.env(INSIDE, name).output() {
         Ok(output) => output,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return skip(name, "unshare(1) is not installed");
+            return skip::skip(&format!("{name}: unshare(1) is not installed"));
         }
         Err(error) => panic!("cannot run unshare: {error}"),
     };
     print_output(&output);
     let stderr = String::from_utf8_lossy(&output.stderr);
     if stderr.starts_with("unshare: unshare failed") {
-        return skip(name, stderr.trim());
+        return skip::skip(&format!("{name}: {}", stderr.trim()));
     }
     assert!(
         output.status.success(),
@@ -64,6 +63,11 @@ pub fn in_namespace<F: FnOnce()>(body: F) {
         stdout.contains("1 passed"),
         "{name} was not run inside its namespace"
     );
+}
+
+/// Whether this is a process inside, whose ports are the test's alone.
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
 }
 
 /// The name that the test harness knows the function by in which the closure `F` stands.
@@ -83,14 +87,6 @@ fn print_output(output: &Output) {
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn skip(name: &str, reason: &str) {
-    assert!(
-        env::var_os("CI").is_none(),
-        "{name} cannot be skipped in CI: {reason}"
-    );
-    println!("SKIPPED {name}: {reason}");
-}
-
 fn bring_up_loopback() {
     ip(&["link", "set", "lo", "up"]);
 }
@@ -106,8 +102,9 @@ pub fn ip(arguments: &[&str]) {
 }
 
 /// Moves the calling thread, which must be inside already, to a new namespace of its own with lo up
-/// and these addresses on it; those of IPv6 may take a moment until they can be used. Threads and processes that it starts begin there too. It is gone with
-/// the last of them and the last of their sockets.
+/// and these addresses on it; those of IPv6 may take a moment until they can be used. Threads and
+/// processes that it starts begin there too. It is gone with the last of them and the last of their
+/// sockets.
 pub fn enter_new_namespace(addresses: &[&str]) {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root of a user namespace");
     loopback::bring_up();

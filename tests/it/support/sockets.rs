@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
@@ -13,8 +13,7 @@ use rustix::net::{
     socket_with, sockopt,
 };
 
-/// How long a state may take to come about on loopback.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::PATIENCE;
 
 /// An unbound TCP socket of the family that fits the address; an IPv4-mapped one needs IPv6.
 pub fn tcp_socket(for_address: SocketAddr) -> OwnedFd {
@@ -38,7 +37,7 @@ pub fn at(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse::<IpAddr>().unwrap(), port)
 }
 
-/// A socket that is merely bound.
+/// A bound socket that does not listen.
 pub fn bound(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = tcp_socket(address);
     bind(&socket, &address)?;
@@ -78,7 +77,7 @@ pub struct Connection {
 /// connect() from an address (or none), with a port that the kernel chooses in connect().
 ///
 /// With an address, the port is left to connect() by `IP_BIND_ADDRESS_NO_PORT`, so that it is the
-/// destination that is spent and not the pool of the address.
+/// destination whose ports are used and not the pool of the address.
 pub fn connect_from(source: Option<IpAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
     connect_with(to, SocketFlags::empty(), |socket| {
         choose_source(socket, source)
@@ -191,15 +190,6 @@ fn wait_for_end_of_stream(socket: &OwnedFd) {
         Ok(0),
         "the other end has sent nothing"
     );
-}
-
-/// Waits until a condition holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// The local address that a socket gets which is bound to none. A UDP socket is asked: that sends

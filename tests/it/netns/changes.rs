@@ -1,0 +1,203 @@
+//! Namespaces and processes that come and go between scrapes, and during one.
+
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+use super::place::{Names, Place, Resident};
+use super::{by_netns, expect, exported, start};
+use crate::support::eventually;
+use crate::support::namespace::{in_namespace, set_sysctl};
+use crate::support::program::Program;
+
+#[test]
+fn a_process_that_moves_to_another_namespace_takes_nothing_along() {
+    in_namespace(|| {
+        let names = Names::new();
+        let [old, new] = ["old", "new"].map(|name| names.named(name));
+        let to = names.0.path().join("new");
+        let mut moving = old.run(move || {
+            let mut command = Command::new("sh");
+            command.args(["-c", "read line; exec nsenter --net=\"$0\" sleep 1000"]);
+            command.arg(to).stdin(Stdio::piped());
+            Resident(command.spawn().unwrap())
+        });
+        let program = start(&names, &["--collector.netns=named"]);
+        let mut scraper = program.scraper();
+        let mut expect_in_old = |sockets| {
+            let metrics = scraper.metrics();
+            let told = by_netns(&metrics, "timewait_sockets", "family=\"ipv4\"");
+            assert_eq!(told, expect(&[("", 0.0), ("new", 0.0), ("old", sockets)]));
+            metrics
+        };
+        for _ in 0..3 {
+            expect_in_old(0.0);
+        }
+        old.close(80, 2);
+        expect_in_old(2.0);
+        let (inode, pid) = (new.inode, moving.0.id());
+        writeln!(moving.0.stdin.take().unwrap(), "now").unwrap();
+        eventually("it has moved", || {
+            fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|found| found.ino() == inode)
+        });
+        expect_in_old(2.0);
+        let metrics = expect_in_old(2.0);
+        let lives_there = format!("netns=\"new\",inode=\"{inode}\",pid=\"{pid}\"");
+        let mut info = metrics.of("timewait_netns_info").into_keys();
+        assert!(info.any(|told| told.contains(&lives_there)));
+    });
+}
+
+#[test]
+fn namespaces_that_come_and_go_are_no_error_and_leave_nothing_behind() {
+    in_namespace(|| {
+        let names = Names::new();
+        let places: Vec<Place> = (0..100).map(|_| Place::new()).collect();
+        let staying = names.named("staying");
+        staying.close(80, 2);
+        let program = start(&names, &["--collector.netns=named", "--log.level=debug"]);
+        let mut scraper = program.scraper();
+        scraper.metrics();
+        let before = held(&program);
+        for round in 0..100 {
+            let called = |index: usize| format!("r{round}-{index}");
+            for (index, place) in places.iter().enumerate() {
+                names.give(&called(index), place);
+            }
+            // Half of them go while it is looked around.
+            thread::scope(|scope| {
+                let going = scope.spawn(|| {
+                    for index in 0..50 {
+                        names.take(&called(index));
+                    }
+                });
+                let metrics = scraper.metrics();
+                assert_eq!(metrics.value("timewait_netns_unreadable"), 0.0);
+                let sockets = by_netns(&metrics, "timewait_sockets", "family=\"ipv4\"");
+                assert_eq!(sockets["staying"], 2.0);
+                assert!((51..=101).contains(&exported(&metrics).len()));
+                going.join().unwrap();
+            });
+            for index in 50..100 {
+                names.take(&called(index));
+            }
+        }
+        // Real ends, too: no thread, no name.
+        for round in 0..20 {
+            let short = names.named(&format!("short-{round}"));
+            short.close(80, 1);
+            assert_eq!(exported(&scraper.metrics()).len(), 2);
+            names.take(&format!("short-{round}"));
+        }
+        assert_eq!(exported(&scraper.metrics()), ["staying"]);
+        assert_eq!(held(&program), before);
+        assert!(program.logged("level=ERROR").is_empty());
+    });
+}
+
+/// What a program has that it might leak: descriptors, those of namespaces among them, threads and the
+/// namespaces that they are in, and mounts.
+fn held(program: &Program) -> (usize, usize, Vec<u64>, usize) {
+    let process = PathBuf::from(format!("/proc/{}", program.id()));
+    let entries = |name: &str| -> Vec<PathBuf> {
+        let entries = fs::read_dir(process.join(name)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let is_namespace = |path: &PathBuf| {
+        let target = fs::read_link(path).unwrap_or_default();
+        target.to_string_lossy().starts_with("net:")
+    };
+    let descriptors = entries("fd");
+    let of_namespaces = descriptors.iter().filter(|path| is_namespace(path)).count();
+    let mut inside: Vec<u64> = entries("task")
+        .iter()
+        .map(|task| fs::metadata(task.join("ns/net")).unwrap().ino())
+        .collect();
+    let threads = inside.len();
+    inside.dedup();
+    assert_eq!(inside.len(), 1, "every thread is at home");
+    assert_eq!(of_namespaces, 1, "its own, to go home");
+    let mounts = fs::read_to_string(process.join("mountinfo")).unwrap();
+    // Those of the test itself are not the program's.
+    let mounts = mounts
+        .lines()
+        .filter(|line| !line.contains(" net:["))
+        .count();
+    (descriptors.len(), threads, inside, mounts)
+}
+
+#[test]
+fn what_holds_a_namespace_alive_is_not_the_exporter() {
+    in_namespace(|| {
+        let names = Names::new();
+        let program = start(&names, &["--collector.netns=named"]);
+        let mut scraper = program.scraper();
+        let mut kept = Kept(Vec::new());
+        let is_free_again = |tries: u32| {
+            let place = names.named("short");
+            let inode = place.inode;
+            place.close(80, 1);
+            assert_eq!(exported(&scraper.metrics()), ["short"]);
+            names.take("short");
+            drop(place);
+            kept.with_inode(inode, 5 + tries).is_some()
+        };
+        assert!((1..30).any(is_free_again), "no namespace went away");
+    });
+}
+
+/// Namespaces that are kept, so that no number below theirs becomes free.
+///
+/// The kernel gives the lowest number that is free, to namespaces and to the some 70 files that each has in
+/// /proc/net: one of those may have the number of a namespace that has gone, if others are free below it.
+struct Kept(Vec<Place>);
+
+impl Kept {
+    /// A new namespace with the number of one that has gone, which is free again some time after nothing
+    /// holds it; `None` if something else has it after so many.
+    fn with_inode(&mut self, inode: u64, many: u32) -> Option<Place> {
+        for n in 0..many {
+            let place = Place::new();
+            if place.inode == inode {
+                return Some(place);
+            }
+            self.0.push(place);
+            thread::sleep(Duration::from_millis(5 << n.min(5)));
+        }
+        None
+    }
+}
+
+#[test]
+fn a_namespace_that_has_the_name_and_inode_of_one_that_has_gone_is_another() {
+    in_namespace(|| {
+        let names = Names::new();
+        // More than are read anew in one scrape.
+        let _quiet: Vec<Place> = (0..40).map(|n| names.named(&format!("n{n:02}"))).collect();
+        let program = start(&names, &["--collector.netns=named"]);
+        let mut scraper = program.scraper();
+        let (mut kept, mut met, mut tries) = (Kept(Vec::new()), 0, 0);
+        while met < 3 {
+            tries += 1;
+            assert!(tries < 30, "no number was given again");
+            let first = names.named("pod");
+            let inode = first.inode;
+            first.run(|| set_sysctl("ip_local_port_range", "40000 40099"));
+            let range = by_netns(&scraper.metrics(), "timewait_port_range_min", "");
+            assert_eq!(range["pod"], 40_000.0);
+            names.take("pod");
+            drop(first);
+            let Some(same) = kept.with_inode(inode, 5 + tries) else {
+                continue;
+            };
+            names.give("pod", &same);
+            let range = by_netns(&scraper.metrics(), "timewait_port_range_min", "");
+            assert_eq!(range["pod"], 32_768.0);
+            names.take("pod");
+            met += 1;
+        }
+    });
+}

@@ -1,0 +1,177 @@
+//! The server inside this process, with collectors that the test controls.
+
+use std::net::SocketAddr;
+use std::sync::mpsc as blocking;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use timewait_exporter::build_info::BUILD;
+use timewait_exporter::collector::{Collector, Enabled, FileReadings};
+use timewait_exporter::config::{Config, WebConfig};
+use timewait_exporter::domain::snapshot::{Outcome, SocketSummary};
+use timewait_exporter::site::{About, Site};
+use timewait_exporter::web::{Drained, Limits, Listener, Protection, Server};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::client::{Answer, Client};
+use super::patiently;
+
+/// Limits that no test reaches by chance.
+pub const fn generous() -> Limits {
+    Limits {
+        receive: LONGER_THAN_PATIENCE,
+        send: LONGER_THAN_PATIENCE,
+        idle: LONGER_THAN_PATIENCE,
+        shutdown: LONGER_THAN_PATIENCE,
+        connections: 100,
+    }
+}
+
+const LONGER_THAN_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// What the flags would give.
+pub fn config(flags: &[&str]) -> Config {
+    let flags = std::iter::once("timewait_exporter").chain(flags.iter().copied());
+    timewait_exporter::cli::parse(flags).unwrap()
+}
+
+/// An outcome without a value.
+pub const fn outcome(success: bool) -> Outcome<SocketSummary> {
+    Outcome {
+        value: None,
+        success,
+        duration: Duration::ZERO,
+    }
+}
+
+/// A collector whose sockets job is this, and whose files have nothing.
+pub fn collector(
+    sockets: impl FnMut(Instant) -> Outcome<SocketSummary> + Send + 'static,
+) -> Collector {
+    let none = |_| FileReadings::default();
+    Collector::start(Enabled::default(), sockets, none).unwrap()
+}
+
+/// A sockets job that says when it was entered and waits for leave.
+pub struct Gate {
+    entered: mpsc::UnboundedReceiver<()>,
+    leave: blocking::Sender<()>,
+}
+
+impl Gate {
+    pub fn collector() -> (Self, Collector) {
+        let (enter, entered) = mpsc::unbounded_channel();
+        let (leave, may_leave) = blocking::channel();
+        let collector = collector(move |_| {
+            let _test_over = enter.send(());
+            let _test_over = may_leave.recv();
+            outcome(true)
+        });
+        (Self { entered, leave }, collector)
+    }
+
+    /// Waits until the job runs.
+    pub async fn entered(&mut self) {
+        patiently(self.entered.recv()).await.unwrap();
+    }
+
+    /// Whether another run has begun.
+    pub fn was_entered(&mut self) -> bool {
+        self.entered.try_recv().is_ok()
+    }
+
+    /// Lets one run end.
+    pub fn open(&self) {
+        self.leave.send(()).unwrap();
+    }
+}
+
+/// A running server.
+pub struct Running {
+    pub addresses: Vec<SocketAddr>,
+    shutdown: Option<oneshot::Sender<()>>,
+    drained: JoinHandle<Drained>,
+}
+
+impl Running {
+    /// With the defaults.
+    pub async fn start(collector: Collector) -> Self {
+        Self::with(collector, &[], Limits::default()).await
+    }
+
+    pub async fn with(collector: Collector, flags: &[&str], limits: Limits) -> Self {
+        let WebConfig {
+            mut listen_addresses,
+            ..
+        } = config(flags).web;
+        // The default address would be everyone's.
+        if !flags
+            .iter()
+            .any(|flag| flag.starts_with("--web.listen-address"))
+        {
+            listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
+        }
+        let mut listeners = Vec::new();
+        for address in &listen_addresses {
+            listeners.push(Listener::bind(address).await.unwrap());
+        }
+        let addresses = listeners
+            .iter()
+            .map(|listener| listener.local_address().tcp().unwrap())
+            .collect();
+        let web = config(flags).web;
+        let about = About {
+            build: BUILD,
+            process: web
+                .exporter_metrics
+                .then(|| -> Box<timewait_exporter::site::ReadProcess> { Box::new(|| None) }),
+        };
+        let site = Arc::new(Site::new(&web, Arc::new(collector), about));
+        let (shutdown, wanted) = oneshot::channel();
+        let protection = web.config_file.map(Protection::open).transpose().unwrap();
+        let server = Server::new(listeners, Arc::clone(&site), limits).protected_by(protection);
+        let drained = tokio::spawn(server.run(async move {
+            let _test_over = wanted.await;
+            site.shut_down();
+        }));
+        Self {
+            addresses,
+            shutdown: Some(shutdown),
+            drained,
+        }
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.addresses[0]).await
+    }
+
+    /// One request on a connection of its own.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.connect().await.request("GET", path, "").await
+    }
+
+    /// Begins to shut down.
+    pub fn shut_down(&mut self) {
+        self.shutdown.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits for the end.
+    pub async fn drained(self) -> Drained {
+        patiently(self.drained).await.unwrap()
+    }
+}
+
+/// A value that a test sets and its job reads.
+#[derive(Clone, Default)]
+pub struct Switch(Arc<Mutex<bool>>);
+
+impl Switch {
+    pub fn set(&self, on: bool) {
+        *self.0.lock().unwrap() = on;
+    }
+
+    pub fn get(&self) -> bool {
+        *self.0.lock().unwrap()
+    }
+}
