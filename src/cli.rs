@@ -1,10 +1,11 @@
-//! What the user typed, and its way into a [`Config`].
+//! The command line and the environment, and their way into a [`Config`].
 //!
-//! Flags, then environment variables, then defaults. A variable's name follows from its flag's, so
-//! that there is no table of them to keep. Does not print and does not end the program: the caller
-//! is given a [`clap::Error`] that says what is wrong, where, and with which exit status.
+//! Flags, then environment variables, then defaults. A variable's name follows from its flag's. Does not
+//! print and does not end the program: the caller gets a [`clap::Error`] that says what is wrong, where,
+//! and with which exit status.
 
 mod commands;
+mod environment;
 mod switches;
 mod values;
 
@@ -13,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser as _};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::build_info::BUILD;
@@ -24,26 +25,25 @@ use crate::config::{
 use crate::domain::options::{CensusOptions, PinnedDestination};
 
 use commands::Subcommand;
+use environment::{blame_variable, with_environment};
+pub use environment::{unknown_variables, variable_of};
 use switches::Switches;
-use values::{Words, pinned_destination, words};
-
-/// What every environment variable begins with.
-const ENVIRONMENT_PREFIX: &str = "TIMEWAIT_EXPORTER_";
+use values::{Words, number, pinned_destination, words};
 
 const AFTER_HELP: &str = "\
 Environment:
-  Each flag has a variable: TIMEWAIT_EXPORTER_ and its name in capitals, with
-  '_' for '.' and '-', as in TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS. A flag wins
-  over its variable; an empty variable counts as unset. Where a flag can be
-  repeated, its variable holds several values separated by spaces. Where it
-  takes no value, its variable holds true or false.
+  Each flag has an environment variable: TIMEWAIT_EXPORTER_ and the flag's name
+  in capitals, with '_' for '.' and '-': TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS.
+  For the flags of one command the command's name comes first:
+  TIMEWAIT_EXPORTER_REPORT_FORMAT. A flag takes precedence; an empty variable
+  counts as unset. For a repeatable flag the variable holds several values
+  separated by spaces, for a flag without a value true or false.
 
 Exit status:
-  0 ended on SIGTERM or SIGINT, or said what was asked; 1 failed while running,
-  2 wrong usage. check: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN or wrong usage.";
+  0 success, or ended by SIGTERM or SIGINT; 1 failure while running; 2 wrong
+  usage. check: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN or wrong usage.";
 
-/// Tells Prometheus about TIME-WAIT sockets, and how close this host is to running out of
-/// ephemeral ports.
+/// Prometheus exporter for TIME-WAIT sockets and ephemeral port exhaustion
 #[derive(Debug, Parser)]
 #[command(
     // `--version` shall begin "timewait_exporter, version", as the Go exporters' does, and clap
@@ -53,7 +53,7 @@ Exit status:
     disable_version_flag = true,
     disable_help_flag = true,
     disable_help_subcommand = true,
-    subcommand_help_heading = "Commands (none serves metrics)",
+    subcommand_help_heading = "Commands (default: serve metrics)",
     after_help = AFTER_HELP,
     max_term_width = 80,
 )]
@@ -81,8 +81,8 @@ struct Cli {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Web")]
 struct WebFlags {
-    /// Where to listen: ":PORT" for all addresses of both families, "HOST:PORT", "[IPV6]:PORT", or
-    /// "unix:/PATH". Port 0 takes any that is free. Repeatable
+    /// Address to listen on: ":PORT" for all addresses of both families, "HOST:PORT", "[IPV6]:PORT", or
+    /// "unix:/PATH". Port 0 is any free port. Repeatable
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS",
@@ -103,16 +103,16 @@ struct WebFlags {
     )]
     telemetry_path: TelemetryPath,
 
-    /// Maximum number of scrapes under way at once; others are answered 503. 0 is no limit
-    #[arg(long = "web.max-requests", value_name = "N", default_value = "40", value_parser = values::max_requests)]
+    /// Maximum number of parallel scrapes; further ones are answered with 503. 0 disables the limit
+    #[arg(long = "web.max-requests", value_name = "N", default_value = "40", value_parser = number(0, 1_000_000))]
     max_requests: usize,
 
-    /// Leave out the metrics about the exporter itself (promhttp_*, process_*)
+    /// Exclude metrics about the exporter itself (promhttp_*, process_*)
     #[arg(long = "web.disable-exporter-metrics", value_parser = values::boolean)]
     disable_exporter_metrics: bool,
 
-    /// File with TLS, users, headers and a rate limit, as the Go exporters have it; read again on
-    /// every request
+    /// Configuration file with TLS, users, headers and a rate limit, in the format of the Go exporters;
+    /// re-read on every request
     #[arg(
         long = "web.config.file",
         value_name = "FILE",
@@ -123,36 +123,36 @@ struct WebFlags {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Figures")]
+#[command(next_help_heading = "Collection")]
 struct CollectorFlags {
-    /// Where to read sockets from. auto is netlink, and procfs where netlink cannot be used
+    /// Where to read sockets from; auto is netlink, or procfs where netlink cannot be used
     #[arg(
         long = "collector.source",
         value_name = "SOURCE",
         value_enum,
         default_value = "auto"
     )]
-    source: values::SourceFlag,
+    source: SourceChoice,
 
-    /// How many values of each breakdown to tell, the most frequent; the others are told as one sum.
-    /// 1 to 1000
+    /// Number of values exported individually per breakdown, the highest first; the rest is summed up as
+    /// "other". 1 to 1000
     #[arg(
         long = "collector.top",
         value_name = "N",
         default_value = "20",
-        value_parser = values::top,
+        value_parser = number(1, 1_000),
     )]
     top: usize,
 
-    /// Always tell this port, local or remote, even at 0. Repeatable
+    /// Always export this port, local or remote, even at 0. Repeatable
     #[arg(
         long = "collector.pin-port",
         value_name = "PORT",
-        value_parser = words::<values::PinnedPort>,
+        value_parser = |text: &str| values::words_with(text, values::port),
     )]
-    pinned_ports: Vec<Words<values::PinnedPort>>,
+    pinned_ports: Vec<Words<u16>>,
 
-    /// Always tell this destination, even at 0: [SRC_ADDR,]DST_ADDR:DST_PORT, IPv6 in brackets, or
+    /// Always export this destination, even at 0: [SRC_ADDR,]DST_ADDR:DST_PORT, IPv6 in brackets, or
     /// SRC_ADDR,DST_ADDR,DST_PORT. Repeatable
     #[arg(
         long = "collector.pin-destination",
@@ -161,9 +161,9 @@ struct CollectorFlags {
     )]
     pinned_destinations: Vec<Words<PinnedDestination>>,
 
-    /// Which network namespaces to tell beside the exporter's own: self (none), named (those in
+    /// Network namespaces to export in addition to the exporter's: self (none), named (those in
     /// --path.netns), all (also those of processes), or names separated by commas. named needs
-    /// CAP_SYS_ADMIN, all CAP_SYS_PTRACE too
+    /// CAP_SYS_ADMIN, all also CAP_SYS_PTRACE
     #[arg(
         long = "collector.netns",
         value_name = "WHICH",
@@ -172,20 +172,21 @@ struct CollectorFlags {
     )]
     namespaces: NamespaceChoice,
 
-    /// How many other namespaces to tell at most, those with the worst exhaustion ratio. 1 to 10000
+    /// Maximum number of other namespaces to export; those with the highest exhaustion ratio are kept.
+    /// 1 to 10000
     #[arg(
         long = "collector.netns-max",
         value_name = "N",
         default_value_t = MOST_NAMESPACES,
-        value_parser = values::most_namespaces,
+        value_parser = number(1, 10_000),
     )]
     most_namespaces: usize,
 
-    /// Where network namespaces have names, as ip-netns(8) gives them
+    /// Directory with the names of network namespaces, see ip-netns(8)
     #[arg(long = "path.netns", value_name = "DIR", default_value = "/run/netns")]
     namespace_names: PathBuf,
 
-    /// Where procfs is mounted
+    /// Mount point of procfs
     #[arg(
         long = "path.procfs",
         value_name = "DIR",
@@ -198,7 +199,7 @@ struct CollectorFlags {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Log (to stderr)")]
 struct LogFlags {
-    /// The least grave lines to write
+    /// Minimum level to log
     #[arg(
         long = "log.level",
         value_name = "LEVEL",
@@ -207,7 +208,7 @@ struct LogFlags {
     )]
     level: LogLevel,
 
-    /// How a line looks
+    /// Output format of log messages
     #[arg(
         long = "log.format",
         value_name = "FORMAT",
@@ -236,13 +237,13 @@ where
         .map_err(|wrong| command.error(ErrorKind::ValueValidation, wrong))
 }
 
-/// Every flag, for those who write the manual page and the completions.
+/// Every flag, for the manual pages and the completions.
 #[must_use]
 pub fn command() -> clap::Command {
     with_environment(Cli::command())
 }
 
-/// Whether `check` was asked for, whose wrong usage is UNKNOWN: its other exit statuses are taken.
+/// Whether the command is `check`, whose wrong usage is UNKNOWN: its other exit statuses have meanings.
 #[must_use]
 pub fn asks_for_check(arguments: &[OsString]) -> bool {
     // The usage is wrong somewhere, which may be before the word, where clap ends; and "check" may be
@@ -272,17 +273,15 @@ impl Cli {
         };
         let mut census = CensusOptions {
             top: self.collector.top,
-            pinned_ports: distinct(
-                Words::flatten(self.collector.pinned_ports).map(values::PinnedPort::get),
-            ),
-            pinned_destinations: distinct(Words::flatten(self.collector.pinned_destinations)),
+            pinned_ports: distinct(self.collector.pinned_ports),
+            pinned_destinations: distinct(self.collector.pinned_destinations),
             ..CensusOptions::default()
         };
         let enabled = self.switches.apply(&mut census);
         Ok(Config {
             command,
             web: WebConfig {
-                listen_addresses: distinct(Words::flatten(self.web.listen_addresses)),
+                listen_addresses: distinct(self.web.listen_addresses),
                 systemd_socket: self.web.systemd_socket,
                 telemetry_path: self.web.telemetry_path,
                 max_requests: NonZeroUsize::new(self.web.max_requests),
@@ -294,7 +293,7 @@ impl Cli {
                     .filter(|path| !path.as_os_str().is_empty()),
             },
             collector: CollectorConfig {
-                source: SourceChoice::from(self.collector.source),
+                source: self.collector.source,
                 procfs: self.collector.procfs,
                 enabled,
                 census,
@@ -310,10 +309,10 @@ impl Cli {
     }
 }
 
-/// The first of each value, in their order: said twice is said once.
-fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+/// The values of all mentions, without duplicates.
+fn distinct<T: PartialEq>(mentions: Vec<Words<T>>) -> Vec<T> {
     let mut kept = Vec::new();
-    for value in values {
+    for value in mentions.into_iter().flat_map(|words| words.0) {
         if !kept.contains(&value) {
             kept.push(value);
         }
@@ -321,85 +320,7 @@ fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     kept
 }
 
-/// The environment variable of a flag, which is given without its dashes.
-#[must_use]
-pub fn variable_of(flag: &str) -> String {
-    let name = flag.to_ascii_uppercase().replace(['.', '-'], "_");
-    format!("{ENVIRONMENT_PREFIX}{name}")
-}
-
-/// Gives each flag its variable, but where it is empty or where a flag is another's negation. The
-/// server's flags are of no use to a subcommand; what it shares with the server it takes too.
-fn with_environment(command: clap::Command) -> clap::Command {
-    let names: Vec<String> = command
-        .get_subcommands()
-        .map(|subcommand| subcommand.get_name().to_owned())
-        .collect();
-    let command = names.into_iter().fold(command, |command, name| {
-        command.mut_subcommand(name.clone(), |subcommand| {
-            with_variables(subcommand, &format!("{name}."))
-        })
-    });
-    with_variables(command, "").mut_args(|arg| {
-        let is_shared = arg.get_long().is_some_and(|long| {
-            let long = long.strip_prefix("no-").unwrap_or(long);
-            ["collector.", "path.", "log."]
-                .iter()
-                .any(|prefix| long.starts_with(prefix))
-        });
-        let is_global = is_shared || arg.is_global_set();
-        arg.global(is_global)
-    })
-}
-
-fn with_variables(command: clap::Command, prefix: &str) -> clap::Command {
-    command.mut_args(|arg| {
-        let name = match arg.get_long() {
-            None | Some("help" | "version") => return arg,
-            Some(long) if long.starts_with("no-") => return arg,
-            Some(long) => variable_of(&format!("{prefix}{long}")),
-        };
-        if std::env::var_os(&name).is_none_or(|value| value.is_empty()) {
-            return arg;
-        }
-        arg.env(name).hide_env(true)
-    })
-}
-
-/// Makes an error about a variable's value say so: clap would blame the flag, which nobody typed.
-fn blame_variable(
-    mut error: clap::Error,
-    command: &clap::Command,
-    arguments: &[OsString],
-) -> clap::Error {
-    let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else {
-        return error;
-    };
-    let Some(arg) = command
-        .get_arguments()
-        .find(|arg| arg.to_string() == *blamed)
-    else {
-        return error;
-    };
-    let (Some(variable), Some(flag)) = (arg.get_env(), arg.get_long()) else {
-        return error;
-    };
-    // The flag's own value is as wrong without the environment.
-    let alone = Cli::command().try_get_matches_from(arguments);
-    if alone.is_err_and(|other| {
-        other.get(ContextKind::InvalidArg) == error.get(ContextKind::InvalidArg)
-    }) {
-        return error;
-    }
-    let described = format!(
-        "{} (environment variable for --{flag})",
-        variable.to_string_lossy()
-    );
-    error.insert(ContextKind::InvalidArg, ContextValue::String(described));
-    error
-}
-
-/// What `--version` tells, after the program's name, in the form of the Go exporters.
+/// What `--version` prints after the program's name, in the form of the Go exporters.
 fn version() -> String {
     format!(
         "version {} (revision: {})\n  rust version:     {}\n  platform:         {}\n",

@@ -1,6 +1,7 @@
-//! The program: arguments, log, threads, exit status. Everything else is in the library.
+//! The program: arguments, log, exit status. Everything else is in the library.
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 use timewait_exporter::app::AppError;
@@ -8,8 +9,10 @@ use timewait_exporter::config::{Command, Config};
 use timewait_exporter::logging::Log;
 use timewait_exporter::{app, cli};
 
-/// Exit status for wrong usage, as clap has it.
+/// Exit status for wrong usage, as clap defines it.
 const USAGE: u8 = 2;
+
+const NO_LOG: &str = "cannot start the thread that writes the log";
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -18,18 +21,33 @@ fn main() -> ExitCode {
         Err(message) => return show(&message, cli::asks_for_check(&arguments)),
     };
     if let Err(error) = app::signals::block(config.command == Command::Serve) {
-        return complain(&error);
+        return complain("cannot block signals", &error);
     }
     let log = match Log::start(config.log) {
         Ok(log) => log,
         Err(error) if matches!(config.command, Command::Check(_)) => {
-            return ExitCode::from(app::check::impossible(&error));
+            return ExitCode::from(app::check::impossible(NO_LOG, &error));
         }
-        Err(error) => return complain(&error),
+        Err(error) => return complain(NO_LOG, &error),
     };
+    if config.command != Command::Healthcheck {
+        warn_of_unknown_variables();
+    }
     let code = run(config);
     log.flush();
     code
+}
+
+/// A mistyped variable would otherwise go unnoticed: without its web configuration a server asks for no
+/// password.
+fn warn_of_unknown_variables() {
+    for unknown in cli::unknown_variables(std::env::vars_os()) {
+        tracing::warn!(
+            name = unknown.name,
+            suggestion = unknown.suggestion,
+            "Ignored an unknown environment variable"
+        );
+    }
 }
 
 fn run(config: Config) -> ExitCode {
@@ -61,7 +79,7 @@ fn show(message: &clap::Error, is_check: bool) -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "there is no log yet")]
-fn complain(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("timewait_exporter: {error}");
+fn complain(what: &str, error: &io::Error) -> ExitCode {
+    eprintln!("timewait_exporter: {what}: {error}");
     ExitCode::FAILURE
 }

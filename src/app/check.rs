@@ -34,10 +34,10 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     state.code()
 }
 
-/// Says why nothing could be looked at, where the program did not come that far.
+/// Prints why nothing was checked, where the program did not come that far.
 #[must_use]
-pub fn impossible(reason: &dyn std::error::Error) -> u8 {
-    let (state, line) = unknown(&reason.to_string());
+pub fn impossible(what: &str, error: &std::io::Error) -> u8 {
+    let (state, line) = unknown(&format!("{what}: {error}"));
     say(&line);
     state.code()
 }

@@ -99,7 +99,7 @@ fn values_out_of_bounds_are_wrong_usage_that_names_the_bounds() {
         ("--web.telemetry-path=metrics", "begins with a slash"),
         ("--collector.source=ebpf", "auto, netlink, procfs"),
         ("--collector.pin-destination=192.0.2.1", "DST_PORT"),
-        ("--web.max-requests=-1", "0 for no limit"),
+        ("--web.max-requests=-1", "from 0 to 1000000"),
         ("--path.procfs=/no/proc", "no such directory"),
     ] {
         let error = typed(&[flag]).unwrap_err();
@@ -231,4 +231,81 @@ fn check_is_told_from_a_value_that_reads_check_however_wrong_the_rest_is() {
     assert!(!asks(&["--no-such-flag"]));
     assert!(!asks(&["--path.procfs", "check", "--no-such-flag"]));
     assert!(!asks(&["report", "--no-such-flag"]));
+}
+
+#[test]
+fn a_variable_that_no_flag_reads_is_reported_with_the_nearest_name() {
+    let unknown = |name: &str, value: &str| {
+        let found = unknown_variables([(name.into(), value.into())]);
+        found.into_iter().next().map(|one| one.suggestion)
+    };
+    for (name, suggestion) in [
+        ("WEB_CONFIG", "WEB_CONFIG_FILE"),
+        ("WEB_LISTEN_ADDRES", "WEB_LISTEN_ADDRESS"),
+        ("COLLECTOR_PIN_PORTS", "COLLECTOR_PIN_PORT"),
+        ("COLECTOR_PIN_PORT", "COLLECTOR_PIN_PORT"),
+        ("NO_COLLECTOR_SLABINFO", "COLLECTOR_SLABINFO"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("REPORT_FORMATS", "REPORT_FORMAT"),
+        ("CHECK_WARN", "CHECK_WARNING"),
+    ] {
+        let (name, suggestion) = (
+            format!("TIMEWAIT_EXPORTER_{name}"),
+            format!("TIMEWAIT_EXPORTER_{suggestion}"),
+        );
+        assert_eq!(unknown(&name, "x"), Some(suggestion), "{name}");
+        assert_eq!(unknown(&name, ""), None, "{name} is empty");
+    }
+    for known in [
+        "WEB_CONFIG_FILE",
+        "COLLECTOR_BY_SRC_PORT",
+        "REPORT_NO_PROCESSES",
+        "CHECK_CRITICAL",
+        "BUILD_REVISION",
+    ] {
+        assert_eq!(
+            unknown(&format!("TIMEWAIT_EXPORTER_{known}"), "x"),
+            None,
+            "{known}"
+        );
+    }
+    assert_eq!(unknown("TIMEWAIT_EXPORTERS_X", "x"), None);
+    assert_eq!(unknown("PATH", "x"), None);
+}
+
+#[test]
+fn what_kubernetes_and_docker_set_for_services_is_no_unknown_variable() {
+    for (name, value) in [
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT", "10072"),
+        ("SERVICE_PORT_METRICS", "10072"),
+        ("PORT", "tcp://10.0.0.1:10072"),
+        ("PORT_10072_TCP", "tcp://10.0.0.1:10072"),
+        ("PORT_10072_TCP_PROTO", "tcp"),
+        ("PORT_10072_TCP_PORT", "10072"),
+        ("PORT_10072_TCP_ADDR", "10.0.0.1"),
+        ("CANARY_SERVICE_HOST", "10.0.0.1"),
+        ("CANARY_SERVICE_PORT_HTTP", "80"),
+        ("CANARY_PORT", "udp://10.0.0.1:53"),
+        ("CANARY_PORT_53_UDP_ADDR", "10.0.0.1"),
+    ] {
+        let name = format!("TIMEWAIT_EXPORTER_{name}");
+        let found = unknown_variables([(name.into(), value.into())]);
+        assert_eq!(found, []);
+    }
+}
+
+#[test]
+fn durations_and_ratios_have_two_spellings() {
+    let config = typed(&["check", "--timeout=1m", "--warning=50%"]).unwrap();
+    let Command::Check(check) = config.command else {
+        panic!("{config:?}")
+    };
+    assert_eq!(check.timeout, std::time::Duration::from_secs(60));
+    let config = typed(&["report", "--watch=2s", "--timeout=1.5"]).unwrap();
+    let Command::Report(report) = config.command else {
+        panic!("{config:?}")
+    };
+    assert_eq!(report.watch, Some(std::time::Duration::from_secs(2)));
+    assert_eq!(report.timeout, std::time::Duration::from_millis(1_500));
 }

@@ -1,109 +1,51 @@
 //! The forms of single flags' values.
 //!
-//! Each parser either gives a value that needs no further check or an error that says what to write
-//! instead. Knows no flag's name: clap puts it in front.
+//! Each parser either returns a value that needs no further check or an error that says what to write
+//! instead; clap puts the flag's name in front.
 
-use std::fmt;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
-use crate::collector::{NamespaceChoice, SourceChoice};
+use crate::collector::NamespaceChoice;
 use crate::config::decimal_port;
 use crate::domain::address::Address;
 use crate::domain::options::PinnedDestination;
 
 /// Values separated by white space: one on the command line, several in an environment variable.
 #[derive(Clone, Debug)]
-pub(super) struct Words<T>(Vec<T>);
-
-impl<T> Words<T> {
-    /// All values of all mentions.
-    pub(super) fn flatten(mentions: Vec<Self>) -> impl Iterator<Item = T> {
-        mentions.into_iter().flat_map(|words| words.0)
-    }
-}
-
-/// No value at all where at least one belongs.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum WordsError<E: std::error::Error + 'static> {
-    #[error("the value is empty")]
-    Empty,
-    #[error("{word:?}: {source}")]
-    Bad { word: String, source: E },
-    /// There is only one word, which clap has named already.
-    #[error(transparent)]
-    Only(E),
-}
+pub(super) struct Words<T>(pub(super) Vec<T>);
 
 /// Reads every word by its `FromStr`.
-pub(super) fn words<T: FromStr>(text: &str) -> Result<Words<T>, WordsError<T::Err>>
-where
-    T::Err: std::error::Error + 'static,
-{
+pub(super) fn words<T: FromStr<Err: Display>>(text: &str) -> Result<Words<T>, String> {
     words_with(text, str::parse)
 }
 
 /// Reads every word by a function.
-pub(super) fn words_with<T, E: std::error::Error + 'static>(
+pub(super) fn words_with<T, E: Display>(
     text: &str,
     parse: impl Fn(&str) -> Result<T, E>,
-) -> Result<Words<T>, WordsError<E>> {
-    let values: Result<Vec<T>, _> = text
-        .split_whitespace()
-        .map(|word| {
-            parse(word).map_err(|source| {
-                if word == text {
-                    WordsError::Only(source)
-                } else {
-                    WordsError::Bad {
-                        word: word.to_owned(),
-                        source,
-                    }
-                }
-            })
+) -> Result<Words<T>, String> {
+    let values = text.split_whitespace().map(|word| {
+        parse(word).map_err(|error| {
+            if word == text {
+                // clap has named it already.
+                error.to_string()
+            } else {
+                format!("{word:?}: {error}")
+            }
         })
-        .collect();
-    match values? {
-        none if none.is_empty() => Err(WordsError::Empty),
+    });
+    match values.collect::<Result<Vec<T>, _>>()? {
+        none if none.is_empty() => Err("the value is empty".to_owned()),
         some => Ok(Words(some)),
     }
 }
 
-/// Where sockets are read from, as the flag has it.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(super) enum SourceFlag {
-    Auto,
-    Netlink,
-    Procfs,
-}
-
-impl From<SourceFlag> for SourceChoice {
-    fn from(flag: SourceFlag) -> Self {
-        match flag {
-            SourceFlag::Auto => Self::Auto,
-            SourceFlag::Netlink => Self::Netlink,
-            SourceFlag::Procfs => Self::Procfs,
-        }
-    }
-}
-
-/// A list of namespaces that is none.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NamespacesError {
-    #[error("write self, named, all, or names separated by commas")]
-    Empty,
-    #[error("{word} cannot stand in a list: it is a choice by itself")]
-    Choice { word: String },
-    #[error(
-        "{name:?} cannot be the name of a network namespace: it is a file's name, without a \"/\""
-    )]
-    Name { name: String },
-}
-
-/// Which namespaces are looked at. The own one always is, so that `self` in a list says nothing.
-pub(super) fn namespaces(text: &str) -> Result<NamespaceChoice, NamespacesError> {
+/// The namespaces to read. The exporter's own always is among them, so `self` in a list adds nothing.
+pub(super) fn namespaces(text: &str) -> Result<NamespaceChoice, String> {
     match text.trim() {
-        "self" => return Ok(NamespaceChoice::OwnOnly),
         "named" => return Ok(NamespaceChoice::Named),
         "all" => return Ok(NamespaceChoice::All),
         _ => {}
@@ -111,17 +53,16 @@ pub(super) fn namespaces(text: &str) -> Result<NamespaceChoice, NamespacesError>
     let mut names: Vec<String> = Vec::new();
     for name in text.split(',').map(str::trim) {
         match name {
-            "" => return Err(NamespacesError::Empty),
-            "self" => {}
+            "" => return Err("write self, named, all, or names separated by commas".to_owned()),
             "named" | "all" => {
-                let word = name.to_owned();
-                return Err(NamespacesError::Choice { word });
+                return Err(format!("{name} cannot stand in a list: write it alone"));
             }
             _ if name.contains(['/', '\0']) || matches!(name, "." | "..") => {
-                let name = name.to_owned();
-                return Err(NamespacesError::Name { name });
+                return Err(format!(
+                    "{name:?} cannot be the name of a network namespace: a name is that of a file, without a \"/\""
+                ));
             }
-            _ if names.iter().any(|known| known == name) => {}
+            _ if name == "self" || names.iter().any(|known| known == name) => {}
             _ => names.push(name.to_owned()),
         }
     }
@@ -132,184 +73,118 @@ pub(super) fn namespaces(text: &str) -> Result<NamespaceChoice, NamespacesError>
     })
 }
 
-/// Each may have some hundred series.
-const MAX_NAMESPACES: usize = 10_000;
-
-/// How many namespaces are told.
-pub(super) fn most_namespaces(text: &str) -> Result<usize, KindError> {
-    match text.parse() {
-        Ok(most) if (1..=MAX_NAMESPACES).contains(&most) => Ok(most),
-        _ => Err(KindError::Namespaces),
+/// A number within these bounds.
+pub(super) fn number(
+    least: usize,
+    most: usize,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok();
+        number
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| format!("write a number from {least} to {most}"))
     }
 }
 
-/// The most values a breakdown may tell: each is a series on every host.
-const MAX_TOP: usize = 1000;
-
-/// A value that is not of its kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum KindError {
-    #[error("write true or false")]
-    Boolean,
-    #[error("write a number from 1 to {MAX_TOP}")]
-    Top,
-    #[error("write a number from 1 to {MAX_NAMESPACES}")]
-    Namespaces,
-    #[error("write a number, 0 for no limit")]
-    MaxRequests,
-    #[error("there is no such directory")]
-    Directory,
-}
-
-/// What the environment variable of a flag without a value may hold.
-pub(super) fn boolean(text: &str) -> Result<bool, KindError> {
+/// What the environment variable of a flag without a value contains.
+pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err(KindError::Boolean),
+        _ => Err("write true or false"),
     }
 }
 
-/// How many values of a breakdown are told.
-pub(super) fn top(text: &str) -> Result<usize, KindError> {
-    match text.parse() {
-        Ok(top) if (1..=MAX_TOP).contains(&top) => Ok(top),
-        _ => Err(KindError::Top),
-    }
-}
-
-/// How many scrapes may be under way.
-pub(super) fn max_requests(text: &str) -> Result<usize, KindError> {
-    text.parse().map_err(|_| KindError::MaxRequests)
-}
-
-/// Where a file system is mounted. Without it every file would be absent, which is no failure, and
-/// nobody would be told of a slip.
-pub(super) fn directory(path: PathBuf) -> Result<PathBuf, KindError> {
-    if path.is_dir() {
-        Ok(path)
-    } else {
-        Err(KindError::Directory)
-    }
+/// The mount point of a file system. Without it every file would be absent, and a mistyped path would
+/// go unnoticed.
+pub(super) fn directory(path: PathBuf) -> Result<PathBuf, &'static str> {
+    path.is_dir()
+        .then_some(path)
+        .ok_or("there is no such directory")
 }
 
 /// A port that sockets can have: not 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PinnedPort(u16);
+pub(super) fn port(text: &str) -> Result<u16, &'static str> {
+    decimal_port(text)
+        .filter(|port| *port != 0)
+        .ok_or("a port is a number from 1 to 65535")
+}
 
-impl PinnedPort {
-    pub(super) const fn get(self) -> u16 {
-        self.0
+/// A number from 0 to 1.
+pub(super) fn ratio(text: &str) -> Result<f64, &'static str> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(percent) => (percent.trim_end(), 100.0),
+        None => (text, 1.0),
+    };
+    let ratio = number.parse::<f64>().map(|number| number / unit).ok();
+    ratio
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or("a ratio is a number from 0 to 1, or a percentage as in \"75%\"")
+}
+
+/// Seconds, or a duration with its unit as in `5m`.
+fn duration(text: &str) -> Option<Duration> {
+    match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_duration(text).ok(),
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a port is a number from 1 to 65535")]
-pub(super) struct PortError;
-
-impl FromStr for PinnedPort {
-    type Err = PortError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match decimal_port(text) {
-            None | Some(0) => Err(PortError),
-            Some(port) => Ok(Self(port)),
-        }
-    }
+pub(super) fn interval(text: &str) -> Result<Duration, &'static str> {
+    duration(text)
+        .filter(|time| (Duration::from_millis(500)..=Duration::from_secs(86_400)).contains(time))
+        .ok_or("write seconds from 0.5 to 86400, or a duration as in 5m")
 }
 
-/// Why a text names no destination.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DestinationError {
-    #[error("write [SRC_ADDR,]DST_ADDR:DST_PORT or SRC_ADDR,DST_ADDR,DST_PORT")]
-    Form,
-    #[error("write an IPv6 address in brackets: [SRC_ADDR,][DST_ADDR]:DST_PORT")]
-    NoBrackets,
-    #[error("{part} {text:?} is not an IP address (host names are not looked up)")]
-    BadAddress { part: Part, text: String },
-    #[error("{part} {text:?} is a wildcard, which no connection has{}", .part.remedy())]
-    Wildcard { part: Part, text: String },
-    #[error("DST_PORT {text:?}: {source}")]
-    BadPort { text: String, source: PortError },
-}
-
-/// Which address of a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    Src,
-    Dst,
-}
-
-impl Part {
-    const fn remedy(self) -> &'static str {
-        match self {
-            Self::Src => ": leave it out to mean any",
-            Self::Dst => "",
-        }
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Src => "SRC_ADDR",
-            Self::Dst => "DST_ADDR",
-        })
-    }
+pub(super) fn timeout(text: &str) -> Result<Duration, &'static str> {
+    duration(text)
+        .filter(|time| (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(time))
+        .ok_or("write seconds from 0.1 to 3600, or a duration as in 5m")
 }
 
 /// `[SRC_ADDR,]DST_ADDR:DST_PORT`, or the labels' values in their order, separated by commas.
-pub(super) fn pinned_destination(text: &str) -> Result<PinnedDestination, DestinationError> {
-    let parts: Vec<&str> = text.split(',').collect();
-    let (src, dst, port) = match parts.as_slice() {
-        [dst_and_port] => {
-            let (dst, port) = split_port(dst_and_port)?;
-            (None, dst, port)
+pub(super) fn pinned_destination(text: &str) -> Result<PinnedDestination, String> {
+    const FORM: &str = "write [SRC_ADDR,]DST_ADDR:DST_PORT or SRC_ADDR,DST_ADDR,DST_PORT";
+    let mut parts: Vec<&str> = text.split(',').collect();
+    if let [dst_and_port] | [_, dst_and_port] = parts[..] {
+        let (dst, port) = dst_and_port.rsplit_once(':').ok_or(FORM)?;
+        // `2001:db8::1:443` is an address without a port.
+        if dst.contains(':') && !dst.starts_with('[') {
+            return Err(
+                "write an IPv6 address in brackets: [SRC_ADDR,][DST_ADDR]:DST_PORT".to_owned(),
+            );
         }
-        [src, dst_and_port] => {
-            let (dst, port) = split_port(dst_and_port)?;
-            (Some(*src), dst, port)
-        }
-        [src, dst, port] => (Some(*src), *dst, *port),
-        _ => return Err(DestinationError::Form),
+        parts.pop();
+        parts.extend([dst, port]);
+    }
+    let (src, dst, dst_port) = match parts[..] {
+        [dst, port] => (None, dst, port),
+        [src, dst, port] => (Some(src), dst, port),
+        _ => return Err(FORM.to_owned()),
     };
-    let PinnedPort(dst_port) = port.parse().map_err(|source| DestinationError::BadPort {
-        text: port.to_owned(),
-        source,
-    })?;
+    let any = ": leave it out to mean any";
     Ok(PinnedDestination {
-        src_addr: src.map(|src| address(Part::Src, src)).transpose()?,
-        dst_addr: address(Part::Dst, dst)?,
-        dst_port,
+        src_addr: src.map(|src| address("SRC_ADDR", src, any)).transpose()?,
+        dst_addr: address("DST_ADDR", dst, "")?,
+        dst_port: port(dst_port).map_err(|error| format!("DST_PORT {dst_port:?}: {error}"))?,
     })
 }
 
-fn split_port(text: &str) -> Result<(&str, &str), DestinationError> {
-    let (host, port) = text.rsplit_once(':').ok_or(DestinationError::Form)?;
-    // `2001:db8::1:443` is an address as a whole, and none with a port.
-    if host.contains(':') && !host.starts_with('[') {
-        return Err(DestinationError::NoBrackets);
-    }
-    Ok((host, port))
-}
-
-fn address(part: Part, text: &str) -> Result<Address, DestinationError> {
+fn address(part: &str, text: &str, remedy: &str) -> Result<Address, String> {
     let bare = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .filter(|inner| inner.contains(':'))
         .unwrap_or(text);
-    let address: Address = bare.parse().map_err(|_| DestinationError::BadAddress {
-        part,
-        text: text.to_owned(),
-    })?;
-    if address.is_wildcard() {
-        return Err(DestinationError::Wildcard {
-            part,
-            text: text.to_owned(),
-        });
+    match bare.parse::<Address>() {
+        Err(_) => Err(format!(
+            "{part} {text:?} is not an IP address (host names are not resolved)"
+        )),
+        Ok(address) if address.is_wildcard() => Err(format!(
+            "{part} {text:?} is a wildcard, which no connection has{remedy}"
+        )),
+        Ok(address) => Ok(address),
     }
-    Ok(address)
 }
 
 #[cfg(test)]
@@ -361,11 +236,14 @@ mod tests {
 
     #[test]
     fn other_destinations_are_refused_with_their_reason() {
-        use DestinationError as E;
-        assert_eq!(pinned_destination(""), Err(E::Form));
-        assert_eq!(pinned_destination("192.0.2.1"), Err(E::Form));
-        assert_eq!(pinned_destination("a,b,c,d"), Err(E::Form));
-        assert_eq!(pinned_destination("2001:db8::1:443"), Err(E::NoBrackets));
+        let refused = |text: &str, says: &str| {
+            let error = pinned_destination(text).unwrap_err();
+            assert!(error.contains(says), "{text}: {error}");
+        };
+        for text in ["", "192.0.2.1", "a,b,c,d"] {
+            refused(text, "write [SRC_ADDR,]DST_ADDR:DST_PORT or");
+        }
+        refused("2001:db8::1:443", "in brackets");
         for text in [
             "db.example:5432",
             ":80",
@@ -373,15 +251,10 @@ mod tests {
             "[::1:80",
             ",1.2.3.4:5",
         ] {
-            let error = pinned_destination(text);
-            assert!(
-                matches!(error, Err(E::BadAddress { .. })),
-                "{text}: {error:?}"
-            );
+            refused(text, "is not an IP address");
         }
         for text in ["0.0.0.0:80", "[::]:80", "0.0.0.0,192.0.2.1:80"] {
-            let error = pinned_destination(text);
-            assert!(matches!(error, Err(E::Wildcard { .. })), "{text}");
+            refused(text, "is a wildcard");
         }
         for text in [
             "192.0.2.1:",
@@ -389,18 +262,26 @@ mod tests {
             "192.0.2.1:65536",
             "192.0.2.1:+1",
         ] {
-            let error = pinned_destination(text);
-            assert!(matches!(error, Err(E::BadPort { .. })), "{text}");
+            refused(text, "DST_PORT");
         }
     }
 
     #[test]
     fn words_name_the_wrong_one_among_several() {
-        assert_eq!(words::<PinnedPort>(" 1  2\n3 ").unwrap().0.len(), 3);
-        let error = words::<PinnedPort>("1 x").unwrap_err().to_string();
-        assert!(error.starts_with("\"x\": "), "{error}");
-        let error = words::<PinnedPort>("x").unwrap_err().to_string();
-        assert_eq!(error, PortError.to_string());
-        assert!(matches!(words::<PinnedPort>("  "), Err(WordsError::Empty)));
+        let ports = |text: &str| words_with(text, port).map(|words| words.0);
+        assert_eq!(ports(" 1  2\n3 "), Ok(vec![1, 2, 3]));
+        assert!(ports("1 x").unwrap_err().starts_with("\"x\": "));
+        assert!(ports("x").unwrap_err().starts_with("a port is"));
+        assert_eq!(ports("  ").unwrap_err(), "the value is empty");
+    }
+
+    #[test]
+    fn times_are_seconds_or_have_a_unit() {
+        assert_eq!(timeout("2.5"), Ok(Duration::from_millis(2_500)));
+        assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(interval("1h"), Ok(Duration::from_secs(3_600)));
+        for wrong in ["", "0", "-1", "nan", "inf", "2x", "2h", "1e300"] {
+            assert!(timeout(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Enabled {
 }
 
 /// Where the sockets are to be read from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SourceChoice {
     /// Netlink, and /proc where netlink cannot be used.
     #[default]

@@ -95,6 +95,37 @@ fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
 }
 
 #[test]
+fn a_mistyped_variable_is_warned_of_by_every_command() {
+    let variable = ("TIMEWAIT_EXPORTER_WEB_CONFIG", "/nowhere/web.yml");
+    let says = |text: &str| {
+        text.contains("level=WARN")
+            && text.contains(&format!("name={}", variable.0))
+            && text.contains("suggestion=TIMEWAIT_EXPORTER_WEB_CONFIG_FILE")
+    };
+    for arguments in [&["check", "--warning=1", "--critical=1"][..], &["report"]] {
+        let output = output(
+            program::command()
+                .args(arguments)
+                .env(variable.0, variable.1),
+        );
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(says(stderr(&output)), "{arguments:?}: {}", stderr(&output));
+    }
+    let mut running = Program::spawn(
+        program::command()
+            .arg("--web.listen-address=127.0.0.1:0")
+            .env(variable.0, variable.1)
+            .env("TIMEWAIT_EXPORTER_PORT", "tcp://10.0.0.1:10072")
+            .env("TIMEWAIT_EXPORTER_SERVICE_HOST", "10.0.0.1"),
+    );
+    let line = running.line_with("unknown environment variable");
+    assert!(says(&line), "{line}");
+    running.signal(Signal::TERM);
+    assert!(!running.rest().contains("unknown environment variable"));
+    assert_eq!(running.wait().code(), Some(0));
+}
+
+#[test]
 fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
     let command = &mut program::command();
     command
