@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::build_info::BUILD;
 use crate::collector::{Collector, NamespaceChoice};
-use crate::config::{Config, ListenAddress, WebConfig};
+use crate::config::{Config, WebConfig};
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::Source;
 use crate::kernel::namespaces::missing_rights;
@@ -30,8 +30,8 @@ use crate::kernel::sock_diag::NetlinkConnect;
 use crate::service_manager::notify;
 use crate::site::{About, Site};
 use crate::web::{
-    BindError, Drained, Limits, Listener, LocalAddress, Passed, PassedError, Protection,
-    ProtectionError, Server,
+    BindError, Drained, Limits, ListenAddress, Listener, Passed, PassedError, Protection,
+    ProtectionError,
 };
 
 use signals::Signals;
@@ -128,21 +128,24 @@ async fn serve(
     warn_of_missing_rights(namespaces);
     let file = web.config_file.clone();
     let protection = file.map(Protection::open).transpose()?;
-    let listeners = listen(&web.listen_addresses, passed).await?;
+    let listeners = listen(&web.listen_addresses, passed)?;
     let ports = chosen_ports(web, &listeners);
-    log_listeners(&listeners, protection.as_ref().and_then(Protection::tls));
+    log_listeners(
+        &listeners,
+        protection.as_ref().is_some_and(Protection::has_tls),
+    );
     let site = Arc::new(Site::new(web, Arc::new(collector), about));
     let first_look = tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
-    let server = Server::new(listeners, Arc::clone(&site), limits()).protected_by(protection);
     let (first, rest) = tokio::sync::oneshot::channel();
-    let server = server.run(async {
+    let shutdown = async {
         notify(NotifyState::Ready).await;
         let name = signals.next().await;
         info!(signal = name, "Shutting down");
         site.shut_down();
         notify(NotifyState::Stopping).await;
         let _always_received = first.send(signals);
-    });
+    };
+    let server = crate::web::serve(listeners, Arc::clone(&site), protection, limits(), shutdown);
     tokio::select! {
         drained = server => log_end(drained),
         () = second_signal(rest) => warn!("Ending at once, on a second signal"),
@@ -173,12 +176,12 @@ async fn second_signal(signals: tokio::sync::oneshot::Receiver<Signals>) {
     }
 }
 
-async fn listen(
+fn listen(
     addresses: &[ListenAddress],
     passed: Option<Vec<Passed>>,
 ) -> Result<Vec<Listener>, BindError> {
     let Some(passed) = passed else {
-        return Listener::bind_all(addresses).await;
+        return Listener::bind_all(addresses);
     };
     info!("Listening on systemd activated listeners instead of port listeners.");
     passed.into_iter().map(Listener::take_over).collect()
@@ -250,19 +253,16 @@ pub(crate) fn warn_of_missing_rights(namespaces: &NamespaceChoice) {
     }
 }
 
-fn log_listeners(listeners: &[Listener], tls: Option<bool>) {
-    for address in listeners.iter().map(Listener::local_address) {
-        log_listener(address, tls);
-    }
-}
-
-/// In the words of the Go exporters. `tls` is whether it has HTTP/2, where there is TLS.
-fn log_listener(address: &LocalAddress, tls: Option<bool>) {
-    info!(%address, "Listening on");
-    if let Some(http2) = tls {
-        info!(%address, http2, "TLS is enabled.");
+/// In the words of the Go exporters.
+fn log_listeners(listeners: &[Listener], has_tls: bool) {
+    let tls = if has_tls {
+        "TLS is enabled."
     } else {
-        info!(%address, http2 = false, "TLS is disabled.");
+        "TLS is disabled."
+    };
+    for address in listeners.iter().map(Listener::local_address) {
+        info!(%address, "Listening on");
+        info!(%address, http2 = false, "{tls}");
     }
 }
 

@@ -19,10 +19,9 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::build_info::BUILD;
 use crate::collector::{CollectorConfig, MOST_NAMESPACES, NamespaceChoice, SourceChoice};
-use crate::config::{
-    Command, Config, ListenAddress, LogConfig, LogFormat, LogLevel, TelemetryPath, WebConfig,
-};
+use crate::config::{Command, Config, LogConfig, LogFormat, LogLevel, TelemetryPath, WebConfig};
 use crate::domain::options::{CensusOptions, PinnedDestination};
+use crate::web::ListenAddress;
 
 use commands::Subcommand;
 use environment::{blame_variable, with_environment};

@@ -4,15 +4,14 @@
 //! of the program need not doubt them. Knows nothing of flags and of environment variables: see
 //! [`crate::cli`].
 
-use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::collector::CollectorConfig;
 use crate::report::check::Thresholds;
+use crate::web::ListenAddress;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -122,207 +121,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where a server is to listen, as the Go exporters write it: `:10072`, `host:port`, `[::1]:port`; or
-/// `unix:/path`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddress {
-    /// A TCP port.
-    Tcp(TcpAddress),
-    /// A socket in the file system.
-    Unix(SocketPath),
-}
-
-/// A TCP port of one or all of this machine's addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpAddress {
-    /// Which addresses of this machine.
-    pub host: ListenHost,
-    /// The port; 0 for any that is free.
-    pub port: u16,
-}
-
-/// Which of this machine's addresses a server listens on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenHost {
-    /// All of them, both families.
-    All,
-    /// This one. `::` stands for all of both families, `0.0.0.0` for all IPv4 ones.
-    Ip(IpAddr),
-    /// Whatever this name resolves to at start.
-    Name(String),
-}
-
-/// Where a socket stands in the file system.
-///
-/// **Invariant:** absolute, and short enough for the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketPath(PathBuf);
-
-impl SocketPath {
-    /// What the kernel takes, less the byte that ends it (`struct sockaddr_un`).
-    const MAX_BYTES: usize = 107;
-
-    /// The path.
-    #[must_use]
-    pub fn as_path(&self) -> &Path {
-        &self.0
-    }
-}
-
-/// The port it listens on by default: below the kernel's default ephemeral range, 32768 to 60999.
-pub const DEFAULT_PORT: u16 = 10072;
-
-/// Why a text names no place to listen on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ListenAddressError {
-    /// There is no colon that a port could follow.
-    #[error("the port is missing: write \":PORT\" for all addresses, or \"HOST:PORT\"")]
-    NoPort,
-    /// What follows the last colon is not a port.
-    #[error("\"{port}\" is not a port: it must be a number from 0 to 65535")]
-    BadPort {
-        /// What stands in the port's place.
-        port: String,
-    },
-    /// A bare IPv6 address, whose last group cannot be told from a port.
-    #[error("an IPv6 address must stand in brackets: \"[::1]:{DEFAULT_PORT}\"")]
-    NoBrackets,
-    /// What precedes the port is neither an address nor a host name.
-    #[error("\"{host}\" is neither an IP address nor a host name")]
-    BadHost {
-        /// What stands in the host's place.
-        host: String,
-    },
-    /// What follows `unix:` is no absolute path of a file.
-    #[error("a Unix socket needs the absolute path of a file: \"unix:/PATH\"")]
-    BadPath,
-    /// The kernel's limit.
-    #[error("the path of a Unix socket may have {max} bytes, and this has {length}", max = SocketPath::MAX_BYTES)]
-    PathTooLong {
-        /// How many it has.
-        length: usize,
-    },
-}
-
-impl FromStr for ListenAddress {
-    type Err = ListenAddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix("unix:") {
-            // A host may be called "unix".
-            Some(path) if decimal_port(path).is_none() => path.parse().map(Self::Unix),
-            _ => text.parse().map(Self::Tcp),
-        }
-    }
-}
-
-impl FromStr for SocketPath {
-    type Err = ListenAddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if !text.starts_with('/') || text.ends_with('/') || text.contains('\0') {
-            return Err(ListenAddressError::BadPath);
-        }
-        let length = text.len();
-        if length > Self::MAX_BYTES {
-            return Err(ListenAddressError::PathTooLong { length });
-        }
-        Ok(Self(PathBuf::from(text)))
-    }
-}
-
-impl FromStr for TcpAddress {
-    type Err = ListenAddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // The last colon of "[::1]" is none of a port.
-        let (host, port) = text
-            .rsplit_once(':')
-            .filter(|(_, port)| !port.ends_with(']'))
-            .ok_or(ListenAddressError::NoPort)?;
-        let host = if let Some(inner) = host.strip_prefix('[') {
-            inner.strip_suffix(']').map_or_else(
-                || Err(bad_host(host)),
-                |inner| bracketed_host(inner).ok_or_else(|| bad_host(host)),
-            )?
-        } else {
-            plain_host(host)?
-        };
-        let port = decimal_port(port).ok_or_else(|| ListenAddressError::BadPort {
-            port: port.to_owned(),
-        })?;
-        Ok(Self { host, port })
-    }
-}
-
-fn bad_host(host: &str) -> ListenAddressError {
-    ListenAddressError::BadHost {
-        host: host.to_owned(),
-    }
-}
-
-/// `str::parse` alone would take "+80".
-pub(crate) fn decimal_port(text: &str) -> Option<u16> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
-}
-
-fn bracketed_host(inner: &str) -> Option<ListenHost> {
-    if let Ok(ip) = inner.parse() {
-        return Some(ListenHost::Ip(IpAddr::V6(ip)));
-    }
-    // A link-local address with its zone is left to the resolver, which knows interface names.
-    let (address, zone) = inner.split_once('%')?;
-    let is_zoned = address.parse::<std::net::Ipv6Addr>().is_ok() && !zone.is_empty();
-    is_zoned.then(|| ListenHost::Name(inner.to_owned()))
-}
-
-fn plain_host(host: &str) -> Result<ListenHost, ListenAddressError> {
-    if host.is_empty() {
-        return Ok(ListenHost::All);
-    }
-    if host.contains(':') {
-        return Err(ListenAddressError::NoBrackets);
-    }
-    if let Ok(ip) = host.parse() {
-        return Ok(ListenHost::Ip(IpAddr::V4(ip)));
-    }
-    let is_name = host
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-    // The resolver takes "127.1" and "1234" for addresses, and a slip such as "256.0.0.1" for a name.
-    let is_numeric = host
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if is_name && !is_numeric {
-        Ok(ListenHost::Name(host.to_owned()))
-    } else {
-        Err(bad_host(host))
-    }
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.0.display()),
-        }
-    }
-}
-
-impl fmt::Display for TcpAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            ListenHost::All => write!(f, ":{}", self.port),
-            ListenHost::Ip(ip) => std::net::SocketAddr::new(*ip, self.port).fmt(f),
-            ListenHost::Name(name) if name.contains(':') => write!(f, "[{name}]:{}", self.port),
-            ListenHost::Name(name) => write!(f, "{name}:{}", self.port),
-        }
-    }
-}
-
 /// The path under which the metrics are told.
 ///
 /// **Invariant:** begins with a slash, has only characters that a URL path holds as they are, and
@@ -375,86 +173,9 @@ impl FromStr for TelemetryPath {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-
-    fn listen(text: &str) -> Result<ListenAddress, ListenAddressError> {
-        text.parse()
-    }
-
-    #[test]
-    fn listen_addresses_are_read_as_go_exporters_read_them() {
-        for (text, host, port) in [
-            (":10072", ListenHost::All, 10072),
-            (":0", ListenHost::All, 0),
-            ("127.0.0.1:80", ListenHost::Ip([127, 0, 0, 1].into()), 80),
-            ("[::1]:65535", ListenHost::Ip("::1".parse().unwrap()), 65535),
-            ("[::]:1", ListenHost::Ip("::".parse().unwrap()), 1),
-            ("localhost:9", ListenHost::Name("localhost".to_owned()), 9),
-            ("unix:80", ListenHost::Name("unix".to_owned()), 80),
-            (
-                "[fe80::1%eth0]:9",
-                ListenHost::Name("fe80::1%eth0".to_owned()),
-                9,
-            ),
-        ] {
-            let address = listen(text).unwrap();
-            assert_eq!(address, ListenAddress::Tcp(TcpAddress { host, port }));
-            assert_eq!(address.to_string(), text);
-        }
-    }
-
-    #[test]
-    fn other_listen_addresses_are_refused_with_their_reason() {
-        use ListenAddressError as E;
-        assert_eq!(listen("10072"), Err(E::NoPort));
-        assert_eq!(listen(""), Err(E::NoPort));
-        assert_eq!(listen("[::1]"), Err(E::NoPort));
-        for (text, port) in [
-            (":", ""),
-            (":65536", "65536"),
-            (":+80", "+80"),
-            ("a:http", "http"),
-        ] {
-            let port = port.to_owned();
-            assert_eq!(listen(text), Err(E::BadPort { port }), "{text}");
-        }
-        assert_eq!(listen("::1:80"), Err(E::NoBrackets));
-        for text in [
-            "[::1:80",
-            "[1.2.3.4]:80",
-            "[]:80",
-            "256.0.0.1:80",
-            "1234:80",
-            "a b:80",
-            "[fe80::1%]:9",
-        ] {
-            assert!(matches!(listen(text), Err(E::BadHost { .. })), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_unix_socket_has_an_absolute_path_that_the_kernel_takes() {
-        use ListenAddressError as E;
-        let longest = format!("/{}", "x".repeat(SocketPath::MAX_BYTES - 1));
-        for path in ["/run/x.sock", "/80", &longest] {
-            let text = format!("unix:{path}");
-            let ListenAddress::Unix(socket) = listen(&text).unwrap() else {
-                panic!("{text}");
-            };
-            assert_eq!(socket.as_path(), Path::new(path));
-            assert_eq!(ListenAddress::Unix(socket).to_string(), text);
-        }
-        for text in [
-            "unix:", "unix:x", "unix:@x", "unix:/", "unix:/x/", "unix:\0",
-        ] {
-            assert_eq!(listen(text), Err(E::BadPath), "{text}");
-        }
-        let length = 108;
-        let error = listen(&format!("unix:{longest}x"));
-        assert_eq!(error, Err(E::PathTooLong { length }));
-    }
 
     #[test]
     fn telemetry_paths_stay_out_of_the_way_of_other_routes() {

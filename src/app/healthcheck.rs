@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-use crate::config::{ListenAddress, ListenHost, TcpAddress, WebConfig};
+use crate::config::WebConfig;
+use crate::web::{ListenAddress, ListenHost, TcpAddress};
 
 /// How long connecting and each read and write may take. Docker's own limit is 30 s.
 const PATIENCE: Duration = Duration::from_secs(3);

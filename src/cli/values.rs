@@ -9,9 +9,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::collector::NamespaceChoice;
-use crate::config::decimal_port;
 use crate::domain::address::Address;
 use crate::domain::options::PinnedDestination;
+use crate::web::decimal_port;
 
 /// Values separated by white space: one on the command line, several in an environment variable.
 #[derive(Clone, Debug)]

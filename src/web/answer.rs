@@ -1,16 +1,25 @@
-//! Answers as the handlers make them: a head and all of its bytes.
-//!
-//! Knows nothing of connections; what becomes of the bytes is [`super::connection`]'s matter.
+//! What is asked of a handler, and the answers that it makes.
 
 use bytes::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
-    HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Response, StatusCode};
+use hyper::{HeaderMap, Method, Response, StatusCode};
 
-/// A complete answer.
-pub(crate) type Answer = Response<Bytes>;
+/// A head and all of its bytes.
+pub type Answer = Response<Bytes>;
+
+/// What is served.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. Dropped when its client has gone.
+    fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> impl Future<Output = Answer> + Send;
+}
 
 /// The type of all plain texts.
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -67,12 +76,6 @@ pub(crate) fn method_not_allowed() -> Answer {
     );
     set(&mut answer, ALLOW, "GET, HEAD");
     answer
-}
-
-/// Keeps the head as it is, with the length that the body would have.
-pub(crate) fn leave_out_body(answer: &mut Answer) {
-    let length = HeaderValue::from(std::mem::take(answer.body_mut()).len());
-    answer.headers_mut().insert(CONTENT_LENGTH, length);
 }
 
 /// Sets one header.

@@ -27,13 +27,10 @@ const DEAR: u32 = 16;
 #[derive(Debug)]
 pub struct Protection {
     source: Arc<Source>,
-    tls: Option<Http2>,
+    has_tls: bool,
     bucket: Option<Mutex<Bucket>>,
     passwords: Passwords,
 }
-
-/// Whether HTTP/2 is offered.
-type Http2 = bool;
 
 /// Why there is no protection, and so no server.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +64,7 @@ impl Protection {
         log(&file);
         Ok(Self {
             source: Arc::new(source),
-            tls: file.tls.is_enabled().then_some(file.http2),
+            has_tls: file.tls.is_enabled(),
             bucket: file
                 .rate_limit
                 .map(|limit| Mutex::new(Bucket::new(limit, Instant::now()))),
@@ -85,10 +82,10 @@ impl Protection {
         self.passwords.shut_down();
     }
 
-    /// Whether connections are encrypted, and then whether HTTP/2 is offered.
+    /// Whether connections are encrypted.
     #[must_use]
-    pub const fn tls(&self) -> Option<bool> {
-        self.tls
+    pub const fn has_tls(&self) -> bool {
+        self.has_tls
     }
 
     /// What a handshake needs now; `None` if something is broken.
@@ -98,27 +95,31 @@ impl Protection {
         reading.await.ok().flatten()
     }
 
-    /// Lets a request in, or says what to answer instead.
-    pub(super) async fn admit(&self, headers: &HeaderMap) -> Result<Admitted, Answer> {
+    /// Answers a request as the handler does, if it may be answered.
+    pub(super) async fn guard(
+        &self,
+        headers: &HeaderMap,
+        handler: impl Future<Output = Answer>,
+    ) -> Answer {
         let source = Arc::clone(&self.source);
         let reading = tokio::task::spawn_blocking(move || source.now());
         let Some(file) = reading.await.ok().flatten() else {
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            return Err(answer::text(status, "Internal Server Error"));
+            return answer::text(status, "Internal Server Error");
         };
         if !self.is_within_rate() {
             let status = StatusCode::TOO_MANY_REQUESTS;
-            return Err(answer::text(status, "Too Many Requests"));
+            return answer::text(status, "Too Many Requests");
         }
-        let refused = self.refusal(&file, headers).await;
-        let admitted = Admitted { file };
-        match refused {
-            None => Ok(admitted),
-            Some(mut answer) => {
-                admitted.adorn(&mut answer);
-                Err(answer)
-            }
+        let mut answer = match self.refusal(&file, headers).await {
+            Some(refusal) => refusal,
+            None => handler.await,
+        };
+        // In place of ours where we have one of the name.
+        for (name, value) in &file.headers {
+            answer.headers_mut().insert(name, value.clone());
         }
+        answer
     }
 
     fn is_within_rate(&self) -> bool {
@@ -156,21 +157,6 @@ fn unavailable(why: Unchecked) -> Answer {
     let mut answer = answer::text(StatusCode::SERVICE_UNAVAILABLE, line);
     answer::set(&mut answer, RETRY_AFTER, "1");
     answer
-}
-
-/// A request that may be answered.
-#[derive(Debug)]
-pub(super) struct Admitted {
-    file: Arc<WebFile>,
-}
-
-impl Admitted {
-    /// Sets the operator's headers, in place of ours where we have one of the name.
-    pub(super) fn adorn(&self, answer: &mut Answer) {
-        for (name, value) in &self.file.headers {
-            answer.headers_mut().insert(name, value.clone());
-        }
-    }
 }
 
 fn log(file: &WebFile) {

@@ -239,13 +239,6 @@ pub enum WebFileError {
     /// The curves leave none.
     #[error("curve_preferences leave none that can be used: CurveP521 cannot be used here")]
     NoCurve,
-    /// HTTP/2 forbids it.
-    #[error(
-        "http2: TLSConfig.CipherSuites is missing an HTTP/2-required AES_128_GCM_SHA256 cipher (need \
-         at least one of TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or \
-         TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256), or http2: false"
-    )]
-    NoHttp2Cipher,
     /// The library refuses what should be sound by now.
     #[error("tls: {source}")]
     Rustls {

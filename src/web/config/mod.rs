@@ -38,7 +38,7 @@ pub use users::{BcryptHash, Digest, Salt, Users, digest};
 pub struct WebFile {
     /// Certificates, keys and what is asked of clients.
     pub tls: Tls,
-    /// Whether HTTP/2 is offered, where there is TLS.
+    /// What the file says of HTTP/2, which is not served: see [`crate::web`].
     pub http2: bool,
     /// Headers of every answer, but for those of a broken file or above the rate.
     pub headers: HeaderMap,

@@ -1,8 +1,8 @@
 //! Go's names for versions, suites, curves and policies, and what this program has for each.
 
+use rustls::SupportedCipherSuite;
 use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::ring::{cipher_suite, kx_group};
-use rustls::{CipherSuite, SupportedCipherSuite};
 
 use super::error::WebFileError;
 
@@ -102,18 +102,6 @@ impl Cipher {
             .ok_or_else(|| WebFileError::UnknownCipher {
                 name: name.to_owned(),
             })
-    }
-
-    /// Whether it is one of the two that HTTP/2 makes do with.
-    pub(super) fn is_for_http2(self) -> bool {
-        let CipherKind::Tls12(suite) = self.kind else {
-            return false;
-        };
-        matches!(
-            suite.suite(),
-            CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-        )
     }
 }
 

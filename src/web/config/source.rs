@@ -24,7 +24,6 @@ const LONGEST_FILE: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
-    http2: bool,
     state: Mutex<State>,
 }
 
@@ -49,20 +48,15 @@ impl Source {
     pub fn open(path: PathBuf) -> Result<(Self, Arc<WebFile>, Vec<Warning>), WebFileError> {
         let mut source = Self {
             path,
-            http2: false,
             state: Mutex::default(),
         };
         let mut state = State::default();
         let file = source.read_file(&mut state)?;
         file.users.check()?;
-        source.http2 = file.http2;
         let mut warnings = Vec::new();
         if file.tls.is_enabled() {
             let texts = file.tls.read(read)?;
-            warnings = file.tls.load(&texts, file.http2)?.warnings;
-            if file.http2 {
-                file.tls.check_for_http2()?;
-            }
+            warnings = file.tls.load(&texts)?.warnings;
         }
         source.state = Mutex::new(state);
         Ok((source, file, warnings))
@@ -82,7 +76,7 @@ impl Source {
     pub fn tls_now(&self) -> Option<Arc<ServerConfig>> {
         let file = self.now()?;
         let mut state = self.lock();
-        let result = self.read_tls(&mut state, &file);
+        let result = Self::read_tls(&mut state, &file);
         note(&mut state.tls_trouble, &result, "TLS configuration");
         result.ok()
     }
@@ -106,11 +100,7 @@ impl Source {
         Ok(file)
     }
 
-    fn read_tls(
-        &self,
-        state: &mut State,
-        file: &Arc<WebFile>,
-    ) -> Result<Arc<ServerConfig>, WebFileError> {
+    fn read_tls(state: &mut State, file: &Arc<WebFile>) -> Result<Arc<ServerConfig>, WebFileError> {
         if !file.tls.is_enabled() {
             return Err(WebFileError::TlsGone);
         }
@@ -121,7 +111,7 @@ impl Source {
         {
             return Ok(Arc::clone(config));
         }
-        let loaded = file.tls.load(&texts, self.http2)?;
+        let loaded = file.tls.load(&texts)?;
         state.tls = Some((Arc::clone(file), texts, Arc::clone(&loaded.config)));
         Ok(loaded.config)
     }

@@ -143,18 +143,6 @@ impl Tls {
             || !self.client_auth_type.is_empty()
     }
 
-    /// What HTTP/2 asks for. Only at start, as in Go.
-    pub fn check_for_http2(&self) -> Result<(), WebFileError> {
-        let is_fine = self.ciphers.is_empty()
-            || self.min_version >= Version::Tls13
-            || self.ciphers.iter().any(|cipher| cipher.is_for_http2());
-        if is_fine {
-            Ok(())
-        } else {
-            Err(WebFileError::NoHttp2Cipher)
-        }
-    }
-
     /// Reads what is named.
     pub(super) fn read(
         &self,
@@ -186,7 +174,7 @@ impl Tls {
     }
 
     /// Makes of it what a handshake needs.
-    pub(super) fn load(&self, texts: &Texts, http2: bool) -> Result<Loaded, WebFileError> {
+    pub(super) fn load(&self, texts: &Texts) -> Result<Loaded, WebFileError> {
         let mut warnings = Vec::new();
         let mut provider = ring::default_provider();
         let key = key_pair(&texts.cert, &texts.key, &provider)?;
@@ -212,9 +200,6 @@ impl Tls {
         // Each handshake is to see the certificates and CAs of its time.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        if http2 {
-            config.alpn_protocols.push(b"h2".to_vec());
-        }
         config.alpn_protocols.push(b"http/1.1".to_vec());
         Ok(Loaded {
             config: Arc::new(config),

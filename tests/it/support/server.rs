@@ -10,7 +10,7 @@ use timewait_exporter::collector::{Collector, Enabled, FileReadings};
 use timewait_exporter::config::{Config, WebConfig};
 use timewait_exporter::domain::snapshot::{Outcome, SocketSummary};
 use timewait_exporter::site::{About, Site};
-use timewait_exporter::web::{Drained, Limits, Listener, Protection, Server};
+use timewait_exporter::web::{Drained, Limits, Listener, Protection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -100,6 +100,7 @@ impl Running {
         Self::with(collector, &[], Limits::default()).await
     }
 
+    #[expect(clippy::unused_async, reason = "it needs a runtime")]
     pub async fn with(collector: Collector, flags: &[&str], limits: Limits) -> Self {
         let WebConfig {
             mut listen_addresses,
@@ -112,10 +113,7 @@ impl Running {
         {
             listen_addresses = vec!["127.0.0.1:0".parse().unwrap()];
         }
-        let mut listeners = Vec::new();
-        for address in &listen_addresses {
-            listeners.push(Listener::bind(address).await.unwrap());
-        }
+        let listeners = Listener::bind_all(&listen_addresses).unwrap();
         let addresses = listeners
             .iter()
             .map(|listener| listener.local_address().tcp().unwrap())
@@ -130,11 +128,13 @@ impl Running {
         let site = Arc::new(Site::new(&web, Arc::new(collector), about));
         let (shutdown, wanted) = oneshot::channel();
         let protection = web.config_file.map(Protection::open).transpose().unwrap();
-        let server = Server::new(listeners, Arc::clone(&site), limits).protected_by(protection);
-        let drained = tokio::spawn(server.run(async move {
+        let shutting_down = Arc::clone(&site);
+        let ended = async move {
             let _test_over = wanted.await;
-            site.shut_down();
-        }));
+            shutting_down.shut_down();
+        };
+        let server = timewait_exporter::web::serve(listeners, site, protection, limits, ended);
+        let drained = tokio::spawn(server);
         Self {
             addresses,
             shutdown: Some(shutdown),

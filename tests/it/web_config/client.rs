@@ -1,26 +1,22 @@
-//! HTTPS clients: curl, and rustls with hyper.
+//! HTTPS clients: curl and rustls.
 
-use std::error::Error;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use hyper::body::{Body as _, Bytes, Frame, Incoming};
-use hyper::{Request, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::certificates::Pair;
+use crate::support::client::Answer;
 use crate::support::patiently;
 
 /// What a client is like.
@@ -34,36 +30,8 @@ pub struct Client {
     pub server_name: &'static str,
 }
 
-/// An answer.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub version: Version,
-    pub body: Vec<u8>,
-}
-
-/// A request has no body.
-#[derive(Clone, Copy, Debug)]
-pub struct Nothing;
-
-impl hyper::body::Body for Nothing {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        std::task::Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        true
-    }
-}
-
 impl Client {
-    /// Trusts this CA, speaks HTTP/2, has no certificate.
+    /// Trusts this CA, would speak HTTP/2, has no certificate.
     pub fn new(roots: &str) -> Self {
         Self {
             roots: roots.to_owned(),
@@ -111,58 +79,28 @@ impl Client {
         connector.connect(name, stream).await
     }
 
-    /// One request on a connection of its own, with the protocol that was agreed on.
+    /// One request on a connection of its own.
     pub async fn get(
         &self,
         address: SocketAddr,
         path: &str,
         login: Option<(&str, &str)>,
-    ) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+    ) -> io::Result<Answer> {
+        let login = login.map_or_else(String::new, |(user, password)| {
+            format!("Authorization: {}\r\n", basic(user, password))
+        });
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{login}\r\n");
         patiently(async {
-            let stream = self.connect(address).await?;
-            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            let stream = TokioIo::new(stream);
-            let uri = if is_http2 {
-                format!("https://localhost{path}")
-            } else {
-                path.to_owned()
-            };
-            let mut request = Request::get(uri).header("host", "localhost");
-            if let Some((user, password)) = login {
-                request = request.header("authorization", basic(user, password));
-            }
-            let request = request.body(Nothing).unwrap();
-            let response = if is_http2 {
-                let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
-                let (mut sender, connection) = handshake.await?;
-                tokio::spawn(connection);
-                sender.send_request(request).await?
-            } else {
-                let (mut sender, connection) =
-                    hyper::client::conn::http1::handshake(stream).await?;
-                tokio::spawn(connection);
-                sender.send_request(request).await?
-            };
-            let (head, body) = response.into_parts();
-            Ok(Answer {
-                status: head.status.as_u16(),
-                version: head.version,
-                body: all_of(body).await?,
-            })
+            let mut stream = self.connect(address).await?;
+            stream.write_all(request.as_bytes()).await?;
+            stream.flush().await?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await?;
+            Ok(Answer::parse(&text))
         })
         .await
     }
-}
-
-/// The whole of a body.
-pub async fn all_of(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        if let Ok(data) = frame?.into_data() {
-            bytes.extend_from_slice(&data);
-        }
-    }
-    Ok(bytes)
 }
 
 /// The value of an Authorization header.

@@ -178,12 +178,6 @@ fn the_log_says_what_is_on() {
         log.contains("msg=\"TLS is enabled.\" address=127.0.0.1:"),
         "{log}"
     );
-    assert!(log.contains("http2=true"), "{log}");
-    let log = said(&format!("{tls}http_server_config:\n  http2: false\n"));
-    assert!(
-        log.contains("msg=\"TLS is enabled.\" address=127.0.0.1:"),
-        "{log}"
-    );
     assert!(log.contains("http2=false"), "{log}");
     let log = said("rate_limit:\n  interval: 1s\n  burst: 7\n");
     assert!(

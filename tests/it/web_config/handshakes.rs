@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hyper::Version;
 use rcgen::SanType;
 use rustls::crypto::ring::{cipher_suite, kx_group};
 use rustls::{CipherSuite, NamedGroup, version};
@@ -36,7 +35,6 @@ async fn end_of(client: &Client, address: SocketAddr) -> Result<(), String> {
             Ok(())
         }
         Err(error) => {
-            // On its way through hyper and h2 the error has become a text.
             let text = format!("{error:?}");
             let (_, alert) = text
                 .split_once("received fatal alert: ")
@@ -49,44 +47,42 @@ async fn end_of(client: &Client, address: SocketAddr) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn a_rust_client_gets_http2_or_http1_as_it_likes() {
+async fn http1_is_served_whatever_the_file_says_of_http2_and_alpn_offers_nothing_else() {
     let folder = Folder::new();
-    let server = serve(&folder, TLS).await;
     let mut client = Client::new(&folder.ca.pem());
-    for (alpn, expected) in [
-        (&["h2", "http/1.1"][..], Version::HTTP_2),
-        (&["h2"], Version::HTTP_2),
-        (&["http/1.1"], Version::HTTP_11),
-        (&[], Version::HTTP_11),
+    for http2 in [
+        "",
+        "http_server_config:\n  http2: true\n",
+        "http_server_config:\n  http2: false\n",
     ] {
-        client.alpn = alpn;
-        for path in ["/metrics", "/", "/api/v1/report", "/-/healthy", "/-/ready"] {
-            let answer = client.get(server.addresses[0], path, None).await.unwrap();
-            assert_eq!((answer.status, answer.version), (200, expected), "{path}");
-            assert!(!answer.body.is_empty());
+        let server = serve(&folder, &format!("{TLS}{http2}")).await;
+        let address = server.addresses[0];
+        for (offered, agreed) in [
+            (&["h2", "http/1.1"][..], Some(&b"http/1.1"[..])),
+            (&["http/1.1"], Some(b"http/1.1")),
+            (&[], None),
+        ] {
+            client.alpn = offered;
+            let stream = client.connect(address).await.unwrap();
+            assert_eq!(
+                stream.get_ref().1.alpn_protocol(),
+                agreed,
+                "{http2}{offered:?}"
+            );
+            for path in ["/metrics", "/", "/api/v1/report", "/-/healthy", "/-/ready"] {
+                let answer = client.get(address, path, None).await.unwrap();
+                assert_eq!(answer.status, 200, "{path}");
+                assert!(!answer.body.is_empty());
+            }
+            assert_eq!(
+                client.get(address, "/nothing", None).await.unwrap().status,
+                404
+            );
         }
-        let answer = client
-            .get(server.addresses[0], "/nothing", None)
-            .await
-            .unwrap();
-        assert_eq!(answer.status, 404);
+        client.alpn = &["h2"];
+        let alert = end_of(&client, address).await.unwrap_err();
+        assert_eq!(alert, "NoApplicationProtocol");
     }
-}
-
-#[tokio::test]
-async fn without_http2_there_is_only_http1() {
-    let folder = Folder::new();
-    let text = format!("{TLS}http_server_config:\n  http2: false\n");
-    let server = serve(&folder, &text).await;
-    let mut client = Client::new(&folder.ca.pem());
-    let answer = client
-        .get(server.addresses[0], "/metrics", None)
-        .await
-        .unwrap();
-    assert_eq!(answer.version, Version::HTTP_11);
-    client.alpn = &["h2"];
-    let alert = end_of(&client, server.addresses[0]).await.unwrap_err();
-    assert_eq!(alert, "NoApplicationProtocol");
 }
 
 #[tokio::test]
@@ -102,10 +98,6 @@ async fn curl_is_served_and_refuses_what_is_not_for_it() {
     let Some((status, said)) = curl(&["--cacert", ca, "-w", version, "-4", &url]).await else {
         return;
     };
-    assert_eq!((status, said.contains("2 200")), (0, true), "{said}");
-    let (status, said) = curl(&["--cacert", ca, "--http1.1", "-w", version, "-4", &url])
-        .await
-        .unwrap();
     assert_eq!((status, said.contains("1.1 200")), (0, true), "{said}");
     // 60: the peer's certificate cannot be authenticated.
     let other = folder.write("other-ca.pem", &Ca::new("another CA").pem());

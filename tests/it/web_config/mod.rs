@@ -5,15 +5,13 @@
 //! - [`handshakes`]: TLS with curl and with a Rust client, certificates of clients;
 //! - [`requests`]: the order of things, headers, rate, reloading;
 //! - [`passwords`]: users, and what wrong passwords cost whom;
-//! - [`health`]: what `healthcheck` makes of it;
-//! - [`http2`]: what a client may hold there.
+//! - [`health`]: what `healthcheck` makes of it.
 
 pub mod certificates;
 pub mod client;
 mod files;
 mod handshakes;
 mod health;
-mod http2;
 mod passwords;
 mod requests;
 

@@ -1,10 +1,9 @@
 //! What comes before an answer, in which order, and what changes without a restart.
 
-use hyper::Version;
 use timewait_exporter::web::Limits;
 
 use super::certificates::Folder;
-use super::client::{Client, basic};
+use super::client::basic;
 use super::handshakes::serve;
 use crate::support;
 use crate::support::client::Answer;
@@ -183,23 +182,10 @@ async fn the_rate_is_as_it_was_at_start() {
 }
 
 #[tokio::test]
-async fn http2_and_tls_are_as_they_were_at_start() {
+async fn without_tls_at_start_there_is_none() {
     let folder = Folder::new();
-    let tls = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
-    let client = Client::new(&folder.ca.pem());
-    let version = async |server: &Running| {
-        let answer = client.get(server.addresses[0], "/-/healthy", None).await;
-        answer.unwrap().version
-    };
-    let without = format!("{tls}http_server_config:\n  http2: false\n");
-    let server = serve(&folder, tls).await;
-    folder.write("web.yml", &without);
-    assert_eq!(version(&server).await, Version::HTTP_2);
-    let server = serve(&folder, &without).await;
-    folder.write("web.yml", tls);
-    assert_eq!(version(&server).await, Version::HTTP_11);
-    // Plain it was, and plain it stays.
     let server = serve(&folder, "").await;
+    let tls = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
     folder.write("web.yml", tls);
     assert_eq!(get(&server, "/-/healthy", None).await.status, 200);
 }
