@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::build_info::BUILD;
 use crate::collector::{Collector, NamespaceChoice};
 use crate::config::{Config, WebConfig};
+use crate::domain::collectors::CollectorId;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::Source;
 use crate::kernel::namespaces::missing_rights;
@@ -281,24 +282,22 @@ fn log_end(drained: Drained) {
 /// Reads everything once, so that the log tells from the start what works.
 async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
     let snapshot = site.first_look().await.own;
-    if let Some(sockets) = &snapshot.sockets
-        && let Some(figures) = &sockets.value
+    if let Some(sockets) = snapshot.sockets()
+        && let Some(outcome) = snapshot.outcome(CollectorId::Sockets)
     {
         info!(
-            collector_source = figures.source.map(Source::as_str),
-            messages = figures.messages,
-            duration = %Seconds(sockets.duration),
+            collector_source = sockets.source.map(Source::as_str),
+            messages = sockets.messages,
+            duration = %Seconds(outcome.duration),
             "Read the connection table"
         );
     }
-    let settings = match snapshot.sysctl {
-        Some(sysctl) => sysctl.value,
-        // Switched off, which is about figures and not about this.
-        None => tokio::task::spawn_blocking(move || procfs.read_settings().0)
-            .await
-            .ok(),
-    };
-    if let Some(settings) = settings {
+    if let Some(settings) = snapshot.settings() {
+        warn_of_own_ports(&ports, settings);
+    } else if snapshot.outcome(CollectorId::Sysctl).is_none()
+        // Switched off, which is about metrics and not about this.
+        && let Ok((settings, _)) = tokio::task::spawn_blocking(move || procfs.read_settings()).await
+    {
         warn_of_own_ports(&ports, &settings);
     }
 }

@@ -1,5 +1,6 @@
 //! `check`: one look, one line, one exit status.
 
+use crate::domain::collectors::CollectorId;
 use std::io::Write as _;
 use std::time::Instant;
 
@@ -17,8 +18,8 @@ use crate::report::check::{State, line};
 #[must_use]
 pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     // It says nothing of what these read.
-    collector.enabled.netstat = false;
-    collector.enabled.slabinfo = false;
+    let unneeded = [CollectorId::Netstat, CollectorId::Slabinfo];
+    collector.enabled = collector.enabled.without(&unneeded);
     warn_of_missing_rights(&collector.namespaces);
     let deadline = Instant::now() + check.timeout;
     let snapshot = Collector::open(collector, Box::new(NetlinkConnect))

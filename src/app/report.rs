@@ -97,12 +97,7 @@ fn one(
 
 /// Those among the fullest destinations to which something live is held.
 fn worst_destinations(snapshot: &Snapshot) -> Vec<Destination> {
-    let sockets = snapshot
-        .sockets
-        .as_ref()
-        .and_then(|outcome| outcome.value.as_ref());
-    let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
-    let told = ports.and_then(|ports| ports.by_destination.as_ref());
+    let told = snapshot.destinations();
     let told = told.map_or(&[][..], |breakdown| &breakdown.exported);
     told.iter()
         .filter(|figures| figures.in_use.established + figures.in_use.other > 0)
@@ -240,7 +235,8 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::collector::{Enabled, FileReadings};
+    use crate::collector::Job;
+    use crate::domain::collectors::CollectorId;
     use crate::domain::snapshot::Outcome;
 
     #[test]
@@ -248,14 +244,14 @@ mod tests {
         let (leave, may_leave) = mpsc::channel();
         let sockets = move |_| {
             may_leave.recv().unwrap();
-            Outcome {
+            Some(Outcome {
                 value: None,
                 success: true,
                 duration: Duration::ZERO,
-            }
+            })
         };
-        let none = |_| FileReadings::default();
-        let collector = Collector::start(Enabled::default(), sockets, none).unwrap();
+        let job: Job = Box::new(sockets);
+        let collector = Collector::start([(CollectorId::Sockets, job)]).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut told = Vec::new();
         // The walk does not end before somebody was told of it.
@@ -263,7 +259,14 @@ mod tests {
             told.push(waited);
             leave.send(()).unwrap();
         });
-        assert!(snapshot.unwrap().own.sockets.unwrap().success);
+        assert!(
+            snapshot
+                .unwrap()
+                .own
+                .outcome(CollectorId::Sockets)
+                .unwrap()
+                .success
+        );
         assert!(told.first().unwrap() >= &PATIENCE, "{told:?}");
     }
 }

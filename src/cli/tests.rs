@@ -3,6 +3,7 @@
 use super::*;
 use crate::collector::Enabled;
 use crate::config::ReportFormat;
+use crate::domain::collectors::CollectorId;
 
 fn typed(flags: &[&str]) -> Result<Config, clap::Error> {
     parse(std::iter::once("timewait_exporter").chain(flags.iter().copied()))
@@ -67,7 +68,13 @@ fn every_flag_reaches_its_place() {
 
 #[test]
 fn the_last_of_a_switch_and_its_negation_wins() {
-    let slabinfo = |flags: &[&str]| typed(flags).unwrap().collector.enabled.slabinfo;
+    let slabinfo = |flags: &[&str]| {
+        typed(flags)
+            .unwrap()
+            .collector
+            .enabled
+            .has(CollectorId::Slabinfo)
+    };
     let (on, off) = ("--collector.slabinfo", "--no-collector.slabinfo");
     assert!(slabinfo(&[]) && slabinfo(&[on]) && slabinfo(&[off, on]) && slabinfo(&[on, on]));
     assert!(!slabinfo(&[off]) && !slabinfo(&[on, off]) && !slabinfo(&[off, on, off, off]));
@@ -175,7 +182,7 @@ fn subcommands_take_their_own_flags_and_the_shared_ones_on_either_side() {
     assert_eq!(config.collector.census.top, 6);
     assert!(!config.collector.census.by_age);
     let switched = typed(&["report", "--no-collector.slabinfo"]).unwrap();
-    assert!(!switched.collector.enabled.slabinfo);
+    assert!(!switched.collector.enabled.has(CollectorId::Slabinfo));
     assert_eq!(typed(&[]).unwrap().command, Command::Serve);
 }
 

@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use crate::domain::advice::thresholds::RATIO_WARNING;
-use crate::domain::snapshot::{SocketStatistics, SocketSummary};
+use crate::domain::snapshot::{Counts, SocketSummary};
 use crate::domain::socket::PortOwner;
 
 /// Up to so many sockets the walk is made every time: 17 to 24 ms.
@@ -38,9 +38,9 @@ impl BoundSockets {
     }
 
     /// Whether they are to be read anew. Without figures there is no guess, and they are.
-    pub(super) fn are_due(&self, now: Instant, statistics: Option<&SocketStatistics>) -> bool {
+    pub(super) fn are_due(&self, now: Instant, statistics: Option<&Counts>) -> bool {
         let walked = statistics
-            .and_then(|figures| Some(figures.in_use?.saturating_add(figures.time_wait_buckets?)));
+            .and_then(|figures| Some(figures.get("inuse")?.saturating_add(figures.get("tw")?)));
         let is_quick = walked.is_none_or(|sockets| sockets <= QUICK_WALK_SOCKETS);
         let is_recent = |time: Instant| now.saturating_duration_since(time) < SERVES_FOR;
         let serves = self.last.as_ref().is_some_and(|(read, _)| is_recent(*read));
@@ -91,15 +91,12 @@ mod tests {
     use crate::domain::settings::Settings;
     use crate::domain::snapshot::{Source, SourceUsage};
 
-    const MANY: SocketStatistics = statistics(200_000);
+    fn many() -> Counts {
+        statistics(200_000)
+    }
 
-    const fn statistics(time_wait: u64) -> SocketStatistics {
-        SocketStatistics {
-            time_wait_buckets: Some(time_wait),
-            in_use: Some(10),
-            orphans: None,
-            sockets_used: None,
-        }
+    fn statistics(time_wait: u64) -> Counts {
+        [("tw", time_wait), ("inuse", 10)].into_iter().collect()
     }
 
     fn owner(port: u16, listening: bool) -> PortOwner {
@@ -144,11 +141,11 @@ mod tests {
     #[test]
     fn a_long_walk_is_made_when_nothing_was_read_for_five_minutes() {
         let (mut bound, now) = (BoundSockets::new(), Instant::now());
-        assert!(bound.are_due(now, Some(&MANY)));
+        assert!(bound.are_due(now, Some(&many())));
         bound.note(now, &[owner(1, true), owner(2, false)]);
         assert_eq!(bound.noted(), [owner(2, false)]);
-        assert!(!bound.are_due(now + Duration::from_secs(299), Some(&MANY)));
-        assert!(bound.are_due(now + SERVES_FOR, Some(&MANY)));
+        assert!(!bound.are_due(now + Duration::from_secs(299), Some(&many())));
+        assert!(bound.are_due(now + SERVES_FOR, Some(&many())));
     }
 
     #[test]
@@ -158,18 +155,18 @@ mod tests {
             let after = |seconds| begin + Duration::from_secs(seconds);
             bound.note(begin, &[]);
             assert!(bound.suffice_for(&figures(0.74, 0.74), after(15)));
-            assert!(!bound.are_due(after(30), Some(&MANY)));
+            assert!(!bound.are_due(after(30), Some(&many())));
             // Read before this scrape, when the ratio was a low one.
             assert!(!bound.suffice_for(&near, after(30)));
-            assert!(bound.are_due(after(30), Some(&MANY)));
+            assert!(bound.are_due(after(30), Some(&many())));
             bound.note(after(31), &[]);
             assert!(bound.suffice_for(&near, after(31)));
-            assert!(bound.are_due(after(45), Some(&MANY)));
+            assert!(bound.are_due(after(45), Some(&many())));
             bound.note(after(45), &[]);
             assert!(bound.suffice_for(&figures(0.1, 0.1), after(45)));
-            assert!(bound.are_due(after(330), Some(&MANY)));
+            assert!(bound.are_due(after(330), Some(&many())));
             bound.note(after(330), &[]);
-            assert!(!bound.are_due(after(331), Some(&MANY)));
+            assert!(!bound.are_due(after(331), Some(&many())));
         }
     }
 
@@ -178,6 +175,6 @@ mod tests {
         let (mut bound, now) = (BoundSockets::new(), Instant::now());
         bound.note(now, &[]);
         assert!(bound.are_due(now, None));
-        assert!(bound.are_due(now, Some(&SocketStatistics::default())));
+        assert!(bound.are_due(now, Some(&Counts::default())));
     }
 }

@@ -1,90 +1,76 @@
-//! The job that reads the small files of /proc.
+//! The collectors of small files under /proc and /sys: what each reads.
 
 use std::time::Instant;
 
 use super::complaint::{Complaint, join};
-use super::{Enabled, FileReadings};
-use crate::domain::snapshot::Outcome;
+use crate::domain::collectors::{CollectorId, Enabled};
+use crate::domain::snapshot::{Counts, Outcome, Reading};
+use crate::kernel::process::page_size_bytes;
 use crate::kernel::procfs::{ProcRoot, ReadError};
 
-/// Reads the files of the collectors that are on, each with its own outcome.
+/// What a collector read, and what it could not read. Neither: this kernel has no such thing, and the collector is
+/// off.
+type Read = (Option<Reading>, Vec<ReadError>);
+
+type Reader = fn(&ProcRoot) -> Read;
+
+/// How each collector of small files reads.
+const READERS: &[(CollectorId, Reader)] = &[
+    (CollectorId::Sysctl, |procfs| {
+        let (settings, errors) = procfs.read_settings();
+        (Some(settings.into()), errors)
+    }),
+    (CollectorId::Netstat, |procfs| {
+        whole(procfs.read_kernel_counters())
+    }),
+    (CollectorId::Sockstat, |procfs| {
+        whole(procfs.read_socket_statistics())
+    }),
+    (CollectorId::Slabinfo, |procfs| {
+        whole(procfs.read_slab_memory(page_size_bytes()))
+    }),
+];
+
+/// What is read whole or not at all.
+fn whole(read: Result<Counts, ReadError>) -> Read {
+    match read {
+        Ok(counts) => (Some(counts.into()), Vec::new()),
+        Err(error) => (None, vec![error]),
+    }
+}
+
+/// One collector of small files in one network namespace.
 #[derive(Debug)]
 pub(super) struct FilesJob {
-    procfs: ProcRoot,
-    enabled: Enabled,
-    page_size_bytes: u64,
-    sysctl: Complaint,
-    netstat: Complaint,
-    sockstat: Complaint,
-    slabinfo: Complaint,
+    pub(super) id: CollectorId,
+    read: Reader,
+    complaint: Complaint,
 }
 
 impl FilesJob {
-    /// Of the namespace with this label; `None` is the own one.
-    pub(super) fn new(
-        procfs: ProcRoot,
-        enabled: Enabled,
-        page_size_bytes: u64,
-        netns: Option<String>,
-    ) -> Self {
-        Self {
-            procfs,
-            enabled,
-            page_size_bytes,
-            sysctl: Complaint::new("sysctl", netns.clone()),
-            netstat: Complaint::new("netstat", netns.clone()),
-            sockstat: Complaint::new("sockstat", netns.clone()),
-            slabinfo: Complaint::new("slabinfo", netns),
-        }
+    /// The enabled ones. `netns` is the namespace's label; `None` is the exporter's own.
+    pub(super) fn all(enabled: &Enabled, netns: Option<&str>) -> Vec<Self> {
+        let readers = READERS.iter().filter(|(id, _)| enabled.has(*id));
+        let readers = readers.filter(|(id, _)| netns.is_none() || id.is_of_namespace());
+        let jobs = readers.map(|(id, read)| Self {
+            id: *id,
+            read: *read,
+            complaint: Complaint::new(id.name(), netns.map(str::to_owned)),
+        });
+        jobs.collect()
     }
 
-    pub(super) fn run(&mut self) -> FileReadings {
-        let Self {
-            procfs,
-            enabled,
-            page_size_bytes,
-            sysctl,
-            netstat,
-            sockstat,
-            slabinfo,
-        } = self;
-        FileReadings {
-            sysctl: enabled.sysctl.then(|| {
-                let begin = Instant::now();
-                let (settings, errors) = procfs.read_settings();
-                sysctl.note(join(&errors));
-                let success = errors.is_empty();
-                Outcome {
-                    value: Some(settings),
-                    success,
-                    duration: begin.elapsed(),
-                }
-            }),
-            netstat: enabled
-                .netstat
-                .then(|| whole(netstat, || procfs.read_kernel_counters())),
-            sockstat: enabled
-                .sockstat
-                .then(|| whole(sockstat, || procfs.read_socket_statistics())),
-            slabinfo: enabled
-                .slabinfo
-                .then(|| whole(slabinfo, || procfs.read_slab_memory(*page_size_bytes))),
-        }
-    }
-}
-
-/// A reading that is there whole or not at all.
-pub(super) fn whole<T>(
-    complaint: &mut Complaint,
-    read: impl FnOnce() -> Result<T, ReadError>,
-) -> Outcome<T> {
-    let begin = Instant::now();
-    let result = read();
-    let duration = begin.elapsed();
-    complaint.note(result.as_ref().err().map(ToString::to_string));
-    Outcome {
-        success: result.is_ok(),
-        value: result.ok(),
-        duration,
+    /// Nothing where the collector is off.
+    pub(super) fn run(&mut self, procfs: &ProcRoot) -> Option<Outcome> {
+        let begin = Instant::now();
+        let (value, errors) = (self.read)(procfs);
+        let duration = begin.elapsed();
+        self.complaint.note(join(&errors));
+        let success = errors.is_empty();
+        (value.is_some() || !success).then_some(Outcome {
+            value,
+            success,
+            duration,
+        })
     }
 }

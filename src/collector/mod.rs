@@ -23,75 +23,14 @@ use lane::Lane;
 use namespaces::NamespacesJob;
 use sockets::{SocketsJob, Walker};
 
+use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{HostSnapshot, Namespaces};
 use crate::domain::options::CensusOptions;
-use crate::domain::settings::Settings;
-use crate::domain::snapshot::{
-    KernelCounters, Outcome, SlabMemory, Snapshot, SocketStatistics, SocketSummary,
-};
+use crate::domain::snapshot::{Outcome, Snapshot};
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::Connect;
 
-/// Which collectors run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one switch each, as the flags have them"
-)]
-pub struct Enabled {
-    /// The pass over the connection table.
-    pub sockets: bool,
-    /// `/proc/sys/net/ipv4`.
-    pub sysctl: bool,
-    /// `/proc/net/netstat`.
-    pub netstat: bool,
-    /// `/proc/net/sockstat`.
-    pub sockstat: bool,
-    /// `/proc/slabinfo`.
-    pub slabinfo: bool,
-}
-
-impl Default for Enabled {
-    fn default() -> Self {
-        Self {
-            sockets: true,
-            sysctl: true,
-            netstat: true,
-            sockstat: true,
-            slabinfo: true,
-        }
-    }
-}
-
-impl Enabled {
-    const NONE: Self = Self {
-        sockets: false,
-        sysctl: false,
-        netstat: false,
-        sockstat: false,
-        slabinfo: false,
-    };
-
-    /// Each collector of small files that runs, by itself, with its name.
-    fn each_of_files(self) -> impl Iterator<Item = (&'static str, Self)> {
-        let Self {
-            sockets: _,
-            sysctl,
-            netstat,
-            sockstat,
-            slabinfo,
-        } = self;
-        let none = Self::NONE;
-        [
-            ("sysctl", Self { sysctl, ..none }),
-            ("netstat", Self { netstat, ..none }),
-            ("sockstat", Self { sockstat, ..none }),
-            ("slabinfo", Self { slabinfo, ..none }),
-        ]
-        .into_iter()
-        .filter(move |(_, one)| *one != none)
-    }
-}
+pub use crate::domain::collectors::Enabled;
 
 /// Where the sockets are to be read from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -155,31 +94,6 @@ impl Default for CollectorConfig {
     }
 }
 
-/// What the small files said.
-#[derive(Clone, Debug, Default)]
-pub struct FileReadings {
-    /// `/proc/sys/net/ipv4`.
-    pub sysctl: Option<Outcome<Settings>>,
-    /// `/proc/net/netstat`.
-    pub netstat: Option<Outcome<KernelCounters>>,
-    /// `/proc/net/sockstat`.
-    pub sockstat: Option<Outcome<SocketStatistics>>,
-    /// `/proc/slabinfo`.
-    pub slabinfo: Option<Outcome<SlabMemory>>,
-}
-
-impl FileReadings {
-    /// What either said.
-    fn or(self, other: Self) -> Self {
-        Self {
-            sysctl: self.sysctl.or(other.sysctl),
-            netstat: self.netstat.or(other.netstat),
-            sockstat: self.sockstat.or(other.sockstat),
-            slabinfo: self.slabinfo.or(other.slabinfo),
-        }
-    }
-}
-
 /// The look into the other namespaces.
 #[derive(Debug)]
 struct NamespacesLane {
@@ -191,12 +105,12 @@ struct NamespacesLane {
 impl NamespacesLane {
     fn start(config: CollectorConfig) -> io::Result<Self> {
         let last = Arc::new(Mutex::new(None));
-        let (enabled, to_note) = (config.enabled, Arc::clone(&last));
+        let (enabled, to_note) = (config.enabled.clone(), Arc::clone(&last));
         let mut job = NamespacesJob::new(config);
         let lane = Lane::start_for_first("netns", move |deadline| {
             let outcome = job.run(deadline);
             let found = outcome.value.as_ref();
-            let found = found.map(|found| namespaces::all_late(found, enabled));
+            let found = found.map(|found| namespaces::all_late(found, &enabled));
             *to_note.lock().unwrap_or_else(PoisonError::into_inner) = found;
             outcome
         })?;
@@ -208,19 +122,20 @@ impl NamespacesLane {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::new(Outcome {
             value: last.clone(),
-            ..missing(waited)
+            ..Outcome::missing(waited)
         })
     }
 }
 
+/// What one collector's thread does: reads, given the time by which it must be done. Nothing where the collector
+/// is off.
+pub type Job = Box<dyn FnMut(Instant) -> Option<Outcome> + Send>;
+
 /// Reads the kernel for those who ask.
 #[derive(Debug)]
 pub struct Collector {
-    enabled: Enabled,
-    sockets: Lane<Outcome<SocketSummary>>,
-    /// With the collectors that each of them runs.
-    files: Vec<(Enabled, Lane<FileReadings>)>,
-    /// The other namespaces, if they are looked at.
+    lanes: Vec<(CollectorId, Lane<Option<Outcome>>)>,
+    /// The other namespaces, if they are read.
     namespaces: Option<NamespacesLane>,
 }
 
@@ -231,43 +146,40 @@ impl Collector {
     /// Fails if the system gives no thread.
     pub fn open(config: CollectorConfig, connect: Box<dyn Connect>) -> io::Result<Self> {
         let procfs = ProcRoot::new(config.procfs.clone());
-        let enabled = config.enabled;
-        let walker = Walker::new(
-            config.source,
-            procfs.clone(),
-            connect,
-            config.census.clone(),
-        );
-        let mut sockets = SocketsJob::new(walker, !enabled.sysctl);
-        let page_size_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX);
-        let files = enabled.each_of_files().map(|(name, one)| {
-            let mut job = FilesJob::new(procfs.clone(), one, page_size_bytes, None);
-            Ok((one, Lane::start(name, move |_| job.run())?))
-        });
-        let files = files.collect::<io::Result<_>>()?;
-        let has_others = config.namespaces != NamespaceChoice::OwnOnly;
-        let namespaces = has_others.then(|| NamespacesLane::start(config));
-        Ok(Self {
-            enabled,
-            sockets: Lane::start("sockets", move |deadline| sockets.run(deadline))?,
-            files,
-            namespaces: namespaces.transpose()?,
-        })
+        let enabled = &config.enabled;
+        let mut jobs: Vec<(CollectorId, Job)> = Vec::new();
+        if enabled.has(CollectorId::Sockets) {
+            let walker = Walker::new(
+                config.source,
+                procfs.clone(),
+                connect,
+                config.census.clone(),
+            );
+            let mut job = SocketsJob::new(walker, !enabled.has(CollectorId::Sysctl));
+            jobs.push((
+                CollectorId::Sockets,
+                Box::new(move |deadline| Some(job.run(deadline))),
+            ));
+        }
+        for mut job in FilesJob::all(enabled, None) {
+            let procfs = procfs.clone();
+            jobs.push((job.id, Box::new(move |_| job.run(&procfs))));
+        }
+        let mut collector = Self::start(jobs)?;
+        if config.namespaces != NamespaceChoice::OwnOnly {
+            collector.namespaces = Some(NamespacesLane::start(config)?);
+        }
+        Ok(collector)
     }
 
-    /// Starts one thread for each of two jobs. A job is given the time by which it must be done
-    /// and is only called when someone waits for it; `sockets` is never called when it is off.
+    /// Starts one thread for each job, which is only called when someone waits for it.
     ///
     /// Fails if the system gives no thread.
-    pub fn start(
-        enabled: Enabled,
-        sockets: impl FnMut(Instant) -> Outcome<SocketSummary> + Send + 'static,
-        files: impl FnMut(Instant) -> FileReadings + Send + 'static,
-    ) -> io::Result<Self> {
+    pub fn start(jobs: impl IntoIterator<Item = (CollectorId, Job)>) -> io::Result<Self> {
+        let jobs = jobs.into_iter();
+        let lanes = jobs.map(|(id, job)| Ok((id, Lane::start(id.name(), job)?)));
         Ok(Self {
-            enabled,
-            sockets: Lane::start("sockets", sockets)?,
-            files: vec![(enabled, Lane::start("files", files)?)],
+            lanes: lanes.collect::<io::Result<_>>()?,
             namespaces: None,
         })
     }
@@ -275,28 +187,23 @@ impl Collector {
     /// One scrape: readings that begin after this call, as far as they are there by the deadline.
     pub async fn scrape(&self, deadline: Instant) -> HostSnapshot {
         let begin = Instant::now();
+        let until = tokio::time::Instant::from_std(deadline);
         let namespaces = self.namespaces.as_ref();
         let namespaces = namespaces.map(|others| (others, others.lane.request(deadline)));
-        let requested = self.files.iter();
-        let requested = requested.map(|(enabled, lane)| (*enabled, lane.request(deadline)));
-        let requested: Vec<_> = requested.collect();
-        let sockets = self.enabled.sockets.then(|| self.sockets.request(deadline));
-        let until = tokio::time::Instant::from_std(deadline);
-        let mut files = FileReadings::default();
-        for (enabled, receiver) in requested {
-            let readings = match tokio::time::timeout_at(until, receiver).await {
-                Ok(Ok(readings)) => readings,
-                _ => late_files(enabled, begin.elapsed()),
-            };
-            files = files.or(readings);
+        let lanes = self.lanes.iter();
+        let requested: Vec<_> = lanes
+            .map(|(id, lane)| (*id, lane.request(deadline)))
+            .collect();
+        let mut own = Snapshot::default();
+        for (id, receiver) in requested {
+            own.set(
+                id,
+                match tokio::time::timeout_at(until, receiver).await {
+                    Ok(Ok(outcome)) => outcome,
+                    _ => Some(Outcome::missing(begin.elapsed())),
+                },
+            );
         }
-        let sockets = match sockets {
-            None => None,
-            Some(receiver) => Some(match tokio::time::timeout_at(until, receiver).await {
-                Ok(Ok(outcome)) => outcome,
-                _ => missing(begin.elapsed()),
-            }),
-        };
         let namespaces = match namespaces {
             None => None,
             Some((others, receiver)) => {
@@ -306,39 +213,6 @@ impl Collector {
                 })
             }
         };
-        let FileReadings {
-            sysctl,
-            netstat,
-            sockstat,
-            slabinfo,
-        } = files;
-        HostSnapshot {
-            own: Snapshot {
-                sockets,
-                sysctl,
-                netstat,
-                sockstat,
-                slabinfo,
-            },
-            namespaces,
-        }
-    }
-}
-
-fn late_files(enabled: Enabled, waited: Duration) -> FileReadings {
-    FileReadings {
-        sysctl: enabled.sysctl.then(|| missing(waited)),
-        netstat: enabled.netstat.then(|| missing(waited)),
-        sockstat: enabled.sockstat.then(|| missing(waited)),
-        slabinfo: enabled.slabinfo.then(|| missing(waited)),
-    }
-}
-
-/// The outcome of a collector that had nothing to tell by the deadline.
-const fn missing<T>(waited: Duration) -> Outcome<T> {
-    Outcome {
-        value: None,
-        success: false,
-        duration: waited,
+        HostSnapshot { own, namespaces }
     }
 }

@@ -11,7 +11,7 @@ use super::complaint::{Complaint, join};
 use crate::domain::census::Census;
 use crate::domain::options::CensusOptions;
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::{Outcome, SocketStatistics, SocketSummary, Source};
+use crate::domain::snapshot::{Counts, Outcome, SocketSummary, Source};
 use crate::kernel::procfs::{ProcRoot, TableError};
 use crate::kernel::sock_diag::{Connect, DumpCount, DumpError, Dumper};
 
@@ -77,8 +77,8 @@ const WORTH_FILTERING: u64 = 8;
 /// 700 for each other one that it leaves out. Those in TIME-WAIT are all told, so that it can only pay on the
 /// others, of which sockstat does not say how many are a server's. From one to eight on it pays if a
 /// third of them is, and costs 7 % at most if none is.
-fn is_worth_filtering(statistics: &SocketStatistics) -> bool {
-    match (statistics.in_use, statistics.time_wait_buckets) {
+fn is_worth_filtering(statistics: &Counts) -> bool {
+    match (statistics.get("inuse"), statistics.get("tw")) {
         (Some(in_use), Some(time_wait)) => in_use.saturating_mul(WORTH_FILTERING) > time_wait,
         _ => false,
     }
@@ -94,7 +94,7 @@ impl SocketsJob {
         }
     }
 
-    pub(super) fn run(&mut self, deadline: Instant) -> Outcome<SocketSummary> {
+    pub(super) fn run(&mut self, deadline: Instant) -> Outcome {
         let begin = Instant::now();
         let procfs = &self.walker.procfs;
         let (settings, errors) = procfs.read_settings();
@@ -105,12 +105,8 @@ impl SocketsJob {
         let statistics = procfs.read_socket_statistics().ok();
         let found = self
             .walker
-            .walk(&mut self.memory, &settings, statistics, deadline);
-        Outcome {
-            success: found.is_some(),
-            value: found,
-            duration: begin.elapsed(),
-        }
+            .walk(&mut self.memory, &settings, statistics.as_ref(), deadline);
+        Outcome::whole(found, begin.elapsed())
     }
 }
 
@@ -146,7 +142,7 @@ impl Walker {
         &mut self,
         memory: &mut WalkMemory,
         settings: &Settings,
-        statistics: Option<SocketStatistics>,
+        statistics: Option<&Counts>,
         deadline: Instant,
     ) -> Option<SocketSummary> {
         let result = self.read(memory, settings, statistics, deadline);
@@ -177,7 +173,7 @@ impl Walker {
         &mut self,
         memory: &mut WalkMemory,
         settings: &Settings,
-        statistics: Option<SocketStatistics>,
+        statistics: Option<&Counts>,
         deadline: Instant,
     ) -> Result<SocketSummary, WalkError> {
         if self.choice == SourceChoice::Procfs {
@@ -198,7 +194,7 @@ impl Walker {
         &mut self,
         memory: &mut WalkMemory,
         settings: &Settings,
-        statistics: Option<SocketStatistics>,
+        statistics: Option<&Counts>,
         deadline: Instant,
     ) -> Result<SocketSummary, DumpError> {
         let mut tries = 1;
@@ -214,7 +210,7 @@ impl Walker {
         &mut self,
         memory: &mut WalkMemory,
         settings: &Settings,
-        statistics: Option<SocketStatistics>,
+        statistics: Option<&Counts>,
         deadline: Instant,
     ) -> Result<SocketSummary, DumpError> {
         let now = Instant::now();
@@ -232,16 +228,15 @@ impl Walker {
         &mut self,
         memory: &mut WalkMemory,
         settings: &Settings,
-        statistics: Option<SocketStatistics>,
+        statistics: Option<&Counts>,
         now: Instant,
         deadline: Instant,
     ) -> Result<SocketSummary, DumpError> {
-        let filters =
-            !self.options.whole_table && statistics.as_ref().is_some_and(is_worth_filtering);
+        let filters = !self.options.whole_table && statistics.is_some_and(is_worth_filtering);
         let mut dump = self.dumper.open(deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
         let mut owners = Vec::new();
-        let owner_count = if memory.bound.are_due(now, statistics.as_ref()) {
+        let owner_count = if memory.bound.are_due(now, statistics) {
             let count = dump.owners(|owner| owners.push(owner))?;
             memory.bound.note(now, &owners);
             count
@@ -320,12 +315,9 @@ mod tests {
     use super::*;
 
     fn with(in_use: Option<u64>, time_wait_buckets: Option<u64>) -> bool {
-        is_worth_filtering(&SocketStatistics {
-            time_wait_buckets,
-            in_use,
-            orphans: None,
-            sockets_used: None,
-        })
+        let in_use = in_use.map(|count| ("inuse", count));
+        let time_wait = time_wait_buckets.map(|count| ("tw", count));
+        is_worth_filtering(&in_use.into_iter().chain(time_wait).collect())
     }
 
     #[test]

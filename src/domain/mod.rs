@@ -8,6 +8,7 @@ pub mod advice;
 pub mod age;
 mod capacity;
 pub mod census;
+pub mod collectors;
 pub mod container;
 mod destinations;
 mod fast_map;

@@ -92,37 +92,20 @@ pub struct NamespaceSnapshot {
     pub snapshot: Snapshot,
 }
 
-impl NamespaceSnapshot {
-    /// The worst ratio of either family; `None` where the sockets were not read.
-    #[must_use]
-    pub fn worst_ratio(&self) -> Option<f64> {
-        worst_ratio(&self.snapshot)
-    }
-}
-
-/// The worst ratio of either family; `None` where the sockets or the range could not be read.
-#[must_use]
-pub fn worst_ratio(snapshot: &Snapshot) -> Option<f64> {
-    let sockets = snapshot.sockets.as_ref()?.value.as_ref()?;
-    let worst = sockets.ports.as_ref()?.worst_ratio;
-    Some(worst.ipv4.max(worst.ipv6))
-}
-
 /// By what namespaces are ranked: their worst ratio, but 1 where no port is usable. None is spent there, and yet
 /// every connect() fails.
 #[must_use]
 pub fn rank(snapshot: &Snapshot) -> Option<f64> {
     match usable_ports(snapshot)? {
         0 => Some(1.0),
-        _ => worst_ratio(snapshot),
+        _ => snapshot.worst_ratio(),
     }
 }
 
 /// How many ports of the range are usable; `None` where the sockets or the range could not be read.
 #[must_use]
 pub fn usable_ports(snapshot: &Snapshot) -> Option<u32> {
-    let sockets = snapshot.sockets.as_ref()?.value.as_ref()?;
-    Some(sockets.ports.as_ref()?.usable)
+    Some(snapshot.ports()?.usable)
 }
 
 /// What was read in the namespaces beside the own one.

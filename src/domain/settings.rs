@@ -1,29 +1,74 @@
-//! The kernel's settings that govern TIME-WAIT and the ephemeral port range.
+//! The kernel settings (sysctls) that govern TIME-WAIT and the ephemeral port range.
 
 use super::ports::{PortRange, PortSet};
 
-/// One reading of `/proc/sys/net/ipv4`. A setting that this kernel does not have, or that could not
-/// be read, is `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// `ip_local_port_range`.
-    pub port_range: Option<PortRange>,
-    /// `ip_local_reserved_ports`, inside the range or not.
-    pub reserved_ports: Option<PortSet>,
-    /// `tcp_tw_reuse`: 0 off, 1 on, 2 on for loopback only (Linux >= 4.19).
-    pub tcp_tw_reuse: Option<i64>,
-    /// `tcp_tw_reuse_delay`, milliseconds (Linux >= 6.14).
-    pub tcp_tw_reuse_delay_ms: Option<i64>,
-    /// `tcp_tw_recycle`, gone since Linux 4.12.
-    pub tcp_tw_recycle: Option<i64>,
-    /// `tcp_timestamps`: 0 off, 1 on with random offsets, 2 on without.
-    pub tcp_timestamps: Option<i64>,
-    /// `tcp_fin_timeout`, seconds.
-    pub tcp_fin_timeout_seconds: Option<i64>,
-    /// `tcp_max_tw_buckets`.
-    pub tcp_max_tw_buckets: Option<i64>,
-    /// `tcp_rfc1337`.
-    pub tcp_rfc1337: Option<i64>,
-    /// `ip_unprivileged_port_start` (Linux >= 4.11).
-    pub ip_unprivileged_port_start: Option<i64>,
+/// A setting that is one whole number.
+#[derive(Clone, Copy, Debug)]
+pub struct Sysctl {
+    /// Its name as sysctl(8) spells it.
+    pub name: &'static str,
+    /// What it is, for the help text of its metric.
+    pub help: &'static str,
+    /// Its value among others.
+    pub get: fn(&Settings) -> Option<i64>,
+    /// Puts a value among others.
+    pub set: fn(&mut Settings, Option<i64>),
+}
+
+/// The one table of these settings: the field, the name, the help text.
+macro_rules! sysctls {
+    ($($field:ident $name:literal $help:literal;)*) => {
+        /// One reading of the settings. What this kernel does not have, or could not be read, is `None`.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Settings {
+            /// `net.ipv4.ip_local_port_range`.
+            pub port_range: Option<PortRange>,
+            /// `net.ipv4.ip_local_reserved_ports`, inside the range or not.
+            pub reserved_ports: Option<PortSet>,
+            $(#[doc = concat!("`", $name, "`: ", $help)] pub $field: Option<i64>,)*
+        }
+
+        /// The settings that are one whole number each, in reading order.
+        pub const SYSCTLS: &[Sysctl] = &[$(Sysctl {
+            name: $name,
+            help: $help,
+            get: |settings| settings.$field,
+            set: |settings, value| settings.$field = value,
+        }),*];
+    };
+}
+
+sysctls! {
+    tcp_tw_reuse "net.ipv4.tcp_tw_reuse"
+        "whether connect() may reuse a port in TIME-WAIT. 0 no, 1 yes, 2 for loopback addresses only (Linux \
+         4.19 and newer).";
+    tcp_tw_reuse_delay_ms "net.ipv4.tcp_tw_reuse_delay"
+        "milliseconds that a socket must have been in TIME-WAIT before connect() may reuse its port. Absent \
+         before Linux 6.14, where it is 1 s.";
+    tcp_tw_recycle "net.ipv4.tcp_tw_recycle"
+        "whether TIME-WAIT is cut short, 0 no, 1 yes. Breaks connections from behind NAT; absent since Linux \
+         4.12, which removed it.";
+    tcp_timestamps "net.ipv4.tcp_timestamps"
+        "whether TCP timestamps are used, without which no port in TIME-WAIT is reused. 0 no, 1 with a random \
+         offset for each connection, 2 without offset.";
+    tcp_fin_timeout_seconds "net.ipv4.tcp_fin_timeout"
+        "seconds that an orphaned socket stays in FIN-WAIT-2. Does not change the 60 s of TIME-WAIT, which are \
+         fixed.";
+    tcp_max_tw_buckets "net.ipv4.tcp_max_tw_buckets"
+        "how many time-wait buckets the kernel allows.";
+    tcp_rfc1337 "net.ipv4.tcp_rfc1337"
+        "whether a RST segment is ignored in TIME-WAIT. 0 a RST ends it, 1 it does not.";
+    ip_unprivileged_port_start "net.ipv4.ip_unprivileged_port_start"
+        "the first port that a program without privileges may bind. Absent before Linux 4.11.";
+}
+
+impl Sysctl {
+    /// Its name without `net.ipv4.` or, for one of another family, without `net.`: as metrics and remedies have it.
+    #[must_use]
+    pub fn short_name(&self) -> &'static str {
+        let name = self.name;
+        name.strip_prefix("net.ipv4.")
+            .or_else(|| name.strip_prefix("net."))
+            .unwrap_or(name)
+    }
 }

@@ -2,11 +2,13 @@
 //!
 //! Holds no metric names (see `exposition`) and does no arithmetic beyond trivial sums.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::address::{Address, Family};
+use super::collectors::{CollectorId, PerCollector};
 use super::ports::{PortRange, PortSet};
 use super::settings::Settings;
 
@@ -34,8 +36,8 @@ impl Source {
 
 /// How one collector fared.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome<T> {
-    /// What it found. A collector of independent values may have found some and still have
+pub struct Outcome<T = Reading> {
+    /// What it read. A collector of independent values may have read some and still have
     /// failed; one whose values add up has all or nothing.
     pub value: Option<T>,
     /// Whether everything it looks for was read.
@@ -44,59 +46,214 @@ pub struct Outcome<T> {
     pub duration: Duration,
 }
 
-/// Everything one scrape found out about one network namespace. A collector that is switched off
-/// is `None`.
+impl<T> Outcome<T> {
+    /// Of a collector that had nothing to report by the deadline.
+    #[must_use]
+    pub const fn missing(waited: Duration) -> Self {
+        Self {
+            value: None,
+            success: false,
+            duration: waited,
+        }
+    }
+
+    /// Of a collector that has all it looks for, or nothing.
+    #[must_use]
+    pub fn whole(value: Option<impl Into<T>>, duration: Duration) -> Self {
+        Self {
+            success: value.is_some(),
+            value: value.map(Into::into),
+            duration,
+        }
+    }
+}
+
+/// What a collector read. Cheap to clone: scrapes share it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// The dump of the connection table.
+    Sockets(Arc<SocketSummary>),
+    /// Kernel settings.
+    Settings(Arc<Settings>),
+    /// Numbers under the kernel's own names.
+    Counts(Counts),
+}
+
+impl From<SocketSummary> for Reading {
+    fn from(sockets: SocketSummary) -> Self {
+        Self::Sockets(Arc::new(sockets))
+    }
+}
+
+impl From<Settings> for Reading {
+    fn from(settings: Settings) -> Self {
+        Self::Settings(Arc::new(settings))
+    }
+}
+
+impl From<Counts> for Reading {
+    fn from(counts: Counts) -> Self {
+        Self::Counts(counts)
+    }
+}
+
+/// Numbers that a file of the kernel's has, by the names that the kernel gives them. A name that the running
+/// kernel lacks is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts(Vec<(&'static str, u64)>);
+
+impl Counts {
+    /// The number under a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, count)| count)
+    }
+
+    /// All of them, in the kernel's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().copied()
+    }
+
+    /// Adds a number to the one under its name.
+    pub fn add(&mut self, name: &'static str, count: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum = sum.saturating_add(count),
+            None => self.0.push((name, count)),
+        }
+    }
+}
+
+impl FromIterator<(&'static str, u64)> for Counts {
+    fn from_iter<I: IntoIterator<Item = (&'static str, u64)>>(counts: I) -> Self {
+        Self(counts.into_iter().collect())
+    }
+}
+
+/// Everything one scrape read in one network namespace. A collector that is off has no outcome.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// The pass over the connection table.
-    pub sockets: Option<Outcome<SocketSummary>>,
-    /// `/proc/sys/net/ipv4`.
-    pub sysctl: Option<Outcome<Settings>>,
-    /// `/proc/net/netstat`.
-    pub netstat: Option<Outcome<KernelCounters>>,
-    /// `/proc/net/sockstat`.
-    pub sockstat: Option<Outcome<SocketStatistics>>,
-    /// `/sys/kernel/slab` or `/proc/slabinfo`.
-    pub slabinfo: Option<Outcome<SlabMemory>>,
+    outcomes: PerCollector<Option<Outcome>>,
 }
 
-/// The columns of `/proc/net/netstat`, `TcpExt`, about TIME-WAIT. `None` where the kernel lacks it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KernelCounters {
-    /// `TW`: sockets that entered TIME-WAIT or became a FIN-WAIT-2 mini-socket (on older kernels:
-    /// whose time there ended).
-    pub entered: Option<u64>,
-    /// `TWRecycled`: TIME-WAIT sockets taken over by a new connection.
-    pub recycled: Option<u64>,
-    /// `TWKilled`: mini-sockets with a timer of 4 s or less (on older kernels: whose time ended by
-    /// the slow timer).
-    pub killed: Option<u64>,
-    /// `TCPTimeWaitOverflow`: sockets destroyed since `tcp_max_tw_buckets` was reached.
-    pub overflows: Option<u64>,
-    /// Segments rejected for their timestamps, by the kernel's own column name, in its order.
-    pub paws_rejects: Vec<(&'static str, u64)>,
-}
+impl Snapshot {
+    /// How one collector fared.
+    #[must_use]
+    pub const fn outcome(&self, id: CollectorId) -> Option<&Outcome> {
+        self.outcomes.get(id).as_ref()
+    }
 
-/// The TCP line of `/proc/net/sockstat`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketStatistics {
-    /// `tw`: time-wait buckets in use, orphaned FIN-WAIT-2 mini-sockets included.
-    pub time_wait_buckets: Option<u64>,
-    /// `inuse`: TCP sockets that are neither in TIME-WAIT nor closed, IPv4 and IPv6.
-    pub in_use: Option<u64>,
-    /// `orphan`: sockets without a process (host-wide on older kernels).
-    pub orphans: Option<u64>,
-    /// `used` of the `sockets` line: sockets of any protocol that programs hold (host-wide on older
-    /// kernels).
-    pub sockets_used: Option<u64>,
-}
+    /// How each collector fared that is on.
+    pub fn outcomes(&self) -> impl Iterator<Item = (CollectorId, &Outcome)> {
+        let outcomes = self.outcomes.iter();
+        outcomes.filter_map(|(id, outcome)| Some((id, outcome.as_ref()?)))
+    }
 
-/// The `tw_sock_*` caches of `/sys/kernel/slab` or `/proc/slabinfo`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SlabMemory {
-    /// Bytes that the slabs hold, used or not; `None` without the right to read it or where no
-    /// such cache is listed.
-    pub time_wait_bytes: Option<u64>,
+    /// Notes how a collector fared; `None` for one that is off.
+    pub fn set(&mut self, id: CollectorId, outcome: Option<Outcome>) {
+        *self.outcomes.get_mut(id) = outcome;
+    }
+
+    /// The same with what one collector read without failure.
+    #[must_use]
+    pub fn with(mut self, id: CollectorId, reading: impl Into<Reading>) -> Self {
+        self.set(id, Some(Outcome::whole(Some(reading), Duration::ZERO)));
+        self
+    }
+
+    /// The same without one collector.
+    #[must_use]
+    pub fn without(mut self, id: CollectorId) -> Self {
+        self.set(id, None);
+        self
+    }
+
+    /// The dump of the connection table, if it came to an end.
+    #[must_use]
+    pub fn sockets(&self) -> Option<&SocketSummary> {
+        match self.outcome(CollectorId::Sockets)?.value.as_ref()? {
+            Reading::Sockets(sockets) => Some(sockets),
+            _ => None,
+        }
+    }
+
+    /// How the port range is used, if both the sockets and the range are known.
+    #[must_use]
+    pub fn ports(&self) -> Option<&PortUsage> {
+        self.sockets()?.ports.as_ref()
+    }
+
+    /// The destinations, if they are known and exported individually.
+    #[must_use]
+    pub fn destinations(&self) -> Option<&DestinationBreakdown> {
+        self.ports()?.by_destination.as_ref()
+    }
+
+    /// The worst destination's ratio, of either family.
+    #[must_use]
+    pub fn worst_ratio(&self) -> Option<f64> {
+        let worst = self.ports()?.worst_ratio;
+        Some(worst.ipv4.max(worst.ipv6))
+    }
+
+    /// The kernel's settings, as far as they were read.
+    #[must_use]
+    pub fn settings(&self) -> Option<&Settings> {
+        match self.outcome(CollectorId::Sysctl)?.value.as_ref()? {
+            Reading::Settings(settings) => Some(settings),
+            _ => None,
+        }
+    }
+
+    /// The numbers that a collector read.
+    #[must_use]
+    pub fn counts(&self, id: CollectorId) -> Option<&Counts> {
+        match self.outcome(id)?.value.as_ref()? {
+            Reading::Counts(counts) => Some(counts),
+            _ => None,
+        }
+    }
+
+    /// One number that a collector read, by the kernel's name for it.
+    #[must_use]
+    pub fn count(&self, id: CollectorId, name: &str) -> Option<u64> {
+        self.counts(id)?.get(name)
+    }
+
+    /// Time-wait buckets in use, orphaned FIN-WAIT-2 mini-sockets included.
+    #[must_use]
+    pub fn time_wait_buckets(&self) -> Option<u64> {
+        self.count(CollectorId::Sockstat, "tw")
+    }
+
+    /// The dump of the connection table, to change it.
+    pub fn sockets_mut(&mut self) -> Option<&mut SocketSummary> {
+        match self
+            .outcomes
+            .get_mut(CollectorId::Sockets)
+            .as_mut()?
+            .value
+            .as_mut()?
+        {
+            Reading::Sockets(sockets) => Some(Arc::make_mut(sockets)),
+            _ => None,
+        }
+    }
+
+    /// The kernel's settings, to change them.
+    pub fn settings_mut(&mut self) -> Option<&mut Settings> {
+        match self
+            .outcomes
+            .get_mut(CollectorId::Sysctl)
+            .as_mut()?
+            .value
+            .as_mut()?
+        {
+            Reading::Settings(settings) => Some(Arc::make_mut(settings)),
+            _ => None,
+        }
+    }
 }
 
 /// The most frequent values of one attribute of TIME-WAIT sockets, and how many have the others.

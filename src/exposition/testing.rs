@@ -13,15 +13,16 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 use super::families::{BuildInfo, ExporterFigures, HandlerErrors, HandlerFigures, SelfFigures};
 use crate::domain::address::Address;
+use crate::domain::collectors::CollectorId;
 use crate::domain::container::ContainerIdentity;
 use crate::domain::namespace::{HostSnapshot, NamespaceIdentity, NamespaceSnapshot, Namespaces};
 use crate::domain::ports::PortRange;
 use crate::domain::process::ProcessUsage;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
-    Breakdown, Destination, DestinationBreakdown, DestinationUsage, KernelCounters, OtherStates,
-    Outcome, PerFamily, PortBreakdown, PortSets, PortUsage, PortsInUse, SlabMemory, Snapshot,
-    SocketStatistics, SocketSummary, Source, SourceUsage,
+    Breakdown, Counts, Destination, DestinationBreakdown, DestinationUsage, OtherStates, Outcome,
+    PerFamily, PortBreakdown, PortSets, PortUsage, PortsInUse, Reading, Snapshot, SocketSummary,
+    Source, SourceUsage,
 };
 
 /// One line of an exposition.
@@ -128,13 +129,8 @@ fn metric(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
 }
 
 /// An outcome that found something.
-#[expect(clippy::unnecessary_wraps, reason = "a snapshot holds it as an option")]
-pub(super) fn found<T>(value: T) -> Option<Outcome<T>> {
-    Some(Outcome {
-        value: Some(value),
-        success: true,
-        duration: Duration::from_micros(1_250),
-    })
+fn found<T>(value: T) -> Outcome<T> {
+    Outcome::whole(Some(value), Duration::from_micros(1_250))
 }
 
 pub(super) fn address(text: &str) -> Address {
@@ -157,45 +153,51 @@ pub(super) fn rich_host() -> HostSnapshot {
             entrance: None,
             entrance_on_host: None,
         },
-        snapshot: Snapshot {
-            slabinfo: None,
-            ..rich_snapshot()
-        },
+        snapshot: rich_snapshot().without(CollectorId::Slabinfo),
     };
     HostSnapshot {
         own: rich_snapshot(),
-        namespaces: found(Namespaces {
+        namespaces: Some(Arc::new(found(Namespaces {
             told: vec![other],
             unreadable: 1,
             left_out: 2,
             absent: 0,
             has_unlisted_names: false,
-        })
-        .map(Arc::new),
+        }))),
     }
 }
 
 pub(super) fn rich_snapshot() -> Snapshot {
-    Snapshot {
-        sockets: found(rich_sockets()),
-        sysctl: found(rich_settings()),
-        netstat: found(KernelCounters {
-            entered: Some(1_000_000),
-            recycled: Some(12),
-            killed: Some(0),
-            overflows: Some(3),
-            paws_rejects: vec![("PAWSActive", 0), ("PAWSEstab", 7), ("PAWSTimewait", 1)],
-        }),
-        sockstat: found(SocketStatistics {
-            time_wait_buckets: Some(31_282),
-            in_use: Some(40),
-            sockets_used: None,
-            orphans: Some(0),
-        }),
-        slabinfo: found(SlabMemory {
-            time_wait_bytes: Some(8_388_608),
-        }),
+    let netstat = [
+        ("TW", 1_000_000),
+        ("TWRecycled", 12),
+        ("TWKilled", 0),
+        ("TCPTimeWaitOverflow", 3),
+        ("PAWSActive", 0),
+        ("PAWSEstab", 7),
+        ("PAWSTimewait", 1),
+    ];
+    let mut snapshot = Snapshot::default();
+    for (id, reading) in [
+        (CollectorId::Sockets, rich_sockets().into()),
+        (CollectorId::Sysctl, rich_settings().into()),
+        (CollectorId::Netstat, counts(&netstat).into()),
+        (
+            CollectorId::Sockstat,
+            counts(&[("tw", 31_282), ("inuse", 40)]).into(),
+        ),
+        (
+            CollectorId::Slabinfo,
+            counts(&[("bytes", 8_388_608)]).into(),
+        ),
+    ] {
+        snapshot.set(id, Some(found::<Reading>(reading)));
     }
+    snapshot
+}
+
+pub(super) fn counts(counts: &[(&'static str, u64)]) -> Counts {
+    counts.iter().copied().collect()
 }
 
 pub(super) fn rich_settings() -> Settings {

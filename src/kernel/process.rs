@@ -45,6 +45,12 @@ pub fn read_process_figures() -> Result<ProcessUsage, ProcessError> {
     })
 }
 
+/// The size of a page of memory, in bytes.
+#[must_use]
+pub fn page_size_bytes() -> u64 {
+    u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX)
+}
+
 /// The release of the running kernel, `uname -r`.
 pub fn kernel_release() -> String {
     let name = rustix::system::uname();

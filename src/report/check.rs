@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{NamespaceReport, Report, printable};
 use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::advice::wording;
+use crate::domain::collectors::CollectorId;
 use crate::domain::snapshot::{PortUsage, Snapshot};
 
 /// From which exhaustion ratio on the state is what.
@@ -124,17 +125,12 @@ pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
     )
 }
 
-fn figures(snapshot: &Snapshot) -> Option<&PortUsage> {
-    let sockets = snapshot.sockets.as_ref()?.value.as_ref()?;
-    sockets.ports.as_ref()
-}
-
 fn one(snapshot: &Snapshot, thresholds: Thresholds) -> (State, f64, String) {
-    if snapshot.sockets.is_none() {
+    if snapshot.outcome(CollectorId::Sockets).is_none() {
         let unread = "sockets are not read (--no-collector.sockets)";
         return (State::Unknown, 0.0, unread.to_owned());
     }
-    let Some(ports) = figures(snapshot) else {
+    let Some(ports) = snapshot.ports() else {
         let unknown = "the connection table or the port range could not be read";
         return (State::Unknown, 0.0, unknown.to_owned());
     };
@@ -180,7 +176,7 @@ fn append_perfdata(text: &mut String, prefix: &str, snapshot: &Snapshot, thresho
             .replace('=', "_");
         let _infallible = write!(text, " '{label}'={rest}");
     };
-    if let Some(ports) = figures(snapshot) {
+    if let Some(ports) = snapshot.ports() {
         for (label, ratio) in [
             ("ipv4_ratio", ports.worst_ratio.ipv4),
             ("ipv6_ratio", ports.worst_ratio.ipv6),
@@ -200,8 +196,7 @@ fn append_perfdata(text: &mut String, prefix: &str, snapshot: &Snapshot, thresho
         );
         add("destinations", format!("{};;;0;", ports.destinations));
     }
-    let sockets = snapshot.sockets.as_ref();
-    if let Some(sockets) = sockets.and_then(|sockets| sockets.value.as_ref()) {
+    if let Some(sockets) = snapshot.sockets() {
         let waiting = sockets.time_wait.ipv4 + sockets.time_wait.ipv6;
         add("time_wait", format!("{waiting};;;0;"));
     }
@@ -251,8 +246,7 @@ mod tests {
     fn a_range_without_a_usable_port_is_critical_though_nothing_is_spent() {
         let mut report = report(0);
         let snapshot = &mut report.namespaces.first_mut().unwrap().snapshot;
-        let sockets = snapshot.sockets.as_mut().unwrap();
-        let ports = sockets.value.as_mut().unwrap().ports.as_mut().unwrap();
+        let ports = snapshot.sockets_mut().unwrap().ports.as_mut().unwrap();
         (ports.usable, ports.worst_ratio) = (0, PerFamily::default());
         let (state, line) = line(&report, Thresholds::default());
         assert_eq!(state, State::Critical);

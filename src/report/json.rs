@@ -244,12 +244,11 @@ impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
         let snapshot = &namespace.snapshot;
         let identity = namespace.identity.as_ref();
         let container = identity.map(|identity| &identity.container);
-        let sockets = snapshot.sockets.as_ref().and_then(|o| o.value.as_ref());
-        let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
-        let by_destination = ports.and_then(|ports| ports.by_destination.as_ref());
-        let settings = snapshot.sysctl.as_ref().and_then(|o| o.value.as_ref());
-        let sockstat = snapshot.sockstat.as_ref().and_then(|o| o.value.as_ref());
-        let in_use = sockstat.and_then(|sockstat| sockstat.time_wait_buckets);
+        let sockets = snapshot.sockets();
+        let ports = snapshot.ports();
+        let by_destination = snapshot.destinations();
+        let settings = snapshot.settings();
+        let in_use = snapshot.time_wait_buckets();
         let explained = settings.map(explain).unwrap_or_default().into_iter();
         Self {
             netns: namespace.name(),
@@ -277,7 +276,7 @@ impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
             }),
             settings: explained
                 .map(|one| SettingOut {
-                    name: format!("net.ipv4.{}", one.name),
+                    name: one.name.to_owned(),
                     value: one.value,
                     meaning: one.meaning,
                 })

@@ -17,8 +17,9 @@ use std::time::SystemTime;
 
 use crate::domain::advice::wording::counted;
 use crate::domain::advice::{Advice, Severity, advise};
+use crate::domain::collectors::CollectorId;
 use crate::domain::holders::Holders;
-use crate::domain::namespace::{HostSnapshot, NamespaceIdentity, worst_ratio};
+use crate::domain::namespace::{HostSnapshot, NamespaceIdentity};
 use crate::domain::snapshot::{Snapshot, Source};
 pub use crate::domain::text::printable;
 
@@ -99,14 +100,14 @@ impl NamespaceReport {
     fn rank(&self) -> (Severity, f64) {
         (
             self.advice.severity.state(),
-            worst_ratio(&self.snapshot).unwrap_or(0.0),
+            self.snapshot.worst_ratio().unwrap_or(0.0),
         )
     }
 
     /// Whether the connection table was read, if it was to be.
     #[must_use]
     pub fn has_sockets(&self) -> bool {
-        let sockets = self.snapshot.sockets.as_ref();
+        let sockets = self.snapshot.outcome(CollectorId::Sockets);
         sockets.is_none_or(|outcome| outcome.value.is_some())
     }
 }
@@ -249,38 +250,14 @@ impl Report {
 /// How one collector fared: its name, whether all was read, and the seconds that took.
 #[must_use]
 pub fn collectors(snapshot: &Snapshot) -> Vec<(&'static str, bool, f64)> {
-    let told = [
-        (
-            "sockets",
-            snapshot.sockets.as_ref().map(|o| (o.success, o.duration)),
-        ),
-        (
-            "sysctl",
-            snapshot.sysctl.as_ref().map(|o| (o.success, o.duration)),
-        ),
-        (
-            "netstat",
-            snapshot.netstat.as_ref().map(|o| (o.success, o.duration)),
-        ),
-        (
-            "sockstat",
-            snapshot.sockstat.as_ref().map(|o| (o.success, o.duration)),
-        ),
-        (
-            "slabinfo",
-            snapshot.slabinfo.as_ref().map(|o| (o.success, o.duration)),
-        ),
-    ];
-    told.into_iter()
-        .filter_map(|(name, outcome)| {
-            outcome.map(|(success, duration)| (name, success, duration.as_secs_f64()))
-        })
+    let outcomes = snapshot.outcomes();
+    outcomes
+        .map(|(id, outcome)| (id.name(), outcome.success, outcome.duration.as_secs_f64()))
         .collect()
 }
 
 /// Where the sockets were read from.
 #[must_use]
 pub fn source(snapshot: &Snapshot) -> Option<Source> {
-    let sockets = snapshot.sockets.as_ref()?;
-    sockets.value.as_ref()?.source
+    snapshot.sockets()?.source
 }

@@ -5,26 +5,16 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::{NamespaceReport, Report};
 use crate::domain::address::Address;
 use crate::domain::census::Census;
+use crate::domain::collectors::CollectorId;
 use crate::domain::holders::{Holder, Holders};
 use crate::domain::options::CensusOptions;
 use crate::domain::ports::PortRange;
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::{
-    Destination, KernelCounters, Outcome, Snapshot, SocketStatistics, Source,
-};
+use crate::domain::snapshot::{Counts, Destination, Outcome, Reading, Snapshot, Source};
 use crate::domain::socket::{PortOwner, Socket, TcpState};
 
 fn address(text: &str) -> Address {
     text.parse().unwrap()
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "as a snapshot has it")]
-fn outcome<T>(value: Option<T>) -> Option<Outcome<T>> {
-    Some(Outcome {
-        success: value.is_some(),
-        value,
-        duration: Duration::from_millis(12),
-    })
 }
 
 /// 100 ports, so many of them in TIME-WAIT to one server, ten established to another.
@@ -64,16 +54,21 @@ pub(super) fn snapshot(time_wait: u16) -> Snapshot {
             remaining_ms: 0,
         });
     }
-    Snapshot {
-        sockets: outcome(Some(census.finish(Source::Netlink, 200))),
-        sysctl: outcome(Some(settings)),
-        netstat: outcome(Some(KernelCounters::default())),
-        sockstat: outcome(Some(SocketStatistics {
-            time_wait_buckets: Some(time_wait.into()),
-            ..SocketStatistics::default()
-        })),
-        slabinfo: outcome(None),
-    }
+    let buckets: Counts = [("tw", time_wait.into())].into_iter().collect();
+    let mut snapshot = Snapshot::default();
+    let mut found = |id, reading: Option<Reading>| {
+        let outcome = Outcome::whole(reading, Duration::from_millis(12));
+        snapshot.set(id, Some(outcome));
+    };
+    found(
+        CollectorId::Sockets,
+        Some(census.finish(Source::Netlink, 200).into()),
+    );
+    found(CollectorId::Sysctl, Some(settings.into()));
+    found(CollectorId::Netstat, Some(Counts::default().into()));
+    found(CollectorId::Sockstat, Some(buckets.into()));
+    found(CollectorId::Slabinfo, None);
+    snapshot
 }
 
 pub(super) fn report(time_wait: u16) -> Report {

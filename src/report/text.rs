@@ -10,7 +10,6 @@ use super::{NamespaceReport, Report, collectors, printable, source};
 use crate::domain::advice::explain::explain;
 use crate::domain::advice::{Finding, OF_FILES, Remedy, Severity, wording};
 use crate::domain::age::BANDS;
-use crate::domain::namespace::worst_ratio;
 use crate::domain::snapshot::{DestinationUsage, PortUsage, Snapshot, SocketSummary};
 
 /// How text is to look.
@@ -243,8 +242,7 @@ impl Text {
     }
 
     fn figures(&mut self, namespace: &NamespaceReport) {
-        let sockets = namespace.snapshot.sockets.as_ref();
-        let Some(sockets) = sockets.and_then(|outcome| outcome.value.as_ref()) else {
+        let Some(sockets) = namespace.snapshot.sockets() else {
             return;
         };
         if let Some(ports) = &sockets.ports {
@@ -382,7 +380,7 @@ impl Text {
     }
 
     fn settings(&mut self, snapshot: &Snapshot) {
-        let Some(settings) = snapshot.sysctl.as_ref().and_then(|o| o.value.as_ref()) else {
+        let Some(settings) = snapshot.settings() else {
             return;
         };
         self.title("SETTINGS, net.ipv4");
@@ -393,7 +391,7 @@ impl Text {
             } else {
                 shortened(&one.value, 24)
             };
-            table.row(vec![one.name.to_owned(), value, one.meaning]);
+            table.row(vec![one.short_name().to_owned(), value, one.meaning]);
         }
         self.table(table);
     }
@@ -414,15 +412,17 @@ impl Text {
 }
 
 fn namespace_row(namespace: &NamespaceReport) -> Vec<String> {
-    let sockets = namespace.snapshot.sockets.as_ref();
-    let sockets = sockets.and_then(|outcome| outcome.value.as_ref());
-    let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
+    let sockets = namespace.snapshot.sockets();
+    let ports = namespace.snapshot.ports();
     let unknown = || "?".to_owned();
     let time_wait = sockets.map(|sockets| sockets.time_wait.ipv4 + sockets.time_wait.ipv6);
     let identity = namespace.identity.as_ref();
     vec![
         namespace.advice.severity.state().as_str().to_uppercase(),
-        worst_ratio(&namespace.snapshot).map_or_else(unknown, wording::percent),
+        namespace
+            .snapshot
+            .worst_ratio()
+            .map_or_else(unknown, wording::percent),
         time_wait.map_or_else(unknown, wording::count),
         ports.map_or_else(unknown, |ports| wording::count(ports.destinations)),
         identity.map_or_else(|| "(own)".to_owned(), |one| printable(&one.label)),

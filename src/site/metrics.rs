@@ -194,20 +194,10 @@ impl fmt::Display for Chain<'_> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::collector::{Enabled, FileReadings};
-    use crate::domain::snapshot::Outcome;
 
     fn metrics(render: Render) -> Metrics {
-        let sockets = |_| Outcome {
-            value: None,
-            success: true,
-            duration: Duration::ZERO,
-        };
-        let collector =
-            Collector::start(Enabled::default(), sockets, |_| FileReadings::default()).unwrap();
+        let collector = Collector::start([]).unwrap();
         let about = About {
             build: crate::build_info::BUILD,
             process: None,

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
+use crate::domain::collectors::CollectorId;
 use crate::domain::snapshot::Snapshot;
 
 /// What is known so far.
@@ -52,10 +53,8 @@ impl Readiness {
 
     /// Learns from a scrape that has just ended; logs when something changed.
     pub(super) fn observe(&self, snapshot: &Snapshot, deadline: Instant) {
-        let is_success = snapshot
-            .sockets
-            .as_ref()
-            .is_none_or(|sockets| sockets.success);
+        let sockets = snapshot.outcome(CollectorId::Sockets);
+        let is_success = sockets.is_none_or(|outcome| outcome.success);
         if is_success {
             self.works.store(true, Ordering::Relaxed);
             if self.failure_logged.swap(false, Ordering::Relaxed) {
@@ -79,14 +78,14 @@ mod tests {
     use crate::domain::snapshot::Outcome;
 
     fn snapshot(success: bool) -> Snapshot {
-        Snapshot {
-            sockets: Some(Outcome {
-                value: None,
-                success,
-                duration: Duration::ZERO,
-            }),
-            ..Snapshot::default()
-        }
+        let outcome = Outcome {
+            value: None,
+            success,
+            duration: Duration::ZERO,
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.set(CollectorId::Sockets, Some(outcome));
+        snapshot
     }
 
     #[test]

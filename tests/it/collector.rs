@@ -6,9 +6,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
+use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, Job, SourceChoice};
+use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::domain::options::CensusOptions;
-use timewait_exporter::domain::snapshot::{Snapshot, Source};
+use timewait_exporter::domain::snapshot::{Counts, Outcome, Snapshot, Source};
 
 use crate::support::eventually;
 use crate::support::fake_kernel::{FakeKernel, Message, Step, record};
@@ -44,8 +45,12 @@ fn scrape(collector: &Collector) -> Snapshot {
     scrape_within(collector, Duration::from_secs(30))
 }
 
+fn success(snapshot: &Snapshot, id: CollectorId) -> Option<bool> {
+    snapshot.outcome(id).map(|outcome| outcome.success)
+}
+
 fn source(snapshot: &Snapshot) -> Option<Source> {
-    snapshot.sockets.as_ref()?.value.as_ref()?.source
+    snapshot.sockets()?.source
 }
 
 fn refusing(errno: i32) -> FakeKernel {
@@ -77,7 +82,7 @@ fn auto_reads_procfs_where_netlink_cannot_be_used() {
     for kernel in kernels {
         let snapshot = scrape(&collector(SourceChoice::Auto, &kernel));
         assert_eq!(source(&snapshot), Some(Source::Procfs));
-        assert!(snapshot.sockets.is_some_and(|sockets| sockets.success));
+        assert_eq!(success(&snapshot, CollectorId::Sockets), Some(true));
     }
 }
 
@@ -93,10 +98,12 @@ fn auto_goes_back_to_netlink_once_it_can_be_used() {
 #[test]
 fn without_a_fallback_the_sockets_fail_and_the_rest_is_told() {
     let snapshot = scrape(&collector(SourceChoice::Netlink, &FakeKernel::closed(1)));
-    let sockets = snapshot.sockets.unwrap();
-    assert_eq!((sockets.success, sockets.value), (false, None));
-    assert!(snapshot.sysctl.unwrap().success && snapshot.netstat.unwrap().success);
-    assert!(snapshot.sockstat.unwrap().success && snapshot.slabinfo.unwrap().success);
+    let outcome = snapshot.outcome(CollectorId::Sockets).unwrap();
+    assert_eq!((outcome.success, &outcome.value), (false, &None));
+    for id in CollectorId::ALL {
+        let fares_well = *id != CollectorId::Sockets;
+        assert_eq!(success(&snapshot, *id), Some(fares_well), "{id:?}");
+    }
 }
 
 #[test]
@@ -110,7 +117,7 @@ fn a_passing_failure_is_tried_again_in_a_new_conversation() {
     // Not for ever.
     let kernel = FakeKernel::new(vec![busy; 9]);
     let snapshot = scrape(&collector(SourceChoice::Netlink, &kernel));
-    assert!(!snapshot.sockets.unwrap().success);
+    assert_eq!(success(&snapshot, CollectorId::Sockets), Some(false));
     assert_eq!(kernel.opened(), 3);
 }
 
@@ -140,10 +147,9 @@ fn figures_of_a_dump_that_failed_half_way_are_never_told() {
         Step::Datagram(vec![one(), one()]),
         Step::Datagram(vec![Message::done(5)]),
     ]]);
-    let sockets = scrape(&collector(SourceChoice::Netlink, &kernel))
-        .sockets
-        .unwrap();
-    assert_eq!((sockets.success, sockets.value), (false, None));
+    let snapshot = scrape(&collector(SourceChoice::Netlink, &kernel));
+    let outcome = snapshot.outcome(CollectorId::Sockets).unwrap();
+    assert_eq!((outcome.success, &outcome.value), (false, &None));
 }
 
 #[test]
@@ -162,57 +168,62 @@ fn a_dump_that_never_ends_costs_its_own_figures_only_and_the_next_scrape_is_well
     let kernel = FakeKernel::new([vec![endless], empty(1)].concat());
     let collector = collector(SourceChoice::Netlink, &kernel);
     let snapshot = scrape_within(&collector, Duration::from_millis(200));
-    let sockets = snapshot.sockets.unwrap();
-    assert_eq!((sockets.success, sockets.value), (false, None));
-    assert!(snapshot.sysctl.unwrap().success);
+    let outcome = snapshot.outcome(CollectorId::Sockets).unwrap();
+    assert_eq!((outcome.success, &outcome.value), (false, &None));
+    assert_eq!(success(&snapshot, CollectorId::Sysctl), Some(true));
     assert_eq!(source(&scrape(&collector)), Some(Source::Netlink));
 }
 
 #[test]
-fn a_file_that_blocks_costs_its_own_collector_only() {
-    for (blocked, file) in [
-        ("sysctl", "sys/net/ipv4/tcp_rfc1337"),
-        ("slabinfo", "slabinfo"),
+fn a_collector_that_blocks_costs_its_own_metrics_only() {
+    let (leave, may_leave) = std::sync::mpsc::channel();
+    let blocked: Job = Box::new(move |_| {
+        may_leave.recv().unwrap();
+        None
+    });
+    let quick: Job = Box::new(|_| Some(Outcome::whole(Some(Counts::default()), Duration::ZERO)));
+    let jobs = [
+        (CollectorId::Slabinfo, blocked),
+        (CollectorId::Netstat, quick),
+    ];
+    let collector = Collector::start(jobs).unwrap();
+    let snapshot = scrape_within(&collector, Duration::from_millis(200));
+    assert_eq!(success(&snapshot, CollectorId::Slabinfo), Some(false));
+    assert_eq!(success(&snapshot, CollectorId::Netstat), Some(true));
+    leave.send(()).unwrap();
+}
+
+#[test]
+fn a_named_pipe_in_the_place_of_a_file_fails_its_own_collector_at_once() {
+    for (broken, file) in [
+        (CollectorId::Sysctl, "sys/net/ipv4/tcp_rfc1337"),
+        (CollectorId::Slabinfo, "slabinfo"),
+        (CollectorId::Sockets, "net/tcp"),
     ] {
         let tree = copy();
         let path = tree.path().join(file);
         fs::remove_file(&path).unwrap();
-        assert!(
-            Command::new("mkfifo")
-                .arg(&path)
-                .status()
-                .unwrap()
-                .success()
-        );
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
         let config = CollectorConfig {
             source: SourceChoice::Procfs,
             procfs: tree.path().to_owned(),
-            enabled: Enabled {
-                sockets: false,
-                ..Enabled::default()
-            },
-            census: CensusOptions::default(),
             ..CollectorConfig::default()
         };
         let collector = Collector::open(config, Box::new(FakeKernel::default())).unwrap();
-        let snapshot = scrape_within(&collector, Duration::from_secs(2));
-        let fared = [
-            ("sysctl", snapshot.sysctl.map(|sysctl| sysctl.success)),
-            ("netstat", snapshot.netstat.map(|netstat| netstat.success)),
-            (
-                "sockstat",
-                snapshot.sockstat.map(|sockstat| sockstat.success),
-            ),
-            (
-                "slabinfo",
-                snapshot.slabinfo.map(|slabinfo| slabinfo.success),
-            ),
-        ];
-        for (name, success) in fared {
-            assert_eq!(success, Some(name != blocked), "{name}, {blocked} blocked");
+        // Twice: no thread is left behind in the pipe.
+        for _ in 0..2 {
+            let begin = Instant::now();
+            let snapshot = scrape(&collector);
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            for id in CollectorId::ALL {
+                assert_eq!(
+                    success(&snapshot, *id),
+                    Some(*id != broken),
+                    "{id:?}, {file}"
+                );
+            }
         }
-        // A writer that goes at once lets the reader go too.
-        fs::write(&path, "").unwrap();
     }
 }
 
@@ -364,7 +375,7 @@ fn with_many_sockets_the_bound_ones_are_read_once_and_the_listening_ones_every_t
     ]);
     let (_tree, collector) = collector_of_many(&kernel);
     for _ in 0..2 {
-        let sockets = scrape(&collector).sockets.unwrap().value.unwrap();
+        let sockets = scrape(&collector).sockets().unwrap().clone();
         let ports = sockets.ports.unwrap();
         assert_eq!((ports.listeners, ports.blocked), (1, 2));
     }
@@ -382,7 +393,7 @@ fn near_a_limit_the_bound_ones_are_read_whatever_was_read_before() {
     ]);
     let (_tree, collector) = collector_of_many(&kernel);
     let told = || {
-        let sockets = scrape(&collector).sockets.unwrap().value.unwrap();
+        let sockets = scrape(&collector).sockets().unwrap().clone();
         let ports = sockets.ports.unwrap();
         (ports.usable, ports.worst_ratio.ipv4)
     };
@@ -404,9 +415,8 @@ fn a_second_walk_near_a_limit_that_fails_leaves_the_figures_of_the_first() {
     ]);
     let (_tree, collector) = collector_of_many(&kernel);
     scrape(&collector);
-    let sockets = scrape(&collector).sockets.unwrap();
-    assert!(sockets.success);
-    let ports = sockets.value.unwrap().ports.unwrap();
+    let snapshot = scrape(&collector);
+    let ports = snapshot.ports().unwrap();
     assert_eq!((ports.usable, ports.worst_ratio.ipv4), (16, 13.0 / 16.0));
     assert_eq!(kernel.opened(), 3);
 }

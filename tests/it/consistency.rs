@@ -1,14 +1,16 @@
 //! What holds of every scrape, whatever the sockets do meanwhile.
 
 use timewait_exporter::domain::address::Family;
+use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::domain::snapshot::{
     DestinationBreakdown, DestinationUsage, PortUsage, Snapshot, SocketSummary,
 };
 
 /// Equal sums, ratios from 0 to 1, and no part larger than its whole.
 pub fn assert_consistent(snapshot: &Snapshot) {
-    let outcome = snapshot.sockets.as_ref().expect("the collector is on");
-    let sockets = outcome.value.as_ref().expect("there is a dump");
+    let outcome = snapshot.outcome(CollectorId::Sockets);
+    let outcome = outcome.expect("the collector is on");
+    let sockets = snapshot.sockets().expect("there is a dump");
     assert!(outcome.success);
     let total = sockets.time_wait.ipv4 + sockets.time_wait.ipv6;
     assert_equal_sums(sockets, total);

@@ -27,11 +27,12 @@ use std::{env, fs};
 use prometheus::proto::Metric;
 use timewait_exporter::build_info::BUILD;
 use timewait_exporter::collector::{Collector, CollectorConfig, SourceChoice};
+use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::domain::namespace::{
     HostSnapshot, NamespaceIdentity, NamespaceSnapshot, Namespaces,
 };
 use timewait_exporter::domain::process::ProcessUsage;
-use timewait_exporter::domain::snapshot::{Outcome, Snapshot, Source};
+use timewait_exporter::domain::snapshot::{Outcome, Source};
 use timewait_exporter::exposition::{
     ExporterFigures, HandlerErrors, HandlerFigures, METRICS, SelfFigures, families,
 };
@@ -170,7 +171,7 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut own = runtime.block_on(collector.scrape(deadline)).own;
-    if let Some(sockets) = own.sockets.as_mut().and_then(|found| found.value.as_mut()) {
+    if let Some(sockets) = own.sockets_mut() {
         sockets.source = Some(source);
     }
     let other = NamespaceSnapshot {
@@ -179,10 +180,7 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
             ..NamespaceIdentity::default()
         },
         // The slab caches are the host's as a whole.
-        snapshot: Snapshot {
-            slabinfo: None,
-            ..own.clone()
-        },
+        snapshot: own.clone().without(CollectorId::Slabinfo),
     };
     let namespaces = Namespaces {
         told: vec![other],

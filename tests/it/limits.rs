@@ -96,7 +96,7 @@ async fn at_the_limit_of_connections_the_idle_one_makes_way() {
 }
 
 /// Figures whose text is some 12 MB: more than the kernel's buffers take.
-pub(crate) fn endless(_: std::time::Instant) -> Outcome<SocketSummary> {
+pub(crate) fn endless(_: std::time::Instant) -> Outcome {
     let told = (0..200_000_u32)
         .map(|bits| (std::net::IpAddr::from(bits.to_be_bytes()).into(), 1))
         .collect();
@@ -115,7 +115,7 @@ pub(crate) fn endless(_: std::time::Instant) -> Outcome<SocketSummary> {
         ports: None,
     };
     Outcome {
-        value: Some(figures),
+        value: Some(figures.into()),
         ..outcome(true)
     }
 }

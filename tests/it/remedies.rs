@@ -249,7 +249,7 @@ fn a_wider_range_gives_its_ports_less_those_of_listeners_and_bound_sockets() {
         apply(&widen);
         assert_eq!(count(&exhaust(client(), &listener, server())), 27);
         let after = look();
-        let ports = after.sockets.unwrap().value.unwrap().ports.unwrap();
+        let ports = after.ports().unwrap();
         assert_eq!(ports.listeners, 0, "the service is reserved");
     });
 }
@@ -338,8 +338,9 @@ fn a_list_that_is_too_long_for_sysctl_is_reserved_in_whole() {
             RemedyId::ReserveListeners,
         );
         apply(&reserve);
-        let settings = look().sysctl.unwrap().value.unwrap();
-        let reserved = settings.reserved_ports.unwrap();
+        let snapshot = look();
+        let settings = snapshot.settings().unwrap();
+        let reserved = settings.reserved_ports.as_ref().unwrap();
         assert_eq!(reserved.len(), 1_001);
         assert!(reserved.contains(40_020) && reserved.contains(51_998));
     });

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use crate::collector::CollectorConfig;
 use crate::collector::complaint::Complaint;
 use crate::collector::files::FilesJob;
 use crate::collector::sockets::WalkMemory;
-use crate::collector::{CollectorConfig, Enabled, FileReadings};
+use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{NamespaceIdentity, rank, usable_ports};
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::{Outcome, Snapshot};
 use crate::kernel::namespaces::{FoundNamespace, NamespaceLister, Resident, read_resident};
-use crate::kernel::procfs::ProcRoot;
 
 use super::turn::Turn;
 
@@ -22,9 +22,9 @@ pub(super) struct Known {
     pub(super) pid: Option<u32>,
     pub(super) resident: Option<Resident>,
     pub(super) entry: Complaint,
-    pub(super) sockstat: Complaint,
-    pub(super) files: FilesJob,
-    pub(super) readings: Option<FileReadings>,
+    pub(super) sockstat: Option<FilesJob>,
+    pub(super) files: Vec<FilesJob>,
+    pub(super) readings: Option<Vec<(CollectorId, Option<Outcome>)>>,
     /// The run in which the files were read last.
     pub(super) files_read: u64,
     pub(super) walk: WalkMemory,
@@ -37,27 +37,23 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// To be read through the procfs of the thread that enters it.
-    pub(super) fn new(
-        label: String,
-        found: &FoundNamespace,
-        config: &CollectorConfig,
-        procfs: ProcRoot,
-    ) -> Self {
+    pub(super) fn new(label: String, found: &FoundNamespace, config: &CollectorConfig) -> Self {
         let netns = Some(label.clone());
-        let enabled = Enabled {
-            // Also where they are not told: the walk goes by them.
-            sysctl: true,
-            netstat: config.enabled.netstat,
-            ..Enabled::NONE
-        };
+        // Also where they are not exported: the dump goes by them.
+        let mut needed = config.enabled.clone();
+        needed.set(CollectorId::Sysctl, true);
+        needed.set(CollectorId::Sockstat, true);
+        let mut files = FilesJob::all(&needed, Some(&label));
+        let sockstat = files
+            .extract_if(.., |job| job.id == CollectorId::Sockstat)
+            .next();
         Self {
             made: found.made,
             pid: None,
             resident: None,
             entry: Complaint::new("netns", netns.clone()),
-            sockstat: Complaint::new("sockstat", netns.clone()),
-            files: FilesJob::new(procfs, enabled, 0, netns.clone()),
+            sockstat,
+            files,
             readings: None,
             files_read: 0,
             walk: WalkMemory::new(netns),
@@ -97,6 +93,16 @@ impl Known {
     /// What it would be ranked by without sockets.
     pub(super) const fn rank_if_quiet(&self) -> f64 {
         if self.is_without_ports { 1.0 } else { 0.0 }
+    }
+
+    /// What was read in it but for the sockets.
+    pub(super) fn snapshot(&self, statistics: Outcome) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for (id, outcome) in self.readings.iter().flatten() {
+            snapshot.set(*id, outcome.clone());
+        }
+        snapshot.set(CollectorId::Sockstat, Some(statistics));
+        snapshot
     }
 
     /// Ranks it by what was read; what was not is as before.

@@ -22,6 +22,7 @@ use tracing::{error, warn};
 
 use super::complaint::Complaint;
 use super::{CollectorConfig, NamespaceChoice};
+use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels};
 use crate::domain::snapshot::Outcome;
 use crate::kernel::namespaces::{Listing, NamespaceKey, NamespaceLister, missing_rights};
@@ -237,9 +238,7 @@ impl NamespacesJob {
             .map(|(found, label)| {
                 let known = before.remove(&found.key);
                 let known = known.filter(|known| known.is_of(&label, found));
-                let mut known = known.unwrap_or_else(|| {
-                    Known::new(label, found, &self.config, place.procfs.clone())
-                });
+                let mut known = known.unwrap_or_else(|| Known::new(label, found, &self.config));
                 known.choose_resident(&place.lister, found);
                 Visit {
                     found,
@@ -313,7 +312,7 @@ impl NamespacesJob {
             visit.progress = barred(known, &error, self.lacks_rights);
             return;
         }
-        let snapshot = place.quiet_snapshot(known, statistics, self.config.enabled);
+        let snapshot = place.quiet_snapshot(known, statistics, &self.config.enabled);
         known.note_rank(&snapshot);
         visit.progress = Progress::Done(Box::new(snapshot));
     }
@@ -355,10 +354,10 @@ impl NamespacesJob {
                 visit.progress = barred(known, &error, self.lacks_rights);
                 continue;
             }
-            let enabled = self.config.enabled;
+            let enabled = &self.config.enabled;
             let snapshot = place.busy_snapshot(known, statistics, enabled, deadline);
             known.note_rank(&snapshot);
-            let sockets = snapshot.sockets.as_ref();
+            let sockets = snapshot.outcome(CollectorId::Sockets);
             let is_read = sockets.is_none_or(|outcome| outcome.value.is_some());
             let is_cut_off = !is_read && Instant::now() >= deadline;
             self.walks += 1;
@@ -396,7 +395,7 @@ impl NamespacesJob {
             is_whole &= matches!(visit.progress, Progress::Done(_));
             told.push(NamespaceSnapshot {
                 identity: visit.known.identity(visit.found, &self.config.procfs),
-                snapshot: visit.snapshot(self.config.enabled),
+                snapshot: visit.snapshot(&self.config.enabled),
             });
         }
         told.sort_by(|a, b| a.identity.label.cmp(&b.identity.label));

@@ -3,15 +3,15 @@
 //! Decides nothing about which namespaces are read, and when.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::known::Known;
 use super::visit::Progress;
-use crate::collector::files::whole;
+use crate::collector::CollectorConfig;
 use crate::collector::sockets::Walker;
-use crate::collector::{CollectorConfig, Enabled, FileReadings};
+use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::{Outcome, Snapshot, SocketStatistics, SocketSummary};
+use crate::domain::snapshot::{Counts, Outcome, Reading, Snapshot};
 use crate::kernel::namespaces::{EnterError, FoundNamespace, Home, NamespaceLister, read_resident};
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
@@ -24,7 +24,7 @@ pub(super) struct Place {
     pub(super) procfs: ProcRoot,
     walker: Walker,
     /// What was told last of a namespace without sockets, and for which settings.
-    nothing: Option<(Settings, SocketSummary)>,
+    nothing: Option<(Settings, Reading)>,
 }
 
 impl Place {
@@ -56,13 +56,18 @@ impl Place {
     ) -> Result<Progress, EnterError> {
         self.home.leave_for(&self.lister, found)?;
         known.entry.note(None);
-        let read = || self.procfs.read_socket_statistics();
-        let statistics = whole(&mut known.sockstat, read);
-        Ok(if statistics.value.is_some_and(is_quiet) {
-            Progress::Quiet(statistics)
-        } else {
-            Progress::Busy(statistics)
-        })
+        let sockstat = known
+            .sockstat
+            .as_mut()
+            .and_then(|job| job.run(&self.procfs));
+        let statistics = sockstat.unwrap_or(Outcome::missing(Duration::ZERO));
+        Ok(
+            if matches!(&statistics.value, Some(Reading::Counts(counts)) if is_quiet(counts)) {
+                Progress::Quiet(statistics)
+            } else {
+                Progress::Busy(statistics)
+            },
+        )
     }
 
     /// Enters a namespace again and reads its settings and counters, and who lives there.
@@ -73,7 +78,8 @@ impl Place {
         run: u64,
     ) -> Result<(), EnterError> {
         self.home.leave_for(&self.lister, found)?;
-        known.readings = Some(known.files.run());
+        let files = known.files.iter_mut();
+        known.readings = Some(files.map(|job| (job.id, job.run(&self.procfs))).collect());
         known.files_read = run;
         let pid = known.pid;
         known.resident = pid.map(|pid| read_resident(self.lister.procfs(), pid));
@@ -83,30 +89,27 @@ impl Place {
     pub(super) fn quiet_snapshot(
         &mut self,
         known: &Known,
-        statistics: Outcome<SocketStatistics>,
-        enabled: Enabled,
+        statistics: Outcome,
+        enabled: &Enabled,
     ) -> Snapshot {
-        let readings = known.readings.clone().unwrap_or_default();
         let duration = statistics.duration;
-        let sockets = enabled.sockets.then(|| {
-            let settings = readings.sysctl.as_ref();
-            let settings = settings.and_then(|outcome| outcome.value.clone());
-            Outcome {
-                value: Some(self.nothing(settings.unwrap_or_default())),
-                success: true,
-                duration,
-            }
-        });
-        joined(sockets, readings, statistics, enabled)
+        let mut snapshot = known.snapshot(statistics);
+        let settings = snapshot.settings().cloned().unwrap_or_default();
+        let nothing = self.nothing(settings);
+        snapshot.set(
+            CollectorId::Sockets,
+            Some(Outcome::whole(Some(nothing), duration)),
+        );
+        only(snapshot, enabled)
     }
 
-    fn nothing(&mut self, settings: Settings) -> SocketSummary {
+    fn nothing(&mut self, settings: Settings) -> Reading {
         match &self.nothing {
-            Some((same, figures)) if *same == settings => figures.clone(),
+            Some((same, reading)) if *same == settings => reading.clone(),
             _ => {
-                let figures = self.walker.nothing(&settings);
-                self.nothing = Some((settings, figures.clone()));
-                figures
+                let reading = Reading::from(self.walker.nothing(&settings));
+                self.nothing = Some((settings, reading.clone()));
+                reading
             }
         }
     }
@@ -115,28 +118,22 @@ impl Place {
     pub(super) fn busy_snapshot(
         &mut self,
         known: &mut Known,
-        statistics: Outcome<SocketStatistics>,
-        enabled: Enabled,
+        statistics: Outcome,
+        enabled: &Enabled,
         deadline: Instant,
     ) -> Snapshot {
-        let readings = known.readings.clone().unwrap_or_default();
         let begin = Instant::now();
-        let sockets = enabled.sockets.then(|| {
-            let settings = readings.sysctl.as_ref();
-            let settings = settings.and_then(|outcome| outcome.value.clone());
-            let found = self.walker.walk(
-                &mut known.walk,
-                &settings.unwrap_or_default(),
-                statistics.value,
-                deadline,
-            );
-            Outcome {
-                success: found.is_some(),
-                value: found,
-                duration: begin.elapsed(),
-            }
-        });
-        joined(sockets, readings, statistics, enabled)
+        let mut snapshot = known.snapshot(statistics);
+        if enabled.has(CollectorId::Sockets) {
+            let settings = snapshot.settings().cloned().unwrap_or_default();
+            let statistics = snapshot.counts(CollectorId::Sockstat);
+            let found = self
+                .walker
+                .walk(&mut known.walk, &settings, statistics, deadline);
+            let outcome = Outcome::whole(found, begin.elapsed());
+            snapshot.set(CollectorId::Sockets, Some(outcome));
+        }
+        only(snapshot, enabled)
     }
 }
 
@@ -153,29 +150,18 @@ pub(super) fn barred(known: &mut Known, error: &EnterError, lacks_rights: bool) 
     Progress::Refused
 }
 
-fn joined(
-    sockets: Option<Outcome<SocketSummary>>,
-    readings: FileReadings,
-    statistics: Outcome<SocketStatistics>,
-    enabled: Enabled,
-) -> Snapshot {
-    Snapshot {
-        sockets,
-        sysctl: readings.sysctl.filter(|_| enabled.sysctl),
-        netstat: readings.netstat,
-        sockstat: enabled.sockstat.then_some(statistics),
-        slabinfo: None,
+/// Without what is not to be exported.
+fn only(mut snapshot: Snapshot, enabled: &Enabled) -> Snapshot {
+    for id in CollectorId::ALL {
+        if !enabled.has(*id) {
+            snapshot.set(*id, None);
+        }
     }
+    snapshot
 }
 
 /// Whether there is no TCP socket but, at most, some that are merely bound, which the kernel does not
 /// count.
-fn is_quiet(statistics: SocketStatistics) -> bool {
-    let SocketStatistics {
-        time_wait_buckets,
-        in_use,
-        orphans: _,
-        sockets_used: _,
-    } = statistics;
-    time_wait_buckets == Some(0) && in_use == Some(0)
+fn is_quiet(statistics: &Counts) -> bool {
+    statistics.get("tw") == Some(0) && statistics.get("inuse") == Some(0)
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::known::Known;
-use crate::collector::{Enabled, missing};
+use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces};
-use crate::domain::snapshot::{Outcome, Snapshot, SocketStatistics};
+use crate::domain::snapshot::{Outcome, Snapshot};
 use crate::kernel::namespaces::FoundNamespace;
 
 /// How far a run came with one namespace.
@@ -17,9 +17,9 @@ pub(super) enum Progress {
     /// It cannot be entered.
     Refused,
     /// It has no TCP socket.
-    Quiet(Outcome<SocketStatistics>),
+    Quiet(Outcome),
     /// It has some, or does not say.
-    Busy(Outcome<SocketStatistics>),
+    Busy(Outcome),
     /// Its walk was cut off by the deadline; the rest of it is read.
     Late(Box<Snapshot>),
     /// It is read.
@@ -34,33 +34,32 @@ pub(super) struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// What is told of it, wherever its visit ended.
-    pub(super) fn snapshot(&mut self, enabled: Enabled) -> Snapshot {
-        let statistics = match std::mem::replace(&mut self.progress, Progress::NotSeen) {
+    /// What is exported of it, wherever its visit ended.
+    pub(super) fn snapshot(&mut self, enabled: &Enabled) -> Snapshot {
+        let mut snapshot = unread(enabled);
+        match std::mem::replace(&mut self.progress, Progress::NotSeen) {
             Progress::Done(snapshot) | Progress::Late(snapshot) => return *snapshot,
-            Progress::Quiet(statistics) | Progress::Busy(statistics) => statistics,
-            Progress::NotSeen | Progress::Gone | Progress::Refused => missing(Duration::ZERO),
-        };
-        Snapshot {
-            sockstat: enabled.sockstat.then_some(statistics),
-            ..unread(enabled)
+            Progress::Quiet(statistics) | Progress::Busy(statistics) => {
+                let statistics = enabled.has(CollectorId::Sockstat).then_some(statistics);
+                snapshot.set(CollectorId::Sockstat, statistics);
+            }
+            Progress::NotSeen | Progress::Gone | Progress::Refused => {}
         }
+        snapshot
     }
 }
 
 /// Of a namespace in which nothing was read.
-fn unread(enabled: Enabled) -> Snapshot {
-    Snapshot {
-        sockets: enabled.sockets.then(|| missing(Duration::ZERO)),
-        sysctl: enabled.sysctl.then(|| missing(Duration::ZERO)),
-        netstat: enabled.netstat.then(|| missing(Duration::ZERO)),
-        sockstat: enabled.sockstat.then(|| missing(Duration::ZERO)),
-        slabinfo: None,
+fn unread(enabled: &Enabled) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for id in enabled.iter().filter(|id| id.is_of_namespace()) {
+        snapshot.set(id, Some(Outcome::missing(Duration::ZERO)));
     }
+    snapshot
 }
 
 /// The same namespaces, each as late: for those who cannot wait for the next run to end.
-pub(in crate::collector) fn all_late(found: &Namespaces, enabled: Enabled) -> Namespaces {
+pub(in crate::collector) fn all_late(found: &Namespaces, enabled: &Enabled) -> Namespaces {
     let Namespaces {
         told,
         unreadable,

@@ -4,6 +4,7 @@ use super::finding::{FigureValue, Finding, Id, Severity};
 use super::remedy::{Effect, Remedy, RemedyId, Room};
 use super::thresholds::{BUCKETS_WARNING, MANY_SERVER_SIDE, RATIO_WARNING};
 use super::{View, wording};
+use crate::domain::collectors::CollectorId;
 
 /// What the kernel takes for one time-wait bucket, in bytes: `sizeof(struct tcp_timewait_sock)`.
 const BUCKET_BYTES: u64 = 256;
@@ -17,16 +18,14 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
 }
 
 fn buckets(view: &View<'_>) -> Option<Finding> {
-    let statistics = view.snapshot.sockstat.as_ref()?.value.as_ref();
-    let used = statistics.and_then(|statistics| statistics.time_wait_buckets);
+    let used = view.snapshot.time_wait_buckets();
     let limit = view
         .settings
         .and_then(|settings| settings.tcp_max_tw_buckets);
     let limit = limit.and_then(|limit| u64::try_from(limit).ok());
-    let counters = view.snapshot.netstat.as_ref();
-    let overflows = counters
-        .and_then(|outcome| outcome.value.as_ref())
-        .and_then(|counters| counters.overflows);
+    let overflows = view
+        .snapshot
+        .count(CollectorId::Netstat, "TCPTimeWaitOverflow");
     let (used, limit) = (used?, limit?);
     let ratio = ratio(used, limit);
     if ratio >= BUCKETS_WARNING {
@@ -111,10 +110,7 @@ fn server_side(view: &View<'_>) -> Option<Finding> {
     if server_side < MANY_SERVER_SIDE || server_side.saturating_mul(2) < all {
         return None;
     }
-    let slab = view.snapshot.slabinfo.as_ref();
-    let slab = slab
-        .and_then(|outcome| outcome.value.as_ref())
-        .and_then(|memory| memory.time_wait_bytes);
+    let slab = view.snapshot.count(CollectorId::Slabinfo, "bytes");
     let bytes = all.saturating_mul(BUCKET_BYTES);
     let sentence = format!(
         "{} of {} TIME-WAIT sockets are on the server's side: they hold no ephemeral port of this host \

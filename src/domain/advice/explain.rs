@@ -2,17 +2,25 @@
 
 use super::wording;
 use crate::domain::ports::PortRange;
-use crate::domain::settings::Settings;
+use crate::domain::settings::{SYSCTLS, Settings};
 
 /// One setting in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained {
-    /// Its name, without `net.ipv4.`.
+    /// Its name as sysctl(8) spells it.
     pub name: &'static str,
     /// As the kernel tells it.
     pub value: String,
     /// What that means.
     pub meaning: String,
+}
+
+impl Explained {
+    /// Its name without `net.ipv4.`.
+    #[must_use]
+    pub fn short_name(&self) -> &'static str {
+        self.name.strip_prefix("net.ipv4.").unwrap_or(self.name)
+    }
 }
 
 /// The settings that are known, in reading order. One that this kernel does not have is left out.
@@ -21,7 +29,7 @@ pub fn explain(settings: &Settings) -> Vec<Explained> {
     let ports = [
         settings.port_range.map(range),
         settings.reserved_ports.as_ref().map(|reserved| Explained {
-            name: "ip_local_reserved_ports",
+            name: "net.ipv4.ip_local_reserved_ports",
             value: reserved.to_string(),
             meaning: if reserved.is_empty() {
                 "No port is kept out of the range.".to_owned()
@@ -30,43 +38,34 @@ pub fn explain(settings: &Settings) -> Vec<Explained> {
             },
         }),
     ];
-    let integers: [(&'static str, Option<i64>, Meaning); 8] = [
-        ("tcp_tw_reuse", settings.tcp_tw_reuse, reuse),
-        (
-            "tcp_tw_reuse_delay",
-            settings.tcp_tw_reuse_delay_ms,
-            reuse_delay,
-        ),
-        ("tcp_tw_recycle", settings.tcp_tw_recycle, recycle),
-        ("tcp_timestamps", settings.tcp_timestamps, timestamps),
-        (
-            "tcp_fin_timeout",
-            settings.tcp_fin_timeout_seconds,
-            fin_timeout,
-        ),
-        ("tcp_max_tw_buckets", settings.tcp_max_tw_buckets, buckets),
-        ("tcp_rfc1337", settings.tcp_rfc1337, rfc1337),
-        (
-            "ip_unprivileged_port_start",
-            settings.ip_unprivileged_port_start,
-            unprivileged,
-        ),
-    ];
-    let integers = integers.into_iter().map(|(name, value, meaning)| {
-        value.map(|value| Explained {
-            name,
+    let integers = SYSCTLS.iter().map(|sysctl| {
+        let value = (sysctl.get)(settings)?;
+        Some(Explained {
+            name: sysctl.name,
             value: value.to_string(),
-            meaning: meaning(value),
+            meaning: meaning(sysctl.name, value),
         })
     });
     ports.into_iter().chain(integers).flatten().collect()
 }
 
-type Meaning = fn(i64) -> String;
+fn meaning(name: &str, value: i64) -> String {
+    match name {
+        "net.ipv4.tcp_tw_reuse" => reuse(value),
+        "net.ipv4.tcp_tw_reuse_delay" => reuse_delay(value),
+        "net.ipv4.tcp_tw_recycle" => recycle(value),
+        "net.ipv4.tcp_timestamps" => timestamps(value),
+        "net.ipv4.tcp_fin_timeout" => fin_timeout(value),
+        "net.ipv4.tcp_max_tw_buckets" => buckets(value),
+        "net.ipv4.tcp_rfc1337" => rfc1337(value),
+        "net.ipv4.ip_unprivileged_port_start" => unprivileged(value),
+        _ => String::new(),
+    }
+}
 
 fn range(range: PortRange) -> Explained {
     Explained {
-        name: "ip_local_port_range",
+        name: "net.ipv4.ip_local_port_range",
         value: format!("{} {}", range.min(), range.max()),
         meaning: format!(
             "{}, for each destination anew.",

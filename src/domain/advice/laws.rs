@@ -1,16 +1,16 @@
 //! Laws: what a remedy foretells is what a new pass over the same sockets finds once it is applied.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::census::Census;
+use crate::domain::collectors::CollectorId;
 use crate::domain::options::{CensusOptions, PinnedDestination};
 use crate::domain::ports::{PortRange, PortSet};
-use crate::domain::snapshot::{Destination, Outcome, Source};
+use crate::domain::snapshot::{Destination, Source};
 use crate::domain::socket::{PortOwner, Socket, TcpState};
 
 /// A host in whole: settings, owners of ports, sockets.
@@ -24,15 +24,6 @@ pub(super) struct Host {
 
 pub(super) fn address(text: &str) -> Address {
     text.parse().unwrap()
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "as a snapshot has it")]
-pub(super) fn outcome<T>(value: T) -> Option<Outcome<T>> {
-    Some(Outcome {
-        value: Some(value),
-        success: true,
-        duration: Duration::ZERO,
-    })
 }
 
 impl Host {
@@ -87,11 +78,9 @@ impl Host {
         for socket in &self.sockets {
             census.add(socket);
         }
-        Snapshot {
-            sockets: outcome(census.finish(Source::Netlink, 0)),
-            sysctl: outcome(self.settings.clone()),
-            ..Snapshot::default()
-        }
+        Snapshot::default()
+            .with(CollectorId::Sockets, census.finish(Source::Netlink, 0))
+            .with(CollectorId::Sysctl, self.settings.clone())
     }
 
     pub(super) fn advice(&self) -> Advice {
@@ -334,8 +323,8 @@ proptest! {
         if !has(5) { host.settings.tcp_tw_reuse = None; }
         if !has(6) { host.settings.tcp_timestamps = None; }
         let mut snapshot = host.snapshot();
-        if !has(7) { snapshot.sysctl = None; }
-        if !has(8) { snapshot.sockets = None; }
+        if !has(7) { snapshot.set(CollectorId::Sysctl, None); }
+        if !has(8) { snapshot.set(CollectorId::Sockets, None); }
         let advice = advise(&snapshot);
         let gravest = advice.findings.iter().map(|finding| finding.severity).max();
         prop_assert_eq!(gravest.unwrap_or(Severity::Ok), advice.severity);

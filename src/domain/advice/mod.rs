@@ -36,6 +36,7 @@ pub use remedy::{Effect, OF_FILES, Persistent, Remedy, RemedyId, Room, Setting};
 
 use super::settings::Settings;
 use super::snapshot::{DestinationUsage, PortUsage, Snapshot, SocketSummary};
+use crate::domain::collectors::CollectorId;
 
 /// What a snapshot comes to.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,18 +122,11 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn of(snapshot: &'a Snapshot) -> Self {
-        let sockets = snapshot
-            .sockets
-            .as_ref()
-            .and_then(|outcome| outcome.value.as_ref());
         Self {
             snapshot,
-            sockets,
-            ports: sockets.and_then(|sockets| sockets.ports.as_ref()),
-            settings: snapshot
-                .sysctl
-                .as_ref()
-                .and_then(|outcome| outcome.value.as_ref()),
+            sockets: snapshot.sockets(),
+            ports: snapshot.ports(),
+            settings: snapshot.settings(),
         }
     }
 
@@ -179,33 +173,12 @@ impl<'a> View<'a> {
 
 /// What was to be read and was not. Without it, silence would look like health.
 fn unread(snapshot: &Snapshot) -> Option<Finding> {
-    let failed = |name: &'static str, success: Option<bool>| match success {
-        Some(false) => Some(name),
-        _ => None,
-    };
-    let sockets = snapshot.sockets.as_ref();
-    let parts: Vec<&str> = [
-        failed("the connection table", sockets.map(|s| s.success)),
-        failed(
-            "kernel settings",
-            snapshot.sysctl.as_ref().map(|s| s.success),
-        ),
-        failed(
-            "kernel counters",
-            snapshot.netstat.as_ref().map(|s| s.success),
-        ),
-        failed(
-            "time-wait buckets",
-            snapshot.sockstat.as_ref().map(|s| s.success),
-        ),
-        failed("slab memory", snapshot.slabinfo.as_ref().map(|s| s.success)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let has_range = sockets
-        .and_then(|outcome| outcome.value.as_ref())
-        .is_none_or(|figures| figures.ports.is_some());
+    let sockets = snapshot.outcome(CollectorId::Sockets);
+    let failed = snapshot.outcomes().filter(|(_, outcome)| !outcome.success);
+    let parts: Vec<&str> = failed.map(|(id, _)| id.name()).collect();
+    let has_range = snapshot
+        .sockets()
+        .is_none_or(|sockets| sockets.ports.is_some());
     if parts.is_empty() && has_range && sockets.is_some() {
         return None;
     }
@@ -223,7 +196,7 @@ fn unread(snapshot: &Snapshot) -> Option<Finding> {
         )
     } else {
         let told = parts.join(", ");
-        let severity = if parts.contains(&"the connection table") || !has_range {
+        let severity = if parts.contains(&CollectorId::Sockets.name()) || !has_range {
             Severity::Warning
         } else {
             Severity::Info

@@ -5,6 +5,7 @@ use super::finding::{Finding, Id, Severity};
 use super::help::{is_loopback, reuse};
 use super::remedy::{Remedy, RemedyId};
 use super::{View, wording};
+use crate::domain::collectors::CollectorId;
 use crate::domain::snapshot::DestinationUsage;
 
 /// `TCP_FIN_TIMEOUT` in include/net/tcp.h, in seconds.
@@ -40,14 +41,7 @@ fn recycle(view: &View<'_>) -> Option<Finding> {
     if !is_recycling(view) {
         return None;
     }
-    let netstat = view.snapshot.netstat.as_ref();
-    let rejects = netstat
-        .and_then(|outcome| outcome.value.as_ref())
-        .and_then(|counters| {
-            let mut columns = counters.paws_rejects.iter();
-            columns.find(|(column, _)| *column == "PAWSPassive")
-        })
-        .map(|(_, count)| *count);
+    let rejects = view.snapshot.count(CollectorId::Netstat, "PAWSPassive");
     let so_far = match rejects {
         Some(count) if count > 0 => format!(
             "; since the kernel started it has dropped {} for their timestamps (PAWSPassive)",

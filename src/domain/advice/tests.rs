@@ -2,10 +2,11 @@
 
 mod settings;
 
-use super::laws::{Host, address, outcome};
+use super::laws::{Host, address};
 use super::*;
+use crate::domain::collectors::CollectorId;
 use crate::domain::ports::PortSet;
-use crate::domain::snapshot::{KernelCounters, SlabMemory, SocketStatistics};
+use crate::domain::snapshot::{Counts, Outcome};
 use crate::domain::socket::{Socket, TcpState};
 
 fn find(advice: &Advice, id: Id) -> Option<&Finding> {
@@ -323,7 +324,7 @@ fn a_bind_pool_that_runs_low_is_told_by_its_address() {
     assert!(caution(&advice).contains("30000-32767"));
     assert!(find(&advice, Id::DestinationLow).is_none());
     let mut unread = host.snapshot();
-    if let Some(sockets) = unread.sockets.as_mut().and_then(|o| o.value.as_mut())
+    if let Some(sockets) = unread.sockets_mut()
         && let Some(ports) = sockets.ports.as_mut()
     {
         ports.sets.elsewhere_is_whole = false;
@@ -356,10 +357,8 @@ fn time_wait_on_the_servers_side_is_said_to_be_harmless() {
     assert!(finding.sentence.contains("harmless") && finding.sentence.contains("500 KiB"));
     assert!(finding.remedies.is_empty());
     // What other network namespaces have is not said to be theirs.
-    let mut snapshot = host.snapshot();
-    snapshot.slabinfo = outcome(SlabMemory {
-        time_wait_bytes: Some(1 << 30),
-    });
+    let slabs: Counts = [("bytes", 1 << 30)].into_iter().collect();
+    let snapshot = host.snapshot().with(CollectorId::Slabinfo, slabs);
     let advice = advise(&snapshot);
     let finding = found(&advice, Id::ServerSide);
     assert!(finding.sentence.contains("500 KiB"), "{}", finding.sentence);
@@ -420,10 +419,8 @@ fn a_destination_that_is_not_told_is_not_kept_quiet_about() {
 #[test]
 fn what_could_not_be_read_is_never_taken_for_health() {
     let mut snapshot = spent(10, TcpState::TimeWait).snapshot();
-    if let Some(sockets) = &mut snapshot.sockets {
-        sockets.value = None;
-        sockets.success = false;
-    }
+    let failed = Outcome::missing(std::time::Duration::ZERO);
+    snapshot.set(CollectorId::Sockets, Some(failed));
     let advice = advise(&snapshot);
     assert_eq!(advice.severity, Severity::Warning);
     found(&advice, Id::Unread);

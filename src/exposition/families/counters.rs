@@ -2,9 +2,10 @@
 //!
 //! They count since the network namespace was made, whatever this program does.
 
-use super::Teller::{Series as Many, Value};
+use super::Values::{Count, Series as Many};
 use super::{MetricDescription, Series, float};
-use crate::domain::snapshot::{KernelCounters, Snapshot};
+use crate::domain::collectors::CollectorId;
+use crate::domain::snapshot::{Counts, Snapshot};
 
 pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::counter(
@@ -13,13 +14,13 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "Sockets that have entered TIME-WAIT (TcpExt TW), those that the kernel keeps as time-wait \
          buckets in FIN-WAIT-2 included. Newer kernels count a socket when it enters, seen on Linux \
          6.18; older ones when its timer ends, 60 s later.",
-        Value(|snapshot| counters_of(snapshot)?.entered.map(float)),
+        Count(CollectorId::Netstat, "TW"),
     ),
     MetricDescription::counter(
         "timewait_recycled_total",
         &[],
         "Sockets in TIME-WAIT whose port connect() has taken over (TcpExt TWRecycled).",
-        Value(|snapshot| counters_of(snapshot)?.recycled.map(float)),
+        Count(CollectorId::Netstat, "TWRecycled"),
     ),
     MetricDescription::counter(
         "timewait_killed_total",
@@ -27,14 +28,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "Time-wait buckets with a timer of 4 s or less (TcpExt TWKilled), which timewait_entered_total \
          leaves out: orphaned sockets in FIN-WAIT-2 where tcp_fin_timeout is that short, and \
          TIME-WAIT cut short by tcp_tw_recycle.",
-        Value(|snapshot| counters_of(snapshot)?.killed.map(float)),
+        Count(CollectorId::Netstat, "TWKilled"),
     ),
     MetricDescription::counter(
         "timewait_overflows_total",
         &[],
         "Sockets closed without TIME-WAIT because tcp_max_tw_buckets was reached or no memory could be \
          had (TcpExt TCPTimeWaitOverflow).",
-        Value(|snapshot| counters_of(snapshot)?.overflows.map(float)),
+        Count(CollectorId::Netstat, "TCPTimeWaitOverflow"),
     ),
     MetricDescription::counter(
         "timewait_paws_rejects_total",
@@ -46,13 +47,11 @@ pub(super) const METRICS: &[MetricDescription] = &[
     ),
 ];
 
-fn counters_of(snapshot: &Snapshot) -> Option<&KernelCounters> {
-    snapshot.netstat.as_ref()?.value.as_ref()
-}
-
 fn paws_rejects(snapshot: &Snapshot, series: &mut Series) {
-    let counters = counters_of(snapshot);
-    for (counter, segments) in counters.into_iter().flat_map(|found| &found.paws_rejects) {
-        series.tell(&[counter], float(*segments));
+    let counters = snapshot.counts(CollectorId::Netstat);
+    for (counter, segments) in counters.into_iter().flat_map(Counts::iter) {
+        if counter.starts_with("PAWS") || counter == "TSEcrRejected" {
+            series.push(&[&counter], float(segments));
+        }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Does not choose which destinations are told; that is done where they are counted.
 
-use super::Teller::Series as Many;
-use super::{MetricDescription, OTHER, Series, float, ports_of};
-use crate::domain::snapshot::{DestinationBreakdown, DestinationUsage, PortsInUse, Snapshot};
+use super::Values::Series as Many;
+use super::{MetricDescription, OTHER, Series, float};
+use crate::domain::snapshot::{DestinationUsage, PortsInUse, Snapshot};
 
 const TRIPLE: &[&str] = &["src_addr", "dst_addr", "dst_port"];
 
@@ -15,7 +15,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "Ephemeral ports held towards a destination, by what their sockets are doing: time_wait, \
          established, or other for every other state but LISTEN and CLOSE. The worst destinations by \
          ratio; the sum of all others has \"other\" in the three labels of the destination.",
-        Many(small_port_set),
+        Many(ports_in_use),
     ),
     MetricDescription::gauge(
         "timewait_destination_reusable_ports",
@@ -61,39 +61,36 @@ pub(super) const METRICS: &[MetricDescription] = &[
     ),
 ];
 
-fn by_destination(snapshot: &Snapshot) -> Option<&DestinationBreakdown> {
-    ports_of(snapshot)?.by_destination.as_ref()
-}
-
 /// One figure for each destination that is told.
 fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&DestinationUsage) -> f64) {
-    for told in by_destination(snapshot)
+    for told in snapshot
+        .destinations()
         .into_iter()
         .flat_map(|found| &found.exported)
     {
         let triple = &told.destination;
-        series.tell(
+        series.push(
             &[&triple.src_addr, &triple.dst_addr, &triple.dst_port],
             figure(told),
         );
     }
 }
 
-fn small_port_set(snapshot: &Snapshot, series: &mut Series) {
-    let Some(found) = by_destination(snapshot) else {
+fn ports_in_use(snapshot: &Snapshot, series: &mut Series) {
+    let Some(found) = snapshot.destinations() else {
         return;
     };
     for told in &found.exported {
         let triple = &told.destination;
         for (state, ports) in by_state(told.in_use) {
-            series.tell(
+            series.push(
                 &[&triple.src_addr, &triple.dst_addr, &triple.dst_port, &state],
                 float(ports),
             );
         }
     }
     for (state, ports) in by_state(found.other) {
-        series.tell(&[&OTHER, &OTHER, &OTHER, &state], float(ports));
+        series.push(&[&OTHER, &OTHER, &OTHER, &state], float(ports));
     }
 }
 

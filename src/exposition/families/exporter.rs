@@ -4,7 +4,7 @@
 //! Does not find any of these figures out: the caller brings them.
 
 use super::MetricDescription;
-use super::Teller::OwnSeries;
+use super::Values::OwnSeries;
 use super::process::HandlerFigures;
 use crate::domain::process::ProcessUsage;
 
@@ -47,7 +47,7 @@ pub(super) const METRICS: &[MetricDescription] = &[MetricDescription::gauge(
      Rust compiler's version and the target.",
     OwnSeries(|exporter, series| {
         let build = &exporter.build;
-        series.tell(
+        series.push(
             &[
                 &build.version,
                 &build.revision,

@@ -7,9 +7,9 @@
 //! process, the HTTP handler.
 //!
 //! To add a metric, add an entry to the table of its subject; nothing else names it. What is
-//! told of each network namespace is an entry that reads a snapshot ([`Teller::Value`] and
-//! [`Teller::Series`]); that of another namespace than the own one has the label `netns` besides, which
-//! one place adds, [`Series::tell`].
+//! told of each network namespace is an entry that reads a snapshot ([`Values::Value`] and
+//! [`Values::Series`]); that of another namespace than the own one has the label `netns` besides, which
+//! one place adds, [`Series::push`].
 //!
 //! **Invariant:** what is unknown has no series. Nothing in here puts a 0 where a figure is missing.
 //!
@@ -23,20 +23,21 @@ mod namespaces;
 mod ports;
 mod process;
 mod scrape;
-mod settings;
 mod sockets;
 mod sources;
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 pub use exporter::{BuildInfo, ExporterFigures, SelfFigures};
 pub use process::{HandlerErrors, HandlerFigures};
 
+use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::HostSnapshot;
-use crate::domain::settings::Settings;
-use crate::domain::snapshot::{PortUsage, Snapshot, SocketSummary};
+use crate::domain::settings::{SYSCTLS, Sysctl};
+use crate::domain::snapshot::Snapshot;
 
 /// The label value for everything that a top N leaves out.
 const OTHER: &str = "other";
@@ -75,14 +76,18 @@ pub struct MetricDescription {
     pub labels: &'static [&'static str],
     /// The meaning, in one line, with units.
     pub help: &'static str,
-    teller: Teller,
+    values: Values,
 }
 
 /// Where a metric's series come from.
 #[derive(Clone, Copy, Debug)]
-enum Teller {
-    /// One figure of a namespace, without labels of its own.
+enum Values {
+    /// One number of a namespace, without labels of its own.
     Value(fn(&Snapshot) -> Option<f64>),
+    /// One number that a collector read, by the kernel's name for it.
+    Count(CollectorId, &'static str),
+    /// A kernel setting.
+    Sysctl(&'static Sysctl),
     /// Any number of figures of a namespace.
     Series(fn(&Snapshot, &mut Series)),
     /// One figure of the host.
@@ -100,14 +105,14 @@ impl MetricDescription {
         name: &'static str,
         labels: &'static [&'static str],
         help: &'static str,
-        teller: Teller,
+        values: Values,
     ) -> Self {
         Self {
             name,
             kind: MetricKind::Gauge,
             labels,
             help,
-            teller,
+            values,
         }
     }
 
@@ -115,29 +120,36 @@ impl MetricDescription {
         name: &'static str,
         labels: &'static [&'static str],
         help: &'static str,
-        teller: Teller,
+        values: Values,
     ) -> Self {
         Self {
             name,
             kind: MetricKind::Counter,
             labels,
             help,
-            teller,
+            values,
         }
     }
 
     /// The family with all its series, or nothing if it has none: the encoders refuse an empty one.
     fn family(&self, host: &HostSnapshot, exporter: &ExporterFigures) -> Option<MetricFamily> {
         let mut series = Series::new(self.kind, self.labels);
-        match self.teller {
-            Teller::Value(find) => series.of_each(host, |snapshot, series| {
-                series.tell_if_known(find(snapshot));
+        match self.values {
+            Values::Value(find) => series.of_each(host, |snapshot, series| {
+                series.push_known(find(snapshot));
             }),
-            Teller::Series(find) => series.of_each(host, find),
-            Teller::HostValue(find) => series.tell_if_known(find(host)),
-            Teller::Host(find) => find(host, &mut series),
-            Teller::OwnValue(find) => series.tell_if_known(find(exporter)),
-            Teller::OwnSeries(find) => find(exporter, &mut series),
+            Values::Count(id, name) => series.of_each(host, |snapshot, series| {
+                series.push_known(snapshot.count(id, name).map(float));
+            }),
+            Values::Sysctl(sysctl) => series.of_each(host, |snapshot, series| {
+                let value = snapshot.settings().and_then(sysctl.get);
+                series.push_known(value.map(signed_float));
+            }),
+            Values::Series(find) => series.of_each(host, find),
+            Values::HostValue(find) => series.push_known(find(host)),
+            Values::Host(find) => find(host, &mut series),
+            Values::OwnValue(find) => series.push_known(find(exporter)),
+            Values::OwnSeries(find) => find(exporter, &mut series),
         }
         if series.metrics.is_empty() {
             return None;
@@ -187,7 +199,7 @@ impl Series {
     }
 
     /// Adds one series. The values belong to the metric's labels in the table's order.
-    fn tell(&mut self, label_values: &[&dyn fmt::Display], value: f64) {
+    fn push(&mut self, label_values: &[&dyn fmt::Display], value: f64) {
         debug_assert_eq!(label_values.len(), self.labels.len(), "one value a label");
         let mut labels = Vec::with_capacity(label_values.len() + 1);
         for (name, value) in self.labels.iter().zip(label_values) {
@@ -212,9 +224,9 @@ impl Series {
         self.metrics.push(metric);
     }
 
-    fn tell_if_known(&mut self, value: Option<f64>) {
+    fn push_known(&mut self, value: Option<f64>) {
         if let Some(value) = value {
-            self.tell(&[], value);
+            self.push(&[], value);
         }
     }
 }
@@ -226,52 +238,37 @@ fn label_pair(name: &str, value: String) -> LabelPair {
     pair
 }
 
-/// The tables of all subjects, in the order of the output.
-const SUBJECTS: [&[MetricDescription]; 10] = [
-    sockets::METRICS,
-    ports::METRICS,
-    destinations::METRICS,
-    sources::METRICS,
-    settings::METRICS,
-    counters::METRICS,
-    namespaces::METRICS,
-    scrape::METRICS,
-    exporter::METRICS,
-    process::METRICS,
-];
-
-const METRIC_COUNT: usize = {
-    let mut count = 0;
-    let mut rest: &[&[MetricDescription]] = &SUBJECTS;
-    while let [subject, tail @ ..] = rest {
-        count += subject.len();
-        rest = tail;
+/// Every metric that the program can export, in the order in which it exports them.
+pub static METRICS: LazyLock<Vec<MetricDescription>> = LazyLock::new(|| {
+    let mut all = Vec::new();
+    for subject in [
+        sockets::METRICS,
+        ports::METRICS,
+        destinations::METRICS,
+        sources::METRICS,
+    ] {
+        all.extend_from_slice(subject);
     }
-    count
-};
-
-#[expect(
-    clippy::indexing_slicing,
-    reason = "runs in the compiler: iterators are not const, and an index out of bounds is a compile error"
-)]
-const ALL_METRICS: [MetricDescription; METRIC_COUNT] = {
-    let mut all = [sockets::METRICS[0]; METRIC_COUNT];
-    let (mut subject, mut entry, mut next) = (0, 0, 0);
-    while next < METRIC_COUNT {
-        if entry == SUBJECTS[subject].len() {
-            subject += 1;
-            entry = 0;
-        } else {
-            all[next] = SUBJECTS[subject][entry];
-            entry += 1;
-            next += 1;
-        }
+    all.extend(SYSCTLS.iter().map(sysctl));
+    for subject in [
+        counters::METRICS,
+        namespaces::METRICS,
+        scrape::METRICS,
+        exporter::METRICS,
+        process::METRICS,
+    ] {
+        all.extend_from_slice(subject);
     }
     all
-};
+});
 
-/// Every metric that the program can tell, in the order in which it tells them.
-pub const METRICS: &[MetricDescription] = &ALL_METRICS;
+/// A kernel setting, raw as `/proc/sys` has it.
+fn sysctl(sysctl: &'static Sysctl) -> MetricDescription {
+    let name = format!("timewait_sysctl_{}", sysctl.short_name().replace('.', "_"));
+    let help = format!("{}: {}", sysctl.name, sysctl.help);
+    // Made once in the life of the program, as the others are in the compiler.
+    MetricDescription::gauge(name.leak(), &[], help.leak(), Values::Sysctl(sysctl))
+}
 
 /// All families that have at least one series, in the order of [`METRICS`].
 ///
@@ -283,21 +280,6 @@ pub fn families(host: &HostSnapshot, exporter: &ExporterFigures) -> Vec<MetricFa
         .iter()
         .filter_map(|metric| metric.family(host, exporter))
         .collect()
-}
-
-/// The pass over the connection table, if it came to an end.
-fn sockets_of(snapshot: &Snapshot) -> Option<&SocketSummary> {
-    snapshot.sockets.as_ref()?.value.as_ref()
-}
-
-/// How the range is spent, if both the sockets and the range are known.
-fn ports_of(snapshot: &Snapshot) -> Option<&PortUsage> {
-    sockets_of(snapshot)?.ports.as_ref()
-}
-
-/// The kernel's settings, as far as they were read.
-fn settings_of(snapshot: &Snapshot) -> Option<&Settings> {
-    snapshot.sysctl.as_ref()?.value.as_ref()
 }
 
 /// A whole number as the floating-point number that every exposition format carries.

@@ -1,7 +1,7 @@
 //! Metrics of the host's other network namespaces: which there are, who lives there, and which are
 //! not told. What is told of each has the label `netns` and is of the other modules.
 
-use super::Teller::{Host, HostValue};
+use super::Values::{Host, HostValue};
 use super::{MetricDescription, Series, float};
 use crate::domain::namespace::{HostSnapshot, Namespaces};
 
@@ -41,7 +41,7 @@ fn info(host: &HostSnapshot, series: &mut Series) {
         let identity = &namespace.identity;
         let pid = identity.pid.map(|pid| pid.to_string()).unwrap_or_default();
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        series.tell(
+        series.push(
             &[
                 &identity.label,
                 &identity.inode,

@@ -4,9 +4,9 @@
 //! where that pass failed or came late they are the settings as read, so that the size of the range
 //! is known even then. What needs the sockets is absent then.
 
-use super::Teller::{Series as Many, Value};
+use super::Values::{Series as Many, Value};
 use super::sockets::family_name;
-use super::{MetricDescription, Series, float, ports_of, settings_of};
+use super::{MetricDescription, Series, float};
 use crate::domain::address::Family;
 use crate::domain::ports::PortRange;
 use crate::domain::snapshot::Snapshot;
@@ -45,14 +45,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
          listening or a merely bound socket owns them, on any address and of either family. Merely \
          bound sockets are known on Linux 6.8 and newer only, and on a host with more than 100,000 \
          sockets they are asked for at most every five minutes, unless a ratio has reached 0.75.",
-        Value(|snapshot| Some(ports_of(snapshot)?.blocked.into())),
+        Value(|snapshot| Some(snapshot.ports()?.blocked.into())),
     ),
     MetricDescription::gauge(
         "timewait_port_range_usable_ports",
         &[],
         "Ports of the range that connect() can use towards any one destination: all less the reserved \
          and the blocked ones. Of a range with an odd number of ports the kernel may use one less.",
-        Value(|snapshot| Some(ports_of(snapshot)?.usable.into())),
+        Value(|snapshot| Some(snapshot.ports()?.usable.into())),
     ),
     MetricDescription::gauge(
         "timewait_port_range_free_ports",
@@ -61,7 +61,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
          destination (one less where the range has an odd number of ports): a bound from below that \
          holds even where programs call bind() with port 0 before connect(), when the headroom of a \
          destination is only a bound from above.",
-        Value(|snapshot| Some(ports_of(snapshot)?.free.into())),
+        Value(|snapshot| Some(snapshot.ports()?.free.into())),
     ),
     MetricDescription::gauge(
         "timewait_port_range_exhaustion_ratio",
@@ -77,43 +77,46 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &[],
         "Ports of the range, not reserved, that something listens on. When such a service restarts, \
          an outgoing connection may hold its port and it fails with EADDRINUSE.",
-        Value(|snapshot| Some(ports_of(snapshot)?.listeners.into())),
+        Value(|snapshot| Some(snapshot.ports()?.listeners.into())),
     ),
     MetricDescription::gauge(
         "timewait_destinations",
         &[],
         "Destinations (local address, remote address, remote port) towards which ephemeral ports are \
          held, whether the timewait_destination_ metrics name them or not.",
-        Value(|snapshot| Some(float(ports_of(snapshot)?.destinations))),
+        Value(|snapshot| Some(float(snapshot.ports()?.destinations))),
     ),
 ];
 
 fn range(snapshot: &Snapshot) -> Option<PortRange> {
-    match ports_of(snapshot) {
+    match snapshot.ports() {
         Some(ports) => Some(ports.range),
-        None => settings_of(snapshot)?.port_range,
+        None => snapshot.settings()?.port_range,
     }
 }
 
 fn reserved(snapshot: &Snapshot) -> Option<u32> {
     // Without the setting the pass works as if nothing were reserved, which is not known to be so.
-    if settings_of(snapshot).is_some_and(|settings| settings.reserved_ports.is_none()) {
+    if snapshot
+        .settings()
+        .is_some_and(|settings| settings.reserved_ports.is_none())
+    {
         return None;
     }
-    if let Some(ports) = ports_of(snapshot) {
+    if let Some(ports) = snapshot.ports() {
         return Some(ports.reserved);
     }
-    let settings = settings_of(snapshot)?;
+    let settings = snapshot.settings()?;
     let (range, reserved) = (settings.port_range?, settings.reserved_ports.as_ref()?);
     let inside = (range.min()..=range.max()).filter(|port| reserved.contains(*port));
     u32::try_from(inside.count()).ok()
 }
 
 fn worst_ratio(snapshot: &Snapshot, series: &mut Series) {
-    let Some(ports) = ports_of(snapshot) else {
+    let Some(ports) = snapshot.ports() else {
         return;
     };
     for family in Family::ALL {
-        series.tell(&[&family_name(family)], *ports.worst_ratio.get(family));
+        series.push(&[&family_name(family)], *ports.worst_ratio.get(family));
     }
 }

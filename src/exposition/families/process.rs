@@ -3,7 +3,7 @@
 //! Names and help texts here are those of the Go client library (its process collector and
 //! promhttp), so that dashboards and habits made for other exporters work.
 
-use super::Teller::{OwnSeries, OwnValue};
+use super::Values::{OwnSeries, OwnValue};
 use super::{ExporterFigures, MetricDescription, Series, float};
 use crate::domain::process::ProcessUsage;
 
@@ -101,13 +101,13 @@ fn handler_of(exporter: &ExporterFigures) -> Option<&HandlerFigures> {
 fn requests_by_code(exporter: &ExporterFigures, series: &mut Series) {
     let handler = handler_of(exporter);
     for (code, requests) in handler.into_iter().flat_map(|http| http.requests_by_code) {
-        series.tell(&[&code], float(requests));
+        series.push(&[&code], float(requests));
     }
 }
 
 fn errors_by_cause(exporter: &ExporterFigures, series: &mut Series) {
     if let Some(http) = handler_of(exporter) {
-        series.tell(&[&"encoding"], float(http.errors.encoding));
-        series.tell(&[&"gathering"], float(http.errors.gathering));
+        series.push(&[&"encoding"], float(http.errors.encoding));
+        series.push(&[&"gathering"], float(http.errors.gathering));
     }
 }

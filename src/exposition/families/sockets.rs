@@ -4,10 +4,11 @@
 
 use std::fmt::Display;
 
-use super::Teller::{Series as Many, Value};
-use super::{MetricDescription, OTHER, Series, float, settings_of, signed_float, sockets_of};
+use super::Values::{Count, Series as Many, Value};
+use super::{MetricDescription, OTHER, Series, float, signed_float};
 use crate::domain::address::{Address, Family};
 use crate::domain::age::BANDS;
+use crate::domain::collectors::CollectorId;
 use crate::domain::snapshot::{Breakdown, PortBreakdown, Snapshot, SocketSummary};
 
 /// The label value for the ports on a side that means no service.
@@ -65,17 +66,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "Time-wait buckets in use as the kernel counts them (tw in /proc/net/sockstat). More than \
          timewait_sockets by the orphaned sockets in FIN-WAIT-2 that it keeps as buckets too, and \
          read at another moment of the same scrape.",
-        Value(|snapshot| {
-            let statistics = snapshot.sockstat.as_ref()?.value?;
-            statistics.time_wait_buckets.map(float)
-        }),
+        Count(CollectorId::Sockstat, "tw"),
     ),
     MetricDescription::gauge(
         "timewait_buckets_limit",
         &[],
         "How many time-wait buckets the kernel allows (net.ipv4.tcp_max_tw_buckets). A socket beyond \
          it is closed without TIME-WAIT and counted in timewait_overflows_total.",
-        Value(|snapshot| settings_of(snapshot)?.tcp_max_tw_buckets.map(signed_float)),
+        Value(|snapshot| snapshot.settings()?.tcp_max_tw_buckets.map(signed_float)),
     ),
     MetricDescription::gauge(
         "timewait_memory_bytes",
@@ -83,10 +81,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "Bytes that the kernel's tw_sock slab caches hold, in use or not, for all network namespaces \
          of the host together. Absent without root's right to read /sys/kernel/slab or \
          /proc/slabinfo, and where the kernel does not list such caches.",
-        Value(|snapshot| {
-            let memory = snapshot.slabinfo.as_ref()?.value?;
-            memory.time_wait_bytes.map(float)
-        }),
+        Count(CollectorId::Slabinfo, "bytes"),
     ),
 ];
 
@@ -99,12 +94,12 @@ pub(super) const fn family_name(family: Family) -> &'static str {
 }
 
 fn by_family(snapshot: &Snapshot, series: &mut Series) {
-    let Some(found) = sockets_of(snapshot) else {
+    let Some(found) = snapshot.sockets() else {
         return;
     };
     for family in Family::ALL {
         let count = *found.time_wait.get(family);
-        series.tell(&[&family_name(family)], float(count));
+        series.push(&[&family_name(family)], float(count));
     }
 }
 
@@ -113,7 +108,10 @@ fn by_address(
     series: &mut Series,
     breakdown_of: fn(&SocketSummary) -> &Option<Breakdown<Address>>,
 ) {
-    if let Some(breakdown) = sockets_of(snapshot).and_then(|found| breakdown_of(found).as_ref()) {
+    if let Some(breakdown) = snapshot
+        .sockets()
+        .and_then(|found| breakdown_of(found).as_ref())
+    {
         tell_breakdown(breakdown, series);
     }
 }
@@ -123,23 +121,26 @@ fn by_port(
     series: &mut Series,
     breakdown_of: fn(&SocketSummary) -> &Option<PortBreakdown>,
 ) {
-    if let Some(breakdown) = sockets_of(snapshot).and_then(|found| breakdown_of(found).as_ref()) {
+    if let Some(breakdown) = snapshot
+        .sockets()
+        .and_then(|found| breakdown_of(found).as_ref())
+    {
         tell_breakdown(&breakdown.ports, series);
-        series.tell(&[&EPHEMERAL], float(breakdown.ephemeral));
+        series.push(&[&EPHEMERAL], float(breakdown.ephemeral));
     }
 }
 
 /// The told values and the rest; the rest even at 0, so that a sum over the family never lacks it.
 fn tell_breakdown<K: Display>(breakdown: &Breakdown<K>, series: &mut Series) {
     for (value, count) in &breakdown.exported {
-        series.tell(&[value], float(*count));
+        series.push(&[value], float(*count));
     }
-    series.tell(&[&OTHER], float(breakdown.other));
+    series.push(&[&OTHER], float(breakdown.other));
 }
 
 fn by_age(snapshot: &Snapshot, series: &mut Series) {
-    let counts = sockets_of(snapshot).and_then(|found| found.by_age.as_ref());
+    let counts = snapshot.sockets().and_then(|found| found.by_age.as_ref());
     for (band, count) in BANDS.iter().zip(counts.into_iter().flatten()) {
-        series.tell(&[&band.name], float(*count));
+        series.push(&[&band.name], float(*count));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Does not choose which addresses are told; that is done where they are counted.
 
-use super::Teller::Series as Many;
-use super::{MetricDescription, Series, ports_of};
+use super::Values::Series as Many;
+use super::{MetricDescription, Series};
 use crate::domain::snapshot::{Snapshot, SourceUsage};
 
 pub(super) const METRICS: &[MetricDescription] = &[
@@ -29,8 +29,10 @@ pub(super) const METRICS: &[MetricDescription] = &[
 
 /// One figure for each address that is told.
 fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&SourceUsage) -> f64) {
-    let told = ports_of(snapshot).and_then(|ports| ports.by_source.as_deref());
+    let told = snapshot
+        .ports()
+        .and_then(|ports| ports.by_source.as_deref());
     for source in told.unwrap_or_default() {
-        series.tell(&[&source.src_addr], figure(source));
+        series.push(&[&source.src_addr], figure(source));
     }
 }

@@ -11,12 +11,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::ports::{PortRange, PortSet};
+use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
-    Breakdown, Destination, DestinationBreakdown, DestinationUsage, KernelCounters, OtherStates,
-    Outcome, PortBreakdown, PortsInUse, SlabMemory,
+    Breakdown, Counts, Destination, DestinationBreakdown, DestinationUsage, OtherStates, Outcome,
+    PortBreakdown, PortsInUse, SocketSummary,
 };
 use crate::exposition::testing::{
-    Sample, found, parse, rich_exporter, rich_host, rich_settings, rich_snapshot, silent_exporter,
+    Sample, counts, parse, rich_exporter, rich_host, rich_settings, rich_snapshot, silent_exporter,
 };
 use crate::exposition::{Format, encode};
 
@@ -49,8 +50,12 @@ fn names(samples: &[Sample]) -> BTreeSet<String> {
     samples.iter().map(|sample| sample.name.clone()).collect()
 }
 
+fn late() -> Outcome {
+    Outcome::missing(Duration::from_millis(9_500))
+}
+
 fn edit_sockets(snapshot: &mut Snapshot, edit: impl FnOnce(&mut SocketSummary)) {
-    edit(snapshot.sockets.as_mut().unwrap().value.as_mut().unwrap());
+    edit(snapshot.sockets_mut().unwrap());
 }
 
 #[test]
@@ -59,7 +64,7 @@ fn every_metric_of_the_table_is_told_with_its_labels_in_its_order() {
     let told: Vec<&str> = families.iter().map(MetricFamily::name).collect();
     let listed: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(told, listed);
-    for (family, metric) in families.iter().zip(METRICS) {
+    for (family, metric) in families.iter().zip(METRICS.iter()) {
         assert_eq!(family.help(), metric.help);
         for series in family.get_metric() {
             let mut labels: Vec<&str> = series.get_label().iter().map(LabelPair::name).collect();
@@ -75,7 +80,7 @@ fn every_metric_of_the_table_is_told_with_its_labels_in_its_order() {
 #[test]
 fn names_are_unique_even_as_openmetrics_families() {
     let mut reserved = BTreeSet::new();
-    for metric in METRICS {
+    for metric in METRICS.iter() {
         let family = metric.name.strip_suffix("_total");
         for name in std::iter::once(metric.name).chain(family) {
             assert!(reserved.insert(name), "{name} is taken");
@@ -85,7 +90,7 @@ fn names_are_unique_even_as_openmetrics_families() {
 
 #[test]
 fn names_types_and_help_texts_follow_the_conventions() {
-    for metric in METRICS {
+    for metric in METRICS.iter() {
         let name = metric.name;
         assert_eq!(
             metric.kind == MetricKind::Counter,
@@ -249,7 +254,7 @@ fn figures_reach_their_series() {
 #[test]
 fn without_the_sockets_the_range_comes_from_the_settings() {
     let mut snapshot = rich_snapshot();
-    snapshot.sockets.as_mut().unwrap().value = None;
+    snapshot.set(CollectorId::Sockets, Some(late()));
     let late = samples(&snapshot);
     for (name, expected) in [
         ("timewait_port_range_min", ": 32768"),
@@ -272,7 +277,7 @@ fn without_the_sockets_the_range_comes_from_the_settings() {
 #[test]
 fn the_sockets_reading_of_the_range_wins_over_the_settings() {
     let mut snapshot = rich_snapshot();
-    let settings = snapshot.sysctl.as_mut().unwrap().value.as_mut().unwrap();
+    let settings = snapshot.settings_mut().unwrap();
     settings.port_range = PortRange::new(1_024, 2_047);
     settings.reserved_ports = Some(PortSet::new());
     let samples = samples(&snapshot);
@@ -285,19 +290,17 @@ fn the_sockets_reading_of_the_range_wins_over_the_settings() {
 
 #[test]
 fn an_unknown_figure_is_absent_and_its_neighbours_are_not() {
-    let mut snapshot = rich_snapshot();
-    snapshot.sockets = None;
-    snapshot.slabinfo = found(SlabMemory::default());
-    snapshot.netstat = found(KernelCounters {
-        entered: Some(0),
-        ..KernelCounters::default()
-    });
-    snapshot.sysctl = found(Settings {
+    let settings = Settings {
         tcp_tw_recycle: None,
         reserved_ports: None,
         tcp_timestamps: Some(-1),
         ..rich_settings()
-    });
+    };
+    let snapshot = rich_snapshot()
+        .without(CollectorId::Sockets)
+        .with(CollectorId::Slabinfo, Counts::default())
+        .with(CollectorId::Netstat, counts(&[("TW", 0)]))
+        .with(CollectorId::Sysctl, settings);
     let samples = samples(&snapshot);
     let names = names(&samples);
     for absent in [
@@ -317,13 +320,8 @@ fn an_unknown_figure_is_absent_and_its_neighbours_are_not() {
 
 #[test]
 fn collectors_are_told_in_order_and_only_those_that_are_on() {
-    let mut snapshot = rich_snapshot();
-    snapshot.sockstat = None;
-    snapshot.sockets = Some(Outcome {
-        value: None,
-        success: false,
-        duration: Duration::from_millis(9_500),
-    });
+    let mut snapshot = rich_snapshot().without(CollectorId::Sockstat);
+    snapshot.set(CollectorId::Sockets, Some(late()));
     let samples = samples(&snapshot);
     assert_eq!(
         told(&samples, "timewait_scrape_collector_success"),
@@ -419,7 +417,7 @@ prop_compose! {
 /// Which parts of a snapshot are missing, one bit each.
 fn thin_out(snapshot: &mut Snapshot, missing: u16) {
     let is_missing = |bit: u16| missing & (1 << bit) != 0;
-    if let Some(sockets) = snapshot.sockets.as_mut().and_then(|s| s.value.as_mut()) {
+    if let Some(sockets) = snapshot.sockets_mut() {
         if is_missing(0) {
             sockets.ports = None;
         }
@@ -431,22 +429,22 @@ fn thin_out(snapshot: &mut Snapshot, missing: u16) {
         }
     }
     if is_missing(3) {
-        snapshot.sockets.as_mut().unwrap().value = None;
+        snapshot.set(CollectorId::Sockets, Some(late()));
     }
     if is_missing(4) {
-        snapshot.sockets = None;
+        snapshot.set(CollectorId::Sockets, None);
     }
     if is_missing(5) {
-        snapshot.sysctl = None;
+        snapshot.set(CollectorId::Sysctl, None);
     }
     if is_missing(6) {
-        snapshot.netstat = None;
+        snapshot.set(CollectorId::Netstat, None);
     }
     if is_missing(7) {
-        snapshot.sockstat.as_mut().unwrap().value = None;
+        snapshot.set(CollectorId::Sockstat, Some(late()));
     }
     if is_missing(8) {
-        snapshot.slabinfo = None;
+        snapshot.set(CollectorId::Slabinfo, None);
     }
 }
 

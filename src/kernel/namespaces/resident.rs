@@ -1,9 +1,9 @@
 //! Who lives in a namespace: one process, and the control group it is in.
 
-use std::fs;
 use std::path::Path;
 
 use crate::domain::container::ContainerIdentity;
+use crate::kernel::procfs::file::read_lossy;
 
 /// A process that lives in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +19,7 @@ pub struct Resident {
 #[must_use]
 pub fn read_resident(procfs: &Path, pid: u32) -> Resident {
     let directory = procfs.join(pid.to_string());
-    let text = |file: &str| {
-        let bytes = fs::read(directory.join(file)).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
-    };
+    let text = |file: &str| read_lossy(&directory.join(file));
     Resident {
         comm: text("comm").map(|comm| comm.trim_end_matches('\n').to_owned()),
         container: text("cgroup").map_or_else(ContainerIdentity::default, |text| {

@@ -4,9 +4,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::error::{Malformed, ReadError};
 
@@ -24,29 +25,48 @@ const LONGEST_SETTING_BYTES: usize = 256 * 1024;
 const CUT_MARGIN_BYTES: usize = 16;
 
 /// The whole content of a file, which must be UTF-8.
-pub(super) fn read_text(path: &Path) -> Result<String, ReadError> {
-    let bytes = File::open(path).and_then(|mut file| read_bounded(&mut file));
-    text_of(bytes, LIMIT_BYTES, || path.to_owned())
+pub(in crate::kernel) fn read_text(path: &Path) -> Result<String, ReadError> {
+    read_text_in(CWD, path, || path.to_owned())
 }
 
-/// Opens a directory, for [`read_setting`].
+/// The same of a file in a directory that [`open_directory`] has opened.
+pub(super) fn read_text_in(
+    directory: BorrowedFd<'_>,
+    name: &Path,
+    path: impl Fn() -> PathBuf,
+) -> Result<String, ReadError> {
+    let bytes = open_in(directory, name).and_then(|mut file| read_bounded(&mut file));
+    text_of(bytes, LIMIT_BYTES, path)
+}
+
+/// The text of a short file that may have any bytes, such as the name of a process; `None` where it cannot be read.
+pub(in crate::kernel) fn read_lossy(path: &Path) -> Option<String> {
+    let bytes = open(path).and_then(|mut file| read_bounded(&mut file));
+    Some(String::from_utf8_lossy(&bytes.ok()??).into_owned())
+}
+
+/// Opens a directory for files to be read from.
 pub(super) fn open_directory(path: &Path) -> io::Result<File> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-/// The whole content of a file in a directory that [`open_directory`] has opened.
-pub(super) fn read_text_in(
-    directory: &File,
-    name: &str,
-    path: impl Fn() -> PathBuf,
-) -> Result<String, ReadError> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(directory, name, flags, Mode::empty());
-    let bytes = file
-        .map_err(io::Error::from)
-        .and_then(|file| read_bounded(&mut File::from(file)));
-    text_of(bytes, LIMIT_BYTES, path)
+/// Opens a regular file, which all under /proc and /sys are.
+///
+/// A named pipe or a device in a tree of `--path.procfs` is refused, and without waiting: it would keep its reader's
+/// thread indefinitely.
+pub(in crate::kernel) fn open(path: &Path) -> io::Result<File> {
+    open_in(CWD, path)
+}
+
+fn open_in(directory: BorrowedFd<'_>, name: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(File::from(file)),
+        FileType::Directory => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Err(io::Error::other("not a regular file")),
+    }
 }
 
 /// The whole content of a setting in a directory under /proc/sys.
@@ -56,15 +76,11 @@ pub(super) fn read_text_in(
 /// without a sign. Hence a text that may have been cut is read anew with the largest buffer. Not with that
 /// one at once: the kernel allocates and clears as much as is asked for.
 pub(super) fn read_setting(
-    directory: &File,
-    name: &str,
+    directory: BorrowedFd<'_>,
+    name: &Path,
     path: impl Fn() -> PathBuf,
 ) -> Result<String, ReadError> {
-    let read = |bytes: usize| -> io::Result<Vec<u8>> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
-        read_once(&mut File::from(file), bytes)
-    };
+    let read = |bytes: usize| read_once(&mut open_in(directory, name)?, bytes);
     let bytes = read(USUAL_BYTES).and_then(|bytes| {
         if bytes.len() + CUT_MARGIN_BYTES < USUAL_BYTES {
             return Ok(Some(bytes));
@@ -146,6 +162,8 @@ fn not_utf8(bytes: &[u8], valid_up_to: usize) -> Malformed {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     /// The longest that `ip_local_reserved_ports` can be.
@@ -176,11 +194,15 @@ mod tests {
             let text = longest.get(..length).unwrap();
             std::fs::write(directory.path().join("setting"), text).unwrap();
             let opened = open_directory(directory.path()).unwrap();
-            let read = read_setting(&opened, "setting", || PathBuf::from("setting"));
+            let read = read_setting(opened.as_fd(), Path::new("setting"), || {
+                PathBuf::from("setting")
+            });
             assert!(read.unwrap() == text, "{length}");
         }
         let opened = open_directory(directory.path()).unwrap();
-        let absent = read_setting(&opened, "absent", || PathBuf::from("absent"));
+        let absent = read_setting(opened.as_fd(), Path::new("absent"), || {
+            PathBuf::from("absent")
+        });
         assert!(matches!(
             absent,
             Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound

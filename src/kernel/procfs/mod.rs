@@ -10,7 +10,7 @@
 //! their error has no place for the line and the text.
 
 mod error;
-mod file;
+pub(super) mod file;
 mod line_reader;
 mod netstat;
 mod slab_directory;
@@ -26,11 +26,14 @@ mod tests;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::domain::settings::Settings;
-use crate::domain::snapshot::{KernelCounters, SlabMemory, SocketStatistics};
+use rustix::fs::CWD;
+
+use crate::domain::settings::{SYSCTLS, Settings};
+use crate::domain::snapshot::Counts;
 
 pub use error::{Excerpt, Malformed, ReadError};
 pub use tcp_table::{TableCount, TableError, TcpTable};
@@ -103,56 +106,49 @@ impl ProcRoot {
         TcpTable::new(self)
     }
 
-    /// The settings in `sys/net/ipv4`. Each is read by itself: one that this kernel does not have is
-    /// `None`; one that cannot be read or understood is `None` too and adds an error.
+    /// The settings under `sys/net`. Each is read by itself: one that this kernel does not have is `None`; one that
+    /// cannot be read or understood is `None` too and adds an error, as does a port range that is not there.
     pub fn read_settings(&self) -> (Settings, Vec<ReadError>) {
-        let path = self.path.join("sys/net/ipv4");
-        let mut reader = SettingsReader {
-            directory: file::open_directory(&path),
-            path,
-            errors: Vec::new(),
+        let mut reader = SettingsReader::new(self.path.join("sys/net"));
+        let mut settings = Settings {
+            port_range: reader.read("net.ipv4.ip_local_port_range", sysctl::parse_port_range),
+            reserved_ports: reader.read(
+                "net.ipv4.ip_local_reserved_ports",
+                sysctl::parse_reserved_ports,
+            ),
+            ..Settings::default()
         };
-        let settings = Settings {
-            port_range: reader.read("ip_local_port_range", sysctl::parse_port_range),
-            reserved_ports: reader.read("ip_local_reserved_ports", sysctl::parse_reserved_ports),
-            tcp_tw_reuse: reader.read("tcp_tw_reuse", sysctl::parse_integer),
-            tcp_tw_reuse_delay_ms: reader.read("tcp_tw_reuse_delay", sysctl::parse_integer),
-            tcp_tw_recycle: reader.read("tcp_tw_recycle", sysctl::parse_integer),
-            tcp_timestamps: reader.read("tcp_timestamps", sysctl::parse_integer),
-            tcp_fin_timeout_seconds: reader.read("tcp_fin_timeout", sysctl::parse_integer),
-            tcp_max_tw_buckets: reader.read("tcp_max_tw_buckets", sysctl::parse_integer),
-            tcp_rfc1337: reader.read("tcp_rfc1337", sysctl::parse_integer),
-            ip_unprivileged_port_start: reader
-                .read("ip_unprivileged_port_start", sysctl::parse_integer),
-        };
+        for sysctl in SYSCTLS {
+            (sysctl.set)(
+                &mut settings,
+                reader.read(sysctl.name, sysctl::parse_integer),
+            );
+        }
         (settings, reader.errors)
     }
 
-    /// The `TcpExt` counters of `net/netstat`; all absent where there is no such file.
+    /// The `TcpExt` counters of `net/netstat`.
     ///
     /// # Errors
-    /// The file is there but cannot be read, or a line of values does not match its names.
-    pub fn read_kernel_counters(&self) -> Result<KernelCounters, ReadError> {
-        let counters = self.parse_network("netstat", netstat::parse)?;
-        Ok(counters.unwrap_or_default())
+    /// The file cannot be read, or a line of values does not match its names.
+    pub fn read_kernel_counters(&self) -> Result<Counts, ReadError> {
+        self.parse_network("netstat", netstat::parse)
     }
 
     /// The TCP line of `net/sockstat`, with the sockets of `net/sockstat6` (absent where IPv6 is
-    /// off) added to `in_use`. All absent where there is no `net/sockstat`.
+    /// off) added to `inuse`, and `used` of all sockets.
     ///
     /// # Errors
-    /// One of the files is there but cannot be read or understood.
-    pub fn read_socket_statistics(&self) -> Result<SocketStatistics, ReadError> {
-        let parsed = self.parse_network("sockstat", sockstat::parse)?;
-        let mut statistics = parsed.unwrap_or_default();
+    /// `net/sockstat` cannot be read, or one of the files not understood.
+    pub fn read_socket_statistics(&self) -> Result<Counts, ReadError> {
+        let mut statistics = self.parse_network("sockstat", sockstat::parse)?;
         // Without a socket of any kind there is none of IPv6 either. (Linux < 4.17 counts those of all
         // namespaces.)
-        if statistics.sockets_used == Some(0) {
-            return Ok(statistics);
-        }
-        let v6 = self.parse_network("sockstat6", sockstat::parse_v6)?;
-        if let (Some(in_use), Some(v6)) = (&mut statistics.in_use, v6.flatten()) {
-            *in_use = in_use.saturating_add(v6);
+        if statistics.get("used") != Some(0) {
+            let v6 = if_there(self.parse_network("sockstat6", sockstat::parse_v6))?;
+            for (name, count) in v6.iter().flat_map(Counts::iter) {
+                statistics.add(name, count);
+            }
         }
         Ok(statistics)
     }
@@ -165,105 +161,111 @@ impl ProcRoot {
     ///
     /// # Errors
     /// Slabinfo may be read but cannot be, or a cache's line is not that of slabinfo 2.1.
-    pub fn read_slab_memory(&self, page_size_bytes: u64) -> Result<SlabMemory, ReadError> {
+    pub fn read_slab_memory(&self, page_size_bytes: u64) -> Result<Counts, ReadError> {
         let beside = self.path.parent().map(|host| host.join("sys/kernel/slab"));
-        let told = beside.and_then(|slabs| slab_directory::read(&slabs, page_size_bytes));
-        if let Some(memory) = told {
-            return Ok(memory);
+        let found = beside.and_then(|slabs| slab_directory::read(&slabs, page_size_bytes));
+        if let Some(bytes) = found {
+            return Ok(slab_memory(bytes));
         }
-        let parse = |text: &str| slabinfo::parse(text, page_size_bytes);
-        match parse_file(&self.path.join("slabinfo"), parse) {
-            Ok(memory) => Ok(memory.unwrap_or_default()),
+        let path = self.path.join("slabinfo");
+        let bytes = parsed(
+            file::read_text(&path),
+            || path.clone(),
+            |text| slabinfo::parse(text, page_size_bytes),
+        );
+        match if_there(bytes) {
+            Ok(bytes) => Ok(bytes.flatten().map_or_else(Counts::default, slab_memory)),
             Err(ReadError::Io { source, .. })
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
-                Ok(SlabMemory::default())
+                Ok(Counts::default())
             }
             Err(error) => Err(error),
         }
     }
-}
 
-impl ProcRoot {
     /// What one of the network files says.
     fn parse_network<T>(
         &self,
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, Malformed>,
-    ) -> Result<Option<T>, ReadError> {
+    ) -> Result<T, ReadError> {
         let path = || self.network.join(name);
-        match &self.opened {
-            Some(directory) => parsed(file::read_text_in(directory, name, path), path, parse),
-            None => parse_file(&path(), parse),
-        }
+        let text = match &self.opened {
+            Some(directory) => file::read_text_in(directory.as_fd(), Path::new(name), path),
+            None => file::read_text(&path()),
+        };
+        parsed(text, path, parse)
     }
 }
 
-/// What a file says; `None` where it does not exist.
-fn parse_file<T>(
-    path: &Path,
-    parse: impl FnOnce(&str) -> Result<T, Malformed>,
-) -> Result<Option<T>, ReadError> {
-    parsed(file::read_text(path), || path.to_owned(), parse)
+fn slab_memory(bytes: u64) -> Counts {
+    [("bytes", bytes)].into_iter().collect()
 }
 
-/// What a text says; `None` where there is no such file.
+/// Nothing where a file that not every kernel has does not exist.
+fn if_there<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// What a text says.
 fn parsed<T>(
     text: Result<String, ReadError>,
     path: impl FnOnce() -> PathBuf,
     parse: impl FnOnce(&str) -> Result<T, Malformed>,
-) -> Result<Option<T>, ReadError> {
-    let text = match text {
-        Ok(text) => text,
-        Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    match parse(&text) {
-        Ok(value) => Ok(Some(value)),
-        Err(fault) => Err(ReadError::Malformed {
-            path: path(),
-            fault,
-        }),
-    }
+) -> Result<T, ReadError> {
+    parse(&text?).map_err(|fault| ReadError::Malformed {
+        path: path(),
+        fault,
+    })
 }
 
 /// Reads one setting after the other and keeps what went wrong.
 ///
-/// From their directory, which is looked up once: the kernel keeps one such directory for each network
-/// namespace under the same name, and passes over all of them on each way through (Linux 6.18, 200
+/// Those of IPv4 from their directory, which is looked up once: the kernel keeps one such directory for each
+/// network namespace under the same name, and passes over all of them on each way through (Linux 6.18, 200
 /// namespaces: 140 us for nine settings, 55 from the directory).
 struct SettingsReader {
-    directory: io::Result<File>,
+    ipv4: io::Result<File>,
     path: PathBuf,
     errors: Vec<ReadError>,
 }
 
 impl SettingsReader {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            ipv4: file::open_directory(&path.join("ipv4")),
+            path,
+            errors: Vec::new(),
+        }
+    }
+
+    /// `None` where there is no such setting, which is an error only of the port range: every Linux has that.
     fn read<T>(
         &mut self,
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, Malformed>,
     ) -> Option<T> {
-        let path = || self.path.join(name);
-        let text = match &self.directory {
-            Ok(directory) => file::read_setting(directory, name, path),
-            Err(error) => Err(ReadError::Io {
-                path: path(),
-                // There is no other way to tell the same error of every file.
-                source: error
-                    .raw_os_error()
-                    .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error),
-            }),
-        };
-        let result = parsed(text, path, parse);
-        match result {
-            Ok(value) => value,
-            Err(error) => {
-                self.errors.push(error);
-                None
+        let inside = name.trim_start_matches("net.").replace('.', "/");
+        let path = || self.path.join(&inside);
+        let text = match (&self.ipv4, inside.strip_prefix("ipv4/")) {
+            (Ok(directory), Some(file)) => {
+                file::read_setting(directory.as_fd(), Path::new(file), path)
             }
-        }
+            _ => file::read_setting(CWD, &path(), path),
+        };
+        let read = parsed(text, path, parse);
+        let read = if inside == "ipv4/ip_local_port_range" {
+            read.map(Some)
+        } else {
+            if_there(read)
+        };
+        read.unwrap_or_else(|error| {
+            self.errors.push(error);
+            None
+        })
     }
 }

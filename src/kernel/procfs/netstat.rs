@@ -6,14 +6,18 @@
 
 use super::error::Malformed;
 use super::text::{numbered_lines, parse_unsigned};
-use crate::domain::snapshot::KernelCounters;
+use crate::domain::snapshot::Counts;
 
 /// What both lines of the group begin with.
 const GROUP: &str = "TcpExt:";
 
-/// Columns that count segments rejected for their timestamps: `PAWSPassive` up to Linux 4.11,
+/// Columns about TIME-WAIT and segments rejected for their timestamps: `PAWSPassive` up to Linux 4.11,
 /// `PAWSOldAck`, `PAWSTimewait` and `TSEcrRejected` in recent kernels.
-const PAWS_COLUMNS: [&str; 6] = [
+const COLUMNS: [&str; 10] = [
+    "TW",
+    "TWRecycled",
+    "TWKilled",
+    "TCPTimeWaitOverflow",
     "PAWSActive",
     "PAWSEstab",
     "PAWSPassive",
@@ -23,52 +27,43 @@ const PAWS_COLUMNS: [&str; 6] = [
 ];
 
 /// The counters about TIME-WAIT; all absent where there is no such group.
-pub(super) fn parse(text: &str) -> Result<KernelCounters, Malformed> {
+pub(super) fn parse(text: &str) -> Result<Counts, Malformed> {
+    parse_group(text, GROUP, &COLUMNS)
+}
+
+/// Some columns of one group, in the kernel's order; of a name that comes twice the first.
+pub(super) fn parse_group(
+    text: &str,
+    group: &str,
+    columns: &[&'static str],
+) -> Result<Counts, Malformed> {
     let mut lines = numbered_lines(text);
     let Some((number, names)) =
-        lines.find_map(|(number, line)| Some((number, line.strip_prefix(GROUP)?)))
+        lines.find_map(|(number, line)| Some((number, line.strip_prefix(group)?)))
     else {
-        return Ok(KernelCounters::default());
+        return Ok(Counts::default());
     };
     let (number, line) = lines.next().unwrap_or((number + 1, ""));
     let values = line
-        .strip_prefix(GROUP)
-        .ok_or_else(|| Malformed::new(number, line, "the values of TcpExt"))?;
-    parse_columns(names, values, number)
-}
-
-fn parse_columns(names: &str, values: &str, line: u64) -> Result<KernelCounters, Malformed> {
-    let mut counters = KernelCounters::default();
+        .strip_prefix(group)
+        .ok_or_else(|| Malformed::new(number, line, "the values of the same group"))?;
+    let mut counts = Counts::default();
     let mut names = names.split_ascii_whitespace();
     let mut cells = values.split_ascii_whitespace();
     loop {
-        match (names.next(), cells.next()) {
-            (Some(name), Some(cell)) => {
-                let value = parse_unsigned(cell)
-                    .ok_or_else(|| Malformed::new(line, cell, "a count, not negative"))?;
-                take_column(&mut counters, name, value);
-            }
-            (None, None) => return Ok(counters),
-            _ => return Err(Malformed::new(line, values, "as many values as names")),
+        let (name, cell) = match (names.next(), cells.next()) {
+            (Some(name), Some(cell)) => (name, cell),
+            (None, None) => return Ok(counts),
+            _ => return Err(Malformed::new(number, values, "as many values as names")),
+        };
+        let Some(column) = columns.iter().find(|column| **column == name) else {
+            continue;
+        };
+        let value = parse_unsigned(cell)
+            .ok_or_else(|| Malformed::new(number, cell, "a count, not negative"))?;
+        if counts.get(column).is_none() {
+            counts.add(column, value);
         }
-    }
-}
-
-fn take_column(counters: &mut KernelCounters, name: &str, value: u64) {
-    match name {
-        "TW" => counters.entered = Some(value),
-        "TWRecycled" => counters.recycled = Some(value),
-        "TWKilled" => counters.killed = Some(value),
-        "TCPTimeWaitOverflow" => counters.overflows = Some(value),
-        _ => take_paws_column(&mut counters.paws_rejects, name, value),
-    }
-}
-
-/// A name that came before is left out: two of the same would make two series of the same name.
-fn take_paws_column(rejects: &mut Vec<(&'static str, u64)>, name: &str, value: u64) {
-    let known = PAWS_COLUMNS.into_iter().find(|column| *column == name);
-    if let Some(column) = known.filter(|column| rejects.iter().all(|(seen, _)| seen != column)) {
-        rejects.push((column, value));
     }
 }
 
@@ -85,30 +80,29 @@ mod tests {
                     TcpExt: TWKilled New PAWSEstab TW PAWSActive TCPTimeWaitOverflow TWRecycled\n\
                     TcpExt: 3 77 5 1 6 4 2\n";
         let counters = parse(text).unwrap();
-        assert_eq!(counters.entered, Some(1));
-        assert_eq!(counters.recycled, Some(2));
-        assert_eq!(counters.killed, Some(3));
-        assert_eq!(counters.overflows, Some(4));
-        assert_eq!(counters.paws_rejects, [("PAWSEstab", 5), ("PAWSActive", 6)]);
+        let expected = [
+            ("TWKilled", 3),
+            ("PAWSEstab", 5),
+            ("TW", 1),
+            ("PAWSActive", 6),
+            ("TCPTimeWaitOverflow", 4),
+            ("TWRecycled", 2),
+        ];
+        assert!(counters.iter().eq(expected));
     }
 
     #[test]
     fn a_column_that_is_not_there_is_absent_not_zero() {
         let counters = parse("TcpExt: TW\nTcpExt: 18446744073709551615\n").unwrap();
-        assert_eq!(counters.entered, Some(u64::MAX));
-        assert_eq!(counters.overflows, None);
-        assert!(counters.paws_rejects.is_empty());
-        assert_eq!(
-            parse("IpExt: A\nIpExt: 1\n").unwrap(),
-            KernelCounters::default()
-        );
-        assert_eq!(parse("").unwrap(), KernelCounters::default());
+        assert!(counters.iter().eq([("TW", u64::MAX)]));
+        assert_eq!(parse("IpExt: A\nIpExt: 1\n").unwrap(), Counts::default());
+        assert_eq!(parse("").unwrap(), Counts::default());
     }
 
     #[test]
-    fn a_column_told_twice_makes_one_series() {
+    fn a_column_that_comes_twice_makes_one_series() {
         let counters = parse("TcpExt: PAWSEstab PAWSEstab\nTcpExt: 1 2\n").unwrap();
-        assert_eq!(counters.paws_rejects, [("PAWSEstab", 1)]);
+        assert!(counters.iter().eq([("PAWSEstab", 1)]));
     }
 
     #[test]
@@ -116,7 +110,7 @@ mod tests {
         for (text, line, offending) in [
             ("TcpExt: TW TWKilled\nTcpExt: 1\n", 2, " 1"),
             ("TcpExt: TW\nTcpExt: 1 2\n", 2, " 1 2"),
-            ("TcpExt: TW Other\nTcpExt: 1 x\n", 2, "x"),
+            ("TcpExt: Other TW\nTcpExt: 1 x\n", 2, "x"),
             ("IpExt: A\nIpExt: 1\nTcpExt: TW\nTcpExt: -1\n", 4, "-1"),
             ("TcpExt: TW\nIpExt: A\n", 2, "IpExt: A"),
             ("TcpExt: TW\n", 2, ""),

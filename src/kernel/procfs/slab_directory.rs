@@ -12,7 +12,6 @@ use std::path::Path;
 use super::error::ReadError;
 use super::file::read_text;
 use super::text::parse_unsigned;
-use crate::domain::snapshot::SlabMemory;
 
 /// All caches of TIME-WAIT sockets that any kernel has: `tw_sock_` and the name of a protocol that has
 /// such sockets. By name, since to list the directory costs more than to read them.
@@ -23,9 +22,9 @@ const CACHES: [&str; 4] = [
     "tw_sock_DCCPv6",
 ];
 
-/// What the slabs of TIME-WAIT sockets hold in all, used or not. `None` where this directory does not
+/// The bytes that the slabs of TIME-WAIT sockets hold in all, used or not. `None` where this directory does not
 /// tell, and slabinfo is to be asked: without the right to read it, or the directory, or any cache.
-pub(super) fn read(directory: &Path, page_size_bytes: u64) -> Option<SlabMemory> {
+pub(super) fn read(directory: &Path, page_size_bytes: u64) -> Option<u64> {
     let mut time_wait_bytes: Option<u64> = None;
     for name in CACHES {
         let cache = directory.join(name);
@@ -50,9 +49,7 @@ pub(super) fn read(directory: &Path, page_size_bytes: u64) -> Option<SlabMemory>
             .checked_add(time_wait_bytes.unwrap_or(0))?;
         time_wait_bytes = Some(bytes);
     }
-    time_wait_bytes.map(|bytes| SlabMemory {
-        time_wait_bytes: Some(bytes),
-    })
+    time_wait_bytes
 }
 
 #[cfg(test)]
@@ -80,7 +77,7 @@ mod tests {
     }
 
     fn bytes(directory: &TempDir) -> Option<u64> {
-        read(directory.path(), PAGE).and_then(|memory| memory.time_wait_bytes)
+        read(directory.path(), PAGE)
     }
 
     #[test]
@@ -120,9 +117,9 @@ mod tests {
         let page = u64::try_from(rustix::param::page_size()).unwrap();
         let slabinfo = || {
             let text = fs::read_to_string("/proc/slabinfo").ok()?;
-            slabinfo::parse(&text, page).unwrap().time_wait_bytes
+            slabinfo::parse(&text, page).unwrap()
         };
-        let told = || read(Path::new("/sys/kernel/slab"), page)?.time_wait_bytes;
+        let told = || read(Path::new("/sys/kernel/slab"), page);
         if slabinfo().is_none() {
             assert_eq!(told(), None);
             return;

@@ -5,7 +5,6 @@
 
 use super::error::Malformed;
 use super::text::{numbered_lines, parse_unsigned};
-use crate::domain::snapshot::SlabMemory;
 
 /// What the names of the caches begin with: `tw_sock_TCP`, `tw_sock_TCPv6`, and on old kernels those
 /// of memory control groups, `tw_sock_TCP(4:name)`.
@@ -13,8 +12,8 @@ const CACHE_PREFIX: &str = "tw_sock_";
 
 const EXPECTED_COLUMNS: &str = "a cache of slabinfo 2.1";
 
-/// What the slabs of TIME-WAIT sockets hold in all, used or not.
-pub(super) fn parse(text: &str, page_size_bytes: u64) -> Result<SlabMemory, Malformed> {
+/// The bytes that the slabs of TIME-WAIT sockets hold in all, used or not.
+pub(super) fn parse(text: &str, page_size_bytes: u64) -> Result<Option<u64>, Malformed> {
     let mut time_wait_bytes: Option<u64> = None;
     for (number, line) in numbered_lines(text).filter(|(_, line)| line.starts_with(CACHE_PREFIX)) {
         let cache =
@@ -25,7 +24,7 @@ pub(super) fn parse(text: &str, page_size_bytes: u64) -> Result<SlabMemory, Malf
             .ok_or_else(|| Malformed::new(number, line, "a size that fits into 64 bits"))?;
         time_wait_bytes = Some(sum);
     }
-    Ok(SlabMemory { time_wait_bytes })
+    Ok(time_wait_bytes)
 }
 
 /// The columns of one cache that tell its size.
@@ -82,15 +81,15 @@ mod tests {
             + &cache("tw_sock_TCP", "2", "3")
             + &cache("tw_sock_TCP(4:web)", "1", "1");
         let memory = parse(&text, PAGE).unwrap();
-        assert_eq!(memory.time_wait_bytes, Some((2 + 6 + 1) * PAGE));
+        assert_eq!(memory, Some((2 + 6 + 1) * PAGE));
     }
 
     #[test]
     fn a_cache_without_slabs_holds_nothing_and_no_cache_is_unknown() {
         let empty = cache("tw_sock_TCP", "1", "0");
-        assert_eq!(parse(&empty, PAGE).unwrap().time_wait_bytes, Some(0));
+        assert_eq!(parse(&empty, PAGE).unwrap(), Some(0));
         let none = cache("TCP", "1", "1");
-        assert_eq!(parse(&none, PAGE).unwrap().time_wait_bytes, None);
+        assert_eq!(parse(&none, PAGE).unwrap(), None);
     }
 
     #[test]

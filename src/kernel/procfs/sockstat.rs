@@ -5,56 +5,41 @@
 
 use super::error::Malformed;
 use super::text::{numbered_lines, parse_unsigned};
-use crate::domain::snapshot::SocketStatistics;
+use crate::domain::snapshot::Counts;
 
-/// The `TCP:` and `sockets:` lines of `/proc/net/sockstat`. `in_use` is that of IPv4 sockets alone.
-pub(super) fn parse(text: &str) -> Result<SocketStatistics, Malformed> {
-    let [in_use, orphans, time_wait_buckets] =
-        find_values(text, "TCP:", ["inuse", "orphan", "tw"])?;
-    let [sockets_used] = find_values(text, "sockets:", ["used"])?;
-    Ok(SocketStatistics {
-        time_wait_buckets,
-        in_use,
-        orphans,
-        sockets_used,
-    })
+/// The `TCP:` line of `/proc/net/sockstat`, and `used` of its `sockets:` line. `inuse` is that of IPv4 sockets alone.
+pub(super) fn parse(text: &str) -> Result<Counts, Malformed> {
+    let tcp = parse_line(text, "TCP:", &["inuse", "orphan", "tw"])?;
+    let all = parse_line(text, "sockets:", &["used"])?;
+    Ok(tcp.iter().chain(all.iter()).collect())
 }
 
 /// `inuse` of the `TCP6:` line of `/proc/net/sockstat6`, which has no other value.
-pub(super) fn parse_v6(text: &str) -> Result<Option<u64>, Malformed> {
-    let [in_use] = find_values(text, "TCP6:", ["inuse"])?;
-    Ok(in_use)
+pub(super) fn parse_v6(text: &str) -> Result<Counts, Malformed> {
+    parse_line(text, "TCP6:", &["inuse"])
 }
 
 /// The values of some names on the first line that begins with `group`. A name that we do not look
 /// for may have any value (`mem` is a signed one).
-fn find_values<const N: usize>(
-    text: &str,
-    group: &str,
-    names: [&str; N],
-) -> Result<[Option<u64>; N], Malformed> {
-    let mut found = [None; N];
+fn parse_line(text: &str, group: &str, names: &[&'static str]) -> Result<Counts, Malformed> {
+    let mut counts = Counts::default();
     let Some((number, line)) =
         numbered_lines(text).find_map(|(number, line)| Some((number, line.strip_prefix(group)?)))
     else {
-        return Ok(found);
+        return Ok(counts);
     };
     let mut words = line.split_ascii_whitespace();
     while let Some(word) = words.next() {
         let Some(value) = words.next() else {
             return Err(Malformed::new(number, word, "a name and its value"));
         };
-        let slot = names
-            .iter()
-            .zip(&mut found)
-            .find(|(name, _)| **name == word);
-        if let Some((_, slot)) = slot {
+        if let Some(name) = names.iter().find(|name| **name == word) {
             let count = parse_unsigned(value)
                 .ok_or_else(|| Malformed::new(number, value, "a count, not negative"))?;
-            *slot = Some(count);
+            counts.add(name, count);
         }
     }
-    Ok(found)
+    Ok(counts)
 }
 
 #[cfg(test)]
@@ -67,25 +52,20 @@ mod tests {
     #[test]
     fn values_are_found_by_name_and_those_of_other_names_may_be_anything() {
         let text = "sockets: used 12\nUDP: inuse 9 mem 0\nTCP: mem -3 tw 7 new x inuse 5\n";
-        assert_eq!(
-            parse(text).unwrap(),
-            SocketStatistics {
-                time_wait_buckets: Some(7),
-                in_use: Some(5),
-                orphans: None,
-                sockets_used: Some(12),
-            }
+        let statistics = parse(text).unwrap();
+        assert!(
+            statistics
+                .iter()
+                .eq([("tw", 7), ("inuse", 5), ("used", 12)])
         );
-        assert_eq!(parse_v6("TCP6: inuse 3\nUDP6: inuse 1\n").unwrap(), Some(3));
+        let v6 = parse_v6("TCP6: inuse 3\nUDP6: inuse 1\n").unwrap();
+        assert!(v6.iter().eq([("inuse", 3)]));
     }
 
     #[test]
     fn a_protocol_that_is_not_there_has_no_values() {
-        assert_eq!(
-            parse("TCP6: inuse 3\n").unwrap(),
-            SocketStatistics::default()
-        );
-        assert_eq!(parse_v6("TCP: inuse 3\n").unwrap(), None);
+        assert_eq!(parse("TCP6: inuse 3\n").unwrap(), Counts::default());
+        assert_eq!(parse_v6("TCP: inuse 3\n").unwrap(), Counts::default());
     }
 
     #[test]

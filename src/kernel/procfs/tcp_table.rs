@@ -7,7 +7,6 @@
 //!
 //! One pass with one buffer; no list of sockets anywhere. What a socket means is not decided here.
 
-use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -15,6 +14,7 @@ use std::time::Instant;
 
 use super::ProcRoot;
 use super::error::{Malformed, ReadError};
+use super::file;
 use super::line_reader::{LINE_LIMIT_BYTES, LineFault, LineReader};
 use super::tcp_line::{self, Record, Width};
 use crate::domain::socket::{PortOwner, Socket, TcpState};
@@ -135,7 +135,7 @@ impl<'root> TcpTable<'root> {
             Width::V4 => "tcp",
             Width::V6 => "tcp6",
         });
-        match File::open(&path) {
+        match file::open(&path) {
             Ok(file) => walk_file(file, width, visit).map_err(|fault| fault.at(&path)),
             Err(error) if width == Width::V6 && error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(ReadError::Io { path, source }),

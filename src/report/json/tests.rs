@@ -7,6 +7,7 @@ use schemars::{Schema, json_schema};
 use serde_json::Value;
 
 use super::*;
+use crate::domain::collectors::CollectorId;
 use crate::domain::snapshot::Snapshot;
 use crate::report::testing::{report, snapshot};
 
@@ -161,7 +162,7 @@ proptest! {
     fn whatever_is_missing_the_document_is_as_the_schema_says(missing: u16, time_wait in 0_u16..100) {
         let has = |bit: u16| missing & (1 << bit) == 0;
         let mut snapshot = snapshot(time_wait);
-        if let Some(figures) = snapshot.sockets.as_mut().and_then(|sockets| sockets.value.as_mut()) {
+        if let Some(figures) = snapshot.sockets_mut() {
             if !has(0) { figures.by_age = None; }
             if let Some(ports) = &mut figures.ports {
                 if !has(1) { ports.by_destination = None; }
@@ -169,9 +170,9 @@ proptest! {
             }
             if !has(3) { figures.ports = None; }
         }
-        if !has(4) { snapshot.sockets = None; }
-        if !has(5) { snapshot.sysctl = None; }
-        if !has(6) { snapshot.sockstat = None; }
+        if !has(4) { snapshot.set(CollectorId::Sockets, None); }
+        if !has(5) { snapshot.set(CollectorId::Sysctl, None); }
+        if !has(6) { snapshot.set(CollectorId::Sockstat, None); }
         if !has(7) { snapshot = Snapshot::default(); }
         let report = Report::new("1", "k".to_owned(), snapshot.into());
         prop_assert_eq!(errors(&written(&report), &schema(), ""), [""; 0]);
@@ -191,19 +192,9 @@ fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
 fn no_text_has_two_blanks_in_a_row() {
     // So many reserved ports that a remedy warns of the length of its line.
     let mut crowded = snapshot(99);
-    let settings = crowded
-        .sysctl
-        .as_mut()
-        .and_then(|sysctl| sysctl.value.as_mut());
+    let settings = crowded.settings_mut();
     settings.unwrap().reserved_ports = Some((1..20_000).step_by(2).collect());
-    let ports = &mut crowded
-        .sockets
-        .as_mut()
-        .unwrap()
-        .value
-        .as_mut()
-        .unwrap()
-        .ports;
+    let ports = &mut crowded.sockets_mut().unwrap().ports;
     ports.as_mut().unwrap().sets.reserved = Some((1..20_000).step_by(2).collect());
     let crowded = Report::new("1", "k".to_owned(), crowded.into());
     let documents = [report(0), report(80), report(99), crowded].map(|report| written(&report));

@@ -44,8 +44,7 @@ fn reads_otherwise(old: &[Finding], now: &Finding) -> bool {
 
 fn settings(before: &NamespaceReport, now: &NamespaceReport) -> Vec<String> {
     let explained = |namespace: &NamespaceReport| {
-        let sysctl = namespace.snapshot.sysctl.as_ref();
-        let settings = sysctl.and_then(|outcome| outcome.value.as_ref());
+        let settings = namespace.snapshot.settings();
         settings.map(explain).unwrap_or_default()
     };
     let (old, new) = (explained(before), explained(now));
@@ -75,8 +74,7 @@ fn settings(before: &NamespaceReport, now: &NamespaceReport) -> Vec<String> {
 }
 
 fn ports(namespace: &NamespaceReport) -> Option<&PortUsage> {
-    let sockets = namespace.snapshot.sockets.as_ref()?.value.as_ref()?;
-    sockets.ports.as_ref()
+    namespace.snapshot.ports()
 }
 
 fn has(findings: &[Finding], sought: &Finding) -> bool {
@@ -87,8 +85,9 @@ fn has(findings: &[Finding], sought: &Finding) -> bool {
 }
 
 fn told(namespace: &NamespaceReport) -> &[DestinationUsage] {
-    ports(namespace)
-        .and_then(|ports| ports.by_destination.as_ref())
+    namespace
+        .snapshot
+        .destinations()
         .map_or(&[], |breakdown| &breakdown.exported)
 }
 

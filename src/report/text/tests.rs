@@ -108,9 +108,9 @@ fn what_has_changed_since_the_last_look_is_told() {
 fn changed_settings_and_what_comes_of_them_are_told() {
     let (mut before, now) = (report(50), report(50));
     let snapshot = &mut before.namespaces[0].snapshot;
-    let settings = snapshot.sysctl.as_mut().unwrap().value.as_mut().unwrap();
+    let settings = snapshot.settings_mut().unwrap();
     settings.tcp_tw_reuse = Some(7);
-    let sockets = snapshot.sockets.as_mut().unwrap().value.as_mut().unwrap();
+    let sockets = snapshot.sockets_mut().unwrap();
     sockets.ports.as_mut().unwrap().usable += 1_000;
     before.namespaces[0].advice.findings.clear();
     let mut bound = now.namespaces[0].advice.findings[0].clone();

@@ -7,7 +7,7 @@ use crate::domain::advice::explain::{Explained, explain};
 use crate::domain::advice::thresholds::{POOL_WARNING, RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::advice::{FigureValue, Finding, Remedy, Severity, wording};
 use crate::domain::age::BANDS;
-use crate::domain::namespace::{NamespaceIdentity, worst_ratio};
+use crate::domain::namespace::NamespaceIdentity;
 use crate::domain::snapshot::{AGE_BANDS, DestinationUsage, PortUsage, SocketSummary, Source};
 use crate::report::{NamespaceReport, Report, collectors, printable, source};
 
@@ -184,12 +184,11 @@ fn overview(report: &Report) -> Vec<OverviewView> {
     };
     let all = report.worst_first().into_iter();
     all.map(|namespace| {
-        let sockets = namespace.snapshot.sockets.as_ref();
-        let sockets = sockets.and_then(|outcome| outcome.value.as_ref());
-        let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
+        let sockets = namespace.snapshot.sockets();
+        let ports = namespace.snapshot.ports();
         let unknown = || "unknown".to_owned();
         let severity = namespace.advice.severity.state();
-        let ratio = worst_ratio(&namespace.snapshot);
+        let ratio = namespace.snapshot.worst_ratio();
         let time_wait = sockets.map(|sockets| sockets.time_wait.ipv4 + sockets.time_wait.ipv6);
         let identity = namespace.identity.as_ref();
         OverviewView {
@@ -218,11 +217,11 @@ fn word(severity: Severity) -> String {
 
 fn namespace(namespace: &NamespaceReport) -> NamespaceView<'_> {
     let snapshot = &namespace.snapshot;
-    let sockets = snapshot.sockets.as_ref().and_then(|o| o.value.as_ref());
-    let ports = sockets.and_then(|sockets| sockets.ports.as_ref());
-    let settings = snapshot.sysctl.as_ref().and_then(|o| o.value.as_ref());
-    let told = ports
-        .and_then(|ports| ports.by_destination.as_ref())
+    let sockets = snapshot.sockets();
+    let ports = snapshot.ports();
+    let settings = snapshot.settings();
+    let told = snapshot
+        .destinations()
         .map_or(&[][..], |breakdown| &breakdown.exported);
     let sources = ports.and_then(|ports| ports.by_source.as_ref());
     NamespaceView {

@@ -30,11 +30,12 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use timewait_exporter::build_info::BUILD;
 use timewait_exporter::domain::census::Census;
+use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::domain::namespace::HostSnapshot;
 use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::ports::PortRange;
 use timewait_exporter::domain::settings::Settings;
-use timewait_exporter::domain::snapshot::{Outcome, Snapshot, SocketSummary, Source};
+use timewait_exporter::domain::snapshot::{Snapshot, SocketSummary, Source};
 use timewait_exporter::exposition::{ExporterFigures, Format, encode, families};
 use timewait_exporter::kernel::sock_diag::datagram::{Message, Messages};
 use timewait_exporter::kernel::sock_diag::record::{Decoded, decode_socket};
@@ -134,14 +135,7 @@ fn figures(dump: &Dump) -> SocketSummary {
 }
 
 fn snapshot() -> HostSnapshot {
-    let own = Snapshot {
-        sockets: Some(Outcome {
-            value: Some(figures(&destinations())),
-            success: true,
-            duration: Duration::from_millis(30),
-        }),
-        ..Snapshot::default()
-    };
+    let own = Snapshot::default().with(CollectorId::Sockets, figures(&destinations()));
     own.into()
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use timewait_exporter::collector::{Collector, CollectorConfig, NamespaceChoice};
+use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::kernel::sock_diag::NetlinkConnect;
 
 use super::place::{Names, Place};
@@ -146,16 +147,16 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
             let host = runtime.block_on(collector.scrape(Instant::now() + time));
             let mut reached = 0;
             for other in host.others() {
-                let sockets = other.snapshot.sockets.as_ref().unwrap();
-                if let Some(figures) = &sockets.value {
+                let outcome = other.snapshot.outcome(CollectorId::Sockets).unwrap();
+                if let Some(figures) = other.snapshot.sockets() {
                     assert_eq!(figures.time_wait.ipv4, 100);
                     *read.entry(other.identity.label.clone()).or_default() += 1;
                     reached += 1;
                 } else {
-                    assert!(!sockets.success);
+                    assert!(!outcome.success);
                     late += 1;
                     // What was read before its walk was cut off is told.
-                    let settings = other.snapshot.sysctl.as_ref();
+                    let settings = other.snapshot.outcome(CollectorId::Sysctl);
                     cut_off += u32::from(settings.is_some_and(|settings| settings.success));
                 }
             }
@@ -172,7 +173,7 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
         assert!(namespaces.success);
         assert_eq!(
             host.others()
-                .filter(|one| one.worst_ratio().is_some())
+                .filter(|one| one.snapshot.worst_ratio().is_some())
                 .count(),
             50
         );

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::domain::snapshot::Snapshot;
 use timewait_exporter::kernel::procfs::ProcRoot;
 
@@ -142,8 +143,9 @@ struct Deviations {
 
 impl Deviations {
     fn note(&mut self, snapshot: &Snapshot, before: &KernelCount, after: &KernelCount) {
-        let outcome = snapshot.sockets.as_ref().expect("the collector is on");
-        let sums = outcome.value.as_ref().expect("there is a dump").time_wait;
+        let outcome = snapshot.outcome(CollectorId::Sockets);
+        let outcome = outcome.expect("the collector is on");
+        let sums = snapshot.sockets().expect("there is a dump").time_wait;
         let told = sums.ipv4 + sums.ipv6;
         let least = before.buckets.min(after.buckets);
         let most = before.buckets.max(after.buckets);
@@ -174,7 +176,7 @@ fn kernel_count() -> KernelCount {
     let statistics = root.read_socket_statistics().expect("sockstat");
     let counters = root.read_kernel_counters().expect("netstat");
     KernelCount {
-        buckets: statistics.time_wait_buckets.expect("tw"),
-        entered: counters.entered.expect("TW"),
+        buckets: statistics.get("tw").expect("tw"),
+        entered: counters.get("TW").expect("TW"),
     }
 }

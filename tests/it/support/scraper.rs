@@ -55,8 +55,7 @@ impl Scraper {
     }
 
     pub fn sockets(&self) -> SocketSummary {
-        let outcome = self.scrape().sockets.expect("the collector is on");
-        outcome.value.expect("there is a dump")
+        self.scrape().sockets().expect("there is a dump").clone()
     }
 
     pub fn ports(&self) -> PortUsage {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use timewait_exporter::build_info::BUILD;
-use timewait_exporter::collector::{Collector, Enabled, FileReadings};
+use timewait_exporter::collector::{Collector, Job};
 use timewait_exporter::config::{Config, WebConfig};
-use timewait_exporter::domain::snapshot::{Outcome, SocketSummary};
+use timewait_exporter::domain::collectors::CollectorId;
+use timewait_exporter::domain::snapshot::Outcome;
 use timewait_exporter::site::{About, Site};
 use timewait_exporter::web::{Drained, Limits, Listener, Protection};
 use tokio::sync::{mpsc, oneshot};
@@ -37,7 +38,7 @@ pub fn config(flags: &[&str]) -> Config {
 }
 
 /// An outcome without a value.
-pub const fn outcome(success: bool) -> Outcome<SocketSummary> {
+pub const fn outcome(success: bool) -> Outcome {
     Outcome {
         value: None,
         success,
@@ -46,11 +47,9 @@ pub const fn outcome(success: bool) -> Outcome<SocketSummary> {
 }
 
 /// A collector whose sockets job is this, and whose files have nothing.
-pub fn collector(
-    sockets: impl FnMut(Instant) -> Outcome<SocketSummary> + Send + 'static,
-) -> Collector {
-    let none = |_| FileReadings::default();
-    Collector::start(Enabled::default(), sockets, none).unwrap()
+pub fn collector(mut sockets: impl FnMut(Instant) -> Outcome + Send + 'static) -> Collector {
+    let job: Job = Box::new(move |deadline| Some(sockets(deadline)));
+    Collector::start([(CollectorId::Sockets, job)]).unwrap()
 }
 
 /// A sockets job that says when it was entered and waits for leave.

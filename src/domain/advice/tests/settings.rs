@@ -68,11 +68,10 @@ fn recycling_is_told_with_what_it_dropped_and_with_reuse_beside_it() {
     let mut host = Host::new(32_768, 60_999);
     host.settings.tcp_tw_recycle = Some(1);
     host.settings.tcp_tw_reuse = Some(1);
-    let mut snapshot = host.snapshot();
-    snapshot.netstat = outcome(KernelCounters {
-        paws_rejects: vec![("PAWSActive", 1), ("PAWSPassive", 12_345)],
-        ..KernelCounters::default()
-    });
+    let rejects: Counts = [("PAWSActive", 1), ("PAWSPassive", 12_345)]
+        .into_iter()
+        .collect();
+    let snapshot = host.snapshot().with(CollectorId::Netstat, rejects);
     let advice = advise(&snapshot);
     let finding = found(&advice, Id::Recycle);
     assert!(finding.sentence.contains("12,345"), "{}", finding.sentence);
@@ -100,16 +99,11 @@ fn a_lowered_fin_timeout_is_said_not_to_shorten_time_wait() {
 fn with_buckets(host: &Host, used: u64, limit: i64, overflows: u64) -> Advice {
     let mut host = host.clone();
     host.settings.tcp_max_tw_buckets = Some(limit);
-    let mut snapshot = host.snapshot();
-    snapshot.sockstat = outcome(SocketStatistics {
-        time_wait_buckets: Some(used),
-        ..SocketStatistics::default()
-    });
-    snapshot.netstat = outcome(KernelCounters {
-        overflows: Some(overflows),
-        ..KernelCounters::default()
-    });
-    advise(&snapshot)
+    let buckets: Counts = [("tw", used)].into_iter().collect();
+    let overflows: Counts = [("TCPTimeWaitOverflow", overflows)].into_iter().collect();
+    let snapshot = host.snapshot();
+    let snapshot = snapshot.with(CollectorId::Sockstat, buckets);
+    advise(&snapshot.with(CollectorId::Netstat, overflows))
 }
 
 #[test]

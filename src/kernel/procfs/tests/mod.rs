@@ -75,11 +75,19 @@ fn each_kernel_has_its_own_counters() {
     let paws: [&[(&str, u64)]; 4] = [&old, &usual, &usual, &new];
     for (kernel, paws) in KERNELS.into_iter().zip(paws) {
         let counters = fixture(kernel).read_kernel_counters().unwrap();
-        assert_eq!(counters.entered, Some(104_729), "{kernel}");
-        assert_eq!(counters.recycled, Some(1_543), "{kernel}");
-        assert_eq!(counters.killed, Some(12), "{kernel}");
-        assert_eq!(counters.overflows, Some(17), "{kernel}");
-        assert_eq!(counters.paws_rejects, paws, "{kernel}");
+        for (name, count) in [
+            ("TW", 104_729),
+            ("TWRecycled", 1_543),
+            ("TWKilled", 12),
+            ("TCPTimeWaitOverflow", 17),
+        ] {
+            assert_eq!(counters.get(name), Some(count), "{kernel}");
+        }
+        let rejects = counters
+            .iter()
+            .filter(|(name, _)| paws.iter().any(|(one, _)| one == name));
+        assert!(rejects.eq(paws.iter().copied()), "{kernel}");
+        assert_eq!(counters.iter().count(), 4 + paws.len(), "{kernel}");
     }
 }
 
@@ -87,12 +95,12 @@ fn each_kernel_has_its_own_counters() {
 fn sockets_in_use_are_those_of_both_families() {
     for kernel in KERNELS {
         let statistics = fixture(kernel).read_socket_statistics().unwrap();
-        assert_eq!(statistics.in_use, Some(14 + 6), "{kernel}");
-        assert_eq!(statistics.orphans, Some(4), "{kernel}");
-        assert_eq!(statistics.time_wait_buckets, Some(21), "{kernel}");
+        assert_eq!(statistics.get("inuse"), Some(14 + 6), "{kernel}");
+        assert_eq!(statistics.get("orphan"), Some(4), "{kernel}");
+        assert_eq!(statistics.get("tw"), Some(21), "{kernel}");
     }
     let (_directory, root) = tree(&[("net/sockstat", b"TCP: inuse 3 orphan 0 tw 0\n")]);
-    assert_eq!(root.read_socket_statistics().unwrap().in_use, Some(3));
+    assert_eq!(root.read_socket_statistics().unwrap().get("inuse"), Some(3));
 }
 
 #[test]
@@ -100,7 +108,7 @@ fn the_slabs_of_time_wait_sockets_are_added_up() {
     let pages = [4 + 9, 2 * (3 + 11), 2 * 10, 1 + 2];
     for (kernel, pages) in KERNELS.into_iter().zip(pages) {
         let memory = fixture(kernel).read_slab_memory(4_096).unwrap();
-        assert_eq!(memory.time_wait_bytes, Some(pages * 4_096), "{kernel}");
+        assert_eq!(memory.get("bytes"), Some(pages * 4_096), "{kernel}");
     }
 }
 
@@ -113,27 +121,60 @@ fn slabs_are_read_from_the_sysfs_beside_and_else_from_slabinfo() {
         ("sys/kernel/slab/tw_sock_TCP/order", b"1\n"),
     ]);
     let root = ProcRoot::new(directory.path().join("proc"));
-    let bytes = || root.read_slab_memory(4_096).unwrap().time_wait_bytes;
+    let bytes = || root.read_slab_memory(4_096).unwrap().get("bytes");
     assert_eq!(bytes(), Some(7 * 2 * 4_096));
     fs::remove_dir_all(directory.path().join("sys")).unwrap();
     assert_eq!(bytes(), Some(5 * 4_096));
 }
 
 #[test]
-fn nothing_is_absent_and_no_failure_where_there_are_no_files() {
-    let (_directory, root) = tree(&[]);
-    let (settings, errors) = root.read_settings();
+fn what_every_linux_has_and_is_not_there_is_an_error_and_the_rest_is_absent() {
+    let (directory, root) = tree(&[]);
+    let missing = |error: ReadError, file: &str| {
+        let path = directory.path().join(file);
+        let is_not_found = matches!(
+            &error,
+            ReadError::Io { path: at, source } if *at == path && source.kind() == io::ErrorKind::NotFound
+        );
+        assert!(is_not_found, "{error}");
+    };
+    let (settings, mut errors) = root.read_settings();
     assert_eq!(settings, Settings::default());
-    assert!(errors.is_empty());
-    assert_eq!(
-        root.read_kernel_counters().unwrap(),
-        KernelCounters::default()
+    missing(errors.pop().unwrap(), "sys/net/ipv4/ip_local_port_range");
+    assert!(errors.is_empty(), "{errors:?}");
+    missing(root.read_kernel_counters().unwrap_err(), "net/netstat");
+    missing(root.read_socket_statistics().unwrap_err(), "net/sockstat");
+    assert_eq!(root.read_slab_memory(4_096).unwrap(), Counts::default());
+}
+
+#[test]
+fn a_named_pipe_in_the_place_of_a_file_is_refused_without_waiting() {
+    let (directory, root) = tree(&[("sys/net/ipv4/ip_local_port_range", b"1\t4\n")]);
+    fs::create_dir_all(directory.path().join("net")).unwrap();
+    for file in [
+        "sys/net/ipv4/tcp_tw_reuse",
+        "net/netstat",
+        "net/sockstat",
+        "net/tcp",
+        "slabinfo",
+    ] {
+        let path = directory.path().join(file);
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+    }
+    let (_, errors) = root.read_settings();
+    let is_refused =
+        |error: &dyn std::fmt::Display| error.to_string().contains("not a regular file");
+    assert!(
+        errors.len() == 1 && errors.iter().all(|error| is_refused(error)),
+        "{errors:?}"
     );
-    assert_eq!(
-        root.read_socket_statistics().unwrap(),
-        SocketStatistics::default()
-    );
-    assert_eq!(root.read_slab_memory(4_096).unwrap(), SlabMemory::default());
+    assert!(is_refused(&root.read_kernel_counters().unwrap_err()));
+    assert!(is_refused(&root.read_socket_statistics().unwrap_err()));
+    assert!(is_refused(&root.read_slab_memory(4_096).unwrap_err()));
+    assert!(is_refused(
+        &root.tcp_table().read_owners(&mut |_| ()).unwrap_err()
+    ));
 }
 
 #[test]
@@ -173,8 +214,13 @@ fn the_real_files_of_this_host_are_understood() {
     let (settings, errors) = root.read_settings();
     assert!(errors.is_empty(), "{errors:?}");
     assert!(settings.port_range.is_some() && settings.reserved_ports.is_some());
-    assert!(root.read_kernel_counters().unwrap().entered.is_some());
-    assert!(root.read_socket_statistics().unwrap().in_use.is_some());
+    assert!(root.read_kernel_counters().unwrap().get("TW").is_some());
+    assert!(
+        root.read_socket_statistics()
+            .unwrap()
+            .get("inuse")
+            .is_some()
+    );
     root.read_slab_memory(4_096).unwrap();
 }
 

@@ -1,0 +1,126 @@
+//! The collectors: what can be switched on and off, fails by itself, and has a success metric.
+//!
+//! One line of [`CollectorId`]'s table registers a collector. Where it reads, and what, is in
+//! `collector::files` or a job of its own; what it exports is in `exposition::families`.
+
+/// Registers collectors: an identifier, its name in flags and labels, whether its readings are of one network
+/// namespace or of the whole host, and the help text of its flag.
+macro_rules! collectors {
+    ($($id:ident $name:literal $scope:ident $help:literal;)*) => {
+        /// Names a collector.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum CollectorId {
+            $(#[doc = $help] $id,)*
+        }
+
+        impl CollectorId {
+            /// All of them, in the order in which they are exported.
+            pub const ALL: &[Self] = &[$(Self::$id),*];
+
+            /// As flags, labels and logs spell it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$id => $name,)* }
+            }
+
+            /// What it reads, in a few words.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$id => $help,)* }
+            }
+
+            /// Whether each network namespace has readings of its own.
+            #[must_use]
+            pub const fn is_of_namespace(self) -> bool {
+                match self { $(Self::$id => matches!(Scope::$scope, Scope::Namespace),)* }
+            }
+        }
+    };
+}
+
+enum Scope {
+    Namespace,
+    Host,
+}
+
+collectors! {
+    Sockets "sockets" Namespace "Sockets and destinations, from the kernel's connection table";
+    Sysctl "sysctl" Namespace "Kernel settings, from /proc/sys/net/ipv4";
+    Netstat "netstat" Namespace "Kernel counters, from /proc/net/netstat";
+    Sockstat "sockstat" Namespace "Time-wait buckets in use, from /proc/net/sockstat";
+    Slabinfo "slabinfo" Host "Memory of TIME-WAIT sockets, from /sys/kernel/slab or slabinfo (needs root)";
+}
+
+/// A value for each collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PerCollector<T>([T; CollectorId::ALL.len()]);
+
+impl<T> PerCollector<T> {
+    /// The value of one collector.
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        reason = "as long as there are variants"
+    )]
+    pub const fn get(&self, id: CollectorId) -> &T {
+        &self.0[id as usize]
+    }
+
+    /// The value of one collector, to change it.
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::as_conversions,
+        reason = "as long as there are variants"
+    )]
+    pub const fn get_mut(&mut self, id: CollectorId) -> &mut T {
+        &mut self.0[id as usize]
+    }
+
+    /// All values, with their collectors.
+    pub fn iter(&self) -> impl Iterator<Item = (CollectorId, &T)> {
+        CollectorId::ALL.iter().copied().zip(&self.0)
+    }
+}
+
+impl<T: Default> Default for PerCollector<T> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| T::default()))
+    }
+}
+
+/// Which collectors run: all, unless switched off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enabled(PerCollector<bool>);
+
+impl Default for Enabled {
+    fn default() -> Self {
+        Self(PerCollector([true; CollectorId::ALL.len()]))
+    }
+}
+
+impl Enabled {
+    /// Whether a collector runs.
+    #[must_use]
+    pub const fn has(&self, id: CollectorId) -> bool {
+        *self.0.get(id)
+    }
+
+    /// Switches a collector on or off.
+    pub const fn set(&mut self, id: CollectorId, on: bool) {
+        *self.0.get_mut(id) = on;
+    }
+
+    /// The same without these.
+    #[must_use]
+    pub fn without(mut self, ids: &[CollectorId]) -> Self {
+        for id in ids {
+            self.set(*id, false);
+        }
+        self
+    }
+
+    /// Those that run.
+    pub fn iter(&self) -> impl Iterator<Item = CollectorId> {
+        self.0.iter().filter(|(_, on)| **on).map(|(id, _)| id)
+    }
+}
