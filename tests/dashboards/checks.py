@@ -24,9 +24,10 @@ REPOSITORY = "https://github.com/timewait-exporter/timewait_exporter/blob/main/"
 TARGET = {"job", "instance"}
 
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "dashboards").glob("*.json"))}
-ALERTS = [
+ALERTS_FILE = [
     rule for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"] for rule in group["rules"]
 ]
+ALERTS = [rule for rule in ALERTS_FILE if "alert" in rule]
 # Those of fleet.yml that are not in alerts.yml as well.
 SHARD_ALERTS = [
     rule
@@ -34,7 +35,9 @@ SHARD_ALERTS = [
     for rule in group["rules"]
     if "alert" in rule and rule["alert"] not in {known["alert"] for known in ALERTS}
 ]
-RECORDS = [
+# What the alerts record for themselves, and the recording rules.
+STATES = [rule for rule in ALERTS_FILE if "record" in rule]
+RECORDS = STATES + [
     rule for group in yaml.safe_load((PROMETHEUS / "recording.yml").read_text())["groups"] for rule in group["rules"]
 ]
 
@@ -66,7 +69,8 @@ def labels_of(name):
     return known | TARGET
 
 
-RECORDED = {}
+# A state reads what it was before.
+RECORDED = {rule["record"]: TARGET | {"family", "netns"} for rule in STATES}
 for _rule in RECORDS:
     # In order: a rule may read those before it. `or` and friends give no more than both sides.
     RECORDED[_rule["record"]] = promql.result_labels(promql.parse(_rule["expr"]), labels_of)
@@ -313,12 +317,12 @@ def test_legends_and_columns_are_labels_of_the_result(board):
 def alert_thresholds():
     """What is compared → the numbers that alerts compare it with; `> 0` and `== 0` of a count are 1."""
     thresholds = {}
-    for rule in ALERTS:
+    for rule in ALERTS_FILE:
         for compared, operator, number in promql.comparisons(promql.parse(rule["expr"])):
             if any(node.func.name in ("predict_linear", "count_over_time", "deriv") for node, _ in promql.walk(compared) if promql.kind(node) == "Call"):
                 continue
             key = frozenset(promql.metrics(compared))
-            if str(rule["alert"]) in ("TimewaitFleetPressure", "TimewaitPortsRunningOut"):
+            if rule.get("alert") in ("TimewaitFleetPressure", "TimewaitPortsRunningOut"):
                 continue
             thresholds.setdefault(key, set()).add(1 if number == 0 and operator in (">", "==") else number)
     ratio = frozenset({"timewait_port_range_exhaustion_ratio"})
@@ -516,9 +520,11 @@ def test_single_destinations_leave_the_rest_out():
 
 REQUIRED = {
     "TimewaitPortsExhausted": {"critical"},
+    "TimewaitExhaustedWhenLastSeen": {"critical"},
     "TimewaitNoUsablePorts": {"critical"},
     "TimewaitPortsLow": {"warning", "critical"},
     "TimewaitPortsRunningOut": {"warning"},
+    "TimewaitConnectSlow": {"warning"},
     "TimewaitBindPoolLow": {"warning"},
     "TimewaitBucketsNearLimit": {"warning"},
     "TimewaitBucketsOverflow": {"warning"},
@@ -529,6 +535,8 @@ REQUIRED = {
     "TimewaitFleetPressure": {"warning"},
     "TimewaitExporterDown": {"warning"},
     "TimewaitExporterAbsent": {"warning"},
+    "TimewaitHostVanished": {"info"},
+    "TimewaitAgentVanished": {"info"},
     "TimewaitCollectorFailing": {"warning"},
     "TimewaitScrapeSlow": {"warning"},
     "TimewaitNamespacesUnreadable": {"warning"},
@@ -564,15 +572,63 @@ def test_annotations():
             complaints.append(f"{rule['alert']}: summary")
         named = promql.result_labels(promql.parse(rule["expr"]), labels_of)
         for label in re.findall(r"\$labels\.(\w+)", said["description"]):
-            if label not in named:
+            if label not in named | {"cluster", "environment"}:
                 complaints.append(f"{rule['alert']}: the description names {label}")
         # A page must say which namespace is meant, where there can be several.
         if "netns" in named and "$labels.netns" not in said["description"]:
             complaints.append(f"{rule['alert']}: the description leaves the namespace out")
         if "instance" in named and "$labels.instance" not in said["description"]:
             complaints.append(f"{rule['alert']}: the description leaves the host out")
-        if "absent" not in rule["expr"] and "$value" not in said["description"] and "== 0" not in rule["expr"]:
+        if not re.search("absent|offset", rule["expr"]) and not re.search(r"\$value|\$own|== 0", said["description"] + rule["expr"]):
             complaints.append(f"{rule['alert']}: the description leaves the value out")
+    return complaints
+
+
+def test_descriptions_say_what_to_type_first_and_where_the_runbook_is():
+    complaints = []
+    for rule in ALERTS:
+        said = rule["annotations"]["description"]
+        if not re.search(r"First (command|query|page)", said):
+            complaints.append(f"{rule['alert']}: no first command")
+        if "First command on the host" in said and "/usr/share/timewait_exporter/prometheus/runbooks.md" not in said:
+            complaints.append(f"{rule['alert']}: does not name the runbook on the host")
+        # Whole numbers: 14.46 sockets are none.
+        if re.search(r"humanize|\$value \| (?!query)", said):
+            complaints.append(f"{rule['alert']}: a number that need not be whole")
+    packages = (ROOT / "Cargo.toml").read_text()
+    if packages.count("deploy/prometheus/runbooks.md") != 2:
+        complaints.append("the packages do not ship the runbooks")
+    return complaints
+
+
+def test_descriptions_are_about_the_alerts_own_target():
+    """Queries in texts have all labels of the target; the lines that several alerts have in common are the same."""
+    complaints, common = [], {}
+    text = (PROMETHEUS / "alerts.yml").read_text()
+    for line in text.splitlines():
+        line = line.strip()
+        if not line.startswith("{{"):
+            continue
+        for query in re.findall(r'printf "([^"]*\{[^"]*)"', line):
+            for selector in re.findall(r"\w+(\{[^}]*\})", query):
+                if not selector.startswith(("{%s", "{uid=")):
+                    complaints.append(f"not all labels of the target: {query}")
+        for key in ("$own := ", "$own = printf \"%snetns", "$labels.cluster", "with $labels.netns", 'label "container_id"', 'label "pod_uid"', "$remote :=", "$to :="):
+            if key in line and "topk" not in line:
+                line_of = re.sub(r"^\{\{- | in (cluster|environment).*", "", line)
+                line_of = re.sub(r"(fullest|slowest)", "", line_of)
+                common.setdefault(key, set()).add(line_of)
+    complaints += [f"{key}: {len(lines)} wordings: {sorted(lines)}" for key, lines in common.items() if len(lines) > (2 if key == "$labels.cluster" else 1)]
+    for rule in ALERTS:
+        said = rule["annotations"]["description"]
+        if "netns" in promql.result_labels(promql.parse(rule["expr"]), labels_of) and "timewait_netns_info" not in said:
+            complaints.append(f"{rule['alert']}: does not name the namespace's process")
+        if "$labels.instance" in said and "$labels.cluster" not in said:
+            complaints.append(f"{rule['alert']}: does not name the cluster")
+        if rule["alert"] in {"TimewaitPortsExhausted", "TimewaitExhaustedWhenLastSeen", "TimewaitPortsLow", "TimewaitPortsRunningOut", "TimewaitConnectSlow"}:
+            for wanted in ("timewait_destination_ports{", "timewait_destination_headroom_ports{", "in TIME-WAIT"):
+                if wanted not in said:
+                    complaints.append(f"{rule['alert']}: {wanted}")
     return complaints
 
 
@@ -582,7 +638,7 @@ def test_alerts_keep_the_targets_labels():
 
 
 def test_alerts_do_not_need_the_recording_rules():
-    return [f"{rule['alert']}: {name}" for rule in ALERTS for name in promql.metrics(promql.parse(rule["expr"])) if ":" in name]
+    return [f"{rule['alert']}: {name}" for rule in ALERTS for name in promql.metrics(promql.parse(rule["expr"])) if ":" in name and name not in {state["record"] for state in STATES}]
 
 
 def test_boards_do_not_need_the_recording_rules():
@@ -621,7 +677,7 @@ def test_every_alert_has_its_runbook():
     return complaints + [f"a section for no alert: {one}" for one in stale]
 
 
-def test_runbooks_tell_what_to_do():
+def test_runbooks_say_what_to_do():
     complaints = []
     for heading, text in runbooks().items():
         if heading.startswith("Timewait"):
@@ -655,7 +711,7 @@ def test_recording_rules():
             if aggregation.modifier is None or not str(aggregation.modifier.type).endswith("Without"):
                 complaints.append(f"{name}: aggregates without `without`")
         extra = {"job_dst": {"dst_addr", "dst_port"}, "job_state": {"state"}}.get(found[1], set())
-        level = {"netns": TARGET | {"netns"}, "instance": TARGET}.get(found[1], {"job"}) | extra
+        level = {"netns": TARGET | {"netns", "family"}, "instance": TARGET}.get(found[1], {"job"}) | extra
         labels = RECORDED[name]
         if not labels <= level or labels & gone[found[1]]:
             complaints.append(f"{name}: is left with {sorted(labels)}")
@@ -710,7 +766,21 @@ def test_inhibition_compares_job_instance_and_namespace():
     rules = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())["inhibit_rules"]
     names = {name for rule in rules for matcher in rule["source_matchers"] + rule["target_matchers"] for name in re.findall(r"Timewait\w+", matcher)}
     assert names <= set(REQUIRED), names - set(REQUIRED)
-    assert all({"job", "instance", "netns"} <= set(rule["equal"]) for rule in rules)
+    of_a_host = {"TimewaitExporterDown", "TimewaitHostVanished"}
+    for rule in rules:
+        targets = set(re.findall(r"Timewait\w+", " ".join(rule["target_matchers"])))
+        wanted = {"cluster", "environment", "job"} | (set() if rule["source_matchers"] == ['alertname="TimewaitAgentVanished"'] else {"instance"} if targets <= of_a_host else {"instance", "netns"})
+        assert wanted <= set(rule["equal"]), rule
+
+
+def test_critical_alerts_have_a_route_of_their_own():
+    route = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())["route"]
+    critical = route["routes"][0]
+    assert 'severity="critical"' in critical["matchers"] and critical["receiver"] != route["receiver"]
+    for key in ("group_wait", "group_interval"):
+        assert re.fullmatch(r"[1-5]?\ds", critical[key]), critical[key]
+    for one in (route, *route["routes"]):
+        assert {"cluster", "environment", "job"} <= set(one.get("group_by", route["group_by"])), one
 
 
 def test_scrape_configuration_uses_the_job_name_that_alerts_expect():

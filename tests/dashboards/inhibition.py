@@ -1,4 +1,4 @@
-"""What deploy/prometheus/alertmanager.yml holds back, asked of a real Alertmanager. Started by ./run."""
+"""Which alerts deploy/prometheus/alertmanager.yml inhibits, according to a real Alertmanager. Started by ./run."""
 
 import json
 import pathlib
@@ -11,10 +11,10 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-LOW, SPENT = "TimewaitPortsLow", "TimewaitPortsExhausted"
-# (labels, whether it is to be held back). All of them are posted at once.
+LOW, EXHAUSTED = "TimewaitPortsLow", "TimewaitPortsExhausted"
+# (labels, whether it is to be inhibited). All of them are posted at once.
 CASES = [
-    # A host of its own for each matter.
+    # A host of its own for each case.
     ({"alertname": LOW, "severity": "critical", "instance": "a", "family": "ipv4"}, False),
     ({"alertname": LOW, "severity": "warning", "instance": "a", "family": "ipv4"}, True),
     ({"alertname": "TimewaitPortsRunningOut", "severity": "warning", "instance": "a"}, True),
@@ -25,19 +25,38 @@ CASES = [
     ({"alertname": LOW, "severity": "critical", "instance": "b", "netns": "blue"}, False),
     ({"alertname": LOW, "severity": "warning", "instance": "b", "netns": "blue"}, True),
     ({"alertname": LOW, "severity": "warning", "instance": "b"}, False),
-    ({"alertname": SPENT, "severity": "critical", "instance": "c", "netns": "red"}, False),
+    ({"alertname": EXHAUSTED, "severity": "critical", "instance": "c", "netns": "red"}, False),
     ({"alertname": LOW, "severity": "critical", "instance": "c", "netns": "red"}, True),
     ({"alertname": LOW, "severity": "warning", "instance": "c", "netns": "red"}, True),
     ({"alertname": "TimewaitPortsRunningOut", "severity": "warning", "instance": "c", "netns": "red"}, True),
-    # A pool of its own: not explained by a full destination.
-    ({"alertname": "TimewaitBindPoolLow", "severity": "warning", "instance": "c", "netns": "red"}, False),
+    ({"alertname": "TimewaitConnectSlow", "severity": "warning", "instance": "c", "netns": "red"}, True),
+    ({"alertname": "TimewaitBindPoolLow", "severity": "warning", "instance": "c", "netns": "red"}, True),
+    ({"alertname": "TimewaitBindPoolLow", "severity": "warning", "instance": "c"}, False),
+    ({"alertname": "TimewaitConnectSlow", "severity": "warning", "instance": "b"}, True),
+    ({"alertname": "TimewaitConnectSlow", "severity": "warning", "instance": "g"}, False),
+    # The page says that the exporter is down; a mere warning does not.
+    ({"alertname": "TimewaitExporterDown", "severity": "warning", "instance": "c"}, True),
+    ({"alertname": "TimewaitExporterDown", "severity": "warning", "instance": "b"}, False),
+    ({"alertname": "TimewaitExhaustedWhenLastSeen", "severity": "critical", "instance": "h", "netns": "red"}, False),
+    ({"alertname": "TimewaitExporterDown", "severity": "warning", "instance": "h"}, True),
+    ({"alertname": "TimewaitHostVanished", "severity": "info", "instance": "h"}, True),
+    # Clusters and environments with hosts of the same name.
+    ({"alertname": EXHAUSTED, "severity": "critical", "instance": "node-1", "cluster": "b"}, False),
+    ({"alertname": LOW, "severity": "critical", "instance": "node-1", "cluster": "a"}, False),
+    ({"alertname": LOW, "severity": "critical", "instance": "node-1", "cluster": "b"}, True),
+    ({"alertname": LOW, "severity": "critical", "instance": "node-1", "cluster": "b", "environment": "test"}, False),
+    ({"alertname": "TimewaitExporterDown", "severity": "warning", "instance": "node-1", "cluster": "a"}, False),
+    # An agent, and one of its hosts; another cluster's host.
+    ({"alertname": "TimewaitAgentVanished", "severity": "info", "cluster": "c"}, False),
+    ({"alertname": "TimewaitHostVanished", "severity": "info", "instance": "i", "cluster": "c"}, True),
+    ({"alertname": "TimewaitHostVanished", "severity": "info", "instance": "i", "cluster": "d"}, False),
     ({"alertname": "TimewaitBucketsOverflow", "severity": "warning", "instance": "d"}, False),
     ({"alertname": "TimewaitBucketsNearLimit", "severity": "warning", "instance": "d"}, True),
     ({"alertname": "TimewaitBucketsNearLimit", "severity": "warning", "instance": "e"}, False),
     ({"alertname": "TimewaitCollectorFailing", "severity": "warning", "instance": "f", "collector": "sockets"}, False),
     ({"alertname": "TimewaitScrapeSlow", "severity": "warning", "instance": "f", "collector": "sockets"}, True),
     ({"alertname": "TimewaitScrapeSlow", "severity": "warning", "instance": "f", "collector": "sysctl"}, False),
-    # Somebody else's alerts are left alone.
+    # Alerts of others are not touched.
     ({"alertname": "NodeDown", "severity": "warning", "instance": "a"}, False),
 ]
 
@@ -54,19 +73,19 @@ def main():
         try:
             alerts = [{"labels": {"job": "timewait_exporter", **labels}} for labels, _ in CASES]
             body = json.dumps(alerts).encode()
-            held = {}
+            inhibited = {}
             for _ in range(100):
                 try:
                     request = urllib.request.Request(base, body, {"Content-Type": "application/json"})
                     urllib.request.urlopen(request, timeout=5).close()
                     with urllib.request.urlopen(base, timeout=5) as answer:
-                        told = json.load(answer)
+                        found = json.load(answer)
                 except OSError:
                     assert server.poll() is None, log.seek(0) or log.read()
                     time.sleep(0.1)
                     continue
-                held = {json.dumps(one["labels"], sort_keys=True): bool(one["status"]["inhibitedBy"]) for one in told}
-                if all(held.get(json.dumps(alert["labels"], sort_keys=True)) == wanted for alert, (_, wanted) in zip(alerts, CASES)):
+                inhibited = {json.dumps(one["labels"], sort_keys=True): bool(one["status"]["inhibitedBy"]) for one in found}
+                if all(inhibited.get(json.dumps(alert["labels"], sort_keys=True)) == wanted for alert, (_, wanted) in zip(alerts, CASES)):
                     break
                 time.sleep(0.1)
         finally:
@@ -74,9 +93,9 @@ def main():
             server.wait(10)
     failed = 0
     for alert, (labels, wanted) in zip(alerts, CASES):
-        got = held.get(json.dumps(alert["labels"], sort_keys=True))
+        got = inhibited.get(json.dumps(alert["labels"], sort_keys=True))
         failed += got != wanted
-        print(f"{'ok  ' if got == wanted else 'FAIL'} inhibition: {'held back' if wanted else 'told'}: {labels}")
+        print(f"{'ok  ' if got == wanted else 'FAIL'} inhibition: {'inhibited' if wanted else 'sent'}: {labels}")
     print(f"{len(CASES) - failed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -127,6 +127,7 @@ def series(at, end, hours):
             ("timewait_sysctl_tcp_max_tw_buckets", 49152 if instance.startswith("web") else 262144),
             ("timewait_sysctl_tcp_rfc1337", 0),
             ("timewait_sysctl_ip_unprivileged_port_start", 1024),
+            ("timewait_sysctl_ip_local_port_step_width", 0),
             ("timewait_entered_total", int(uptime * 350)),
             ("timewait_recycled_total", int(uptime * 9)),
             ("timewait_killed_total", int(uptime * 0.4)),
