@@ -1,7 +1,6 @@
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
@@ -35,43 +34,85 @@ macro_rules! noting {
         static $costs: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
         fn $compute(cost: u32, salt: Salt, password: &[u8]) -> Digest {
-            lock(&$costs).push(cost);
+            if !password.is_empty() {
+                lock(&$costs).push(cost);
+            }
             digest(4, salt, password)
         }
     };
 }
 
-async fn are_right(passwords: &Passwords, users: &Users, user: &str, password: &str) -> bool {
-    let checked = passwords.are_right(users, user.as_bytes(), password.as_bytes());
+async fn verify(passwords: &Passwords, users: &Users, user: &str, password: &str) -> bool {
+    let checked = passwords.verify(users, user.as_bytes(), password.as_bytes());
     checked.await.unwrap()
 }
 
+/// A pace at which the highest cost, 9, takes 0.4 s.
+fn set_pace(passwords: &Passwords) {
+    passwords.shared.lock().pace = Pace {
+        round_seconds: 0.4 / MARGIN / rounds(9),
+        stretch: 1.0,
+    };
+}
+
 #[tokio::test]
-async fn every_refusal_costs_the_same() {
+async fn every_refusal_takes_as_long_as_the_most_expensive_hash_and_computes_its_own_at_most() {
     noting!(COSTS, compute);
-    let rounds = || -> u64 { lock(&COSTS).drain(..).map(|cost| 1 << cost).sum() };
+    let computed = || lock(&COSTS).drain(..).collect::<Vec<_>>();
     let of_cost = |cost: &str| SECRET.replace("$04$", cost);
-    let dear = of_cost("$09$");
     let users = users(&[
         ("cheap", SECRET),
         ("middle", &of_cost("$07$")),
-        ("dear", &dear),
+        ("expensive", &of_cost("$09$")),
     ]);
     let passwords = Passwords::computed_by(compute).unwrap();
-    for (number, user) in ["cheap", "middle", "dear", "nobody", "", "cheap ", "Cheap"]
-        .into_iter()
-        .enumerate()
-    {
-        let password = format!("wrong {number}");
-        assert!(!are_right(&passwords, &users, user, &password).await);
-        assert_eq!(rounds(), 1 << 9, "{user}");
+    for (user, expected) in [
+        ("cheap", &[4][..]),
+        ("middle", &[7]),
+        ("expensive", &[9]),
+        ("nobody", &[]),
+        ("", &[]),
+        ("cheap ", &[]),
+        ("Cheap", &[]),
+        // What is remembered as wrong is not computed again.
+        ("cheap", &[]),
+    ] {
+        set_pace(&passwords);
+        let begin = Instant::now();
+        assert!(!verify(&passwords, &users, user, "wrong").await);
+        let took = begin.elapsed().as_millis();
+        assert!(took >= 400, "{user}: {took} ms");
+        assert_eq!(computed(), expected, "{user}");
     }
-    assert!(are_right(&passwords, &users, "cheap", "secret").await);
-    assert_eq!(rounds(), 1 << 4);
-    // For one cost alone it is one computation, for the unknown as for the known.
-    for user in ["alice", "bob"] {
-        assert!(!are_right(&passwords, &alice(), user, "wrong").await);
-        assert_eq!(lock(&COSTS).drain(..).collect::<Vec<_>>(), [4], "{user}");
+    set_pace(&passwords);
+    tokio::select! {
+        biased;
+        _ = verify(&passwords, &users, "nobody", "wrong") => panic!("a right password waits for a wrong one"),
+        is_right = verify(&passwords, &users, "cheap", "secret") => assert!(is_right),
+    }
+    assert_eq!(computed(), [4]);
+}
+
+#[tokio::test]
+async fn refusals_that_come_together_leave_one_after_the_other_for_any_name() {
+    noting!(COSTS, compute);
+    let users = users(&[
+        ("cheap", SECRET),
+        ("expensive", &SECRET.replace("$04$", "$09$")),
+    ]);
+    for name in ["cheap", "expensive", "nobody"] {
+        let passwords = Passwords::computed_by(compute).unwrap();
+        set_pace(&passwords);
+        let begin = Instant::now();
+        let one = async |password: &str| {
+            assert!(!verify(&passwords, &users, name, password).await);
+            begin.elapsed().as_millis()
+        };
+        let (first, second) = tokio::join!(one("1"), one("2"));
+        assert!(
+            first >= 400 && second >= 800,
+            "{name}: {first} ms, {second} ms"
+        );
     }
 }
 
@@ -81,30 +122,27 @@ async fn results_are_remembered_until_the_hash_changes() {
     let computed = || lock(&COSTS).len();
     let passwords = Passwords::computed_by(compute).unwrap();
     for _ in 0..3 {
-        assert!(are_right(&passwords, &alice(), "alice", "secret").await);
-        assert!(!are_right(&passwords, &alice(), "alice", "wrong").await);
-        assert!(!are_right(&passwords, &alice(), "bob", "secret").await);
-        assert_eq!(computed(), 3);
+        assert!(verify(&passwords, &alice(), "alice", "secret").await);
+        assert!(!verify(&passwords, &alice(), "alice", "wrong").await);
+        assert!(!verify(&passwords, &alice(), "bob", "secret").await);
+        assert_eq!(computed(), 2);
     }
     let other = users(&[("alice", FAKE), ("bob", SECRET)]);
-    assert!(!are_right(&passwords, &other, "alice", "secret").await);
-    assert!(are_right(&passwords, &other, "bob", "secret").await);
-    assert!(!are_right(&passwords, &users(&[]), "alice", "secret").await);
+    assert!(!verify(&passwords, &other, "alice", "secret").await);
+    assert!(verify(&passwords, &other, "bob", "secret").await);
+    assert!(!verify(&passwords, &users(&[]), "alice", "secret").await);
 }
 
 #[tokio::test]
 async fn what_is_remembered_of_one_login_is_not_taken_for_another() {
     let passwords = Passwords::computed_by(|_, salt, password| digest(4, salt, password)).unwrap();
     let users = alice();
-    assert!(are_right(&passwords, &users, "alice", "secret").await);
+    assert!(verify(&passwords, &users, "alice", "secret").await);
     // CVE-2022-46146: parts that give the same when they are put behind one another.
     let all = format!("alice{SECRET}secret");
     for end in 0..=all.len() {
         let (user, password) = all.split_at(end);
-        assert!(
-            !are_right(&passwords, &users, user, password).await,
-            "{end}"
-        );
+        assert!(!verify(&passwords, &users, user, password).await, "{end}");
     }
     let poisoned = format!("alice{SECRET}");
     for (user, password) in [
@@ -116,141 +154,155 @@ async fn what_is_remembered_of_one_login_is_not_taken_for_another() {
         ("alice\0", "secret"),
         ("alic", "esecret"),
     ] {
-        assert!(
-            !are_right(&passwords, &users, user, password).await,
-            "{user}"
-        );
+        assert!(!verify(&passwords, &users, user, password).await, "{user}");
     }
 }
 
 #[tokio::test]
 async fn wrong_passwords_push_out_no_right_one() {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    fn compute(_: u32, salt: Salt, password: &[u8]) -> Digest {
-        COUNT.fetch_add(1, Ordering::Relaxed);
-        if password == b"secret" {
-            digest(4, salt, password)
-        } else {
-            Digest::default()
-        }
-    }
+    noting!(COSTS, compute);
     let passwords = Passwords::computed_by(compute).unwrap();
     let users = alice();
-    assert!(are_right(&passwords, &users, "alice", "secret").await);
-    for number in 0..10 * REMEMBERED {
-        let password = format!("wrong {number}");
-        assert!(!are_right(&passwords, &users, "alice", &password).await);
+    assert!(verify(&passwords, &users, "alice", "secret").await);
+    for number in 0..2 * REMEMBERED {
+        passwords
+            .shared
+            .lock()
+            .wrong
+            .put([u8::try_from(number).unwrap(); 32]);
     }
-    let before = COUNT.load(Ordering::Relaxed);
-    assert!(are_right(&passwords, &users, "alice", "secret").await);
-    assert_eq!(COUNT.load(Ordering::Relaxed), before);
-    let known = lock(&passwords.known);
+    let before = lock(&COSTS).len();
+    assert!(verify(&passwords, &users, "alice", "secret").await);
+    assert_eq!(lock(&COSTS).len(), before);
+    let state = passwords.shared.lock();
     assert_eq!(
-        (known.right.all.len(), known.wrong.all.len()),
-        (1, REMEMBERED)
+        (
+            state.right.all.len(),
+            state.wrong.all.len(),
+            state.wrong.by_age.len()
+        ),
+        (1, REMEMBERED, REMEMBERED)
     );
-    assert_eq!(known.wrong.by_age.len(), REMEMBERED);
 }
 
 #[tokio::test]
-async fn the_same_login_at_once_is_computed_once() {
+async fn the_same_login_at_once_is_computed_once_a_thread() {
     noting!(COSTS, compute);
     let passwords = Arc::new(Passwords::computed_by(compute).unwrap());
     let mut asked = tokio::task::JoinSet::new();
-    for _ in 0..QUEUE {
+    for _ in 0..WAITING {
         let passwords = Arc::clone(&passwords);
-        asked.spawn(async move { are_right(&passwords, &alice(), "alice", "secret").await });
+        asked.spawn(async move { verify(&passwords, &alice(), "alice", "secret").await });
     }
     assert!(asked.join_all().await.into_iter().all(|is_right| is_right));
-    assert_eq!(lock(&COSTS).len(), 1);
+    assert!(lock(&COSTS).len() <= THREADS);
+}
+
+/// A state without threads, and what its jobs would answer to.
+fn waiting(jobs: &[(&str, &str)]) -> (State, Vec<oneshot::Receiver<bool>>) {
+    let mut state = State::default();
+    let mut clients = Vec::new();
+    for (number, (user, hash)) in jobs.iter().enumerate() {
+        let (answer, answered) = oneshot::channel();
+        clients.push(answered);
+        state.jobs.push(Job {
+            user: user.as_bytes().to_vec(),
+            tag: Tag::default(),
+            hash: BcryptHash::parse(hash).unwrap(),
+            password: vec![u8::try_from(number).unwrap()],
+            answer,
+        });
+    }
+    (state, clients)
 }
 
 #[test]
-fn what_waits_for_bcrypt_is_bounded_and_forgotten_with_its_client() {
-    static GATE: Mutex<()> = Mutex::new(());
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    fn compute(_: u32, _: Salt, _: &[u8]) -> Digest {
-        let _until_it_opens = lock(&GATE);
-        COUNT.fetch_add(1, Ordering::Relaxed);
-        Digest::default()
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let passwords = Arc::new(Passwords::computed_by(compute).unwrap());
-    let users = Arc::new(alice());
-    let ask = |number: usize| {
+fn users_take_turns_and_the_newest_of_each_goes_first() {
+    let flood = [
+        ("a", SECRET),
+        ("a", SECRET),
+        ("a", SECRET),
+        ("b", SECRET),
+        ("a", SECRET),
+    ];
+    let (mut state, _clients) = waiting(&flood);
+    let order: Vec<u8> = std::iter::from_fn(|| state.next_job())
+        .map(|job| job.password[0])
+        .collect();
+    assert_eq!(order, [4, 3, 2, 1, 0]);
+}
+
+#[test]
+fn one_slow_hash_at_a_time_leaves_a_thread_to_others_and_who_is_gone_is_forgotten() {
+    let slow = SECRET.replace("$04$", "$18$");
+    let (mut state, mut clients) = waiting(&[
+        ("slow", &slow),
+        ("slow", &slow),
+        ("quick", SECRET),
+        ("quick", SECRET),
+    ]);
+    clients.pop();
+    let mut next = || state.next_job().map(|job| job.password[0]);
+    assert_eq!([next(), next(), next()], [Some(2), Some(1), None]);
+    state.slow_at_work = false;
+    assert!(state.next_job().is_some_and(|job| job.is_slow()));
+}
+
+#[tokio::test]
+async fn who_waits_is_bounded_and_the_oldest_makes_way() {
+    let mut passwords = Passwords::start().unwrap();
+    passwords.leave_room_among(6);
+    let (passwords, users) = (Arc::new(passwords), Arc::new(alice()));
+    let mut asked = Vec::new();
+    for number in 0..5_u8 {
         let (passwords, users) = (Arc::clone(&passwords), Arc::clone(&users));
-        async move {
-            let password = number.to_le_bytes();
-            passwords.are_right(&users, b"alice", &password).await
-        }
-    };
-    let closed = lock(&GATE);
-    runtime.block_on(async {
-        let mut asked = tokio::task::JoinSet::new();
-        // One is being computed, or will be.
-        for number in 0..=QUEUE {
-            asked.spawn(ask(number));
-        }
-        // The runtime comes back here before it has been through all of them.
-        for _ in 0..=QUEUE {
-            tokio::task::yield_now().await;
-        }
-        let mut refused = 0;
-        for number in 0..10 {
-            let waiting = tokio::time::timeout(Duration::from_millis(1), ask(1000 + number));
-            refused += usize::from(matches!(waiting.await, Ok(Err(Unchecked::Busy))));
-        }
-        assert!(refused >= 8, "{refused}");
-        // All the clients go.
-        asked.shutdown().await;
-    });
-    drop(closed);
-    let answer = runtime.block_on(async {
-        loop {
-            match ask(usize::MAX).await {
-                Err(Unchecked::Busy) => tokio::task::yield_now().await,
-                other => return other.unwrap(),
-            }
-        }
-    });
-    assert!(!answer);
-    // The one that was under way, and the last.
-    assert!(COUNT.load(Ordering::Relaxed) <= 4, "{COUNT:?}");
-}
-
-#[test]
-fn at_the_end_nobody_waits_for_long_and_what_is_known_is_still_known() {
-    static GATE: Mutex<()> = Mutex::new(());
-    fn compute(cost: u32, salt: Salt, password: &[u8]) -> Digest {
-        let _until_it_opens = lock(&GATE);
-        digest(cost, salt, password)
+        // Names that are known and some that are not.
+        let name = if number % 2 == 0 { "alice" } else { "bob" };
+        passwords.shared.lock().pace.round_seconds = 1000.0;
+        asked.push(tokio::spawn(async move {
+            passwords
+                .verify(&users, name.as_bytes(), &[number + 1])
+                .await
+        }));
+        tokio::task::yield_now().await;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
-    let passwords = Passwords::computed_by(compute).unwrap();
+    for displaced in asked.drain(..2) {
+        assert_eq!(displaced.await.unwrap(), Err(Unchecked::Busy));
+    }
+    tokio::task::yield_now().await;
+    assert!(asked.iter().all(|one| !one.is_finished()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_nobody_waits_for_long_and_what_is_known_is_still_known() {
+    let passwords = Passwords::computed_by(|_, salt, password| digest(4, salt, password)).unwrap();
     let users = alice();
-    let ask = |password: &'static str| passwords.are_right(&users, b"alice", password.as_bytes());
+    let ask = |password: &'static str| passwords.verify(&users, b"alice", password.as_bytes());
     // The clock runs ahead while the thread computes.
-    runtime.block_on(async { while ask("secret").await != Ok(true) {} });
-    let closed = lock(&GATE);
-    runtime.block_on(async {
-        let begin = Instant::now();
-        let (waited, ()) = tokio::join!(ask("guess"), async { passwords.shut_down() });
-        assert_eq!(waited, Err(Unchecked::Ending));
-        assert_eq!(ask("secret").await, Ok(true));
-        assert_eq!(ask("another").await, Err(Unchecked::Ending));
-        assert!(begin.elapsed() < PARTING * 2);
-    });
-    drop(closed);
+    while ask("secret").await != Ok(true) {}
+    passwords.shared.lock().pace.round_seconds = 1000.0;
+    let begin = Instant::now();
+    let (waited, ()) = tokio::join!(ask("guess"), async { passwords.shut_down() });
+    assert_eq!(waited, Err(Unchecked::Ending));
+    assert_eq!(ask("secret").await, Ok(true));
+    assert_eq!(ask("another").await, Err(Unchecked::Ending));
+    assert!(begin.elapsed() < ENDING_GRACE * 2);
 }
 
 #[test]
-fn no_thread_is_started_before_a_password_comes() {
-    let passwords = Passwords::new().unwrap();
-    assert!(passwords.worker.get().is_none());
+fn the_pace_follows_the_load_and_one_interruption_does_not_matter() {
+    let mut pace = Pace::default();
+    let cpu = Duration::from_millis(60);
+    pace.learn(10, cpu, cpu);
+    assert_eq!(pace.wall_time(10).as_millis(), 75);
+    assert_eq!(pace.wall_time(12).as_millis(), 300);
+    for _ in 0..20 {
+        pace.learn(10, cpu, cpu * 2);
+    }
+    assert_eq!(pace.wall_time(10).as_millis(), 149);
+    pace.learn(4, Duration::from_millis(1), Duration::from_secs(1));
+    assert!(pace.wall_time(4) < Duration::from_millis(3));
+    assert_eq!(pace.wall_time(31), PATIENCE * 2);
 }
 
 proptest! {
@@ -260,7 +312,7 @@ proptest! {
         other in ("[a:$]{0,3}", "[a:$]{0,3}"),
         is_known in any::<bool>(),
     ) {
-        let passwords = Passwords::new().unwrap();
+        let passwords = Passwords::start().unwrap();
         let hash = BcryptHash::parse(SECRET).unwrap();
         let hash = is_known.then_some(&hash);
         let tag = |login: &(String, String)| {

@@ -60,7 +60,7 @@ impl Protection {
         for warning in warnings {
             warn!("Web configuration: {warning}");
         }
-        let passwords = Passwords::new().map_err(|source| ProtectionError::System { source })?;
+        let passwords = Passwords::start().map_err(|source| ProtectionError::System { source })?;
         log(&file);
         Ok(Self {
             source: Arc::new(source),
@@ -136,7 +136,7 @@ impl Protection {
         if let Some(login) = credentials(headers) {
             let checked = self
                 .passwords
-                .are_right(&file.users, &login.user, &login.password);
+                .verify(&file.users, &login.user, &login.password);
             match checked.await {
                 Ok(true) => return None,
                 Ok(false) => {}

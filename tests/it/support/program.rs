@@ -222,18 +222,6 @@ impl Program {
     pub fn resident_kib(&self) -> u64 {
         resident_kib(&self.id().to_string())
     }
-
-    /// Waits until it has a thread of this name.
-    pub fn wait_for_thread(&self, name: &str) {
-        let is_it = |task: fs::DirEntry| {
-            let comm = fs::read_to_string(task.path().join("comm"));
-            comm.is_ok_and(|comm| comm.trim_end() == name)
-        };
-        eventually(name, || {
-            let mut tasks = fs::read_dir(self.proc("task")).unwrap().flatten();
-            tasks.any(is_it)
-        });
-    }
 }
 
 /// The resident memory of a process, or of "self".
