@@ -3,7 +3,7 @@
 //! Has no logic of its own that a part could have: reads no figures, answers no requests.
 
 pub mod check;
-pub mod healthcheck;
+mod healthcheck;
 mod own_port;
 mod process;
 pub mod report;
@@ -44,14 +44,9 @@ const BLOCKING_THREADS: usize = 2;
 /// Why the program cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The system provides no thread or no descriptor.
-    #[error("cannot start {what}: {source}")]
-    Start {
-        /// The part that does not start.
-        what: &'static str,
-        /// The system's error.
-        source: io::Error,
-    },
+    /// The system provides no thread or descriptor, or does not take the output.
+    #[error("{0}: {1}")]
+    System(&'static str, io::Error),
     /// The file of `--web.config.file` would not work.
     #[error(transparent)]
     Protection(#[from] ProtectionError),
@@ -61,27 +56,20 @@ pub enum AppError {
     /// The sockets that systemd was to pass are not there.
     #[error(transparent)]
     Passed(#[from] PassedError),
-    /// The server does not answer, to `healthcheck`.
-    #[error(transparent)]
-    Health(#[from] healthcheck::HealthError),
-    /// A report cannot be written to stdout.
-    #[error("cannot write to stdout: {source}")]
-    Output {
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A report has no JSON form, which is a defect.
-    #[error("cannot write the report as JSON, which is a defect: please report: {source}")]
-    Json {
-        /// What serde said.
-        source: serde_json::Error,
-    },
+    /// `healthcheck` finds that the server is not alive.
+    #[error("{0}")]
+    Unhealthy(String),
 }
 
 impl AppError {
-    fn start(what: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Start { what, source }
+    fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::System(what, error)
     }
+}
+
+/// Asks the server with these settings whether it is alive.
+pub fn healthcheck(config: &Config) -> Result<(), AppError> {
+    healthcheck::run(&config.web).map_err(AppError::Unhealthy)
 }
 
 /// Serves until SIGTERM or SIGINT, and then until what is under way is done or a second one comes. They
@@ -93,12 +81,12 @@ pub fn run(config: Config) -> Result<(), AppError> {
     let procfs = ProcRoot::new(collector.procfs.clone());
     let namespaces = collector.namespaces.clone();
     let collector = Collector::open(collector, Box::new(NetlinkConnect))
-        .map_err(AppError::start("the collector's threads"))?;
+        .map_err(AppError::system("cannot start the collector's threads"))?;
     let about = About {
         build: BUILD,
         process: web.exporter_metrics.then(process::reader),
     };
-    let runtime = runtime().map_err(AppError::start("the runtime"))?;
+    let runtime = runtime().map_err(AppError::system("cannot start the runtime"))?;
     let result = runtime.block_on(serve(&web, passed, &namespaces, procfs, collector, about));
     // Otherwise an encoder at work would keep the program from ending.
     runtime.shutdown_background();
@@ -123,8 +111,9 @@ async fn serve(
     about: About,
 ) -> Result<(), AppError> {
     // First, so that whoever sees the port open can end the program in good order.
-    let mut signals =
-        Signals::receive().map_err(AppError::start("the thread that receives signals"))?;
+    let mut signals = Signals::receive().map_err(AppError::system(
+        "cannot start the thread that receives signals",
+    ))?;
     log_start();
     warn_of_missing_rights(namespaces);
     let file = web.config_file.clone();

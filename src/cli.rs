@@ -4,7 +4,6 @@
 //! print and does not end the program: the caller gets a [`clap::Error`] that says what is wrong, where,
 //! and with which exit status.
 
-mod commands;
 mod environment;
 mod switches;
 mod values;
@@ -19,11 +18,10 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::build_info::BUILD;
 use crate::collector::{CollectorConfig, MOST_NAMESPACES, NamespaceChoice, SourceChoice};
-use crate::config::{Command, Config, LogConfig, LogFormat, LogLevel, TelemetryPath, WebConfig};
+use crate::config::{Command, Config, LogConfig, TelemetryPath, WebConfig, boolean};
 use crate::domain::options::{CensusOptions, PinnedDestination};
 use crate::web::ListenAddress;
 
-use commands::Subcommand;
 use environment::{blame_variable, with_environment};
 pub use environment::{unknown_variables, variable_of};
 use switches::Switches;
@@ -58,7 +56,7 @@ Exit status:
 )]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Subcommand>,
+    command: Option<Command>,
 
     #[command(flatten)]
     web: WebFlags,
@@ -67,7 +65,7 @@ struct Cli {
     #[command(flatten)]
     switches: Switches,
     #[command(flatten)]
-    log: LogFlags,
+    log: LogConfig,
 
     /// Show the version and exit
     #[arg(long, help_heading = "Other", action = clap::ArgAction::Version)]
@@ -91,7 +89,7 @@ struct WebFlags {
     listen_addresses: Vec<Words<ListenAddress>>,
 
     /// Listen on the sockets that systemd passes (a .socket unit) instead of the addresses
-    #[arg(long = "web.systemd-socket", value_parser = values::boolean)]
+    #[arg(long = "web.systemd-socket", value_parser = boolean)]
     systemd_socket: bool,
 
     /// Path under which to expose metrics
@@ -107,7 +105,7 @@ struct WebFlags {
     max_requests: usize,
 
     /// Exclude metrics about the exporter itself (promhttp_*, process_*)
-    #[arg(long = "web.disable-exporter-metrics", value_parser = values::boolean)]
+    #[arg(long = "web.disable-exporter-metrics", value_parser = boolean)]
     disable_exporter_metrics: bool,
 
     /// Configuration file with TLS, users, headers and a rate limit, in the format of the Go exporters;
@@ -195,28 +193,6 @@ struct CollectorFlags {
     procfs: PathBuf,
 }
 
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Log (to stderr)")]
-struct LogFlags {
-    /// Minimum level to log
-    #[arg(
-        long = "log.level",
-        value_name = "LEVEL",
-        value_enum,
-        default_value = "info"
-    )]
-    level: LogLevel,
-
-    /// Output format of log messages
-    #[arg(
-        long = "log.format",
-        value_name = "FORMAT",
-        value_enum,
-        default_value = "logfmt"
-    )]
-    format: LogFormat,
-}
-
 /// Reads the command line, the program's name first, and the environment.
 ///
 /// The error is also how `--help` and `--version` come: print it and exit with its code.
@@ -266,10 +242,11 @@ pub fn asks_for_check(arguments: &[OsString]) -> bool {
 
 impl Cli {
     fn into_config(self) -> Result<Config, &'static str> {
-        let command = match self.command {
-            None => Command::Serve,
-            Some(command) => command.into_command()?,
-        };
+        if let Some(Command::Check(check)) = self.command
+            && check.warning > check.critical
+        {
+            return Err("--warning must not be above --critical");
+        }
         let mut census = CensusOptions {
             top: self.collector.top,
             pinned_ports: distinct(self.collector.pinned_ports),
@@ -278,7 +255,7 @@ impl Cli {
         };
         let enabled = self.switches.apply(&mut census);
         Ok(Config {
-            command,
+            command: self.command,
             web: WebConfig {
                 listen_addresses: distinct(self.web.listen_addresses),
                 systemd_socket: self.web.systemd_socket,
@@ -300,10 +277,7 @@ impl Cli {
                 most_namespaces: self.collector.most_namespaces,
                 namespace_names: self.collector.namespace_names,
             },
-            log: LogConfig {
-                level: self.log.level,
-                format: self.log.format,
-            },
+            log: self.log,
         })
     }
 }

@@ -1,8 +1,7 @@
-//! What the program needs to know before it starts, whoever said it.
+//! What the program has to know before it starts.
 //!
-//! Values that must keep a form (an address to listen on, a path) are types here, so that the rest
-//! of the program need not doubt them. Knows nothing of flags and of environment variables: see
-//! [`crate::cli`].
+//! Values that must keep a form are types here, so that the rest of the program need not check them.
+//! What has the shape of its flags derives them; [`crate::cli`] has the others, and the environment.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -10,163 +9,216 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::collector::CollectorConfig;
-use crate::report::check::Thresholds;
+use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
 use crate::web::ListenAddress;
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What to do.
-    pub command: Command,
+    /// `None` serves metrics.
+    pub command: Option<Command>,
     /// The HTTP server.
     pub web: WebConfig,
-    /// The figures.
+    /// Which metrics to collect, and how.
     pub collector: CollectorConfig,
     /// The log.
     pub log: LogConfig,
 }
 
-/// What the program is to do.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A subcommand.
+#[derive(Clone, Copy, Debug, PartialEq, clap::Subcommand)]
 pub enum Command {
-    /// Serve metrics until it is ended.
-    Serve,
-    /// Tell what is wrong on this host.
+    /// Print what is wrong on this host, where, and what helps. Starts no server
     Report(ReportConfig),
-    /// Say how full the port range is.
+    /// Print the state of the port range in one line, with the exit status of a monitoring plugin: 0 OK,
+    /// 1 WARNING, 2 CRITICAL, 3 UNKNOWN (also for wrong usage)
     Check(CheckConfig),
-    /// Ask the server with this configuration whether it is alive.
+    /// Ask the server with these settings (flags before this word, or environment variables) whether it
+    /// is alive; print nothing if it is. For a container's health check
     Healthcheck,
 }
 
-/// What `report` needs to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The flags of `report`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 pub struct ReportConfig {
-    /// How to tell it.
-    pub format: ReportFormat,
-    /// How long to wait before the next look; `None` for one look.
-    pub watch: Option<Duration>,
-    /// Whether to look for processes that hold sockets.
-    pub processes: bool,
-    /// How long one look may take.
-    pub timeout: Duration,
+    /// Output format
+    // The log has a flag with this name in its own group.
+    #[arg(
+        id = "report.format",
+        long = "format",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
+    pub(crate) format: ReportFormat,
+
+    /// Repeat the report at this interval and show what has changed. With json, one line each time
+    #[arg(long, value_name = "SECONDS", value_parser = interval)]
+    pub(crate) watch: Option<Duration>,
+
+    /// Do not look up the processes with live sockets to the destinations with the highest ratio
+    #[arg(long, value_parser = boolean)]
+    pub(crate) no_processes: bool,
+
+    /// Time limit of one report
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = timeout)]
+    pub(crate) timeout: Duration,
 }
 
-/// How a report is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum ReportFormat {
-    /// For people.
-    #[default]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// For people
     Text,
-    /// For programs: src/report/report.schema.json.
+    /// For programs, as report.schema.json describes it
     Json,
 }
 
-/// What `check` needs to know.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The flags of `check`.
+#[derive(Clone, Copy, Debug, PartialEq, clap::Args)]
 pub struct CheckConfig {
-    /// From which ratio on the state is what.
-    pub thresholds: Thresholds,
-    /// How long it may take.
-    pub timeout: Duration,
+    /// WARNING at or above this exhaustion ratio of a destination: 0 to 1, or a percentage as in "75%"
+    #[arg(long, value_name = "RATIO", default_value_t = RATIO_WARNING, value_parser = ratio)]
+    pub(crate) warning: f64,
+
+    /// CRITICAL at or above this ratio
+    #[arg(long, value_name = "RATIO", default_value_t = RATIO_CRITICAL, value_parser = ratio)]
+    pub(crate) critical: f64,
+
+    /// Time limit; UNKNOWN when it is exceeded
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = timeout)]
+    pub(crate) timeout: Duration,
 }
 
-/// What the HTTP server needs to know.
+/// What the HTTP server has to know.
 #[derive(Clone, Debug)]
 pub struct WebConfig {
-    /// Where to listen, at least one; of no use with `systemd_socket`.
+    /// At least one; unused with `systemd_socket`.
     pub listen_addresses: Vec<ListenAddress>,
     /// Whether to listen on the sockets that systemd passes instead.
     pub systemd_socket: bool,
-    /// Where the metrics are told.
+    /// Where the metrics are exported.
     pub telemetry_path: TelemetryPath,
-    /// How many scrapes may be under way at once; `None` for no limit.
+    /// Maximum number of parallel scrapes; `None` for no limit.
     pub max_requests: Option<NonZeroUsize>,
-    /// Whether the exporter tells about itself.
+    /// Whether to export `promhttp_*` and `process_*`.
     pub exporter_metrics: bool,
-    /// What is asked of clients, if anything; see [`crate::web::config`].
+    /// See [`crate::web::config`].
     pub config_file: Option<PathBuf>,
 }
 
-/// What the log needs to know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The flags of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Log (to stderr)")]
 pub struct LogConfig {
-    /// The least grave lines that are written.
-    pub level: LogLevel,
-    /// How a line looks.
-    pub format: LogFormat,
+    /// Minimum level to log
+    #[arg(
+        long = "log.level",
+        value_name = "LEVEL",
+        value_enum,
+        default_value = "info"
+    )]
+    pub(crate) level: LogLevel,
+
+    /// Output format of log messages
+    #[arg(
+        long = "log.format",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "logfmt"
+    )]
+    pub(crate) format: LogFormat,
 }
 
-/// How grave a log line is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogLevel {
-    /// What each connection and request did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Every connection and request
     Debug,
-    /// Start, end, and what changed.
-    #[default]
+    /// Start, end, and changes
     Info,
-    /// Something an operator should look at.
+    /// What an operator should look at
     Warn,
-    /// Something does not work.
+    /// What does not work
     Error,
 }
 
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// `key=value`, as the Go exporters write it.
-    #[default]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// key=value, as the Go exporters write it
     Logfmt,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
-/// The path under which the metrics are told.
+/// What the environment variable of a flag without a value contains.
+pub(crate) fn boolean(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("write true or false"),
+    }
+}
+
+/// A number from 0 to 1.
+fn ratio(text: &str) -> Result<f64, &'static str> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(percent) => (percent.trim_end(), 100.0),
+        None => (text, 1.0),
+    };
+    let ratio = number.parse::<f64>().map(|number| number / unit).ok();
+    ratio
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or("a ratio is a number from 0 to 1, or a percentage as in \"75%\"")
+}
+
+/// Seconds, or a duration with its unit as in `5m`.
+fn duration(text: &str) -> Option<Duration> {
+    match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_duration(text).ok(),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, &'static str> {
+    duration(text)
+        .filter(|time| (Duration::from_millis(500)..=Duration::from_secs(86_400)).contains(time))
+        .ok_or("write seconds from 0.5 to 86400, or a duration as in 5m")
+}
+
+fn timeout(text: &str) -> Result<Duration, &'static str> {
+    duration(text)
+        .filter(|time| (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(time))
+        .ok_or("write seconds from 0.1 to 3600, or a duration as in 5m")
+}
+
+/// The path under which the metrics are exported.
 ///
-/// **Invariant:** begins with a slash, has only characters that a URL path holds as they are, and
-/// is none of the other routes' but perhaps `/`.
+/// **Invariant:** begins with a slash, contains only characters that a URL path may contain unescaped,
+/// and is no other route's, except perhaps `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelemetryPath(String);
 
-/// Why a text is no path for the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TelemetryPathError {
-    /// It does not begin with a slash.
-    #[error("a path begins with a slash, as in \"/metrics\"")]
-    NoSlash,
-    /// It has a character that would have to be escaped, or that ends a path.
-    #[error("{character:?} cannot stand in the path: use letters, digits and any of -._~/:@+,;=")]
-    BadCharacter {
-        /// The first such character.
-        character: char,
-    },
-    /// Something else is told there.
-    #[error("this path is the exporter's own for something else: choose another")]
-    Taken,
-}
-
 impl TelemetryPath {
-    /// The path, with its slash.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl FromStr for TelemetryPath {
-    type Err = TelemetryPathError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if !text.starts_with('/') {
-            return Err(TelemetryPathError::NoSlash);
+            return Err("a path begins with a slash, as in \"/metrics\"".to_owned());
         }
         let is_good = |c: &char| c.is_ascii_alphanumeric() || "-._~/:@+,;=".contains(*c);
-        if let Some(character) = text.chars().find(|c| !is_good(c)) {
-            return Err(TelemetryPathError::BadCharacter { character });
+        if let Some(bad) = text.chars().find(|c| !is_good(c)) {
+            return Err(format!(
+                "{bad:?} cannot stand in the path: use letters, digits and any of -._~/:@+,;="
+            ));
         }
-        // All of /-/ and /api/ is kept free for what later versions tell there.
+        // All of /-/ and /api/ is reserved for later versions.
         if text.starts_with("/-/") || text.starts_with("/api/") {
-            return Err(TelemetryPathError::Taken);
+            return Err("this path is reserved by the exporter: choose another".to_owned());
         }
         Ok(Self(text.to_owned()))
     }
@@ -179,17 +231,31 @@ mod tests {
 
     #[test]
     fn telemetry_paths_stay_out_of_the_way_of_other_routes() {
-        use TelemetryPathError as E;
         let path = |text: &str| text.parse::<TelemetryPath>();
         for good in ["/metrics", "/", "/a/b-c.d~e", "/-metrics", "/apimetrics"] {
             assert_eq!(path(good).unwrap().as_str(), good);
         }
-        assert_eq!(path("metrics"), Err(E::NoSlash));
-        assert_eq!(path(""), Err(E::NoSlash));
-        assert_eq!(path("/a?b"), Err(E::BadCharacter { character: '?' }));
-        assert_eq!(path("/ä"), Err(E::BadCharacter { character: 'ä' }));
-        assert_eq!(path("/<x"), Err(E::BadCharacter { character: '<' }));
-        assert_eq!(path("/-/healthy"), Err(E::Taken));
-        assert_eq!(path("/api/v1/report"), Err(E::Taken));
+        for (bad, says) in [
+            ("metrics", "begins with a slash"),
+            ("", "begins with a slash"),
+            ("/a?b", "'?' cannot"),
+            ("/ä", "'ä' cannot"),
+            ("/<x", "'<' cannot"),
+            ("/-/healthy", "reserved"),
+            ("/api/v1/report", "reserved"),
+        ] {
+            let error = path(bad).unwrap_err();
+            assert!(error.contains(says), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn times_are_seconds_or_have_a_unit() {
+        assert_eq!(timeout("2.5"), Ok(Duration::from_millis(2_500)));
+        assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(interval("1h"), Ok(Duration::from_secs(3_600)));
+        for wrong in ["", "0", "-1", "nan", "inf", "2x", "2h", "1e300"] {
+            assert!(timeout(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use timewait_exporter::app::AppError;
 use timewait_exporter::config::{Command, Config};
 use timewait_exporter::logging::Log;
 use timewait_exporter::{app, cli};
@@ -20,17 +19,17 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(message) => return show(&message, cli::asks_for_check(&arguments)),
     };
-    if let Err(error) = app::signals::block(config.command == Command::Serve) {
+    if let Err(error) = app::signals::block(config.command.is_none()) {
         return complain("cannot block signals", &error);
     }
     let log = match Log::start(config.log) {
         Ok(log) => log,
-        Err(error) if matches!(config.command, Command::Check(_)) => {
+        Err(error) if matches!(config.command, Some(Command::Check(_))) => {
             return ExitCode::from(app::check::impossible(NO_LOG, &error));
         }
         Err(error) => return complain(NO_LOG, &error),
     };
-    if config.command != Command::Healthcheck {
+    if config.command != Some(Command::Healthcheck) {
         warn_of_unknown_variables();
     }
     let code = run(config);
@@ -52,12 +51,10 @@ fn warn_of_unknown_variables() {
 
 fn run(config: Config) -> ExitCode {
     let done = match config.command {
-        Command::Serve => app::run(config).map(|()| 0),
-        Command::Report(report) => app::report::run(config.collector, report),
-        Command::Check(check) => Ok(app::check::run(config.collector, check)),
-        Command::Healthcheck => app::healthcheck::run(&config.web)
-            .map(|()| 0)
-            .map_err(AppError::from),
+        None => app::run(config).map(|()| 0),
+        Some(Command::Report(report)) => app::report::run(config.collector, report),
+        Some(Command::Check(check)) => Ok(app::check::run(config.collector, check)),
+        Some(Command::Healthcheck) => app::healthcheck(&config).map(|()| 0),
     };
     match done {
         Ok(status) => ExitCode::from(status),

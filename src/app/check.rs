@@ -12,7 +12,7 @@ use crate::config::CheckConfig;
 use crate::kernel::process::kernel_release;
 use crate::kernel::sock_diag::NetlinkConnect;
 use crate::report::Report;
-use crate::report::check::{State, line};
+use crate::report::check::{State, Thresholds, line};
 
 /// Says the line on stdout and gives the exit status. Whatever goes wrong is UNKNOWN.
 #[must_use]
@@ -27,7 +27,10 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     let (state, line) = match snapshot {
         Ok(snapshot) => {
             let report = Report::new(BUILD.version, kernel_release(), snapshot);
-            line(&report, check.thresholds)
+            let CheckConfig {
+                warning, critical, ..
+            } = check;
+            line(&report, Thresholds { warning, critical })
         }
         Err(error) => unknown(&error.to_string()),
     };

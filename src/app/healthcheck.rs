@@ -25,89 +25,56 @@ const REQUEST: &[u8] =
 /// "HTTP/1.1 200".
 const STATUS_BYTES: u64 = 12;
 
-/// Why the server is not healthy, or cannot be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum HealthError {
-    /// systemd knows the address, and this does not.
-    #[error("the server is on sockets of systemd, whose addresses are not known here")]
-    SystemdSocket,
-    /// The port is the kernel's choice.
-    #[error("the server is on port 0, which is any that was free")]
-    AnyPort,
-    /// Nobody listens, or the name of the host cannot be resolved.
-    #[error("cannot connect to {address}: {source}")]
-    Connect {
-        /// Where to.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It takes the connection and says nothing, or does not even take it.
-    #[error("{address} does not answer: timed out after {} s", PATIENCE.as_secs())]
-    Late {
-        /// Who.
-        address: String,
-    },
-    /// It ends the connection.
-    #[error("{address} does not answer: {source}")]
-    Silent {
-        /// Who.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is another program, or it is in trouble.
-    #[error("{address} answers \"{answer}\"")]
-    Unhealthy {
-        /// Who.
-        address: String,
-        /// The beginning of what it says.
-        answer: String,
-    },
-}
-
-/// Asks once.
-pub fn run(web: &WebConfig) -> Result<(), HealthError> {
+/// Asks once; the error says why the server is not healthy, or cannot be asked.
+pub(crate) fn run(web: &WebConfig) -> Result<(), String> {
     if web.systemd_socket {
-        return Err(HealthError::SystemdSocket);
+        return Err(
+            "the server is on sockets of systemd, whose addresses are unknown here".to_owned(),
+        );
     }
     match web.listen_addresses.first() {
-        Some(ListenAddress::Tcp(tcp)) if tcp.port == 0 => Err(HealthError::AnyPort),
+        Some(ListenAddress::Tcp(tcp)) if tcp.port == 0 => {
+            Err("the server is on port 0, which is any that was free".to_owned())
+        }
         Some(address) => ask(address),
         None => Ok(()),
     }
 }
 
-fn ask(address: &ListenAddress) -> Result<(), HealthError> {
+fn ask(address: &ListenAddress) -> Result<(), String> {
     let stream = match address {
         ListenAddress::Tcp(tcp) => connect(tcp).map(OwnedFd::from),
         ListenAddress::Unix(path) => UnixStream::connect(path.as_path()).map(OwnedFd::from),
     };
-    let address = address.to_string();
-    let answer = match stream {
-        Ok(stream) => beginning(stream),
-        Err(error) if has_timed_out(&error) => return Err(HealthError::Late { address }),
-        Err(source) => return Err(HealthError::Connect { address, source }),
-    };
-    match answer {
-        Ok(answer) if is_alive(&answer) => Ok(()),
-        Ok(answer) => Err(HealthError::Unhealthy {
-            address,
-            answer: String::from_utf8_lossy(&answer).escape_debug().to_string(),
-        }),
-        Err(error) if has_timed_out(&error) => Err(HealthError::Late { address }),
-        Err(source) => Err(HealthError::Silent { address, source }),
+    let stream = stream.map_err(|error| {
+        if has_timed_out(&error) {
+            silent(address, &error)
+        } else {
+            format!("cannot connect to {address}: {error}")
+        }
+    })?;
+    let answer = beginning(stream).map_err(|error| silent(address, &error))?;
+    if is_alive(&answer) {
+        return Ok(());
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    Err(format!("{address} answers \"{}\"", answer.escape_debug()))
+}
+
+fn silent(address: &ListenAddress, error: &io::Error) -> String {
+    if has_timed_out(error) {
+        let seconds = PATIENCE.as_secs();
+        format!("{address} does not answer: timed out after {seconds} s")
+    } else {
+        format!("{address} does not answer: {error}")
     }
 }
 
-/// Whether it is [`PATIENCE`] that ended. A socket tells that as EAGAIN, and the standard library's
-/// connecting by an error of its own; ETIMEDOUT is the kernel's, after another time.
+/// Whether [`PATIENCE`] ended. A socket reports that as EAGAIN, and the standard library's connect by an
+/// error of its own; ETIMEDOUT is the kernel's, after another time.
 fn has_timed_out(error: &io::Error) -> bool {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => true,
-        io::ErrorKind::TimedOut => error.raw_os_error().is_none(),
-        _ => false,
-    }
+    error.kind() == io::ErrorKind::WouldBlock
+        || error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
 }
 
 /// Connects to the first of the addresses that takes it.

@@ -33,11 +33,10 @@ const HELD_DESTINATIONS: usize = 3;
 pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
     config.census.whole_table = true;
     warn_of_missing_rights(&config.namespaces);
-    let finder = options
-        .processes
+    let finder = (!options.no_processes)
         .then(|| HolderFinder::new(config.procfs.clone(), config.source != SourceChoice::Procfs));
     let collector = Collector::open(config, Box::new(NetlinkConnect))
-        .map_err(AppError::start("the collector's threads"))?;
+        .map_err(AppError::system("cannot start the collector's threads"))?;
     let mut before = None;
     loop {
         let begin = Instant::now();
@@ -47,7 +46,7 @@ pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, App
         let text = written(&report, before.as_ref(), options)?;
         match show(&text) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
-            Err(source) => return Err(AppError::Output { source }),
+            Err(error) => return Err(AppError::System("cannot write to stdout", error)),
             Ok(()) => {}
         }
         let Some(every) = options.watch else {
@@ -74,7 +73,7 @@ fn one(
     let deadline = Instant::now() + timeout;
     let mut progress = Progress::default();
     let snapshot = look(collector, deadline, |waited| progress.say(waited));
-    let snapshot = snapshot.map_err(AppError::start("the runtime"))?;
+    let snapshot = snapshot.map_err(AppError::system("cannot start the runtime"))?;
     let mut report = Report::new(BUILD.version, kernel_release(), snapshot);
     if let Some(finder) = finder {
         for namespace in &mut report.namespaces {
@@ -132,7 +131,8 @@ fn written(
     options: ReportConfig,
 ) -> Result<String, AppError> {
     let json = |result: Result<String, serde_json::Error>| {
-        let text = result.map_err(|source| AppError::Json { source })?;
+        let text = result
+            .map_err(|error| AppError::System("cannot write the report as JSON", error.into()))?;
         Ok(format!("{text}\n"))
     };
     match (options.format, options.watch) {

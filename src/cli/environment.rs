@@ -12,6 +12,9 @@ use super::Cli;
 /// Every variable begins with it.
 const PREFIX: &str = "TIMEWAIT_EXPORTER_";
 
+/// Read when the program is built; cargo passes them to what it runs.
+const OF_BUILD: &str = "BUILD_";
+
 /// The environment variable of a flag, which is given without its dashes.
 #[must_use]
 pub fn variable_of(flag: &str) -> String {
@@ -79,7 +82,8 @@ pub fn unknown_variables(
     let unknown = environment.into_iter().filter_map(|(name, value)| {
         let name = name.to_string_lossy().into_owned();
         let rest = name.strip_prefix(PREFIX)?;
-        if value.is_empty() || known.contains(&name) || is_of_services(rest, &value) {
+        let is_ours = known.contains(&name) || rest.starts_with(OF_BUILD);
+        if value.is_empty() || is_ours || is_of_services(rest, &value) {
             return None;
         }
         let likeness = |known: &&String| strsim::jaro_winkler(&name, known);
@@ -105,8 +109,6 @@ fn known_variables() -> Vec<String> {
     for subcommand in command.get_subcommands() {
         known.extend(of(subcommand, &format!("{}.", subcommand.get_name())));
     }
-    // Read when the program is built.
-    known.push(format!("{PREFIX}BUILD_REVISION"));
     known
 }
 

@@ -5,7 +5,7 @@
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::values::boolean;
+use crate::config::boolean;
 use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::options::CensusOptions;
 

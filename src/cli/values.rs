@@ -6,7 +6,6 @@
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use crate::collector::NamespaceChoice;
 use crate::domain::address::Address;
@@ -86,15 +85,6 @@ pub(super) fn number(
     }
 }
 
-/// What the environment variable of a flag without a value contains.
-pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("write true or false"),
-    }
-}
-
 /// The mount point of a file system. Without it every file would be absent, and a mistyped path would
 /// go unnoticed.
 pub(super) fn directory(path: PathBuf) -> Result<PathBuf, &'static str> {
@@ -108,38 +98,6 @@ pub(super) fn port(text: &str) -> Result<u16, &'static str> {
     decimal_port(text)
         .filter(|port| *port != 0)
         .ok_or("a port is a number from 1 to 65535")
-}
-
-/// A number from 0 to 1.
-pub(super) fn ratio(text: &str) -> Result<f64, &'static str> {
-    let (number, unit) = match text.strip_suffix('%') {
-        Some(percent) => (percent.trim_end(), 100.0),
-        None => (text, 1.0),
-    };
-    let ratio = number.parse::<f64>().map(|number| number / unit).ok();
-    ratio
-        .filter(|ratio| (0.0..=1.0).contains(ratio))
-        .ok_or("a ratio is a number from 0 to 1, or a percentage as in \"75%\"")
-}
-
-/// Seconds, or a duration with its unit as in `5m`.
-fn duration(text: &str) -> Option<Duration> {
-    match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => humantime::parse_duration(text).ok(),
-    }
-}
-
-pub(super) fn interval(text: &str) -> Result<Duration, &'static str> {
-    duration(text)
-        .filter(|time| (Duration::from_millis(500)..=Duration::from_secs(86_400)).contains(time))
-        .ok_or("write seconds from 0.5 to 86400, or a duration as in 5m")
-}
-
-pub(super) fn timeout(text: &str) -> Result<Duration, &'static str> {
-    duration(text)
-        .filter(|time| (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(time))
-        .ok_or("write seconds from 0.1 to 3600, or a duration as in 5m")
 }
 
 /// `[SRC_ADDR,]DST_ADDR:DST_PORT`, or the labels' values in their order, separated by commas.
@@ -273,15 +231,5 @@ mod tests {
         assert!(ports("1 x").unwrap_err().starts_with("\"x\": "));
         assert!(ports("x").unwrap_err().starts_with("a port is"));
         assert_eq!(ports("  ").unwrap_err(), "the value is empty");
-    }
-
-    #[test]
-    fn times_are_seconds_or_have_a_unit() {
-        assert_eq!(timeout("2.5"), Ok(Duration::from_millis(2_500)));
-        assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(interval("1h"), Ok(Duration::from_secs(3_600)));
-        for wrong in ["", "0", "-1", "nan", "inf", "2x", "2h", "1e300"] {
-            assert!(timeout(wrong).is_err(), "{wrong}");
-        }
     }
 }
