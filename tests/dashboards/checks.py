@@ -20,6 +20,8 @@ import promql
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 PROMETHEUS = ROOT / "deploy/prometheus"
+# Documents with queries for users.
+DOCUMENTS = [ROOT / "dashboards/README.md", ROOT / "src/collector/README.md"]
 REPOSITORY = "https://github.com/timewait-exporter/timewait_exporter/blob/main/"
 TARGET = {"job", "instance"}
 
@@ -114,8 +116,8 @@ def rule_expressions():
 
 def readme_expressions():
     """Every line of the PromQL blocks in the texts for users."""
-    for path in (ROOT / "README.md", ROOT / "dashboards/README.md"):
-        text = path.read_text() if path.exists() else ""
+    for path in DOCUMENTS:
+        text = path.read_text()
         for block in re.findall(r"^```promql\n(.*?)^```", text, re.M | re.S):
             yield from ((f"{path.relative_to(ROOT)}", line) for line in block.splitlines() if line.strip() and not line.startswith("#"))
 
@@ -456,8 +458,7 @@ def test_matchers_ask_for_values_that_exist():
 
 def test_every_metric_is_shown_alerted_on_or_in_the_readme():
     used = {name for _, text in every_expression() for name in promql.metrics(promql.parse(text))}
-    readme = ROOT / "README.md"
-    text = readme.read_text() if readme.exists() else ""
+    text = (ROOT / "src/exposition/README.md").read_text()
     complaints = []
     for name in EXPORTED:
         # The process and handler sets are Prometheus' own conventions: a board need not show all of them.
@@ -752,7 +753,7 @@ def test_every_rule_has_unit_tests():
 
 
 def test_the_joins_of_the_readme_are_those_with_unit_tests():
-    section = (ROOT / "README.md").read_text().split("\n## Containers and pods\n")[1].split("\n## ")[0]
+    section = (ROOT / "src/collector/README.md").read_text().split("\n### Owners\n")[1].split("\n### ")[0]
     # Where an expression has several lines it stands as text.
     blocks = re.findall(r"^```(?:promql|text)\n(.*?)^```", section, re.M | re.S)
     # One expression after each comment.

@@ -71,13 +71,13 @@ fn shares(path: &str, metric: &str) -> Vec<f64> {
 }
 
 #[test]
-fn rules_of_fleets_and_what_the_readme_asks_have_them_too() {
+fn rules_of_fleets_and_the_queries_of_documents_have_them_too() {
     /// From which on a destination counts as exhausted.
     const EXHAUSTED: f64 = 0.999;
     for (path, least) in [
         ("deploy/prometheus/alerts.yml", 5),
         ("deploy/prometheus/recording.yml", 3),
-        ("README.md", 2),
+        ("dashboards/README.md", 2),
     ] {
         let found = shares(path, "timewait_port_range_exhaustion_ratio");
         assert!(found.len() >= least, "{path}: {found:?}");
@@ -86,12 +86,12 @@ fn rules_of_fleets_and_what_the_readme_asks_have_them_too() {
             assert!(known.contains(&number), "{path}: {number}");
         }
     }
-    let of_readme = |metric| shares("README.md", metric);
+    let of_queries = |metric| shares("dashboards/README.md", metric);
     assert_eq!(
-        of_readme("timewait_source_exhaustion_ratio"),
+        of_queries("timewait_source_exhaustion_ratio"),
         [POOL_WARNING]
     );
-    assert_eq!(of_readme("timewait_buckets_limit"), [BUCKETS_WARNING]);
+    assert_eq!(of_queries("timewait_buckets_limit"), [BUCKETS_WARNING]);
 }
 
 /// Every list of threshold steps in a dashboard that has one at all, with its panel's title.

@@ -310,7 +310,7 @@ def check_advice():
 
 def check_limits():
     """A whole scrape fails beyond sample_limit, so that no exporter with default flags may come to it."""
-    others = int(re.search(r"`--collector.netns-max` \| (\d+)", (ROOT / "README.md").read_text())[1])
+    others = int(re.search(r"`--collector.netns-max <N>` \| `(\d+)`", (ROOT / "src/cli/README.md").read_text())[1])
     most = (others + 1) * arithmetic.of_a_namespace(20) + arithmetic.of_the_exporter()
     for path in (SCALE / "shard.yml", RULES / "prometheus.yml"):
         limit = int(re.search(r"sample_limit: (\d+)", path.read_text())[1])
