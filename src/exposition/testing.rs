@@ -177,8 +177,18 @@ pub(super) fn rich_snapshot() -> Snapshot {
         ("PAWSEstab", 7),
         ("PAWSTimewait", 1),
     ];
+    let opens = [("ActiveOpens", 271_828), ("PassiveOpens", 31_415)];
+    let conntrack = [
+        ("count", 1_187),
+        ("max", 65_536),
+        ("insert_failed", 17),
+        ("drop", 18),
+        ("early_drop", 2),
+    ];
     let mut snapshot = Snapshot::default();
     for (id, reading) in [
+        (CollectorId::Snmp, counts(&opens).into()),
+        (CollectorId::Conntrack, counts(&conntrack).into()),
         (CollectorId::Sockets, rich_sockets().into()),
         (CollectorId::Sysctl, rich_settings().into()),
         (CollectorId::Netstat, counts(&netstat).into()),
@@ -212,6 +222,10 @@ pub(super) fn rich_settings() -> Settings {
         tcp_max_tw_buckets: Some(262_144),
         tcp_rfc1337: Some(0),
         ip_unprivileged_port_start: Some(1_024),
+        tcp_tw_timeout_seconds: Some(60),
+        ip_local_port_step_width: Some(0),
+        ip_autobind_reuse: Some(0),
+        ipv6_bindv6only: Some(0),
     }
 }
 
