@@ -67,6 +67,7 @@ impl Switches {
         for (id, mentioned) in &self.collectors {
             enabled.set(*id, mentioned.unwrap_or(enabled.has(*id)));
         }
+        census.probe = enabled.has(CollectorId::Probe);
         for ((_, _, option), mentioned) in BREAKDOWNS.iter().zip(&self.breakdowns) {
             let option = option(census);
             *option = mentioned.unwrap_or(*option);

@@ -85,7 +85,7 @@ fn is_near_limit(figures: &SocketSummary) -> bool {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::domain::census::Census;
+    use crate::domain::census::{Census, Moment};
     use crate::domain::options::CensusOptions;
     use crate::domain::ports::PortRange;
     use crate::domain::settings::Settings;
@@ -115,7 +115,12 @@ mod tests {
             port_range: PortRange::new(40_000, 40_099),
             ..Settings::default()
         };
-        let census = Census::new(CensusOptions::default(), &settings, &owners);
+        let census = Census::new(
+            CensusOptions::default(),
+            &settings,
+            Moment::default(),
+            &owners,
+        );
         let mut figures = census.finish(Source::Netlink, 0);
         let ports = figures.ports.as_mut().unwrap();
         ports.worst_ratio.ipv6 = worst_ratio;

@@ -21,24 +21,20 @@ const READERS: &[(CollectorId, Reader)] = &[
         (Some(settings.into()), errors)
     }),
     (CollectorId::Netstat, |procfs| {
-        counts(procfs.read_kernel_counters().map(Some))
+        whole(procfs.read_kernel_counters())
     }),
-    (CollectorId::Snmp, |procfs| counts(procfs.read_opens())),
     (CollectorId::Sockstat, |procfs| {
-        counts(procfs.read_socket_statistics().map(Some))
-    }),
-    (CollectorId::Conntrack, |procfs| {
-        counts(procfs.read_conntrack())
+        whole(procfs.read_socket_statistics())
     }),
     (CollectorId::Slabinfo, |procfs| {
-        counts(procfs.read_slab_memory(page_size_bytes()).map(Some))
+        whole(procfs.read_slab_memory(page_size_bytes()))
     }),
 ];
 
 /// What is read whole or not at all.
-fn counts(read: Result<Option<Counts>, ReadError>) -> Read {
+fn whole(read: Result<Counts, ReadError>) -> Read {
     match read {
-        Ok(counts) => (counts.map(Reading::from), Vec::new()),
+        Ok(counts) => (Some(counts.into()), Vec::new()),
         Err(error) => (None, vec![error]),
     }
 }

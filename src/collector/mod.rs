@@ -11,6 +11,7 @@ mod complaint;
 mod files;
 mod lane;
 mod namespaces;
+mod probe;
 mod sockets;
 
 use std::io;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use files::FilesJob;
 use lane::Lane;
 use namespaces::NamespacesJob;
-use sockets::{SocketReader, SocketsJob};
+use sockets::{SocketsJob, Walker};
 
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{HostSnapshot, Namespaces};
@@ -149,13 +150,13 @@ impl Collector {
         let enabled = &config.enabled;
         let mut jobs: Vec<(CollectorId, Job)> = Vec::new();
         if enabled.has(CollectorId::Sockets) {
-            let reader = SocketReader::new(
+            let walker = Walker::new(
                 config.source,
                 procfs.clone(),
                 connect,
                 config.census.clone(),
             );
-            let mut job = SocketsJob::new(reader, !enabled.has(CollectorId::Sysctl));
+            let mut job = SocketsJob::new(walker, !enabled.has(CollectorId::Sysctl));
             jobs.push((
                 CollectorId::Sockets,
                 Box::new(move |deadline| Some(job.run(deadline))),

@@ -1,78 +1,72 @@
-//! The job that dumps the connection table and adds it up.
+//! The job that walks the connection table and adds it up.
 
+use std::collections::HashMap;
+use std::path::Path;
 use std::time::Instant;
 
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::SourceChoice;
 use super::bound::BoundSockets;
 use super::complaint::{Complaint, join};
-use crate::domain::census::Census;
+use super::probe::{ProbeMemory, Prober};
+use crate::domain::census::{Census, Moment};
 use crate::domain::options::CensusOptions;
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::{Counts, Outcome, SocketSummary, Source};
+use crate::domain::snapshot::{
+    Counts, Destination, Outcome, PeerTimestamps, Probe, SocketSummary, Source,
+};
+use crate::kernel::clock::milliseconds_of_second;
+use crate::kernel::port_probe::lists_bound_sockets;
 use crate::kernel::procfs::{ProcRoot, TableError};
-use crate::kernel::sock_diag::{Connect, DumpCount, DumpError, Dumper};
+use crate::kernel::sock_diag::{Connect, Dump, DumpCount, DumpError, Dumper};
 
 /// How often a dump is tried when the kernel's state was a passing one.
 const TRIES: usize = 3;
 
-/// What is logged where the kernel calls each try inconsistent.
-const INCOMPLETE: &str =
-    "the dump is incomplete: the kernel marks it as inconsistent (NLM_F_DUMP_INTR)";
-
-/// Reads the connection table of the exporter's network namespace.
+/// Reads the connection table of the exporter's own namespace.
 #[derive(Debug)]
 pub(super) struct SocketsJob {
-    reader: SocketReader,
-    memory: SocketMemory,
-    /// Whether to log what is wrong with the settings: not where the sysctl collector does.
-    logs_settings: bool,
+    walker: Walker,
+    memory: WalkMemory,
+    /// Whether to complain of settings: not where the sysctl collector does.
+    complains_of_settings: bool,
     settings: Complaint,
 }
 
-/// Reads the connection table of the namespace that the calling thread is in, from the source that works.
+/// Walks the connection table of the namespace that the calling thread is in, from whichever source
+/// serves.
 #[derive(Debug)]
-pub(super) struct SocketReader {
+pub(super) struct Walker {
     choice: SourceChoice,
     procfs: ProcRoot,
     dumper: Dumper,
     options: CensusOptions,
 }
 
-/// What is remembered of one namespace from dump to dump.
+/// What is remembered of one namespace from walk to walk.
 #[derive(Debug)]
-pub(super) struct SocketMemory {
+pub(super) struct WalkMemory {
     bound: BoundSockets,
-    /// Where the sockets were read from last, so that a change is logged once.
+    probe: ProbeMemory,
+    timestamps: TimestampsSeen,
+    /// Where the sockets were read from last, so that a change is said once.
     source: Option<Source>,
     sockets: Complaint,
     last_unknown: Option<(u8, u8)>,
 }
 
-/// What a dump goes by.
-#[derive(Clone, Copy)]
-pub(super) struct Given<'a> {
-    pub(super) settings: &'a Settings,
-    /// The `sockstat` of the same namespace.
-    pub(super) statistics: Option<&'a Counts>,
-    pub(super) deadline: Instant,
-}
-
-/// The sum of a dump, and whether the kernel calls it complete.
-type Dumped = (SocketSummary, bool);
-
-/// Why there is no sum.
+/// Why there are no socket figures.
 #[derive(Debug, Error)]
-enum ReadError {
+enum WalkError {
     #[error(transparent)]
     Dump(#[from] DumpError),
     #[error(transparent)]
     Table(#[from] TableError),
 }
 
-impl ReadError {
+impl WalkError {
     const fn is_late(&self) -> bool {
         matches!(
             self,
@@ -86,10 +80,10 @@ impl ReadError {
 /// filter program to pay: 1 to this.
 const WORTH_FILTERING: u64 = 8;
 
-/// Whether the kernel should skip the sockets that use no ephemeral port.
+/// Whether the kernel should leave out the sockets that hold no ephemeral port.
 ///
 /// A filter costs the kernel 15 to 30 ns for each socket in TIME-WAIT, of some 300, and saves it some
-/// 700 for each other one that it skips. Those in TIME-WAIT are all sent, so that it can only pay on the
+/// 700 for each other one that it leaves out. Those in TIME-WAIT are all told, so that it can only pay on the
 /// others, of which sockstat does not say how many are a server's. From one to eight on it pays if a
 /// third of them is, and costs 7 % at most if none is.
 fn is_worth_filtering(statistics: &Counts) -> bool {
@@ -100,42 +94,38 @@ fn is_worth_filtering(statistics: &Counts) -> bool {
 }
 
 impl SocketsJob {
-    pub(super) fn new(reader: SocketReader, logs_settings: bool) -> Self {
+    pub(super) fn new(walker: Walker, complains_of_settings: bool) -> Self {
         Self {
-            reader,
-            memory: SocketMemory::new(None),
-            logs_settings,
+            walker,
+            memory: WalkMemory::new(None),
+            complains_of_settings,
             settings: Complaint::new("sysctl", None),
         }
     }
 
     pub(super) fn run(&mut self, deadline: Instant) -> Outcome {
         let begin = Instant::now();
-        let procfs = &self.reader.procfs;
+        let procfs = &self.walker.procfs;
         let (settings, errors) = procfs.read_settings();
-        if self.logs_settings {
+        if self.complains_of_settings {
             self.settings.note(join(&errors));
         }
-        // Without these numbers nothing is filtered.
+        // Without these figures there is no guess: the kernel is to tell all.
         let statistics = procfs.read_socket_statistics().ok();
-        let given = Given {
-            settings: &settings,
-            statistics: statistics.as_ref(),
-            deadline,
-        };
-        let outcome = self.reader.read(&mut self.memory, given);
-        Outcome {
-            duration: begin.elapsed(),
-            ..outcome
-        }
+        let found = self
+            .walker
+            .walk(&mut self.memory, &settings, statistics.as_ref(), deadline);
+        Outcome::whole(found, begin.elapsed())
     }
 }
 
-impl SocketMemory {
-    /// Of the namespace with this label; `None` is the exporter's.
-    pub(super) const fn new(netns: Option<String>) -> Self {
+impl WalkMemory {
+    /// Of a namespace with this label; `None` is the own one.
+    pub(super) fn new(netns: Option<String>) -> Self {
         Self {
             bound: BoundSockets::new(),
+            probe: ProbeMemory::default(),
+            timestamps: TimestampsSeen::default(),
             source: None,
             sockets: Complaint::new("sockets", netns),
             last_unknown: None,
@@ -143,7 +133,7 @@ impl SocketMemory {
     }
 }
 
-impl SocketReader {
+impl Walker {
     pub(super) fn new(
         choice: SourceChoice,
         procfs: ProcRoot,
@@ -158,27 +148,27 @@ impl SocketReader {
         }
     }
 
-    /// Reads the sockets. A failure is logged.
-    pub(super) fn read(&mut self, memory: &mut SocketMemory, given: Given<'_>) -> Outcome {
-        let begin = Instant::now();
-        let result = self.read_any(memory, given);
+    /// What the sockets come to, or nothing where they could not be read, which is logged.
+    pub(super) fn walk(
+        &mut self,
+        memory: &mut WalkMemory,
+        settings: &Settings,
+        statistics: Option<&Counts>,
+        deadline: Instant,
+    ) -> Option<SocketSummary> {
+        let result = self.read(memory, settings, statistics, deadline);
         match &result {
-            // The namespaces that a run did not reach are logged together.
+            // Others had their time, which is said of all of them at once.
             Err(error) if error.is_late() && memory.sockets.netns().is_some() => {}
             Err(error) => memory.sockets.note(Some(error.to_string())),
-            Ok((_, true)) => memory.sockets.note(None),
-            Ok((_, false)) => memory.sockets.note(Some(INCOMPLETE.to_owned())),
+            Ok(_) => memory.sockets.note(None),
         }
-        Outcome {
-            success: matches!(result, Ok((_, true))),
-            value: result.ok().map(|(summary, _)| summary.into()),
-            duration: begin.elapsed(),
-        }
+        result.ok()
     }
 
-    /// The sum of a namespace without sockets. It has no breakdowns, which would be a third of all
-    /// series of a namespace, unless something is pinned.
-    pub(super) fn empty(&self, settings: &Settings) -> SocketSummary {
+    /// What there is to tell where there is no socket: no breakdown of nothing, which would be a third of all
+    /// series of a namespace, unless something is pinned in it.
+    pub(super) fn nothing(&self, settings: &Settings) -> SocketSummary {
         let mut options = self.options.clone();
         if options.pinned_ports.is_empty() && options.pinned_destinations.is_empty() {
             options.without_breakdowns();
@@ -186,21 +176,23 @@ impl SocketReader {
         SocketSummary {
             // Neither was asked, and perhaps the one that would have been cannot be used.
             source: None,
-            ..Census::new(options, settings, &[]).finish(Source::Netlink, 0)
+            ..Census::new(options, settings, Moment::default(), &[]).finish(Source::Netlink, 0)
         }
     }
 
-    fn read_any(
+    fn read(
         &mut self,
-        memory: &mut SocketMemory,
-        given: Given<'_>,
-    ) -> Result<Dumped, ReadError> {
+        memory: &mut WalkMemory,
+        settings: &Settings,
+        statistics: Option<&Counts>,
+        deadline: Instant,
+    ) -> Result<SocketSummary, WalkError> {
         if self.choice == SourceChoice::Procfs {
-            return self.read_procfs(memory, given, None);
+            return self.walk_procfs(memory, settings, statistics, deadline, None);
         }
-        match self.read_netlink(memory, given) {
+        match self.walk_netlink(memory, settings, statistics, deadline) {
             Err(error) if error.is_unusable() && self.choice == SourceChoice::Auto => {
-                self.read_procfs(memory, given, Some(&error))
+                self.walk_procfs(memory, settings, statistics, deadline, Some(&error))
             }
             result => {
                 memory.note_source(Source::Netlink, None);
@@ -209,47 +201,48 @@ impl SocketReader {
         }
     }
 
-    fn read_netlink(
+    fn walk_netlink(
         &mut self,
-        memory: &mut SocketMemory,
-        given: Given<'_>,
-    ) -> Result<Dumped, DumpError> {
-        let mut incomplete = None;
-        for _ in 1..TRIES {
-            match self.dump(memory, given) {
-                Ok((summary, true)) => return Ok((summary, true)),
-                Ok(dumped) => incomplete = Some(dumped),
-                Err(error) if error.is_passing() => {}
-                Err(error) => return incomplete.ok_or(error),
+        memory: &mut WalkMemory,
+        settings: &Settings,
+        statistics: Option<&Counts>,
+        deadline: Instant,
+    ) -> Result<SocketSummary, DumpError> {
+        let mut tries = 1;
+        loop {
+            match self.dump(memory, settings, statistics, deadline) {
+                Err(error) if error.is_passing() && tries < TRIES => tries += 1,
+                result => return result,
             }
         }
-        let last = self.dump(memory, given);
-        last.or_else(|error| incomplete.ok_or(error))
     }
 
-    fn dump(&mut self, memory: &mut SocketMemory, given: Given<'_>) -> Result<Dumped, DumpError> {
+    fn dump(
+        &mut self,
+        memory: &mut WalkMemory,
+        settings: &Settings,
+        statistics: Option<&Counts>,
+        deadline: Instant,
+    ) -> Result<SocketSummary, DumpError> {
         let now = Instant::now();
-        let dumped = self.dump_once(memory, given, now)?;
-        if memory.bound.suffice_for(&dumped.0, now) {
-            return Ok(dumped);
+        let figures = self.dump_once(memory, settings, statistics, now, deadline)?;
+        if memory.bound.suffice_for(&figures, now) {
+            return Ok(figures);
         }
-        // A destination has come near its limit since the last scrape. Where time is up, a sum with
-        // an older reading is better than none.
-        let again = self.dump_once(memory, given, Instant::now());
-        Ok(again.unwrap_or(dumped))
+        // A destination has come near its limit since the last scrape. Where time is up, figures with
+        // an older reading are better than none.
+        let again = self.dump_once(memory, settings, statistics, Instant::now(), deadline);
+        Ok(again.unwrap_or(figures))
     }
 
     fn dump_once(
         &mut self,
-        memory: &mut SocketMemory,
-        given: Given<'_>,
+        memory: &mut WalkMemory,
+        settings: &Settings,
+        statistics: Option<&Counts>,
         now: Instant,
-    ) -> Result<Dumped, DumpError> {
-        let Given {
-            settings,
-            statistics,
-            deadline,
-        } = given;
+        deadline: Instant,
+    ) -> Result<SocketSummary, DumpError> {
         let filters = !self.options.whole_table && statistics.is_some_and(is_worth_filtering);
         let mut dump = self.dumper.open(deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
@@ -262,43 +255,79 @@ impl SocketReader {
             owners.extend_from_slice(memory.bound.noted());
             dump.listeners(|owner| owners.push(owner))?
         };
-        let mut census = Census::new(self.options.clone(), settings, &owners);
+        let is_this_kernel = dump.is_of_this_kernel();
+        let moment = memory.timestamps.moment(now, settings, is_this_kernel);
+        let mut census = Census::new(self.options.clone(), settings, moment, &owners);
         let socket_count = match settings.port_range {
             Some(range) if filters => {
                 census.without_others();
-                dump.sockets_of_range(range, |socket| census.add(socket))
+                dump.sockets_of_range(range, |socket| census.add(&socket))
             }
-            _ => dump.sockets(|socket| census.add(socket)),
+            _ => dump.sockets(|socket| census.add(&socket)),
         }?;
         memory.note_unknown(&socket_count);
-        let records = owner_count.records + socket_count.records;
-        let is_complete = !owner_count.interrupted && !socket_count.interrupted;
-        Ok((census.finish(Source::Netlink, records), is_complete))
+        note_peers(&mut census, &mut dump);
+        let probe = (self.options.probe && is_this_kernel).then(|| {
+            let prober = Prober {
+                procfs: &self.procfs,
+                settings,
+                statistics,
+                lists_bound: lists_bound_sockets(),
+                deadline,
+            };
+            prober.run(&mut census, &mut memory.probe)
+        });
+        let messages = owner_count.records + socket_count.records;
+        Ok(finished(census, Source::Netlink, messages, probe))
     }
 
-    fn read_procfs(
+    fn walk_procfs(
         &self,
-        memory: &mut SocketMemory,
-        given: Given<'_>,
+        memory: &mut WalkMemory,
+        settings: &Settings,
+        statistics: Option<&Counts>,
+        deadline: Instant,
         reason: Option<&DumpError>,
-    ) -> Result<Dumped, ReadError> {
+    ) -> Result<SocketSummary, WalkError> {
         memory.note_source(Source::Procfs, reason);
         let table = self.procfs.tcp_table();
         let mut owners = Vec::new();
         let owner_count = table.read_owners(&mut |owner| owners.push(owner))?;
-        let mut census = Census::new(self.options.clone(), given.settings, &owners);
-        let count = table.read_sockets(given.deadline, &mut |socket| census.add(&socket))?;
-        Ok((
-            census.finish(Source::Procfs, owner_count + count.records),
-            true,
-        ))
+        let is_this_kernel = self.procfs.path() == Path::new("/proc");
+        let now = Instant::now();
+        let moment = memory.timestamps.moment(now, settings, is_this_kernel);
+        let mut census = Census::new(self.options.clone(), settings, moment, &owners);
+        let count = table.read_sockets(deadline, &mut |socket| census.add(&socket))?;
+        for destination in census.depending_on_reuse() {
+            census.note_peer(&destination, PeerTimestamps::Unknown);
+        }
+        let probe = (self.options.probe && is_this_kernel).then(|| {
+            let prober = Prober {
+                procfs: &self.procfs,
+                settings,
+                statistics,
+                lists_bound: false,
+                deadline,
+            };
+            prober.run(&mut census, &mut memory.probe)
+        });
+        let messages = owner_count + count.records;
+        Ok(finished(census, Source::Procfs, messages, probe))
     }
 }
 
-impl SocketMemory {
+fn finished(census: Census, source: Source, messages: u64, probe: Option<Probe>) -> SocketSummary {
+    let mut summary = census.finish(source, messages);
+    if let Some(ports) = &mut summary.ports {
+        ports.probe = probe.unwrap_or_default();
+    }
+    summary
+}
+
+impl WalkMemory {
     fn note_source(&mut self, source: Source, reason: Option<&DumpError>) {
         let before = self.source.replace(source);
-        // What is true of the exporter's namespace is true of the others, and not logged for each.
+        // What holds of the own namespace holds of the others, and is not said for each.
         if before == Some(source) || self.sockets.netns().is_some() {
             return;
         }
@@ -307,7 +336,7 @@ impl SocketMemory {
                 collector_source = source.as_str(),
                 err = error.to_string(),
                 "netlink cannot be used, sockets are read from /proc/net/tcp and tcp6: slower, and \
-                 without the ports of bound, unconnected sockets"
+                 without bound, unconnected sockets"
             );
         } else if before.is_some() {
             info!(
@@ -328,6 +357,62 @@ impl SocketMemory {
                 netns = self.sockets.netns(),
                 "sockets of a family or state unknown to this program are skipped"
             );
+        }
+    }
+}
+
+/// Asks live sockets whether the peers use TCP timestamps for which it matters.
+fn note_peers(census: &mut Census, dump: &mut Dump<'_>) {
+    let destinations = census.depending_on_reuse();
+    if destinations.is_empty() {
+        return;
+    }
+    let end = |destination: &Destination| (destination.dst_addr, destination.dst_port);
+    let ends: Vec<_> = destinations.iter().map(end).collect();
+    let mut seen: HashMap<_, bool> = HashMap::new();
+    let dumped = dump.live_sockets(&ends, |live| {
+        if let Some(has_them) = live.has_timestamps {
+            *seen.entry(end(&live.destination)).or_default() |= has_them;
+        }
+    });
+    if let Err(error) = dumped {
+        debug!(%error, "live sockets cannot be read");
+    }
+    for destination in &destinations {
+        let timestamps = match seen.get(&end(destination)) {
+            Some(true) => PeerTimestamps::Present,
+            Some(false) => PeerTimestamps::Absent,
+            None => PeerTimestamps::Unknown,
+        };
+        census.note_peer(destination, timestamps);
+    }
+}
+
+/// When `tcp_timestamps` was seen on and off last: a TIME-WAIT socket has what was then.
+#[derive(Debug, Default)]
+struct TimestampsSeen {
+    on: Option<Instant>,
+    off: Option<Instant>,
+}
+
+impl TimestampsSeen {
+    fn moment(&mut self, now: Instant, settings: &Settings, is_this_kernel: bool) -> Moment {
+        let other = match settings.tcp_timestamps {
+            None => None,
+            Some(0) => {
+                self.off = Some(now);
+                self.on
+            }
+            Some(_) => {
+                self.on = Some(now);
+                self.off
+            }
+        };
+        let elapsed = other.map(|other| now.saturating_duration_since(other).as_millis());
+        Moment {
+            milliseconds_of_second: is_this_kernel.then(milliseconds_of_second),
+            timestamps_changed_ms: elapsed
+                .map(|elapsed| u32::try_from(elapsed).unwrap_or(u32::MAX)),
         }
     }
 }

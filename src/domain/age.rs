@@ -1,15 +1,24 @@
-//! How long a socket has been in TIME-WAIT, told from the time it has left.
+//! How long a socket has been in TIME-WAIT, by the time that it has left.
 
+use super::settings::Settings;
 use super::snapshot::AGE_BANDS;
 
 /// How long TIME-WAIT lasts: `TCP_TIMEWAIT_LEN` in include/net/tcp.h, in milliseconds. A constant
-/// of the kernel that no setting changes.
+/// of the kernel that no sysctl changes, but for that of [`time_wait_ms`].
 pub const TIME_WAIT_MS: u32 = 60_000;
+
+/// How long TIME-WAIT lasts on this kernel: Alibaba Cloud Linux has `tcp_tw_timeout`.
+#[must_use]
+pub fn time_wait_ms(settings: &Settings) -> u32 {
+    let seconds = settings.tcp_tw_timeout_seconds;
+    let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
+    seconds.map_or(TIME_WAIT_MS, |seconds| seconds.saturating_mul(1_000))
+}
 
 /// The window in which sockets count towards the close rate, in milliseconds.
 pub const CLOSE_RATE_WINDOW_MS: u32 = 10_000;
 
-/// One band of ages: its name and its upper bound, in milliseconds, exclusive.
+/// One band of ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Band {
     /// From-to in seconds.
@@ -20,38 +29,26 @@ pub struct Band {
 
 /// The age bands, youngest first, lower bound inclusive.
 pub const BANDS: [Band; AGE_BANDS] = [
-    Band {
-        name: "0-1",
-        end_ms: 1_000,
-    },
-    Band {
-        name: "1-5",
-        end_ms: 5_000,
-    },
-    Band {
-        name: "5-15",
-        end_ms: 15_000,
-    },
-    Band {
-        name: "15-30",
-        end_ms: 30_000,
-    },
-    Band {
-        name: "30-45",
-        end_ms: 45_000,
-    },
-    Band {
-        name: "45-60",
-        end_ms: u32::MAX,
-    },
+    Band::new("0-1", 1_000),
+    Band::new("1-5", 5_000),
+    Band::new("5-15", 15_000),
+    Band::new("15-30", 30_000),
+    Band::new("30-45", 45_000),
+    Band::new("45-60", u32::MAX),
 ];
 
-/// The age of a TIME-WAIT socket in milliseconds. A timer with more than 60 s left (a kernel built
-/// with another length) counts as just begun.
+impl Band {
+    const fn new(name: &'static str, end_ms: u32) -> Self {
+        Self { name, end_ms }
+    }
+}
+
+/// The age of a TIME-WAIT socket in milliseconds. A timer with more time left than TIME-WAIT lasts (a
+/// kernel built with another length) counts as just begun.
 #[inline]
 #[must_use]
-pub const fn age_ms(remaining_ms: u32) -> u32 {
-    TIME_WAIT_MS.saturating_sub(remaining_ms)
+pub const fn age_ms(time_wait_ms: u32, remaining_ms: u32) -> u32 {
+    time_wait_ms.saturating_sub(remaining_ms)
 }
 
 /// Which of [`BANDS`] an age belongs to.
@@ -90,8 +87,21 @@ mod tests {
 
     #[test]
     fn a_timer_outside_sixty_seconds_is_clamped() {
-        assert_eq!(age_ms(60_001), 0);
-        assert_eq!(age_ms(u32::MAX), 0);
-        assert_eq!(age_ms(0), 60_000);
+        assert_eq!(age_ms(TIME_WAIT_MS, 60_001), 0);
+        assert_eq!(age_ms(TIME_WAIT_MS, u32::MAX), 0);
+        assert_eq!(age_ms(TIME_WAIT_MS, 0), 60_000);
+    }
+
+    #[test]
+    fn where_time_wait_has_another_length_ages_follow_it() {
+        let lasts = |seconds| {
+            time_wait_ms(&Settings {
+                tcp_tw_timeout_seconds: seconds,
+                ..Settings::default()
+            })
+        };
+        assert_eq!(age_ms(lasts(None), 15_000), 45_000);
+        assert_eq!(age_ms(lasts(Some(20)), 15_000), 5_000);
+        assert_eq!([lasts(Some(600)), lasts(Some(-1))], [600_000, 60_000]);
     }
 }

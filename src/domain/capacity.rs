@@ -1,4 +1,4 @@
-//! Which ports connect() may take, and which TIME-WAIT sockets it may take over.
+//! Which ports connect() may take, and which TIME-WAIT sockets it may reuse.
 //!
 //! Follows `__inet_hash_connect` (net/ipv4/inet_hashtables.c) and `tcp_twsk_unique`
 //! (net/ipv4/tcp_ipv4.c). Knows nothing of single sockets' counts (see `census`).
@@ -8,9 +8,8 @@ use super::settings::Settings;
 use super::snapshot::Destination;
 use super::socket::PortOwner;
 
-/// `tcp_tw_reuse_delay` where the kernel has no such setting: the one second that
-/// `tcp_twsk_unique` had built in, in milliseconds.
-const BUILT_IN_REUSE_DELAY_MS: u32 = 1_000;
+/// After so long the second has changed for certain.
+const LONGEST_SECOND_MS: u32 = 1_000;
 
 /// The ephemeral range, sorted by what connect() does with each port.
 #[derive(Clone, Debug)]
@@ -20,21 +19,27 @@ pub(super) struct PortPool {
     pub(super) reserved: u32,
     /// Unreserved ports inside the range that something listens on.
     pub(super) listeners: u32,
-    /// Unreserved ports inside the range that a listening or merely bound socket owns. connect()
+    /// Unreserved ports inside the range that a listening or a bound, unconnected socket owns. connect()
     /// skips them for every destination, whatever their address and family.
     pub(super) blocked: u32,
+    /// Ports in use that connect() skips for every destination all the same; `None` if not probed.
+    pub(super) bind_owned: Option<u32>,
     /// Ports inside the range that are not reserved: what bind(addr, 0) draws from.
     pub(super) unreserved: PortSet,
-    /// Ports that tell an outgoing socket: in the range, not reserved, nothing listens.
+    /// Ports that identify an outgoing socket: in the range, not reserved, nothing listens.
     pub(super) outgoing: PortSet,
-    /// Ports that connect() may take: `outgoing` less those that are merely bound.
+    /// Ports that connect() may take: `outgoing` without those that are bound or bind-owned.
     pub(super) usable: PortSet,
+    /// `ip_local_port_step_width` is not 0.
+    pub(super) tries_at_random: bool,
 }
 
 impl PortPool {
-    pub(super) fn new(range: PortRange, reserved: Option<&PortSet>, owners: &[PortOwner]) -> Self {
+    /// `None` while the range is unknown.
+    pub(super) fn new(settings: &Settings, owners: &[PortOwner]) -> Option<Self> {
+        let range = settings.port_range?;
         let mut unreserved = PortSet::of_range(range);
-        if let Some(reserved) = reserved {
+        if let Some(reserved) = &settings.reserved_ports {
             unreserved.subtract(reserved);
         }
         let mut outgoing = unreserved.clone();
@@ -45,23 +50,41 @@ impl PortPool {
                 outgoing.remove(owner.port);
             }
         }
-        Self {
+        Some(Self {
             range,
             reserved: range.ports() - unreserved.len(),
             listeners: unreserved.len() - outgoing.len(),
             blocked: unreserved.len() - usable.len(),
+            bind_owned: None,
             unreserved,
             outgoing,
             usable,
-        }
+            tries_at_random: settings
+                .ip_local_port_step_width
+                .is_some_and(|width| width > 0),
+        })
+    }
+
+    /// Usable ports that turned out to be closed to connect(): bind-owned where a socket uses them,
+    /// otherwise blocked by a socket that this kernel does not list (bound and unconnected, Linux < 6.8).
+    pub(super) fn close(&mut self, closed: &PortSet, in_use: &PortSet) {
+        let mut closed = closed.clone();
+        closed.intersect_with(&self.usable);
+        let owned = closed.len_within(in_use);
+        self.bind_owned = Some(owned);
+        self.blocked += closed.len() - owned;
+        self.usable.subtract(&closed);
     }
 }
 
-/// When connect() may take over a TIME-WAIT socket.
+/// When connect() may reuse a TIME-WAIT socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReuseRule {
     scope: ReuseScope,
-    delay_ms: u32,
+    /// It is old enough if it is older than this.
+    older_than_ms: u32,
+    /// It has a timestamp if it is younger than this: older ones were made with `tcp_timestamps` off.
+    younger_than_ms: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,39 +95,68 @@ enum ReuseScope {
 }
 
 impl ReuseRule {
-    /// A setting that could not be read counts as off: headroom is not promised on a guess.
-    pub(super) fn new(settings: &Settings) -> Self {
-        let timestamps = settings.tcp_timestamps.is_some_and(|value| value != 0);
+    /// A sysctl that could not be read counts as off: headroom is not promised on a guess.
+    pub(super) fn new(settings: &Settings, moment: Moment) -> Self {
+        let is_on = settings.tcp_timestamps.is_some_and(|value| value != 0);
+        // What matters is the time-wait socket's own timestamp, whatever the sysctl is by now.
+        let changed_ms = moment.timestamps_changed_ms;
+        let (has_any, since_ms, younger_than_ms) = if is_on {
+            (true, 0, changed_ms.unwrap_or(u32::MAX))
+        } else {
+            (changed_ms.is_some(), changed_ms.unwrap_or(0), u32::MAX)
+        };
         let scope = match settings.tcp_tw_reuse {
-            Some(1) if timestamps => ReuseScope::Everywhere,
-            Some(2) if timestamps => ReuseScope::Loopback,
+            Some(1) if has_any => ReuseScope::Everywhere,
+            Some(2) if has_any => ReuseScope::Loopback,
             _ => ReuseScope::Nowhere,
         };
-        let delay_ms = settings
-            .tcp_tw_reuse_delay_ms
-            .map_or(BUILT_IN_REUSE_DELAY_MS, |delay| {
-                u32::try_from(delay).unwrap_or(u32::MAX)
-            });
-        Self { scope, delay_ms }
+        // Without the sysctl (Linux < 6.14), the second of CLOCK_MONOTONIC must have changed.
+        let delay_ms = settings.tcp_tw_reuse_delay_ms.map_or_else(
+            || {
+                moment
+                    .milliseconds_of_second
+                    .map_or(LONGEST_SECOND_MS, u32::from)
+            },
+            |delay| u32::try_from(delay).unwrap_or(u32::MAX),
+        );
+        Self {
+            scope,
+            older_than_ms: delay_ms.max(since_ms),
+            younger_than_ms,
+        }
     }
 
-    /// The age in milliseconds that a TIME-WAIT socket must exceed where reuse is allowed at all.
-    pub(super) const fn delay_ms(self) -> u32 {
-        self.delay_ms
+    /// Whether a TIME-WAIT socket of this age is reusable where reuse is allowed.
+    #[inline]
+    pub(super) const fn is_old_enough(self, age_ms: u32) -> bool {
+        self.older_than_ms < age_ms && age_ms <= self.younger_than_ms
     }
 
-    /// The age in milliseconds that a TIME-WAIT socket of this destination must exceed to be
-    /// reusable; `u32::MAX`, which none does, where it never is.
-    pub(super) fn age_limit_ms(self, destination: &Destination) -> u32 {
-        let allowed = match self.scope {
+    /// Whether reuse is allowed for a destination.
+    pub(super) fn allows(self, destination: &Destination) -> bool {
+        match self.scope {
             ReuseScope::Nowhere => false,
             ReuseScope::Loopback => {
                 destination.src_addr.is_loopback() || destination.dst_addr.is_loopback()
             }
             ReuseScope::Everywhere => true,
-        };
-        if allowed { self.delay_ms } else { u32::MAX }
+        }
     }
+
+    /// Whether reuse is allowed for sockets bound to the device `lo`, whatever their addresses.
+    #[inline]
+    pub(super) fn allows_on_loopback_device(self) -> bool {
+        self.scope == ReuseScope::Loopback
+    }
+}
+
+/// What a census has to know of the time at which its dump is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// CLOCK_MONOTONIC of the kernel that has the sockets, its part below a second. `None` if unknown.
+    pub milliseconds_of_second: Option<u16>,
+    /// How long ago `tcp_timestamps` was last seen switched the other way; `None` if never.
+    pub timestamps_changed_ms: Option<u32>,
 }
 
 #[cfg(test)]
@@ -131,13 +183,26 @@ mod tests {
             owner(107, false),
             owner(80, true),
         ];
-        let pool = PortPool::new(PortRange::new(100, 110).unwrap(), Some(&reserved), &owners);
+        let settings = Settings {
+            port_range: PortRange::new(100, 110),
+            reserved_ports: Some(reserved),
+            ..Settings::default()
+        };
+        let mut pool = PortPool::new(&settings, &owners).unwrap();
         assert_eq!((pool.reserved, pool.listeners, pool.blocked), (2, 1, 2));
         assert_eq!(
             pool.usable.iter().collect::<Vec<_>>(),
             [101, 102, 103, 104, 108, 109, 110]
         );
         assert!(pool.outgoing.contains(107) && !pool.outgoing.contains(106));
+        // 101 is in use, 102 is not; the others are not usable anyway.
+        let closed = [101, 102, 105, 107, 4_000].into_iter().collect();
+        pool.close(&closed, &[101, 103, 107].into_iter().collect());
+        assert_eq!((pool.blocked, pool.bind_owned), (3, Some(1)));
+        assert_eq!(
+            pool.usable.iter().collect::<Vec<_>>(),
+            [103, 104, 108, 109, 110]
+        );
     }
 
     fn settings(reuse: i64, timestamps: i64, delay: Option<i64>) -> Settings {
@@ -149,46 +214,90 @@ mod tests {
         }
     }
 
-    fn limit(settings: &Settings, src: &str, dst: &str) -> u32 {
+    /// The age above which a TIME-WAIT socket is reusable.
+    fn limit(settings: &Settings, src: &str, dst: &str) -> Option<u32> {
         let (src_addr, dst_addr) = (src.parse().unwrap(), dst.parse().unwrap());
-        ReuseRule::new(settings).age_limit_ms(&Destination {
+        let rule = ReuseRule::new(settings, Moment::default());
+        let destination = Destination {
             src_addr,
             dst_addr,
             dst_port: 1,
-        })
+        };
+        rule.allows(&destination).then_some(rule.older_than_ms)
     }
 
     #[test]
     fn reuse_needs_timestamps_and_for_value_two_a_loopback_end() {
         let outside = ("192.0.2.1", "198.51.100.1");
-        assert_eq!(limit(&settings(1, 1, None), outside.0, outside.1), 1_000);
-        assert_eq!(limit(&settings(1, 2, Some(50)), outside.0, outside.1), 50);
+        let at = |reuse, timestamps, ends: (&str, &str)| {
+            limit(&settings(reuse, timestamps, Some(50)), ends.0, ends.1)
+        };
+        assert_eq!(at(1, 1, outside), Some(50));
+        assert_eq!(at(1, 2, outside), Some(50));
         for (reuse, timestamps) in [(0, 1), (2, 1), (1, 0), (3, 1), (-1, 1)] {
-            let got = limit(&settings(reuse, timestamps, None), outside.0, outside.1);
+            let got = at(reuse, timestamps, outside);
             assert_eq!(
-                got,
-                u32::MAX,
+                got, None,
                 "tcp_tw_reuse {reuse}, tcp_timestamps {timestamps}"
             );
         }
-        assert_eq!(
-            limit(&settings(2, 1, None), "127.0.0.1", "192.0.2.1"),
-            1_000
-        );
-        assert_eq!(
-            limit(&settings(2, 1, None), "192.0.2.1", "127.9.0.1"),
-            1_000
-        );
-        assert_eq!(limit(&settings(2, 1, None), "::1", "::1"), 1_000);
-        assert_eq!(limit(&Settings::default(), "::1", "::1"), u32::MAX);
+        for loopback in [
+            ("127.0.0.1", outside.1),
+            (outside.0, "127.9.0.1"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(at(2, 1, loopback), Some(50));
+        }
+        assert_eq!(limit(&Settings::default(), "::1", "::1"), None);
+    }
+
+    #[test]
+    fn on_the_device_lo_value_two_reuses_whatever_the_addresses() {
+        let allows = |reuse| {
+            let rule = ReuseRule::new(&settings(reuse, 1, None), Moment::default());
+            rule.allows_on_loopback_device()
+        };
+        // With 1 every destination is.
+        assert_eq!([0, 1, 2].map(allows), [false, false, true]);
     }
 
     #[test]
     fn a_delay_no_kernel_would_have_makes_nothing_reusable() {
-        assert_eq!(limit(&settings(1, 1, Some(-5)), "::1", "::1"), u32::MAX);
-        assert_eq!(
-            limit(&settings(1, 1, Some(i64::MAX)), "::1", "::1"),
-            u32::MAX
-        );
+        for delay in [-5, i64::MAX] {
+            let limit = limit(&settings(1, 1, Some(delay)), "::1", "::1");
+            assert_eq!(limit, Some(u32::MAX));
+        }
+    }
+
+    #[test]
+    fn without_a_delay_sysctl_the_second_must_have_changed() {
+        let moment = Moment {
+            milliseconds_of_second: Some(300),
+            ..Moment::default()
+        };
+        let rule = ReuseRule::new(&settings(1, 1, None), moment);
+        assert!(!rule.is_old_enough(300) && rule.is_old_enough(301));
+        let rule = ReuseRule::new(&settings(1, 1, None), Moment::default());
+        assert!(!rule.is_old_enough(1_000) && rule.is_old_enough(1_001));
+        let rule = ReuseRule::new(&settings(1, 1, Some(500)), moment);
+        assert!(!rule.is_old_enough(500) && rule.is_old_enough(501));
+    }
+
+    #[test]
+    fn what_counts_is_whether_timestamps_were_on_when_time_wait_began() {
+        let changed = |timestamps, timestamps_changed_ms| {
+            let moment = Moment {
+                timestamps_changed_ms,
+                ..Moment::default()
+            };
+            let rule = ReuseRule::new(&settings(1, timestamps, Some(100)), moment);
+            let allows = rule.scope == ReuseScope::Everywhere;
+            [100, 101, 5_000, 5_001].map(|age| allows && rule.is_old_enough(age))
+        };
+        assert_eq!(changed(1, None), [false, true, true, true]);
+        assert_eq!(changed(0, None), [false; 4]);
+        // Turned off 5 s ago: what is older has them. Turned on: what is younger.
+        assert_eq!(changed(0, Some(5_000)), [false, false, false, true]);
+        assert_eq!(changed(1, Some(5_000)), [false, true, true, false]);
     }
 }

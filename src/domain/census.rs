@@ -1,4 +1,4 @@
-//! The pass over the connection table: adds up one socket at a time and keeps no list of them.
+//! Adds up the sockets of a dump one at a time, and keeps no list of them.
 //!
 //! Knows nothing of where the sockets come from, or of metric names.
 
@@ -7,19 +7,22 @@ use std::hash::Hash;
 
 use super::address::Address;
 use super::age;
+pub use super::capacity::Moment;
 use super::capacity::{PortPool, ReuseRule};
 use super::destinations::{self, DestinationTally};
 use super::fast_map::FastMap;
 use super::options::CensusOptions;
+use super::ports::PortSet;
 use super::remotes::Counts;
 use super::settings::Settings;
 use super::snapshot::{
-    AGE_BANDS, Breakdown, Destination, PerFamily, PortBreakdown, PortSets, SocketSummary, Source,
+    AGE_BANDS, Breakdown, Destination, PeerTimestamps, PerFamily, PortBreakdown, PortSets,
+    SocketSummary, Source,
 };
 use super::socket::{PortOwner, Socket, TcpState};
 use super::sources::SourcePools;
 use super::tallies::DestinationTallies;
-use super::top;
+use super::top::{self, Top};
 
 /// Adds up sockets, one at a time.
 ///
@@ -30,14 +33,18 @@ pub struct Census {
     options: CensusOptions,
     pool: Option<PortPool>,
     reuse: ReuseRule,
+    /// How long TIME-WAIT lasts.
+    time_wait_ms: u32,
     destinations: DestinationTallies,
+    /// Ports of outgoing sockets.
+    in_use: PortSet,
     /// TIME-WAIT sockets that are not outgoing, by their local end.
     endpoints: FastMap<(Address, u16), u64>,
     /// The same sockets by their remote address. Apart by family: a server's clients may be
     /// millions, and an IPv4 entry takes 8 bytes instead of 20.
     remotes_v4: Counts<u32>,
     remotes_v6: Counts<u128>,
-    /// Ports of the range held other than by outgoing sockets.
+    /// Ports of the range in use other than by outgoing sockets.
     sources: SourcePools,
     /// What keeps connect() from ports, whatever the range.
     sets: PortSets,
@@ -51,10 +58,14 @@ impl fmt::Debug for Census {
 }
 
 impl Census {
-    /// An empty pass, with the settings and the owners of ports as they stand when it begins.
-    pub fn new(options: CensusOptions, settings: &Settings, owners: &[PortOwner]) -> Self {
-        let reserved = settings.reserved_ports.as_ref();
-        let mut sources = SourcePools::default();
+    /// An empty census, with the sysctls and the owners of ports as they are when the dump begins.
+    pub fn new(
+        options: CensusOptions,
+        settings: &Settings,
+        moment: Moment,
+        owners: &[PortOwner],
+    ) -> Self {
+        let mut sources = SourcePools::new(settings);
         let mut sets = PortSets {
             reserved: settings.reserved_ports.clone(),
             elsewhere_is_whole: true,
@@ -70,11 +81,11 @@ impl Census {
         }
         Self {
             options,
-            pool: settings
-                .port_range
-                .map(|range| PortPool::new(range, reserved, owners)),
-            reuse: ReuseRule::new(settings),
+            pool: PortPool::new(settings, owners),
+            reuse: ReuseRule::new(settings, moment),
+            time_wait_ms: age::time_wait_ms(settings),
             destinations: DestinationTallies::default(),
+            in_use: PortSet::new(),
             endpoints: FastMap::default(),
             remotes_v4: Counts::default(),
             remotes_v6: Counts::default(),
@@ -84,7 +95,7 @@ impl Census {
         }
     }
 
-    /// Says that live sockets outside the range will not be told.
+    /// Says that live sockets outside the range will not be added.
     pub const fn without_others(&mut self) {
         self.sets.elsewhere_is_whole = false;
     }
@@ -117,37 +128,75 @@ impl Census {
             dst_port: socket.dst_port,
         };
         let reuse = self.reuse;
-        let make = || DestinationTally::new(reuse.age_limit_ms(&destination));
+        let make = || DestinationTally::new(reuse.allows(&destination));
         let Some(tally) = self.destinations.entry(destination, make) else {
             return;
         };
-        let is_reusable = match socket.state {
+        let mut is_reusable = false;
+        match socket.state {
             TcpState::TimeWait => {
-                let age_ms = age::age_ms(socket.remaining_ms);
+                let age_ms = age::age_ms(self.time_wait_ms, socket.remaining_ms);
                 count_age(&mut self.ages, age_ms);
-                let is_reusable = tally.add_time_wait(age_ms);
-                let would_be = !is_reusable && is_usable && age_ms > reuse.delay_ms();
-                tally.reuse_gain += u32::from(would_be);
-                is_reusable
+                tally.add_time_wait(age_ms);
+                let is_old = reuse.is_old_enough(age_ms);
+                let is_on_lo = socket.is_on_loopback_device && reuse.allows_on_loopback_device();
+                is_reusable = is_old && (tally.reuses || is_on_lo);
+                tally.reuse_gain += u32::from(is_old && !is_reusable && is_usable);
             }
-            TcpState::Established => {
-                tally.in_use.established += 1;
-                false
-            }
-            _ => {
-                tally.add_other(socket);
-                false
-            }
-        };
-        if is_usable && !is_reusable {
-            tally.taken.insert(socket.src_port);
+            TcpState::Established => tally.established += 1,
+            _ => tally.add_other(socket),
+        }
+        let ports = if is_reusable {
+            &mut tally.reusable
         } else {
-            tally.not_taken.insert(socket.src_port);
+            &mut tally.taken
+        };
+        ports.insert(socket.src_port);
+        self.in_use.insert(socket.src_port);
+    }
+
+    /// The usable ports, by whether a socket uses them; `None` while the range is unknown.
+    pub fn usable_ports(&self) -> Option<UsablePorts> {
+        let usable = &self.pool.as_ref()?.usable;
+        let (mut in_use, mut free) = (usable.clone(), usable.clone());
+        in_use.intersect_with(&self.in_use);
+        free.subtract(&self.in_use);
+        Some(UsablePorts { in_use, free })
+    }
+
+    /// Takes those of the usable ports for closed to connect() that were found so; an empty set if none
+    /// were.
+    pub fn close_ports(&mut self, closed: &PortSet) {
+        if let Some(pool) = &mut self.pool {
+            pool.close(closed, &self.in_use);
+            self.sets.closed.union_with(closed);
+        }
+    }
+
+    /// The destinations, the worst of them, for which it matters whether TIME-WAIT sockets are reusable.
+    pub fn depending_on_reuse(&self) -> Vec<Destination> {
+        let Some(pool) = &self.pool else {
+            return Vec::new();
+        };
+        let mut top = Top::new(self.options.top);
+        for (destination, tally) in self.destinations.iter() {
+            if tally.depends_on_reuse(pool) {
+                top.add(*destination, tally.time_wait);
+            }
+        }
+        top.into_sorted_keys().collect()
+    }
+
+    /// Notes whether the peer of a destination uses TCP timestamps.
+    pub fn note_peer(&mut self, destination: &Destination, timestamps: PeerTimestamps) {
+        if let Some(tally) = self.destinations.get_mut(destination) {
+            tally.note_peer(timestamps);
         }
     }
 
     fn add_incoming(&mut self, socket: &Socket) {
-        count_age(&mut self.ages, age::age_ms(socket.remaining_ms));
+        let age_ms = age::age_ms(self.time_wait_ms, socket.remaining_ms);
+        count_age(&mut self.ages, age_ms);
         *self
             .endpoints
             .entry((socket.src_addr, socket.src_port))
@@ -155,12 +204,12 @@ impl Census {
         if self.options.by_dst_addr {
             match socket.dst_addr.to_v4_bits() {
                 Some(bits) => self.remotes_v4.add(bits),
-                None => self.remotes_v6.add(socket.dst_addr.to_bits()),
+                None => self.remotes_v6.add(socket.dst_addr.into()),
             }
         }
     }
 
-    /// What it all adds up to. `source` and `messages` are told as given.
+    /// What it all adds up to. `source` and `messages` go into the result as they are.
     pub fn finish(mut self, source: Source, messages: u64) -> SocketSummary {
         self.remotes_v4.settle();
         self.remotes_v6.settle();
@@ -178,7 +227,14 @@ impl Census {
             by_dst_port: (options.by_dst_port && ranged).then(|| self.by_dst_port()),
             by_age: options.by_age.then_some(self.ages),
             ports: self.pool.as_ref().map(|pool| {
-                destinations::figures(pool, &self.destinations, sources, sets, options)
+                destinations::usage(
+                    pool,
+                    &self.in_use,
+                    &self.destinations,
+                    sources,
+                    sets,
+                    options,
+                )
             }),
         }
     }
@@ -186,7 +242,7 @@ impl Census {
     fn time_wait(&self) -> PerFamily<u64> {
         let mut sums = PerFamily::default();
         for (destination, tally) in self.destinations.iter() {
-            *sums.get_mut(destination.src_addr.family()) += tally.in_use.time_wait;
+            *sums.get_mut(destination.src_addr.family()) += u64::from(tally.time_wait);
         }
         for ((src_addr, _), count) in &self.endpoints {
             *sums.get_mut(src_addr.family()) += count;
@@ -217,37 +273,38 @@ impl Census {
     }
 
     fn by_dst_addr(&self) -> Breakdown<Address> {
-        // A remote address may be both a server and a client of ours. The servers are few; the map
-        // of clients, which may be vast, is read in place.
-        let mut servers: FastMap<Address, u64> = FastMap::default();
-        for (destination, count) in self.outgoing().filter(|(_, count)| *count > 0) {
-            *servers.entry(destination.dst_addr).or_default() += count;
-        }
+        // A remote address may be both a server and a client of ours. The map of clients, which may be
+        // vast, is read in place; servers may be as many as destinations, and are sorted.
+        let outgoing = self.outgoing().filter(|(_, count)| *count > 0);
+        let mut servers: Vec<(Address, u64)> = outgoing
+            .map(|(destination, count)| (destination.dst_addr, count))
+            .collect();
+        servers.sort_unstable();
+        servers.dedup_by(|(address, count), (kept, sum)| {
+            let is_same = address == kept;
+            *sum += if is_same { *count } else { 0 };
+            is_same
+        });
         for (address, count) in &mut servers {
             *count += self.incoming_from(*address);
         }
-        let v4 = self
-            .remotes_v4
-            .iter()
-            .map(|(bits, count)| (Address::from_v4_bytes(bits.to_be_bytes()), count));
-        let v6 = self
-            .remotes_v6
-            .iter()
-            .map(|(bits, count)| (Address::from_v6_bytes(bits.to_be_bytes()), count));
-        let only_clients = v4
-            .chain(v6)
-            .filter(|(address, _)| !servers.contains_key(address));
-        let counts = servers
-            .iter()
-            .map(|(address, count)| (*address, *count))
-            .chain(only_clients);
+        let is_server = |address: &Address| {
+            let found = servers.binary_search_by_key(address, |(server, _)| *server);
+            found.is_ok()
+        };
+        let v4 = self.remotes_v4.iter();
+        let v4 = v4.map(|(bits, count)| (Address::from_v4_bytes(bits.to_be_bytes()), count));
+        let v6 = self.remotes_v6.iter();
+        let v6 = v6.map(|(bits, count)| (Address::from(bits), count));
+        let only_clients = v4.chain(v6).filter(|(address, _)| !is_server(address));
+        let counts = servers.iter().copied().chain(only_clients);
         top::breakdown(counts, self.options.top, &[])
     }
 
     fn incoming_from(&self, remote: Address) -> u64 {
         match remote.to_v4_bits() {
             Some(bits) => self.remotes_v4.get(bits),
-            None => self.remotes_v6.get(remote.to_bits()),
+            None => self.remotes_v6.get(remote.into()),
         }
     }
 
@@ -265,11 +322,11 @@ impl Census {
     fn outgoing(&self) -> impl Iterator<Item = (&Destination, u64)> {
         self.destinations
             .iter()
-            .map(|(destination, tally)| (destination, tally.in_use.time_wait))
+            .map(|(destination, tally)| (destination, u64::from(tally.time_wait)))
     }
 
-    /// Adds up counts that may tell a value more than once, and picks the top N. A value with no
-    /// TIME-WAIT socket is none.
+    /// Adds up counts in which a value may come more than once, and picks the top N. A value without
+    /// TIME-WAIT sockets is none.
     fn breakdown<K: Copy + Ord + Hash>(
         &self,
         counts: impl Iterator<Item = (K, u64)>,
@@ -282,6 +339,15 @@ impl Census {
         let sums = sums.into_iter();
         top::breakdown(sums, self.options.top, pinned)
     }
+}
+
+/// The ports that connect() may take, as far as the socket table shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsablePorts {
+    /// An outgoing socket uses them, towards whatever destination.
+    pub in_use: PortSet,
+    /// No socket does.
+    pub free: PortSet,
 }
 
 #[inline]

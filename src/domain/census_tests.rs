@@ -49,11 +49,12 @@ fn socket(src: (&str, u16), dst: (&str, u16), state: TcpState, remaining_ms: u32
         dst_port: dst.1,
         state,
         remaining_ms,
+        is_on_loopback_device: false,
     }
 }
 
 fn census(options: &CensusOptions, settings: &Settings, sockets: &[Socket]) -> SocketSummary {
-    let mut census = Census::new(options.clone(), settings, &owners());
+    let mut census = Census::new(options.clone(), settings, Moment::default(), &owners());
     for socket in sockets {
         census.add(socket);
     }
@@ -378,7 +379,7 @@ prop_compose! {
         remaining_ms in prop_oneof![4 => 0_u32..60_001, 1 => any::<u32>()],
     ) -> Socket {
         let state = TcpState::from_number(state).unwrap();
-        Socket { src_addr, dst_addr, src_port, dst_port, state, remaining_ms }
+        Socket { src_addr, dst_addr, src_port, dst_port, state, remaining_ms, is_on_loopback_device: false }
     }
 }
 

@@ -27,3 +27,4 @@ mod sources;
 mod tallies;
 pub mod text;
 mod top;
+pub mod zone;

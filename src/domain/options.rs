@@ -28,6 +28,8 @@ pub struct CensusOptions {
     /// Whether sockets outside the range are read even where leaving them out would save time: what a
     /// wider range would give is told better for it.
     pub whole_table: bool,
+    /// Whether ports in use are probed for those that are closed to connect().
+    pub probe: bool,
     /// Ports that are always told, on either side.
     pub pinned_ports: Vec<u16>,
     /// Destinations that are always told.
@@ -59,6 +61,7 @@ impl Default for CensusOptions {
             by_destination: true,
             by_source: true,
             whole_table: false,
+            probe: true,
             pinned_ports: Vec::new(),
             pinned_destinations: Vec::new(),
         }

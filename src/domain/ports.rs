@@ -122,14 +122,21 @@ impl PortSet {
         }
     }
 
-    /// How many ports it holds, 0 to 65,536.
+    /// How many ports it has, 0 to 65,536.
     #[must_use]
     pub fn len(&self) -> u32 {
         let words = self.words.iter().flat_map(|words| words.iter());
         words.map(|word| word.count_ones()).sum()
     }
 
-    /// Whether it holds no port.
+    /// How many of its ports another set has too.
+    #[must_use]
+    pub(super) fn len_within(&self, other: &Self) -> u32 {
+        let both = self.bits().iter().zip(other.bits());
+        both.map(|(word, mask)| (word & mask).count_ones()).sum()
+    }
+
+    /// Whether it has no port.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let mut words = self.words.iter().flat_map(|words| words.iter());

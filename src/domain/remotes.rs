@@ -20,7 +20,9 @@ pub(super) trait Countable: Copy + Ord {
 /// Close to 2^64 divided by the golden ratio: multiplied by it, numbers in a row are spread evenly.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-fn top_bits(number: u64) -> usize {
+/// Eight bits to which all bits of a number contribute.
+#[inline]
+pub(super) fn top_bits(number: u64) -> usize {
     let [top, ..] = number.wrapping_mul(SPREAD).to_be_bytes();
     top.into()
 }

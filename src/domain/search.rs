@@ -7,10 +7,16 @@ use super::capacity::PortPool;
 use super::ports::PortSet;
 use super::small_port_set::SmallPortSet;
 
-/// The longest run of taken ports of one parity, in the order in which connect() tries them: at the
-/// end of the range it goes on at the beginning. Reserved and blocked ports, which it passes over at
-/// little cost, neither count nor end a run; a free or a reusable port ends it.
-pub(super) fn longest_run(pool: &PortPool, taken: &SmallPortSet) -> u32 {
+/// How many ports in use connect() may have to examine for this destination: the longest run of them
+/// of one parity, in the order in which it tries them; at the end of the range it goes on at the
+/// beginning. Reserved, blocked and bind-owned ports, which it passes over at little cost, neither
+/// count nor end a run; a free or a reusable port ends it.
+///
+/// With `ip_local_port_step_width` (Linux >= 7.2) the order is a random one: any of them may come first.
+pub(super) fn most_examined(pool: &PortPool, taken: &SmallPortSet) -> u32 {
+    if pool.tries_at_random {
+        return taken.len_within(&pool.usable);
+    }
     let mut set = PortSet::new();
     taken.add_to(&mut set);
     [0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa]
@@ -21,14 +27,14 @@ pub(super) fn longest_run(pool: &PortPool, taken: &SmallPortSet) -> u32 {
 }
 
 /// Usable ports lie inside the range, so that their order in the set is that of the search. Words in
-/// which all or none are taken, as most are, are not looked at bit by bit.
+/// which all or none are taken, as most are, are not read bit by bit.
 fn longest_of_parity(parity: u64, taken: &PortSet, usable: &PortSet) -> u32 {
     let mut runs = Runs::default();
     for (taken, usable) in taken.words().zip(usable.words()) {
         let usable = usable & parity;
         let taken = taken & usable;
         if taken == usable {
-            runs.go_on(usable.count_ones());
+            runs.extend(usable.count_ones());
         } else if taken == 0 {
             runs.end();
         } else {
@@ -38,7 +44,7 @@ fn longest_of_parity(parity: u64, taken: &PortSet, usable: &PortSet) -> u32 {
                 if taken & port == 0 {
                     runs.end();
                 } else {
-                    runs.go_on(1);
+                    runs.extend(1);
                 }
                 left ^= port;
             }
@@ -57,7 +63,7 @@ struct Runs {
 }
 
 impl Runs {
-    fn go_on(&mut self, ports: u32) {
+    fn extend(&mut self, ports: u32) {
         self.current += ports;
         self.longest = self.longest.max(self.current);
     }
@@ -78,10 +84,10 @@ impl Runs {
 mod tests {
     use super::*;
     use crate::domain::ports::PortRange;
+    use crate::domain::settings::Settings;
     use crate::domain::socket::PortOwner;
 
-    fn run(taken: &[u16]) -> u32 {
-        let reserved: PortSet = [104].into_iter().collect();
+    fn examined(taken: &[u16], step_width: Option<i64>) -> u32 {
         let addr = "::1".parse().unwrap();
         let owners = [PortOwner {
             addr,
@@ -89,13 +95,29 @@ mod tests {
             listening: true,
             v6_only: false,
         }];
-        let range = PortRange::new(100, 119).unwrap();
-        let pool = PortPool::new(range, Some(&reserved), &owners);
-        let mut held = SmallPortSet::default();
+        let settings = Settings {
+            port_range: PortRange::new(100, 119),
+            reserved_ports: Some([104].into_iter().collect()),
+            ip_local_port_step_width: step_width,
+            ..Settings::default()
+        };
+        let pool = PortPool::new(&settings, &owners).unwrap();
+        let mut set = SmallPortSet::default();
         for port in taken {
-            held.insert(*port);
+            set.insert(*port);
         }
-        longest_run(&pool, &held)
+        most_examined(&pool, &set)
+    }
+
+    fn run(taken: &[u16]) -> u32 {
+        examined(taken, None)
+    }
+
+    #[test]
+    fn with_a_step_width_every_port_in_use_may_come_first() {
+        let taken = [104, 108, 110, 111, 115];
+        assert_eq!(examined(&taken, Some(0)), 1);
+        assert_eq!(examined(&taken, Some(1_000)), 3);
     }
 
     #[test]

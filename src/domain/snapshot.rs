@@ -150,9 +150,15 @@ impl Snapshot {
         outcomes.filter_map(|(id, outcome)| Some((id, outcome.as_ref()?)))
     }
 
-    /// Notes how a collector fared; `None` for one that is off.
+    /// Notes how a collector fared; `None` for one that is off. The outcome of the probe is a part of that
+    /// of the sockets, and comes with it.
     pub fn set(&mut self, id: CollectorId, outcome: Option<Outcome>) {
-        *self.outcomes.get_mut(id) = outcome;
+        if id == CollectorId::Sockets {
+            *self.outcomes.get_mut(CollectorId::Probe) = outcome.as_ref().and_then(probe_outcome);
+        }
+        if id != CollectorId::Probe || outcome.is_none() {
+            *self.outcomes.get_mut(id) = outcome;
+        }
     }
 
     /// The same with what one collector read without failure.
@@ -256,6 +262,23 @@ impl Snapshot {
     }
 }
 
+fn probe_outcome(sockets: &Outcome) -> Option<Outcome> {
+    let Some(Reading::Sockets(sockets)) = &sockets.value else {
+        return None;
+    };
+    let (success, duration) = match &sockets.ports.as_ref()?.probe {
+        Probe::Off | Probe::Unavailable { .. } => return None,
+        Probe::NotNeeded => (true, Duration::ZERO),
+        Probe::Done { duration } => (true, *duration),
+        Probe::Failed { duration, .. } => (false, *duration),
+    };
+    Some(Outcome {
+        value: None,
+        success,
+        duration,
+    })
+}
+
 /// The most frequent values of one attribute of TIME-WAIT sockets, and how many have the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Breakdown<K> {
@@ -345,16 +368,21 @@ pub struct PortUsage {
     pub range: PortRange,
     /// Ports of `ip_local_reserved_ports` inside the range.
     pub reserved: u32,
-    /// Ports inside the range, not reserved, that a listening or merely bound socket owns; the latter as
-    /// they were up to five minutes ago where there are more than 100,000 sockets and no ratio has
-    /// reached the warning threshold.
+    /// Ports inside the range, not reserved, that a listening or a bound, unconnected socket owns; the
+    /// latter as they were up to five minutes ago where there are more than 100,000 sockets and no ratio
+    /// has reached the warning threshold.
     pub blocked: u32,
+    /// Ports of connected sockets that bind() took, or that are closed to connect() for another reason,
+    /// whatever the destination. `None` where that was not probed: see [`PortUsage::probe`].
+    pub bind_owned: Option<u32>,
+    /// How that is known, or why not.
+    pub probe: Probe,
     /// Ports inside the range, not reserved, that something listens on.
     pub listeners: u32,
-    /// range - reserved - blocked.
+    /// range - reserved - blocked - bind-owned.
     pub usable: u32,
-    /// Usable ports that no socket at all holds: a bound from below for every headroom, whatever
-    /// the table does not tell of how the held ports were come by.
+    /// Usable ports that no socket uses: a lower bound of every headroom, however the ports in use were
+    /// chosen.
     pub free: u32,
     /// The worst destination's ratio by family, 0 where there is none.
     pub worst_ratio: PerFamily<f64>,
@@ -368,20 +396,49 @@ pub struct PortUsage {
     pub sets: PortSets,
 }
 
-/// Ports, inside the range or not, that connect() has no use of, by the reason.
+/// Whether ports in use were probed for those that connect() skips (see `kernel::port_probe`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Probe {
+    /// Switched off, or sockets were not read from this kernel.
+    #[default]
+    Off,
+    /// So few ports are in use that it makes no difference.
+    NotNeeded,
+    /// They were, for this reading or a recent one.
+    Done {
+        /// How long it took this time.
+        duration: Duration,
+    },
+    /// This kernel, its sysctls or the privileges do not allow it.
+    Unavailable {
+        /// What is missing.
+        reason: String,
+    },
+    /// It failed, or the deadline came first.
+    Failed {
+        /// Why.
+        reason: String,
+        /// How long it took until then.
+        duration: Duration,
+    },
+}
+
+/// Ports, inside the range or not, that connect() cannot use, by the reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSets {
     /// `ip_local_reserved_ports`; `None` while it is unknown.
     pub reserved: Option<PortSet>,
     /// Something listens on them.
     pub listening: PortSet,
-    /// A socket is merely bound to them; another may listen.
+    /// A bound, unconnected socket has them; another may listen.
     pub bound: PortSet,
-    /// Held by a connected socket that is not outgoing: on a listener's port, on a reserved one, or
-    /// outside the range. A dump that the kernel filtered (see `kernel::sock_diag::filter`) leaves
-    /// out those outside the range that are not in TIME-WAIT.
+    /// Closed to connect() though neither listening nor bound: bind-owned, as far as probed.
+    pub closed: PortSet,
+    /// In use by a connected socket that is not outgoing: on a listener's port, on a reserved one, or
+    /// outside the range. A dump that the kernel filtered (see `kernel::sock_diag::filter`) skips
+    /// those outside the range that are not in TIME-WAIT.
     pub elsewhere: PortSet,
-    /// Whether those of live sockets outside the range are among them: a dump may leave them out.
+    /// Whether those of live sockets outside the range are among them: a dump may skip them.
     pub elsewhere_is_whole: bool,
 }
 
@@ -448,6 +505,20 @@ impl PortsInUse {
     }
 }
 
+/// Whether a peer uses TCP timestamps, without which connect() does not reuse TIME-WAIT sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerTimestamps {
+    /// Not asked: connect() would find a port even if nothing were reusable.
+    #[default]
+    NotDecisive,
+    /// A live socket of the same remote end has them.
+    Present,
+    /// There are live sockets, and none has them: nothing counts as reusable.
+    Absent,
+    /// No live socket shows it: the ratio is a lower bound.
+    Unknown,
+}
+
 /// Sockets of [`PortsInUse::other`] by the states that have remedies of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OtherStates {
@@ -478,6 +549,9 @@ pub struct DestinationUsage {
     /// `tcp_timestamps` on.
     #[serde(skip)]
     pub reuse_gain: u32,
+    /// Whether it is known that `reusable` sockets are.
+    #[serde(skip)]
+    pub peer_timestamps: PeerTimestamps,
     /// How many further connect() calls succeed now.
     pub headroom: u32,
     /// 0 to 1; 1 exactly when the next connect() fails.

@@ -1,4 +1,4 @@
-//! What the pass over the connection table is fed with: one socket at a time, whatever the source.
+//! What a census adds up: one socket at a time, whatever the source.
 
 use super::address::Address;
 use super::snapshot::Destination;
@@ -29,7 +29,7 @@ pub enum TcpState {
     Listen = 10,
     /// Both closed at once.
     Closing = 11,
-    /// A request socket, told by the kernel as `SynRecv`.
+    /// A request socket, which the kernel reports as `SynRecv`.
     NewSynRecv = 12,
     /// Bound but neither listening nor connected, Linux >= 6.8.
     BoundInactive = 13,
@@ -59,7 +59,7 @@ impl TcpState {
     }
 }
 
-/// A socket that is or was connected: every TCP state but LISTEN and CLOSE. Each holds its port.
+/// A socket that is or was connected: every TCP state but LISTEN and CLOSE. Each uses its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
     /// The local end's address.
@@ -75,9 +75,11 @@ pub struct Socket {
     /// For a time-wait socket, also one in `FinWait2`: the time that it has left, in milliseconds; 0 for
     /// all others.
     pub remaining_ms: u32,
+    /// It is bound to the device `lo`, by SO_BINDTODEVICE or by a link-local address.
+    pub is_on_loopback_device: bool,
 }
 
-/// A socket that owns a port without being connected: it listens, or is merely bound.
+/// A socket that owns a port without being connected: it listens, or is only bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortOwner {
     /// The address it is bound to, perhaps a wildcard.
@@ -90,7 +92,7 @@ pub struct PortOwner {
     pub v6_only: bool,
 }
 
-/// A connected socket that a process may hold, with what leads to that process.
+/// A connected socket that a process may have open, with what leads to that process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveSocket {
     /// From where to where.
@@ -99,6 +101,8 @@ pub struct LiveSocket {
     pub user: u32,
     /// Its number among the kernel's files; 0 where no process has it open any more.
     pub inode: u64,
+    /// Whether its peer uses TCP timestamps, if that was asked for and is known by now.
+    pub has_timestamps: Option<bool>,
 }
 
 #[cfg(test)]

@@ -1,33 +1,45 @@
-//! The pools that bind(addr, 0) draws from: one for each local address.
+//! The ports available to bind(addr, 0): one pool for each local address.
 //!
-//! bind() cannot know where the socket will connect to, so that a port is taken on an address as
+//! bind() cannot know where the socket will connect to, so that a port is in use on an address as
 //! soon as any socket has it there (`inet_csk_get_port` in net/ipv4/inet_connection_sock.c), not
-//! only for one destination. TIME-WAIT sockets count whatever `tcp_tw_reuse` says.
+//! only for one destination. TIME-WAIT sockets count whatever `tcp_tw_reuse` says. With
+//! `ip_autobind_reuse` a socket with SO_REUSEADDR can share a port with others that have it; no
+//! table shows which do, so that the pools are those of sockets without.
 
 use super::address::{Address, Family};
 use super::fast_map::FastMap;
 use super::ports::PortSet;
+use super::settings::Settings;
 use super::small_port_set::SmallPortSet;
 use super::snapshot::SourceUsage;
 use super::socket::PortOwner;
 use super::top::Top;
 
-/// The ports held on each address, wildcard addresses being addresses of their own.
+/// The ports in use on each address, wildcard addresses being addresses of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SourcePools {
     by_address: FastMap<Address, SmallPortSet>,
-    /// What is listening or merely bound, and whether it keeps to IPv6.
+    /// What is listening or bound, and whether it keeps to IPv6.
     owners: FastMap<(Address, u16), bool>,
-    /// Held on `::` by sockets that keep to IPv6.
+    /// In use on `::` by sockets that keep to IPv6.
     v6_only_wildcard: SmallPortSet,
-    /// Held by outgoing sockets of IPv6. Their port is taken on the IPv4 wildcard too, though on no
+    /// In use by outgoing sockets of IPv6. Their port is in use on the IPv4 wildcard too, though on no
     /// other IPv4 address (observed on Linux 6.18). It is not if they were bound to an address
-    /// before connect(), which the table does not tell: then 0.0.0.0 is told too high.
+    /// before connect(), which the table does not show: then the value of 0.0.0.0 is too high.
     outgoing_v6: SmallPortSet,
+    /// `net.ipv6.bindv6only`: sockets keep to IPv6 unless they ask otherwise.
+    keeps_to_v6: bool,
 }
 
 impl SourcePools {
-    /// A socket that listens or is merely bound.
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            keeps_to_v6: settings.ipv6_bindv6only.is_some_and(|value| value != 0),
+            ..Self::default()
+        }
+    }
+
+    /// A socket that listens or is bound.
     pub(super) fn add_owner(&mut self, owner: &PortOwner) {
         let v6_only = owner.v6_only && owner.addr.is_wildcard();
         self.owners
@@ -42,7 +54,7 @@ impl SourcePools {
     }
 
     /// A connected socket on a port that something listens on. As a rule it is the listener's own,
-    /// and taken where the listener takes it. But connect() may have taken the same port on an
+    /// and in use where the listener uses it. But connect() may have taken the same port on an
     /// address that the listener, which came later, does not cover.
     #[inline]
     pub(super) fn add_listened(&mut self, address: Address, port: u16) {
@@ -55,7 +67,7 @@ impl SourcePools {
         }
     }
 
-    /// Whether something that listens or is merely bound has the port on this address.
+    /// Whether something that listens or is bound has the port on this address.
     fn is_covered(&self, address: Address, port: u16) -> bool {
         let owner = |address| self.owners.get(&(address, port));
         let is_v4 = address.family() == Family::Ipv4;
@@ -79,18 +91,9 @@ impl SourcePools {
         }
     }
 
-    /// Every port that any socket holds on any address.
-    pub(super) fn held_anywhere(&self) -> PortSet {
-        let mut held = PortSet::new();
-        for ports in self.by_address.values().chain([&self.v6_only_wildcard]) {
-            ports.add_to(&mut held);
-        }
-        held
-    }
-
     /// How full the pools of the `n` worst addresses are, of the ports that may be drawn. The
     /// wildcard addresses, from which a socket draws that is bound to no address, always compete.
-    pub(super) fn figures(
+    pub(super) fn usage(
         &self,
         n: usize,
         drawable: &PortSet,
@@ -110,7 +113,7 @@ impl SourcePools {
             scratch.intersect_with(drawable);
             top.add(*address, scratch.len());
         }
-        let figures = top.into_sorted().into_iter().map(|(src_addr, ports)| {
+        let pools = top.into_sorted().into_iter().map(|(src_addr, ports)| {
             let mut count = |add: &dyn Fn(&mut PortSet), of: &PortSet| {
                 scratch.clear();
                 add(&mut scratch);
@@ -126,29 +129,26 @@ impl SourcePools {
                 exhaustion_ratio: share(ports, size),
             }
         });
-        figures.collect()
+        pools.collect()
     }
 
     /// The ports that bind(address, 0) cannot have: those of the same address, of the wildcards that
     /// cover it, and for a wildcard those of the addresses that it covers.
     fn add_taken_from(&self, address: Address, taken: &mut PortSet) {
-        if address == Address::ANY_V6 {
-            // Dual-stack, as sockets are unless they ask for IPV6_V6ONLY: it covers all.
-            taken.union_with(&self.held_anywhere());
-            return;
+        let is_covered = |one: Address| match address {
+            Address::ANY_V4 => one.family() == Family::Ipv4,
+            // Dual-stack unless `bindv6only` says otherwise.
+            Address::ANY_V6 => !self.keeps_to_v6 || one.family() == Family::Ipv6,
+            _ => false,
+        };
+        if address.is_wildcard() {
+            let covered = self.by_address.iter().filter(|(one, _)| is_covered(**one));
+            covered.for_each(|(_, ports)| ports.add_to(taken));
+        } else if let Some(ports) = self.by_address.get(&address) {
+            ports.add_to(taken);
         }
         if address == Address::ANY_V4 {
-            let v4 = self
-                .by_address
-                .iter()
-                .filter(|(held, _)| held.family() == Family::Ipv4);
-            for (_, ports) in v4 {
-                ports.add_to(taken);
-            }
             self.outgoing_v6.add_to(taken);
-        }
-        if let Some(ports) = self.by_address.get(&address) {
-            ports.add_to(taken);
         }
         self.add_covering(address.family(), taken);
     }
@@ -166,7 +166,7 @@ impl SourcePools {
     }
 }
 
-/// Where there is nothing to share everything is taken: 1.
+/// Where there is nothing to share, everything is in use: 1.
 pub(super) fn share(part: u32, whole: u32) -> f64 {
     if whole == 0 {
         1.0
@@ -195,9 +195,9 @@ mod tests {
 
     fn ports(pools: &SourcePools, address: &str) -> Option<u32> {
         let drawable: PortSet = (100..200).collect();
-        let figures = pools.figures(100, &drawable, &PortSet::new());
-        let mut matching = figures.iter().filter(|told| told.src_addr == addr(address));
-        matching.next().map(|told| told.ports)
+        let usage = pools.usage(100, &drawable, &PortSet::new());
+        let mut matching = usage.iter().filter(|pool| pool.src_addr == addr(address));
+        matching.next().map(|pool| pool.ports)
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         ] {
             pools.add_owner(&owner);
         }
-        for (address, told) in [
+        for (address, expected) in [
             // 100, 102, 103.
             ("127.0.0.1", Some(3)),
             // 101, 103, 104.
@@ -222,7 +222,7 @@ mod tests {
             ("::", Some(5)),
             ("127.0.0.2", None),
         ] {
-            assert_eq!(ports(&pools, address), told, "{address}");
+            assert_eq!(ports(&pools, address), expected, "{address}");
         }
     }
 
@@ -238,7 +238,7 @@ mod tests {
             pools.add_owner(&owner);
         }
         let drawable: PortSet = (100..200).collect();
-        let pools = pools.figures(100, &drawable, &PortSet::new());
+        let pools = pools.usage(100, &drawable, &PortSet::new());
         let on_wildcards = |address: &str| {
             let mut matching = pools.iter().filter(|pool| pool.src_addr == addr(address));
             matching.next().map(|pool| pool.on_wildcards)
@@ -248,19 +248,38 @@ mod tests {
     }
 
     #[test]
+    fn with_bindv6only_the_ipv6_wildcard_has_a_pool_without_ipv4() {
+        let mut pools = SourcePools::new(&Settings {
+            ipv6_bindv6only: Some(1),
+            ..Settings::default()
+        });
+        for owner in [
+            owner("127.0.0.1", 100, false),
+            owner("0.0.0.0", 101, false),
+            owner("::1", 102, false),
+            owner("::", 103, false),
+            owner("::", 104, true),
+        ] {
+            pools.add_owner(&owner);
+        }
+        assert_eq!(ports(&pools, "::"), Some(3));
+        assert_eq!(ports(&pools, "0.0.0.0"), Some(3));
+    }
+
+    #[test]
     fn ports_of_outgoing_ipv6_sockets_are_taken_on_the_ipv4_wildcard_too() {
         let mut pools = SourcePools::default();
-        let mut held = SmallPortSet::default();
-        held.insert(100);
-        pools.add_outgoing(addr("2001:db8::1"), &held);
+        let mut ports_in_use = SmallPortSet::default();
+        ports_in_use.insert(100);
+        pools.add_outgoing(addr("2001:db8::1"), &ports_in_use);
         pools.add_outgoing(addr("127.0.0.1"), &SmallPortSet::default());
-        for (address, told) in [
+        for (address, expected) in [
             ("2001:db8::1", 1),
             ("127.0.0.1", 0),
             ("0.0.0.0", 1),
             ("::", 1),
         ] {
-            assert_eq!(ports(&pools, address), Some(told), "{address}");
+            assert_eq!(ports(&pools, address), Some(expected), "{address}");
         }
     }
 

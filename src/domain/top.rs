@@ -9,7 +9,7 @@ use super::snapshot::Breakdown;
 
 /// Keeps the `n` greatest by `rank`, greatest first, in memory for `n`, whatever comes in.
 ///
-/// Ties go to the smaller value, so that a set in which nothing changed is told the same again.
+/// Ties go to the smaller value, so that a set in which nothing changed stays the same.
 pub(super) struct Top<K, R> {
     n: usize,
     /// The worst of those kept is at the top of the heap.
@@ -22,7 +22,7 @@ struct Entry<K, R> {
 }
 
 impl<K: Ord, R: Ord> Ord for Entry<K, R> {
-    /// What comes later in the list told is greater.
+    /// What comes later in the sorted list is greater.
     fn cmp(&self, other: &Self) -> Ordering {
         other
             .rank
@@ -62,6 +62,10 @@ impl<K: Ord, R: Ord> Top<K, R> {
         {
             *worst = entry;
         }
+    }
+
+    pub(super) fn into_sorted_keys(self) -> impl Iterator<Item = K> {
+        self.into_sorted().into_iter().map(|(key, _)| key)
     }
 
     /// Greatest first.
@@ -120,9 +124,9 @@ mod tests {
     #[test]
     fn ties_go_to_the_smaller_value() {
         let counts = [(9, 5), (3, 5), (7, 5), (1, 4)];
-        let told = breakdown(counts.into_iter(), 2, &[]);
+        let result = breakdown(counts.into_iter(), 2, &[]);
         assert_eq!(
-            told,
+            result,
             Breakdown {
                 exported: vec![(3, 5), (7, 5)],
                 other: 9
@@ -131,11 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pinned_value_is_told_at_zero_and_outside_the_top() {
+    fn a_pinned_value_is_exported_at_zero_and_outside_the_top() {
         let counts = [(80, 9), (443, 1), (22, 2)];
-        let told = breakdown(counts.into_iter(), 1, &[443, 8080, 80, 443]);
+        let result = breakdown(counts.into_iter(), 1, &[443, 8080, 80, 443]);
         assert_eq!(
-            told,
+            result,
             Breakdown {
                 exported: vec![(80, 9), (443, 1), (8080, 0)],
                 other: 2
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counted_is_nothing_told() {
+    fn nothing_counted_is_nothing_exported() {
         assert_eq!(
             breakdown(std::iter::empty::<(u16, u64)>(), 20, &[]),
             Breakdown::default()
@@ -153,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_told_are_the_greatest_and_the_remainder_is_exact(
+        fn the_exported_are_the_greatest_and_the_remainder_is_exact(
             counts: BTreeMap<u16, u32>,
             n in 0_usize..10,
             pinned: Vec<u16>,

@@ -21,8 +21,8 @@ use crate::domain::process::ProcessUsage;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
     Breakdown, Counts, Destination, DestinationBreakdown, DestinationUsage, OtherStates, Outcome,
-    PerFamily, PortBreakdown, PortSets, PortUsage, PortsInUse, Reading, Snapshot, SocketSummary,
-    Source, SourceUsage,
+    PeerTimestamps, PerFamily, PortBreakdown, PortSets, PortUsage, PortsInUse, Probe, Reading,
+    Snapshot, SocketSummary, Source, SourceUsage,
 };
 
 /// One line of an exposition.
@@ -177,18 +177,8 @@ pub(super) fn rich_snapshot() -> Snapshot {
         ("PAWSEstab", 7),
         ("PAWSTimewait", 1),
     ];
-    let opens = [("ActiveOpens", 271_828), ("PassiveOpens", 31_415)];
-    let conntrack = [
-        ("count", 1_187),
-        ("max", 65_536),
-        ("insert_failed", 17),
-        ("drop", 18),
-        ("early_drop", 2),
-    ];
     let mut snapshot = Snapshot::default();
     for (id, reading) in [
-        (CollectorId::Snmp, counts(&opens).into()),
-        (CollectorId::Conntrack, counts(&conntrack).into()),
         (CollectorId::Sockets, rich_sockets().into()),
         (CollectorId::Sysctl, rich_settings().into()),
         (CollectorId::Netstat, counts(&netstat).into()),
@@ -272,6 +262,10 @@ fn rich_ports() -> PortUsage {
         range: PortRange::new(32_768, 60_999).unwrap(),
         reserved: 2,
         blocked: 3,
+        bind_owned: Some(0),
+        probe: Probe::Done {
+            duration: Duration::from_micros(250),
+        },
         listeners: 1,
         usable: 28_227,
         free: 200,
@@ -317,6 +311,7 @@ fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationUsag
         other_states: OtherStates::default(),
         reusable: 0,
         reuse_gain: 0,
+        peer_timestamps: PeerTimestamps::default(),
         headroom: 220,
         exhaustion_ratio: 0.992_206_043_858_717,
         close_rate: 466.7,

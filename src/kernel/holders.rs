@@ -1,32 +1,28 @@
-//! Which processes hold live sockets to a few destinations: a second, targeted look, for `report`.
+//! Which processes have live sockets to a few destinations: a second, targeted dump, for `report`.
 //!
-//! Netlink tells the inode of each socket but not its process; that is found among the descriptors in
+//! Netlink reports the inode of each socket but not its process; that is found among the descriptors in
 //! `/proc/PID/fd`. Only the destinations asked for are looked up, processes of the sockets' users are
 //! read first, and reading ends when every inode has been found. A process whose descriptors may not be
-//! read is passed over. Sockets in TIME-WAIT have no inode and no process: the kernel skips them here.
+//! read is skipped. Sockets in TIME-WAIT have no inode and no process.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ::procfs::net::{TcpNetEntries, TcpNetEntry, TcpState as ProcfsState};
-use ::procfs::{FromReadSI as _, current_system_info};
 use tracing::debug;
 
 use super::procfs::ProcRoot;
-use super::sock_diag::{DumpError, Dumper, NetlinkConnect};
-use crate::domain::address::Address;
+use super::sock_diag::{Dumper, NetlinkConnect};
 use crate::domain::holders::{Holder, Holders};
 use crate::domain::snapshot::Destination;
 use crate::domain::socket::LiveSocket;
 
-/// So many processes are told for each destination.
+/// How many processes are named for each destination.
 const MOST_PROCESSES: usize = 10;
 
-/// Looks for the processes that hold sockets.
+/// Looks for the processes that have sockets open.
 #[derive(Clone, Debug)]
 pub struct HolderFinder {
     procfs: PathBuf,
@@ -53,7 +49,7 @@ impl HolderFinder {
         Self { procfs, netlink }
     }
 
-    /// Who holds live sockets to these destinations. `None` where the sockets could not be read.
+    /// Which processes have live sockets to these destinations. `None` where the sockets could not be read.
     #[must_use]
     pub fn find(&self, destinations: &[Destination], deadline: Instant) -> Option<Vec<Holders>> {
         if destinations.is_empty() {
@@ -61,7 +57,7 @@ impl HolderFinder {
         }
         let sought = self.sockets(destinations, deadline)?;
         let found = self.processes(&sought, deadline);
-        Some(told(destinations, &sought, &found, &self.procfs))
+        Some(holders(destinations, &sought, &found, &self.procfs))
     }
 
     fn sockets(&self, destinations: &[Destination], deadline: Instant) -> Option<Sought> {
@@ -69,10 +65,16 @@ impl HolderFinder {
             counts: vec![0; destinations.len()],
             ..Sought::default()
         };
-        let mut add = |live: &LiveSocket| sought.add(destinations, live);
+        let mut add = |live: LiveSocket| sought.add(destinations, &live);
         if self.netlink {
-            match dump(deadline, &mut add) {
-                Ok(()) => return Some(sought),
+            let ends: Vec<_> = destinations
+                .iter()
+                .map(|destination| (destination.dst_addr, destination.dst_port))
+                .collect();
+            let mut dumper = Dumper::new(Box::new(NetlinkConnect));
+            let dumped = dumper.open(deadline);
+            match dumped.and_then(|mut dump| dump.live_sockets(&ends, &mut add)) {
+                Ok(_) => return Some(sought),
                 Err(error) if error.is_unusable() => {}
                 Err(error) => {
                     debug!(%error, "live sockets cannot be read");
@@ -80,18 +82,15 @@ impl HolderFinder {
                 }
             }
         }
-        let mut has_read = false;
         // Of the thread, which may be inside another network namespace.
         let root = ProcRoot::new(&self.procfs).of_thread();
-        for file in ["tcp", "tcp6"] {
-            let file = root.network().join(file);
-            let read = TcpNetEntries::from_file(file, current_system_info());
-            if let Ok(TcpNetEntries(entries)) = read {
-                has_read = true;
-                entries.iter().filter_map(live).for_each(|live| add(&live));
+        match root.tcp_table().read_live(&mut add) {
+            Ok(()) => Some(sought),
+            Err(error) => {
+                debug!(%error, "live sockets cannot be read");
+                None
             }
         }
-        has_read.then_some(sought)
     }
 
     /// Reads descriptors, processes of the sockets' users first, until every inode was found.
@@ -142,29 +141,6 @@ impl Sought {
     }
 }
 
-fn dump(deadline: Instant, add: &mut dyn FnMut(&LiveSocket)) -> Result<(), DumpError> {
-    let mut dumper = Dumper::new(Box::new(NetlinkConnect));
-    dumper.open(deadline)?.live_sockets(|live| add(&live))?;
-    Ok(())
-}
-
-fn live(entry: &TcpNetEntry) -> Option<LiveSocket> {
-    let is_live = !matches!(
-        entry.state,
-        ProcfsState::Listen | ProcfsState::Close | ProcfsState::TimeWait
-    );
-    let address = |end: SocketAddr| Address::from(end.ip());
-    is_live.then(|| LiveSocket {
-        destination: Destination {
-            src_addr: address(entry.local_address),
-            dst_addr: address(entry.remote_address),
-            dst_port: entry.remote_address.port(),
-        },
-        user: entry.uid,
-        inode: entry.inode,
-    })
-}
-
 /// The inodes of the sockets that a process has open; none where it may not be looked into.
 fn socket_inodes(process: &Path) -> Vec<u64> {
     let Ok(entries) = fs::read_dir(process.join("fd")) else {
@@ -179,7 +155,7 @@ fn socket_inodes(process: &Path) -> Vec<u64> {
         .collect()
 }
 
-fn told(
+fn holders(
     destinations: &[Destination],
     sought: &Sought,
     found: &Found,

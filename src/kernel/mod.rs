@@ -8,8 +8,10 @@
     reason = "this is the place where files are read"
 )]
 
+pub mod clock;
 pub mod holders;
 pub mod namespaces;
+pub mod port_probe;
 pub mod process;
 pub mod procfs;
 pub mod sock_diag;

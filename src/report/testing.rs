@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::{NamespaceReport, Report};
 use crate::domain::address::Address;
-use crate::domain::census::Census;
+use crate::domain::census::{Census, Moment};
 use crate::domain::collectors::CollectorId;
 use crate::domain::holders::{Holder, Holders};
 use crate::domain::options::CensusOptions;
@@ -33,7 +33,12 @@ pub(super) fn snapshot(time_wait: u16) -> Snapshot {
         listening: true,
         v6_only: false,
     }];
-    let mut census = Census::new(CensusOptions::default(), &settings, &owners);
+    let mut census = Census::new(
+        CensusOptions::default(),
+        &settings,
+        Moment::default(),
+        &owners,
+    );
     for index in 0..time_wait {
         census.add(&Socket {
             src_addr: address("192.0.2.1"),
@@ -42,6 +47,7 @@ pub(super) fn snapshot(time_wait: u16) -> Snapshot {
             dst_port: 5432,
             state: TcpState::TimeWait,
             remaining_ms: 20_000,
+            is_on_loopback_device: false,
         });
     }
     for index in 0..10 {
@@ -52,6 +58,7 @@ pub(super) fn snapshot(time_wait: u16) -> Snapshot {
             dst_port: 443,
             state: TcpState::Established,
             remaining_ms: 0,
+            is_on_loopback_device: false,
         });
     }
     let buckets: Counts = [("tw", time_wait.into())].into_iter().collect();

@@ -16,7 +16,7 @@ pub fn assert_consistent(snapshot: &Snapshot) {
     assert_equal_sums(sockets, total);
     let ports = sockets.ports.as_ref().expect("the range is known");
     assert_eq!(
-        ports.reserved + ports.blocked + ports.usable,
+        ports.reserved + ports.blocked + ports.bind_owned.unwrap_or(0) + ports.usable,
         ports.range.ports()
     );
     assert!(ports.listeners <= ports.blocked && ports.free <= ports.usable);

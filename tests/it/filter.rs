@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use timewait_exporter::domain::census::Census;
+use timewait_exporter::domain::census::{Census, Moment};
 use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::ports::PortRange;
 use timewait_exporter::domain::settings::Settings;
@@ -40,7 +40,7 @@ fn figures(sockets: &[Socket]) -> SocketSummary {
         port_range: Some(range()),
         ..Settings::default()
     };
-    let mut census = Census::new(CensusOptions::default(), &settings, &[]);
+    let mut census = Census::new(CensusOptions::default(), &settings, Moment::default(), &[]);
     for socket in sockets {
         census.add(&Socket {
             remaining_ms: 30_000,
@@ -55,8 +55,8 @@ fn dumps() -> (Vec<Socket>, Vec<Socket>) {
     let mut dumper = Dumper::new(Box::new(NetlinkConnect));
     let mut dump = dumper.open(soon()).unwrap();
     let (mut all, mut told) = (Vec::new(), Vec::new());
-    dump.sockets(|socket| all.push(*socket)).unwrap();
-    dump.sockets_of_range(range(), |socket| told.push(*socket))
+    dump.sockets(|socket| all.push(socket)).unwrap();
+    dump.sockets_of_range(range(), |socket| told.push(socket))
         .unwrap();
     (all, told)
 }

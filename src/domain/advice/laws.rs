@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::address::Address;
-use crate::domain::census::Census;
+use crate::domain::census::{Census, Moment};
 use crate::domain::collectors::CollectorId;
 use crate::domain::options::{CensusOptions, PinnedDestination};
 use crate::domain::ports::{PortRange, PortSet};
@@ -70,11 +70,17 @@ impl Host {
                 dst_port: 443,
                 state,
                 remaining_ms: 30_000,
+                is_on_loopback_device: false,
             }));
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let mut census = Census::new(self.options.clone(), &self.settings, &self.owners);
+        let mut census = Census::new(
+            self.options.clone(),
+            &self.settings,
+            Moment::default(),
+            &self.owners,
+        );
         for socket in &self.sockets {
             census.add(socket);
         }
@@ -211,6 +217,7 @@ prop_compose! {
                     dst_port: 443,
                     state,
                     remaining_ms: *remaining_ms,
+                    is_on_loopback_device: false,
                 });
             }
         }

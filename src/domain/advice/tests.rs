@@ -350,6 +350,7 @@ fn time_wait_on_the_servers_side_is_said_to_be_harmless() {
         dst_port: 10_000 + index,
         state: TcpState::TimeWait,
         remaining_ms: 1,
+        is_on_loopback_device: false,
     }));
     let advice = host.advice();
     assert_eq!(advice.severity, Severity::Ok);

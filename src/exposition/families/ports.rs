@@ -1,7 +1,7 @@
 //! Metrics of the ephemeral port range as a whole.
 //!
-//! The range and its reserved ports are those that the dump of the connection table went by;
-//! where that dump failed or came late they are the settings as read, so that the size of the range
+//! The range and its reserved ports are those that the pass over the connection table worked with;
+//! where that pass failed or came late they are the settings as read, so that the size of the range
 //! is known even then. What needs the sockets is absent then.
 
 use super::Values::{Series as Many, Value};
@@ -42,25 +42,36 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "timewait_port_range_blocked_ports",
         &[],
         "Ports of the range, not reserved, that connect() skips for every destination because a \
-         listening or a bound, unconnected socket owns them, on any address and of either family. The \
-         latter are known on Linux 6.8 and newer only, and on a host with more than 100,000 sockets \
-         they are dumped at most every five minutes, unless a ratio has reached 0.75.",
+         listening or a bound, unconnected socket owns them, on any address and of either family. \
+         Before Linux 6.8 the latter are known only as far as they were probed. On a host with more than \
+         100,000 sockets they are read at most every five minutes, unless a ratio has reached 0.75.",
         Value(|snapshot| Some(snapshot.ports()?.blocked.into())),
+    ),
+    MetricDescription::gauge(
+        "timewait_port_range_bind_owned_ports",
+        &[],
+        "Ports of the range in use by connected or TIME-WAIT sockets that connect() skips for every \
+         destination: bind() took them, or a listener that is gone passed them on. Absent where they \
+         were not probed: while less than a tenth of the usable ports of a range of more than 1,024 is in \
+         use, before Linux 6.3, without bit 0 of net.ipv4.tcp_fastopen, and with \
+         --no-collector.probe. Between a tenth and 0.75 of the ports in use, an answer may be a minute old.",
+        Value(|snapshot| snapshot.ports()?.bind_owned.map(f64::from)),
     ),
     MetricDescription::gauge(
         "timewait_port_range_usable_ports",
         &[],
-        "Ports of the range that connect() can use towards any one destination: all minus the reserved \
-         and the blocked ones. Of a range with an odd number of ports the kernel may use one less.",
+        "Ports of the range that connect() can use towards any one destination: all without the \
+         reserved, the blocked and, where they were probed, the bind-owned ones. Of a range with an odd \
+         number of ports the kernel may use one less.",
         Value(|snapshot| Some(snapshot.ports()?.usable.into())),
     ),
     MetricDescription::gauge(
         "timewait_port_range_free_ports",
         &[],
-        "Usable ports that no socket at all uses. connect() succeeds at least this often, to any \
-         destination (one less where the range has an odd number of ports): a lower bound even where \
-         programs call bind() with port 0 before connect(), when the headroom of a destination is only \
-         an upper bound.",
+        "Usable ports that no socket uses. connect() succeeds at least this often, to any \
+         destination (one less where the range has an odd number of ports): a lower bound that holds \
+         even where programs call bind() before connect() and ports were not probed, when the headroom \
+         of a destination is only an upper bound.",
         Value(|snapshot| Some(snapshot.ports()?.free.into())),
     ),
     MetricDescription::gauge(
@@ -68,22 +79,21 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &["family"],
         "Exhaustion ratio of the worst destination, 0 to 1, by IP version; 0 where there is no \
          destination. 1 when the next connect() to it fails with EADDRNOTAVAIL. A lower bound where \
-         programs call bind() with port 0 before connect(): the socket table does not show that such \
-         a port is unavailable for every destination.",
+         programs call bind() before connect() and timewait_port_range_bind_owned_ports is absent.",
         Many(worst_ratio),
     ),
     MetricDescription::gauge(
         "timewait_listeners_in_port_range",
         &[],
         "Ports of the range, not reserved, that something listens on. When such a service restarts, \
-         an outgoing connection may use its port and it fails with EADDRINUSE.",
+         an outgoing connection may hold its port and it fails with EADDRINUSE.",
         Value(|snapshot| Some(snapshot.ports()?.listeners.into())),
     ),
     MetricDescription::gauge(
         "timewait_destinations",
         &[],
-        "Number of destinations (local address, remote address, remote port) towards which ephemeral \
-         ports are in use, including those aggregated into \"other\".",
+        "Destinations (local address, remote address, remote port) towards which ephemeral ports are \
+         held, whether the timewait_destination_ metrics name them or not.",
         Value(|snapshot| Some(float(snapshot.ports()?.destinations))),
     ),
 ];
@@ -96,7 +106,7 @@ fn range(snapshot: &Snapshot) -> Option<PortRange> {
 }
 
 fn reserved(snapshot: &Snapshot) -> Option<u32> {
-    // Without the setting the dump is summed up as if nothing were reserved, which is not known.
+    // Without the setting the pass works as if nothing were reserved, which is not known to be so.
     if snapshot
         .settings()
         .is_some_and(|settings| settings.reserved_ports.is_none())

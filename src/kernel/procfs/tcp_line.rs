@@ -6,7 +6,7 @@
 //!   sl  local         remote        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
 //! ```
 //!
-//! Reads bytes, allocates nothing, and ignores what stands behind the timer: queues, owner, inode.
+//! Reads bytes, allocates nothing, and ignores what stands behind the timer but for user and inode.
 //! What a state means is not known here.
 
 use crate::domain::address::Address;
@@ -73,6 +73,14 @@ pub(super) fn parse(line: &[u8], width: Width) -> Option<Record> {
             0
         },
     })
+}
+
+/// The user and the inode of a socket, 0 where no process has it open.
+pub(super) fn owner(line: &[u8]) -> Option<(u32, u64)> {
+    let mut fields = str::from_utf8(line).ok()?.split_ascii_whitespace().skip(7);
+    let user = fields.next()?.parse().ok()?;
+    let inode = fields.nth(1)?.parse().ok()?;
+    Some((user, inode))
 }
 
 /// What of a line is still to be read.
@@ -167,8 +175,17 @@ mod tests {
     const TIME_WAIT: &[u8] = b"   5: 0100007F:A4D4 0100007F:A68B 06 00000000:00000000 03:00001770 \
         00000000     0        0 0 3 000000007ed3d2ea                                     ";
 
+    #[test]
+    fn the_owner_of_a_socket_is_its_user_and_inode() {
+        let line = "   0: 0100007F:A4D4 0100007F:0050 01 00000000:00000000 00:00000000 00000000  \
+            1000        0 123456789 1 0000000000000000 20 4 30 10 -1";
+        assert_eq!(owner(line.as_bytes()), Some((1_000, 123_456_789)));
+        assert_eq!(owner(TIME_WAIT), Some((0, 0)));
+        assert_eq!(owner(b"   0: 0100007F:A4D4 0100007F:0050 01"), None);
+    }
+
     fn hex_words(address: Address, width: Width) -> String {
-        let bytes = address.to_bits().to_be_bytes();
+        let bytes = u128::from(address).to_be_bytes();
         let words = bytes.as_chunks::<4>().0;
         let from = match width {
             Width::V4 => 3,

@@ -17,7 +17,8 @@ use super::error::{Malformed, ReadError};
 use super::file;
 use super::line_reader::{LINE_LIMIT_BYTES, LineFault, LineReader};
 use super::tcp_line::{self, Record, Width};
-use crate::domain::socket::{PortOwner, Socket, TcpState};
+use crate::domain::snapshot::Destination;
+use crate::domain::socket::{LiveSocket, PortOwner, Socket, TcpState};
 
 /// How many lines are read between two looks at the clock: about half a millisecond's worth.
 const LINES_PER_DEADLINE_CHECK: u64 = 256;
@@ -68,21 +69,23 @@ impl<'root> TcpTable<'root> {
     pub fn read_owners(&self, on_owner: &mut dyn FnMut(PortOwner)) -> Result<u64, TableError> {
         let mut owners = 0;
         for width in [Width::V4, Width::V6] {
-            self.walk(width, |record| match TcpState::from_number(record.state) {
-                Some(TcpState::Listen) => {
-                    owners += 1;
-                    on_owner(PortOwner {
-                        addr: record.local_addr,
-                        port: record.local_port,
-                        listening: true,
-                        v6_only: false,
-                    });
-                    ControlFlow::Continue(())
+            self.walk(width, |record, _| {
+                match TcpState::from_number(record.state) {
+                    Some(TcpState::Listen) => {
+                        owners += 1;
+                        on_owner(PortOwner {
+                            addr: record.local_addr,
+                            port: record.local_port,
+                            listening: true,
+                            v6_only: false,
+                        });
+                        ControlFlow::Continue(())
+                    }
+                    // Before Linux 4.4 the requests of a listener stand behind it, in front of the next
+                    // listener. One that is just being closed is shown as CLOSE.
+                    Some(TcpState::SynRecv | TcpState::Close) => ControlFlow::Continue(()),
+                    _ => ControlFlow::Break(()),
                 }
-                // Before Linux 4.4 the requests of a listener stand behind it, in front of the next
-                // listener. One that is just being closed is shown as CLOSE.
-                Some(TcpState::SynRecv | TcpState::Close) => ControlFlow::Continue(()),
-                _ => ControlFlow::Break(()),
             })?;
         }
         Ok(owners)
@@ -106,7 +109,7 @@ impl<'root> TcpTable<'root> {
         let mut lines = 0_u64;
         for width in [Width::V4, Width::V6] {
             let mut is_late = false;
-            self.walk(width, |record| {
+            self.walk(width, |record, _| {
                 is_late =
                     lines.is_multiple_of(LINES_PER_DEADLINE_CHECK) && Instant::now() >= deadline;
                 if is_late {
@@ -124,12 +127,44 @@ impl<'root> TcpTable<'root> {
         Ok(count)
     }
 
-    /// Calls `visit` with each record of one file until it says stop. No `tcp6` is an empty one:
+    /// Every connected socket that a process may have open, with what leads to that process.
+    ///
+    /// # Errors
+    /// `net/tcp` is not there, or a file cannot be read or understood.
+    pub fn read_live(&self, on_live: &mut impl FnMut(LiveSocket)) -> Result<(), ReadError> {
+        use TcpState::{BoundInactive, Close, Listen, NewSynRecv, SynRecv, TimeWait};
+        for width in [Width::V4, Width::V6] {
+            self.walk(width, |record, line| {
+                match (TcpState::from_number(record.state), tcp_line::owner(line)) {
+                    (
+                        None
+                        | Some(BoundInactive | Close | Listen | NewSynRecv | SynRecv | TimeWait),
+                        _,
+                    )
+                    | (_, None) => {}
+                    (Some(_), Some((user, inode))) => on_live(LiveSocket {
+                        destination: Destination {
+                            src_addr: record.local_addr,
+                            dst_addr: record.remote_addr,
+                            dst_port: record.remote_port,
+                        },
+                        user,
+                        inode,
+                        has_timestamps: None,
+                    }),
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with each record of one file, and its line, until it says stop. No `tcp6` is an empty one:
     /// IPv6 is off.
     fn walk(
         self,
         width: Width,
-        visit: impl FnMut(&Record) -> ControlFlow<()>,
+        visit: impl FnMut(&Record, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         let path = self.root.network().join(match width {
             Width::V4 => "tcp",
@@ -151,7 +186,8 @@ fn tell_socket(record: &Record, count: &mut TableCount, on_socket: &mut impl FnM
     count.records += 1;
     match state {
         // The files show no merely bound socket; one that they did show would hold no connection.
-        Some(TcpState::Close | TcpState::BoundInactive) => {}
+        // SYN-RECV are nearly always requests to a listener, which use no port.
+        Some(TcpState::Close | TcpState::BoundInactive | TcpState::SynRecv) => {}
         Some(state) => on_socket(Socket {
             src_addr: record.local_addr,
             dst_addr: record.remote_addr,
@@ -159,6 +195,7 @@ fn tell_socket(record: &Record, count: &mut TableCount, on_socket: &mut impl FnM
             dst_port: record.remote_port,
             state,
             remaining_ms: record.remaining_ms,
+            is_on_loopback_device: false,
         }),
         None => count.unknown_states += 1,
     }
@@ -188,7 +225,7 @@ impl TableFault {
 fn walk_file(
     input: impl io::Read,
     width: Width,
-    mut visit: impl FnMut(&Record) -> ControlFlow<()>,
+    mut visit: impl FnMut(&Record, &[u8]) -> ControlFlow<()>,
 ) -> Result<(), TableFault> {
     let mut lines = LineReader::new(input);
     skip_header(&mut lines)?;
@@ -202,7 +239,7 @@ fn walk_file(
         let record = tcp_line::parse(line, width).ok_or_else(|| {
             TableFault::Malformed(Malformed::new(number, line, tcp_line::EXPECTED))
         })?;
-        if visit(&record).is_break() {
+        if visit(&record, line).is_break() {
             return Ok(());
         }
     }

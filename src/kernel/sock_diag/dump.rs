@@ -8,27 +8,28 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use super::datagram::{DatagramError, Message, Messages};
-use super::filter::ephemeral_or_time_wait;
+use super::filter::{ephemeral_or_time_wait, to_any_of};
+use super::links::LinkNames;
 use super::record::{Decoded, ShortRecord, decode_live, decode_owner, decode_socket};
-use super::request::{States, TCPDIAG_GETSOCK, dump_request};
+use super::request::{Asked, States, TCPDIAG_GETSOCK, dump_request};
 use super::transport::{Connect, RECEIVE_BUFFER_BYTES, Transport};
+use crate::domain::address::Address;
 use crate::domain::ports::PortRange;
 use crate::domain::socket::{LiveSocket, PortOwner, Socket};
 
-/// How many records a dump told.
+/// How many records a dump had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DumpCount {
     /// All of them.
     pub records: u64,
-    /// Those among them of a family or state that this program does not know, which it left out.
+    /// Those among them of a family or state that this program does not know, which it skipped.
     pub unknown: u64,
     /// Family and state of the last of these.
     pub last_unknown: Option<(u8, u8)>,
-    /// Whether the kernel says that records may be missing (`NLM_F_DUMP_INTR`).
-    pub interrupted: bool,
 }
 
 impl DumpCount {
+    #[inline]
     fn add<T>(&mut self, decoded: Decoded<T>) -> Option<T> {
         self.records += 1;
         match decoded {
@@ -42,7 +43,7 @@ impl DumpCount {
     }
 }
 
-/// Why a dump came to nothing. Whatever it told before must not be used.
+/// Why a dump failed. Whatever it reported before must not be used.
 #[derive(Debug, Error)]
 pub enum DumpError {
     /// No netlink socket.
@@ -86,7 +87,7 @@ pub enum DumpError {
         /// How many records had come.
         records: u64,
     },
-    /// A datagram that is none.
+    /// A malformed datagram.
     #[error("a sock_diag datagram after {records} records is malformed: {error}")]
     Datagram {
         /// What is wrong.
@@ -94,7 +95,7 @@ pub enum DumpError {
         /// How many records had come before.
         records: u64,
     },
-    /// A record that is none.
+    /// A malformed record.
     #[error("sock_diag record {records} is malformed: {error}")]
     Record {
         /// What is wrong.
@@ -119,7 +120,7 @@ pub enum DumpError {
 }
 
 impl DumpError {
-    /// Whether sock_diag cannot be used here at all, so that trying again is of no use: no such
+    /// Whether sock_diag cannot be used here at all, so that trying again does not help: no such
     /// protocol, no kernel module, or not allowed.
     ///
     /// Without the tcp_diag module alone, inet_diag being there, the dump begins and ends at once with
@@ -157,7 +158,11 @@ impl DumpError {
             | Self::Receive(error)
             | Self::Refused(error)
             | Self::Failed { error, .. } => is_one_of(error, &PASSING),
-            Self::Overrun { .. } => true,
+            Self::Datagram {
+                error: DatagramError::Inconsistent,
+                ..
+            }
+            | Self::Overrun { .. } => true,
             _ => false,
         }
     }
@@ -177,6 +182,7 @@ pub struct Dumper {
     sequence: u32,
     /// Whether the kernel has refused the filter program. It will not change its mind.
     refuses_filter: bool,
+    links: LinkNames,
 }
 
 impl Dumper {
@@ -188,6 +194,7 @@ impl Dumper {
             buffer: Vec::new(),
             sequence: 0,
             refuses_filter: false,
+            links: LinkNames::default(),
         }
     }
 
@@ -197,11 +204,14 @@ impl Dumper {
         let transport = self.connect.connect(deadline).map_err(DumpError::Open)?;
         self.buffer
             .reserve_exact(RECEIVE_BUFFER_BYTES.saturating_sub(self.buffer.len()));
+        self.links = LinkNames::default();
         Ok(Dump {
             transport,
+            is_of_this_kernel: self.connect.is_this_kernel(),
             buffer: &mut self.buffer,
             sequence: &mut self.sequence,
             refuses_filter: &mut self.refuses_filter,
+            links: &mut self.links,
             deadline,
         })
     }
@@ -210,19 +220,27 @@ impl Dumper {
 /// An open conversation.
 pub struct Dump<'a> {
     transport: Box<dyn Transport>,
+    is_of_this_kernel: bool,
     buffer: &'a mut Vec<u8>,
     sequence: &'a mut u32,
     refuses_filter: &'a mut bool,
+    links: &'a mut LinkNames,
     deadline: Instant,
 }
 
 impl Dump<'_> {
-    /// Tells every listening or merely bound socket.
+    /// Whether the running kernel answers.
+    #[must_use]
+    pub const fn is_of_this_kernel(&self) -> bool {
+        self.is_of_this_kernel
+    }
+
+    /// Every listening or bound, unconnected socket.
     pub fn owners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
         self.owners_in(States::OWNERS, on_owner)
     }
 
-    /// Tells every listening socket.
+    /// Every listening socket.
     pub fn listeners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
         self.owners_in(States::LISTENING, on_owner)
     }
@@ -230,94 +248,81 @@ impl Dump<'_> {
     fn owners_in(
         &mut self,
         states: States,
-        mut on_owner: impl FnMut(PortOwner),
+        on_owner: impl FnMut(PortOwner),
     ) -> Result<DumpCount, DumpError> {
-        self.run(states, &[], |count, payload| {
-            if let Some(owner) = count.add(decode_owner(payload)?) {
-                on_owner(owner);
-            }
-            Ok(())
-        })
+        self.run(states, &[], decode_owner, on_owner)
     }
 
-    /// Tells every socket that is or was connected.
-    pub fn sockets(&mut self, on_socket: impl FnMut(&Socket)) -> Result<DumpCount, DumpError> {
-        self.sockets_through(&[], on_socket)
+    /// Every socket that is or was connected.
+    pub fn sockets(&mut self, on_socket: impl FnMut(Socket)) -> Result<DumpCount, DumpError> {
+        self.run(States::CONNECTED, &[], decode_socket, on_socket)
     }
 
-    /// Tells every time-wait socket, and of the other connected ones at least those whose local port
-    /// lies inside the range: all that a census adds up. The kernel leaves out the others, which
-    /// costs it 15 to 30 ns for each socket that it does tell; where it cannot (Linux < 5.9, or
-    /// without cgroups of sockets), it tells them all. One walk in either case, so that no
-    /// socket is told twice that is not by [`Dump::sockets`] either.
+    /// Every time-wait socket, and of the other connected ones at least those whose local port
+    /// lies inside the range: all that a census adds up. The kernel skips the others, which
+    /// costs it 15 to 30 ns for each socket that it does report; where it cannot (Linux < 5.9, or
+    /// without cgroups of sockets), it reports them all. One dump in either case, so that no
+    /// socket is reported twice that is not by [`Dump::sockets`] either.
     pub fn sockets_of_range(
         &mut self,
         range: PortRange,
-        mut on_socket: impl FnMut(&Socket),
+        mut on_socket: impl FnMut(Socket),
     ) -> Result<DumpCount, DumpError> {
         if !*self.refuses_filter {
+            let filter = ephemeral_or_time_wait(range);
             // A refusal is all that comes of a refused request: the conversation can go on.
-            match self.sockets_through(&ephemeral_or_time_wait(range), &mut on_socket) {
+            match self.run(States::CONNECTED, &filter, decode_socket, &mut on_socket) {
                 Err(DumpError::Refused(error)) if is_one_of(&error, &[Errno::INVAL]) => {
                     *self.refuses_filter = true;
                 }
                 result => return result,
             }
         }
-        self.sockets_through(&[], on_socket)
+        self.sockets(on_socket)
     }
 
-    fn sockets_through(
-        &mut self,
-        filter: &[u8],
-        mut on_socket: impl FnMut(&Socket),
-    ) -> Result<DumpCount, DumpError> {
-        self.run(States::CONNECTED, filter, |count, payload| {
-            if let Some(socket) = count.add(decode_socket(payload)?) {
-                on_socket(&socket);
-            }
-            Ok(())
-        })
-    }
-
-    /// Tells every connected socket that a process may hold, with what leads to that process.
+    /// Every connected socket that a process may have open and that has one of these remote ends, of
+    /// which there must be few. Of sockets in FIN-WAIT-2, also those that no process has.
     pub fn live_sockets(
         &mut self,
-        mut on_socket: impl FnMut(LiveSocket),
+        ends: &[(Address, u16)],
+        on_socket: impl FnMut(LiveSocket),
     ) -> Result<DumpCount, DumpError> {
-        self.run(States::LIVE, &[], |count, payload| {
-            if let Some(live) = count.add(decode_live(payload)?) {
-                on_socket(live);
-            }
-            Ok(())
-        })
+        self.run(States::LIVE, &to_any_of(ends), decode_live, on_socket)
     }
 
-    fn run(
+    fn run<T>(
         &mut self,
         states: States,
         filter: &[u8],
-        mut on_record: impl FnMut(&mut DumpCount, &[u8]) -> Result<(), ShortRecord>,
+        decode: impl Fn(&[u8], &mut LinkNames) -> Result<Decoded<T>, ShortRecord>,
+        mut on_record: impl FnMut(T),
     ) -> Result<DumpCount, DumpError> {
         *self.sequence = self.sequence.wrapping_add(1);
-        let request = dump_request(states, *self.sequence, filter);
-        self.send(&request)?;
+        let asked = Asked {
+            states,
+            filter,
+            info: states == States::LIVE,
+        };
+        self.send(&dump_request(asked, *self.sequence))?;
         let mut count = DumpCount::default();
         loop {
             self.receive(&count)?;
             let records = count.records;
-            let mut messages = Messages::new(self.buffer, *self.sequence);
-            while let Some(message) = messages.next() {
-                count.interrupted |= messages.is_interrupted();
+            for message in Messages::new(self.buffer, *self.sequence) {
                 match message.map_err(|error| DumpError::Datagram { error, records })? {
                     Message::Record {
                         message_type: TCPDIAG_GETSOCK | SOCK_DIAG_BY_FAMILY,
                         payload,
                     } => {
-                        on_record(&mut count, payload).map_err(|error| DumpError::Record {
+                        let decoded = decode(payload, self.links);
+                        let decoded = decoded.map_err(|error| DumpError::Record {
                             error,
                             records: count.records + 1,
                         })?;
+                        if let Some(record) = count.add(decoded) {
+                            on_record(record);
+                        }
                     }
                     Message::Record { message_type, .. } => {
                         return Err(DumpError::UnknownType {

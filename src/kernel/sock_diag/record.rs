@@ -1,6 +1,6 @@
 //! Decodes one record of a dump: a `struct inet_diag_msg` and, for some, attributes. Pure.
 
-use netlink_packet_sock_diag::{AF_INET, AF_INET6, INET_DIAG_SKV6ONLY};
+use netlink_packet_sock_diag::{AF_INET, AF_INET6, INET_DIAG_INFO, INET_DIAG_SKV6ONLY};
 use thiserror::Error;
 use zerocopy::byteorder::native_endian::{U16, U32};
 use zerocopy::byteorder::network_endian::U16 as BigU16;
@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use crate::domain::address::Address;
 use crate::domain::snapshot::Destination;
 use crate::domain::socket::{LiveSocket, PortOwner, Socket, TcpState};
+use crate::domain::zone::Zone;
 
 /// `struct inet_diag_msg`, include/uapi/linux/inet_diag.h: 72 bytes on every kernel so far.
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
@@ -35,6 +36,16 @@ struct InetDiagMessage {
 /// `timer` of a time-wait socket, FIN-WAIT-2 ones included (`inet_twsk_diag_fill`).
 const TIME_WAIT_TIMER: u8 = 3;
 
+/// `tcpi_options` in `struct tcp_info`, include/uapi/linux/tcp.h.
+const TCP_INFO_OPTIONS: usize = 5;
+const TCPI_OPT_TIMESTAMPS: u8 = 1;
+
+/// Knows the network interfaces of the namespace that a dump is about.
+pub trait Links {
+    /// The zone of the interface with this number, which is not 0.
+    fn zone(&mut self, interface: u32) -> Zone;
+}
+
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded<T> {
@@ -57,16 +68,20 @@ pub struct ShortRecord {
     pub got: usize,
 }
 
+/// What the kernel numbers `lo`, in every network namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK_INTERFACE: u32 = 1;
+
 /// Decodes a connected socket; attributes behind it are of no interest. A listening or unconnected
-/// one, which was not asked for, is told as unknown.
+/// one, which was not asked for, counts as unknown.
 #[inline]
-pub fn decode_socket(payload: &[u8]) -> Result<Decoded<Socket>, ShortRecord> {
-    let Ok((message, _)) = InetDiagMessage::ref_from_prefix(payload) else {
-        return Err(ShortRecord { got: payload.len() });
-    };
+pub fn decode_socket(
+    payload: &[u8],
+    links: &mut impl Links,
+) -> Result<Decoded<Socket>, ShortRecord> {
+    let (message, _) = InetDiagMessage::parse(payload)?;
     let (Some(src_addr), Some(dst_addr), Some(state)) = (
-        message.address(&message.src),
-        message.address(&message.dst),
+        message.address(&message.src, links),
+        message.address(&message.dst, links),
         message.connected_state(),
     ) else {
         return Ok(message.unknown());
@@ -82,46 +97,52 @@ pub fn decode_socket(payload: &[u8]) -> Result<Decoded<Socket>, ShortRecord> {
         } else {
             0
         },
+        is_on_loopback_device: message.interface.get() == LOOPBACK_INTERFACE,
     }))
 }
 
 /// Decodes a connected socket with what leads to its process. One in TIME-WAIT has no such thing, and
-/// is told as unknown.
-pub fn decode_live(payload: &[u8]) -> Result<Decoded<LiveSocket>, ShortRecord> {
-    let Ok((message, _)) = InetDiagMessage::ref_from_prefix(payload) else {
-        return Err(ShortRecord { got: payload.len() });
-    };
-    let state = message.connected_state();
-    let (Some(src_addr), Some(dst_addr), true) = (
-        message.address(&message.src),
-        message.address(&message.dst),
-        state.is_some_and(|state| state != TcpState::TimeWait),
-    ) else {
+/// counts as unknown.
+pub fn decode_live(
+    payload: &[u8],
+    links: &mut impl Links,
+) -> Result<Decoded<LiveSocket>, ShortRecord> {
+    let (message, attributes) = InetDiagMessage::parse(payload)?;
+    let Decoded::Known(socket) = decode_socket(payload, links)? else {
         return Ok(message.unknown());
     };
+    if socket.state == TcpState::TimeWait {
+        return Ok(message.unknown());
+    }
+    // Negotiated by the answer to the SYN.
+    let is_negotiated = socket.state != TcpState::SynSent;
+    let info = attribute(attributes, INET_DIAG_INFO).filter(|_| is_negotiated);
+    let options = info.and_then(|info| info.get(TCP_INFO_OPTIONS));
     Ok(Decoded::Known(LiveSocket {
         destination: Destination {
-            src_addr,
-            dst_addr,
-            dst_port: message.dst_port.get(),
+            src_addr: socket.src_addr,
+            dst_addr: socket.dst_addr,
+            dst_port: socket.dst_port,
         },
         user: message.uid.get(),
         inode: message.inode.get().into(),
+        has_timestamps: options.map(|options| options & TCPI_OPT_TIMESTAMPS != 0),
     }))
 }
 
-/// Decodes a socket that owns a port without a connection: LISTEN, or merely bound, which the
-/// kernel tells as CLOSE (as 13 in case a later one does otherwise).
-pub fn decode_owner(payload: &[u8]) -> Result<Decoded<PortOwner>, ShortRecord> {
-    let Ok((message, attributes)) = InetDiagMessage::ref_from_prefix(payload) else {
-        return Err(ShortRecord { got: payload.len() });
-    };
+/// Decodes a socket that owns a port without a connection: LISTEN, or bound and unconnected, which the
+/// kernel reports as CLOSE (as 13 in case a later one does otherwise).
+pub fn decode_owner(
+    payload: &[u8],
+    links: &mut impl Links,
+) -> Result<Decoded<PortOwner>, ShortRecord> {
+    let (message, attributes) = InetDiagMessage::parse(payload)?;
     let listening = match TcpState::from_number(message.state) {
         Some(TcpState::Listen) => true,
         Some(TcpState::Close | TcpState::BoundInactive) => false,
         _ => return Ok(message.unknown()),
     };
-    let Some(addr) = message.address(&message.src) else {
+    let Some(addr) = message.address(&message.src, links) else {
         return Ok(message.unknown());
     };
     let v6_only = attribute(attributes, INET_DIAG_SKV6ONLY)
@@ -136,11 +157,24 @@ pub fn decode_owner(payload: &[u8]) -> Result<Decoded<PortOwner>, ShortRecord> {
 }
 
 impl InetDiagMessage {
+    /// The record and its attributes.
     #[inline]
-    fn address(&self, bytes: &[u8; 16]) -> Option<Address> {
+    fn parse(payload: &[u8]) -> Result<(&Self, &[u8]), ShortRecord> {
+        Self::ref_from_prefix(payload).map_err(|_| ShortRecord { got: payload.len() })
+    }
+
+    #[inline]
+    fn address(&self, bytes: &[u8; 16], links: &mut impl Links) -> Option<Address> {
         match self.family {
             AF_INET => bytes.first_chunk().map(|v4| Address::from_v4_bytes(*v4)),
-            AF_INET6 => Some(Address::from_v6_bytes(*bytes)),
+            AF_INET6 => {
+                let address = Address::from_v6_bytes(*bytes);
+                let link = self.interface.get();
+                if link != 0 && address.is_link_local() {
+                    return Some(address.with_zone(links.zone(link)));
+                }
+                Some(address)
+            }
             _ => None,
         }
     }
@@ -193,6 +227,14 @@ mod tests {
 
     use super::*;
 
+    struct NoLinks;
+
+    impl Links for NoLinks {
+        fn zone(&mut self, interface: u32) -> Zone {
+            Zone::named(&format!("link{interface}"))
+        }
+    }
+
     /// A record as Linux lays it out, by hand and not by the struct under test.
     fn bytes(family: u8, state: u8, src: [u8; 16], dst: [u8; 16], expires: u32) -> Vec<u8> {
         let mut bytes = vec![family, state, 3, 0];
@@ -232,7 +274,7 @@ mod tests {
         for extra in [0, 8, 36, 500] {
             let mut record = bytes(AF_INET, 6, v4(1), v4(2), 59_999);
             record.extend(vec![0xff; extra]);
-            let socket = known(&decode_socket(&record).unwrap()).unwrap();
+            let socket = known(&decode_socket(&record, &mut NoLinks).unwrap()).unwrap();
             assert_eq!(socket.src_addr.to_string(), "192.0.2.1");
             assert_eq!(socket.dst_addr.to_string(), "192.0.2.2");
             assert_eq!((socket.src_port, socket.dst_port), (40_000, 443));
@@ -252,7 +294,7 @@ mod tests {
             v6("::ffff:192.0.2.2"),
             0,
         );
-        let socket = known(&decode_socket(&record).unwrap()).unwrap();
+        let socket = known(&decode_socket(&record, &mut NoLinks).unwrap()).unwrap();
         assert_eq!(socket.src_addr.to_string(), "192.0.2.1");
         assert_eq!(socket.dst_addr.to_string(), "192.0.2.2");
     }
@@ -260,7 +302,11 @@ mod tests {
     #[test]
     fn only_a_time_wait_timer_is_time_that_is_left() {
         let mut record = bytes(AF_INET, 5, v4(1), v4(2), 9_000);
-        let left = |record: &[u8]| known(&decode_socket(record).unwrap()).unwrap().remaining_ms;
+        let left = |record: &[u8]| {
+            known(&decode_socket(record, &mut NoLinks).unwrap())
+                .unwrap()
+                .remaining_ms
+        };
         assert_eq!(left(&record), 9_000);
         // The keepalive timer of a socket that a process owns.
         *record.get_mut(2).unwrap() = 2;
@@ -268,12 +314,55 @@ mod tests {
     }
 
     #[test]
+    fn a_link_local_address_has_its_link_and_the_device_lo_is_known() {
+        let ends = |address: &str, family, link: u32| {
+            let mut record = bytes(family, 1, v6(address), v6(address), 0);
+            record.splice(40..44, link.to_ne_bytes());
+            let socket = known(&decode_socket(&record, &mut NoLinks).unwrap()).unwrap();
+            (socket.src_addr.to_string(), socket.is_on_loopback_device)
+        };
+        assert_eq!(
+            ends("fe80::1", AF_INET6, 7),
+            ("fe80::1%link7".to_owned(), false)
+        );
+        assert_eq!(ends("fe80::1", AF_INET6, 0), ("fe80::1".to_owned(), false));
+        assert_eq!(
+            ends("2001:db8::1", AF_INET6, 1),
+            ("2001:db8::1".to_owned(), true)
+        );
+    }
+
+    #[test]
+    fn the_options_of_a_live_socket_say_whether_its_peer_has_timestamps() {
+        // INET_DIAG_INFO (2), shorter than any kernel's.
+        let of = |state, options: Option<u8>| {
+            let mut record = bytes(AF_INET, state, v4(1), v4(2), 0);
+            if let Some(options) = options {
+                record.extend([12, 0, 2, 0, state, 0, 0, 0, 0, options, 0, 0]);
+            }
+            known(&decode_live(&record, &mut NoLinks).unwrap()).map(|live| live.has_timestamps)
+        };
+        assert_eq!(of(1, Some(0b111)), Some(Some(true)));
+        assert_eq!(of(1, Some(0b110)), Some(Some(false)));
+        assert_eq!(of(1, None), Some(None));
+        // Not yet known.
+        assert_eq!(of(2, Some(0)), Some(None));
+        assert_eq!(of(6, Some(1)), None);
+    }
+
+    #[test]
     fn a_short_record_is_an_error() {
         let record = bytes(AF_INET, 6, v4(1), v4(2), 0);
         for length in [0, 1, 71] {
             let cut = record.get(..length).unwrap();
-            assert_eq!(decode_socket(cut), Err(ShortRecord { got: length }));
-            assert_eq!(decode_owner(cut), Err(ShortRecord { got: length }));
+            assert_eq!(
+                decode_socket(cut, &mut NoLinks),
+                Err(ShortRecord { got: length })
+            );
+            assert_eq!(
+                decode_owner(cut, &mut NoLinks),
+                Err(ShortRecord { got: length })
+            );
         }
     }
 
@@ -282,13 +371,13 @@ mod tests {
         for (family, state) in [(AF_INET, 0), (AF_INET, 14), (AF_INET, 255), (1, 6), (0, 1)] {
             let record = bytes(family, state, v4(1), v4(2), 0);
             let unknown = Decoded::Unknown { family, state };
-            assert_eq!(decode_socket(&record), Ok(unknown));
+            assert_eq!(decode_socket(&record, &mut NoLinks), Ok(unknown));
         }
         // Not asked for in the one dump or the other.
         for state in [7, 10, 13] {
             let record = bytes(AF_INET, state, v4(1), v4(2), 0);
             assert_eq!(
-                decode_socket(&record),
+                decode_socket(&record, &mut NoLinks),
                 Ok(Decoded::Unknown {
                     family: AF_INET,
                     state
@@ -297,7 +386,7 @@ mod tests {
         }
         let record = bytes(AF_INET, 6, v4(1), v4(2), 0);
         assert_eq!(
-            decode_owner(&record),
+            decode_owner(&record, &mut NoLinks),
             Ok(Decoded::Unknown {
                 family: AF_INET,
                 state: 6
@@ -310,11 +399,11 @@ mod tests {
         let mut record = bytes(AF_INET6, 10, v6("::"), v6("::"), 0);
         // INET_DIAG_SHUTDOWN (8) in front, padded to four bytes, then INET_DIAG_SKV6ONLY (11).
         record.extend([5, 0, 8, 0, 1, 0, 0, 0, 5, 0, 11, 0, 1, 0, 0, 0]);
-        let owner = known(&decode_owner(&record).unwrap()).unwrap();
+        let owner = known(&decode_owner(&record, &mut NoLinks).unwrap()).unwrap();
         assert!(owner.listening && owner.v6_only && owner.addr.is_wildcard());
         assert_eq!(owner.port, 40_000);
         let bound = bytes(AF_INET6, TCP_CLOSE, v6("::1"), v6("::"), 0);
-        let owner = known(&decode_owner(&bound).unwrap()).unwrap();
+        let owner = known(&decode_owner(&bound, &mut NoLinks).unwrap()).unwrap();
         assert!(!owner.listening && !owner.v6_only);
     }
 
@@ -323,8 +412,8 @@ mod tests {
         fn any_bytes_are_decoded_without_panic(
             record in prop::collection::vec(any::<u8>(), 0..200),
         ) {
-            let _socket = decode_socket(&record);
-            let _owner = decode_owner(&record);
+            let _socket = decode_socket(&record, &mut NoLinks);
+            let _owner = decode_owner(&record, &mut NoLinks);
         }
 
         #[test]
@@ -334,7 +423,7 @@ mod tests {
             let family = if is_v6 { AF_INET6 } else { AF_INET };
             let record = bytes(family, state, src, dst, expires);
             let theirs = InetResponse::parse(&record).unwrap().header;
-            let (addr, src_port) = match (decode_socket(&record)?, decode_owner(&record)?) {
+            let (addr, src_port) = match (decode_socket(&record, &mut NoLinks)?, decode_owner(&record, &mut NoLinks)?) {
                 (Decoded::Known(socket), _) => {
                     let their_dst = theirs.socket_id.destination_address;
                     prop_assert_eq!(socket.dst_addr, Address::from(their_dst));

@@ -2,18 +2,18 @@
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_packet_sock_diag::{
-    TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK,
-    TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT, TCP_TIME_WAIT,
+    INET_DIAG_INFO, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2,
+    TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_SENT, TCP_TIME_WAIT,
 };
 
-/// `TCPDIAG_GETSOCK` in include/uapi/linux/inet_diag.h: TCP sockets of both families in one walk.
+/// `TCPDIAG_GETSOCK` in include/uapi/linux/inet_diag.h: TCP sockets of both families in one dump.
 pub const TCPDIAG_GETSOCK: u16 = 18;
 
 /// A netlink header (16 bytes) and a `struct inet_diag_req` (60), without attributes.
 pub const REQUEST_LENGTH: usize = 76;
 
 /// `TCP_BOUND_INACTIVE` in include/net/tcp_states.h: a pseudo state of bound but unconnected sockets,
-/// asked for by this bit and told back as CLOSE. Kernels before 6.8 ignore it.
+/// asked for by this bit and reported as CLOSE. Kernels before 6.8 ignore it.
 const TCP_BOUND_INACTIVE: u8 = 13;
 
 /// Which sockets to dump: a mask with one bit for each state's number.
@@ -24,17 +24,18 @@ impl States {
     /// Listening sockets. They stand in a table of their own: 0.2 ms however many connections there are.
     pub const LISTENING: Self = Self::of(&[TCP_LISTEN]);
 
-    /// Sockets that own a port without a connection: listening, or merely bound. For the latter the
-    /// kernel walks over all sockets that have a local port, which takes two thirds as long as telling
-    /// them.
+    /// Sockets that own a port without a connection: listening, or bound and unconnected. For the latter
+    /// the kernel goes through all sockets that have a local port, which takes two thirds as long as
+    /// reporting them.
     pub const OWNERS: Self = Self::of(&[TCP_LISTEN, TCP_BOUND_INACTIVE]);
 
-    /// Sockets that are or were connected: all that hold a port, but for request sockets
-    /// (`TCP_NEW_SYN_RECV`), which always belong to a listener's port and are many under a SYN flood.
+    /// Sockets that are or were connected: all that use a port. Without SYN-RECV, with which the kernel
+    /// sends request sockets too: those use no port, belong to a listener and are many under a SYN flood.
+    /// A socket of its own is in SYN-RECV only while both ends connect at once, or with Fast Open on a
+    /// listener's port.
     pub const CONNECTED: Self = Self::of(&[
         TCP_ESTABLISHED,
         TCP_SYN_SENT,
-        TCP_SYN_RECV,
         TCP_FIN_WAIT1,
         TCP_FIN_WAIT2,
         TCP_TIME_WAIT,
@@ -43,7 +44,7 @@ impl States {
         TCP_CLOSING,
     ]);
 
-    /// Those of [`CONNECTED`](Self::CONNECTED) that a process may hold.
+    /// Those of [`CONNECTED`](Self::CONNECTED) that a process may have open.
     pub const LIVE: Self = Self(Self::CONNECTED.0 & !(1 << TCP_TIME_WAIT));
 
     const fn of(states: &[u8]) -> Self {
@@ -63,20 +64,37 @@ impl States {
     }
 }
 
-/// A request to dump every TCP socket, of either family, that is in one of these states. An attribute
-/// behind it can hold a program that leaves sockets out (see [`filter`](super::filter)); empty for none.
+/// What of the sockets is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// In which states.
+    pub states: States,
+    /// An attribute with a program that skips sockets (see [`filter`](super::filter)); empty for none.
+    pub filter: &'a [u8],
+    /// Whether the kernel is to add its `struct tcp_info`.
+    pub info: bool,
+}
+
+/// A request to dump TCP sockets of both families.
 #[must_use]
-pub fn dump_request(states: States, sequence: u32, attribute: &[u8]) -> Vec<u8> {
+pub fn dump_request(asked: Asked<'_>, sequence: u32) -> Vec<u8> {
+    let Asked {
+        states,
+        filter,
+        info,
+    } = asked;
     let mut request = vec![0; REQUEST_LENGTH];
-    request.extend_from_slice(attribute);
+    request.extend_from_slice(filter);
     let length = u32::try_from(request.len()).unwrap_or_default();
-    let fields: [(usize, &[u8]); 5] = [
+    let extensions = u8::from(info) << (INET_DIAG_INFO - 1);
+    let fields: [(usize, &[u8]); 6] = [
         (0, &length.to_ne_bytes()),
         (4, &TCPDIAG_GETSOCK.to_ne_bytes()),
         (6, &(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes()),
         (8, &sequence.to_ne_bytes()),
-        // Behind the header (16): family, src_len, dst_len and ext (4), all 0, and an empty
+        // Behind the header (16): family, src_len and dst_len, all 0, and ext; then an empty
         // inet_diag_sockid (48). The last field, dbs, stays 0 as well.
+        (19, &[extensions]),
         (68, &states.bits().to_ne_bytes()),
     ];
     for (offset, bytes) in fields {
@@ -94,9 +112,17 @@ mod tests {
 
     use super::*;
 
+    const fn asked(filter: &[u8]) -> Asked<'_> {
+        Asked {
+            states: States::CONNECTED,
+            filter,
+            info: false,
+        }
+    }
+
     #[test]
     fn a_request_is_a_whole_netlink_message_with_the_state_mask_in_place() {
-        let bytes = dump_request(States::CONNECTED, 0x0102_0304, &[]);
+        let bytes = dump_request(asked(&[]), 0x0102_0304);
         let message = NetlinkBuffer::new_checked(&bytes[..]).unwrap();
         assert_eq!(message.length(), 76);
         assert_eq!(message.message_type(), TCPDIAG_GETSOCK);
@@ -106,15 +132,24 @@ mod tests {
         assert!(front.iter().all(|byte| *byte == 0));
         assert_eq!(
             states.first_chunk::<4>().unwrap(),
-            &0b1011_0111_1110_u32.to_ne_bytes()
+            &0b1011_0111_0110_u32.to_ne_bytes()
         );
         assert!(states.iter().skip(4).all(|byte| *byte == 0));
     }
 
     #[test]
+    fn tcp_info_is_an_extension() {
+        let with = |info| dump_request(Asked { info, ..asked(&[]) }, 1);
+        assert_eq!(
+            [with(false), with(true)].map(|bytes| bytes.get(19).copied()),
+            [Some(0), Some(2)]
+        );
+    }
+
+    #[test]
     fn an_attribute_stands_behind_the_request_and_is_counted() {
-        let bytes = dump_request(States::CONNECTED, 1, &[7; 36]);
-        let bare = dump_request(States::CONNECTED, 1, &[]);
+        let bytes = dump_request(asked(&[7; 36]), 1);
+        let bare = dump_request(asked(&[]), 1);
         let message = NetlinkBuffer::new_checked(&bytes).unwrap();
         assert_eq!((message.length(), bytes.len()), (112, 112));
         assert_eq!(bytes.get(4..76), bare.get(4..));

@@ -31,6 +31,11 @@ pub trait Transport {
 /// Opens conversations. After any error a conversation is closed and a new one opened, since what is
 /// left of the old dump would answer the new one.
 pub trait Connect: Send + fmt::Debug {
+    /// Whether it is the running kernel that answers, about the namespace of the calling thread.
+    fn is_this_kernel(&self) -> bool {
+        false
+    }
+
     /// Opens a conversation that is to end by the deadline.
     fn connect(&mut self, deadline: Instant) -> io::Result<Box<dyn Transport>>;
 }
@@ -40,6 +45,10 @@ pub trait Connect: Send + fmt::Debug {
 pub struct NetlinkConnect;
 
 impl Connect for NetlinkConnect {
+    fn is_this_kernel(&self) -> bool {
+        true
+    }
+
     fn connect(&mut self, deadline: Instant) -> io::Result<Box<dyn Transport>> {
         let socket = Socket::new(NETLINK_SOCK_DIAG)?;
         // A timeout of zero would mean none.

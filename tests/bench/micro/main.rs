@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use timewait_exporter::build_info::BUILD;
-use timewait_exporter::domain::census::Census;
+use timewait_exporter::domain::census::{Census, Moment};
 use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::domain::namespace::HostSnapshot;
 use timewait_exporter::domain::options::CensusOptions;
@@ -38,6 +38,7 @@ use timewait_exporter::domain::settings::Settings;
 use timewait_exporter::domain::snapshot::{Snapshot, SocketSummary, Source};
 use timewait_exporter::exposition::{ExporterFigures, Format, encode, families};
 use timewait_exporter::kernel::sock_diag::datagram::{Message, Messages};
+use timewait_exporter::kernel::sock_diag::links::LinkNames;
 use timewait_exporter::kernel::sock_diag::record::{Decoded, decode_socket};
 
 /// How many records the small inputs have.
@@ -112,17 +113,17 @@ fn census() -> Census {
         port_range: PortRange::new(32_768, 60_999),
         ..Settings::default()
     };
-    Census::new(CensusOptions::default(), &settings, &[])
+    Census::new(CensusOptions::default(), &settings, Moment::default(), &[])
 }
 
 fn added(dump: &Dump) -> Census {
-    let mut census = census();
+    let (mut census, mut links) = (census(), LinkNames::default());
     for datagram in &dump.datagrams {
         for message in Messages::new(datagram, 1) {
             let Ok(Message::Record { payload, .. }) = message else {
                 panic!("no record");
             };
-            if let Ok(Decoded::Known(socket)) = decode_socket(payload) {
+            if let Ok(Decoded::Known(socket)) = decode_socket(payload, &mut links) {
                 census.add(&socket);
             }
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use timewait_exporter::domain::census::Census;
+use timewait_exporter::domain::census::{Census, Moment};
 use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::ports::PortRange;
 use timewait_exporter::domain::settings::Settings;
@@ -51,7 +51,7 @@ pub fn assert_census(owners: &[PortOwner], sockets: &[Socket]) {
         tcp_tw_reuse: Some(1),
         ..Settings::default()
     };
-    let mut census = Census::new(CensusOptions::default(), &settings, owners);
+    let mut census = Census::new(CensusOptions::default(), &settings, Moment::default(),  owners);
     for socket in sockets {
         census.add(socket);
     }

@@ -1,12 +1,13 @@
-//! What the figures mean where the connection table does not tell enough: a connected socket whose
-//! port belongs to bind(), since it was bound first or accepted by a listener that is gone, keeps
-//! that port from every destination, but looks like one whose port connect() chose.
+//! Connected sockets whose ports belong to bind(), since they were bound first or accepted by a listener
+//! that has gone: they keep these ports from every destination, but look like those whose ports connect()
+//! chose. With the probe the metrics are exact, without it they enclose what connect() gets.
 
 use std::time::Instant;
 
 use timewait_exporter::domain::address::Address;
-use timewait_exporter::domain::snapshot::PortUsage;
+use timewait_exporter::domain::snapshot::{PortUsage, Probe};
 
+use super::connect_oracle::judge_route;
 use super::situation::{Group, PortTaken, Route, Server, Situation, State};
 use super::stage::{Stage, destination};
 use super::{Verdict, prove};
@@ -15,28 +16,76 @@ use crate::support::scraper::told;
 use crate::support::sockets::{at, bound};
 
 #[test]
-fn a_port_that_bind_chose_is_lost_to_other_destinations_and_only_the_source_pool_tells() {
+fn a_port_that_bind_chose_is_lost_to_other_destinations_and_the_probe_finds_it() {
     in_namespace(|| {
         let mut stage = Stage::set(&half_of_the_range_by_bind());
         let untouched = stage.situation.routes[1].clone();
         let before = stage.scrape();
-        let figures = told(&before, destination(&untouched));
-        assert_eq!((figures.headroom, figures.exhaustion_ratio), (100, 0.0));
+        let usage = told(&before, destination(&untouched));
+        assert_eq!((usage.headroom, usage.exhaustion_ratio), (50, 0.0));
+        assert_eq!((before.usable, before.bind_owned), (50, Some(50)));
         assert_eq!((before.free, source_ratio(&before)), (50, 0.5));
 
         assert_eq!(stage.connects_up_to(&untouched, u32::MAX), 50);
 
         let after = stage.scrape();
-        let figures = told(&after, destination(&untouched));
-        assert_eq!((figures.headroom, figures.exhaustion_ratio), (50, 0.5));
+        let usage = told(&after, destination(&untouched));
+        assert_eq!((usage.headroom, usage.exhaustion_ratio), (0, 1.0));
         assert_eq!((after.free, source_ratio(&after)), (0, 1.0));
         assert!(bound(at("127.0.0.1", 0)).is_err());
     });
 }
 
 #[test]
-fn free_ports_and_headroom_enclose_what_connect_gets() {
-    in_namespace(|| prove("blind spot", 25, Situation::with_blind_spot, judge));
+fn without_the_probe_only_free_ports_and_the_source_show_that_bind_took_ports() {
+    in_namespace(|| {
+        let situation = Situation {
+            probe: false,
+            ..half_of_the_range_by_bind()
+        };
+        let mut stage = Stage::set(&situation);
+        let untouched = stage.situation.routes[1].clone();
+        let before = stage.scrape();
+        let usage = told(&before, destination(&untouched));
+        assert_eq!((usage.headroom, usage.exhaustion_ratio), (100, 0.0));
+        assert_eq!((before.probe, before.bind_owned), (Probe::Off, None));
+        assert_eq!(before.free, 50);
+
+        assert_eq!(stage.connects_up_to(&untouched, u32::MAX), 50);
+
+        let after = stage.scrape();
+        let usage = told(&after, destination(&untouched));
+        assert_eq!((usage.headroom, usage.exhaustion_ratio), (50, 0.5));
+        assert_eq!((after.free, source_ratio(&after)), (0, 1.0));
+    });
+}
+
+#[test]
+fn with_the_probe_headroom_is_exact_where_ports_belong_to_bind() {
+    in_namespace(|| {
+        prove("bind-owned", 40, Situation::with_blind_spot, judge_probed);
+    });
+}
+
+#[test]
+fn without_the_probe_free_ports_and_headroom_enclose_what_connect_gets() {
+    in_namespace(|| prove("blind spot", 25, Situation::with_blind_spot_unprobed, judge));
+}
+
+/// As the connect oracle, for the servers that are still there.
+fn judge_probed(situation: &Situation) -> Verdict {
+    let mut stage = Stage::set(situation);
+    let mut calls = 0;
+    for route in &situation.routes {
+        if situation.servers[route.server].closes {
+            continue;
+        }
+        match judge_route(&mut stage, route) {
+            Verdict::Holds { calls: more } => calls += more,
+            other => return other,
+        }
+    }
+    Verdict::Holds { calls }
 }
 
 fn judge(situation: &Situation) -> Verdict {
@@ -97,6 +146,7 @@ fn half_of_the_range_by_bind() -> Situation {
             old: false,
             port: PortTaken::ByBind,
         }],
+        probe: true,
     }
 }
 

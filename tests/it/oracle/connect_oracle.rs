@@ -26,7 +26,7 @@ fn judge(situation: &Situation) -> Verdict {
     Verdict::Holds { calls }
 }
 
-fn judge_route(stage: &mut Stage, route: &Route) -> Verdict {
+pub fn judge_route(stage: &mut Stage, route: &Route) -> Verdict {
     let destination = destination(route);
     let slack = u32::from(stage.situation.may_miss_one());
     let begin = Instant::now();

@@ -38,6 +38,8 @@ pub struct Situation {
     pub owners: Vec<Owner>,
     pub routes: Vec<Route>,
     pub groups: Vec<Group>,
+    /// Whether the collector `probe` is on.
+    pub probe: bool,
 }
 
 /// A listener to connect to. It may stand inside the range, even on a reserved port.
@@ -95,6 +97,12 @@ pub enum PortTaken {
     ByBind,
     /// The client asked for it in bind().
     AsAsked,
+    /// It asked for it with SO_REUSEADDR, as others do.
+    WithReuseAddr,
+    /// With SO_REUSEPORT.
+    WithReusePort,
+    /// Its socket was restored with TCP_REPAIR.
+    ByRepair,
 }
 
 /// What the client's end of a connection is doing.
@@ -139,6 +147,7 @@ impl Situation {
             owners: Vec::new(),
             routes: Vec::new(),
             groups: Vec::new(),
+            probe: true,
         };
         for _ in 0..random.pick(&[0, 0, 1, 2, 4, ports / 3]).min(8) {
             situation.owners.push(owner(random, min, max));
@@ -161,7 +170,7 @@ impl Situation {
     }
 
     /// One in which some ports belong to bind() though their sockets are connected, which the
-    /// connection table does not tell.
+    /// connection table does not show.
     pub fn with_blind_spot(seed: u64) -> Self {
         let mut situation = Self::from_seed(seed);
         let random = &mut Random::new(!seed);
@@ -172,12 +181,33 @@ impl Situation {
             for _ in 0..random.between(0, 2) {
                 let mut group = situation.group(random, route);
                 if group.state != State::SynSent {
-                    group.port = random.pick(&[PortTaken::ByBind, PortTaken::AsAsked]);
+                    group.port = random.pick(&[
+                        PortTaken::ByBind,
+                        PortTaken::ByBind,
+                        PortTaken::AsAsked,
+                        PortTaken::WithReuseAddr,
+                        PortTaken::WithReusePort,
+                        PortTaken::ByRepair,
+                    ]);
+                    if group.port == PortTaken::ByRepair {
+                        group.state = State::Established;
+                        // It has no timestamps here, unlike what CRIU restores: it would stand for a
+                        // peer without them.
+                        situation.tw_reuse = 0;
+                    }
                     situation.groups.push(group);
                 }
             }
         }
         situation
+    }
+
+    /// The same for a program that does not probe ports.
+    pub fn with_blind_spot_unprobed(seed: u64) -> Self {
+        Self {
+            probe: false,
+            ..Self::with_blind_spot(seed)
+        }
     }
 
     pub fn ports(&self) -> u32 {

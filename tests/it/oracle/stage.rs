@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::listen;
 use timewait_exporter::domain::snapshot::{Destination, PortUsage};
 use timewait_exporter::domain::socket::TcpState;
+use timewait_exporter::kernel::port_probe::lists_bound_sockets;
 use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 use super::situation::{ADDRESSES, Group, PortTaken, Route, Situation, State};
@@ -16,8 +17,8 @@ use crate::support::eventually;
 use crate::support::namespace::{enter_new_namespace, has_sysctl, set_sysctl, set_sysctl_if_any};
 use crate::support::scraper::Scraper;
 use crate::support::sockets::{
-    Connection, accepted, at, bound_with, connect_bound, connect_from, connecting, listening_with,
-    source_towards,
+    Connection, Sharing, accepted, at, bound_with, connect_bound, connect_from, connect_sharing,
+    connecting, listening_with, repaired, source_towards,
 };
 
 /// How exactly an age is known: the kernel tells it by a timer that counts in ticks (4 or 10 ms).
@@ -64,7 +65,7 @@ impl Stage {
             kept: Vec::new(),
             last_old: None,
             first_young: None,
-            scraper: Scraper::open(situation.routes.iter().map(destination)),
+            scraper: Scraper::open_with(situation.probe, situation.routes.iter().map(destination)),
         };
         stage.add_servers();
         stage.add_owners(false);
@@ -130,14 +131,16 @@ impl Stage {
             }
             let client = match self.open(group, &route, index) {
                 Ok(client) => client,
-                // The next one may find its port free.
-                Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) if group.port == PortTaken::AsAsked => {
-                    continue;
+                Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL)
+                    if matches!(group.port, PortTaken::ByConnect | PortTaken::ByBind) =>
+                {
+                    break;
                 }
-                Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) => break,
+                // The next one may find its port free.
+                Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) => continue,
                 Err(error) => panic!("{route:?}: {error}"),
             };
-            if group.state == State::SynSent {
+            if group.state == State::SynSent || group.port == PortTaken::ByRepair {
                 self.kept.push(client);
             } else {
                 let listener = self.listeners[route.server].as_ref();
@@ -158,13 +161,17 @@ impl Stage {
             SocketAddr::new(source, port)
         };
         let Situation { min, max, .. } = self.situation;
+        let asked = || local(min + index % (max - min + 1));
         match group.port {
             PortTaken::ByConnect if group.state == State::SynSent => {
                 connecting(route.source, route.to)
             }
             PortTaken::ByConnect => connect_from(route.source, route.to),
             PortTaken::ByBind => connect_bound(local(0), route.to),
-            PortTaken::AsAsked => connect_bound(local(min + index % (max - min + 1)), route.to),
+            PortTaken::AsAsked => connect_bound(asked(), route.to),
+            PortTaken::WithReuseAddr => connect_sharing(Sharing::ReuseAddr, asked(), route.to),
+            PortTaken::WithReusePort => connect_sharing(Sharing::ReusePort, asked(), route.to),
+            PortTaken::ByRepair => repaired(asked(), route.to),
         }
     }
 
@@ -306,7 +313,7 @@ fn set_sysctls(situation: &Situation) {
     set_sysctl_if_any(REUSE_DELAY, &situation.tw_reuse_delay_ms.to_string());
 }
 
-/// What of a situation the kernel at hand can do and tell.
+/// What of a situation the kernel at hand can do and show.
 fn possible_here(situation: &Situation) -> Situation {
     let mut possible = situation.clone();
     if !has_sysctl(REUSE_DELAY) {
@@ -317,18 +324,8 @@ fn possible_here(situation: &Situation) -> Situation {
             group.old = true;
         }
     }
-    if !tells_bound_sockets() {
+    if !lists_bound_sockets() {
         possible.owners.retain(|owner| owner.listens);
     }
     possible
-}
-
-/// Sockets that are merely bound are told since Linux 6.8.
-fn tells_bound_sockets() -> bool {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
-    let mut numbers = release
-        .split('.')
-        .map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(6), Some(8))
 }

@@ -22,6 +22,11 @@ pub struct Scraper {
 impl Scraper {
     /// One that tells every value, and these destinations even where they have no socket.
     pub fn open(destinations: impl IntoIterator<Item = Destination>) -> Self {
+        Self::open_with(true, destinations)
+    }
+
+    /// The same, perhaps without the collector `probe`.
+    pub fn open_with(probe: bool, destinations: impl IntoIterator<Item = Destination>) -> Self {
         let pins = destinations
             .into_iter()
             .map(|destination| PinnedDestination {
@@ -35,6 +40,7 @@ impl Scraper {
             enabled: Enabled::default(),
             census: CensusOptions {
                 top: 1_000,
+                probe,
                 pinned_destinations: pins.collect(),
                 ..CensusOptions::default()
             },

@@ -97,6 +97,37 @@ pub fn connect_bound(local: SocketAddr, to: SocketAddr) -> Result<OwnedFd, Errno
     connect_with(to, SocketFlags::empty(), |socket| bind(socket, &local))
 }
 
+/// How a client shares the port that it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    ReuseAddr,
+    ReusePort,
+}
+
+/// connect() after bind() to a port that others may have too.
+pub fn connect_sharing(
+    sharing: Sharing,
+    local: SocketAddr,
+    to: SocketAddr,
+) -> Result<OwnedFd, Errno> {
+    connect_with(to, SocketFlags::empty(), |socket| {
+        match sharing {
+            Sharing::ReuseAddr => sockopt::set_socket_reuseaddr(socket, true)?,
+            Sharing::ReusePort => sockopt::set_socket_reuseport(socket, true)?,
+        }
+        bind(socket, &local)
+    })
+}
+
+/// A socket that CRIU restored as connected (`TCP_REPAIR`): no peer knows of it.
+pub fn repaired(local: SocketAddr, to: SocketAddr) -> Result<OwnedFd, Errno> {
+    connect_with(to, SocketFlags::empty(), |socket| {
+        nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::TcpRepair, &1)
+            .map_err(|error| Errno::from_raw_os_error(error as i32))?;
+        bind(socket, &local)
+    })
+}
+
 fn choose_source(socket: &OwnedFd, source: Option<IpAddr>) -> Result<(), Errno> {
     let Some(source) = source else { return Ok(()) };
     set_bind_address_no_port(socket);

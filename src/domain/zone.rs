@@ -1,0 +1,62 @@
+//! The zones of link-local addresses: names of network interfaces, each once, so that an address with
+//! its zone is as small and as quickly compared as one without.
+//!
+//! **Invariant:** memory has a bound: past [`MOST_NAMES`] further names share one zone, `?`.
+
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+/// Some 128 KiB. Only interfaces with TCP sockets on link-local addresses count.
+const MOST_NAMES: usize = 4_096;
+
+static NAMES: RwLock<Vec<Box<str>>> = RwLock::new(Vec::new());
+
+/// The name of an interface. One name in two network namespaces is one zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Zone(u32);
+
+impl Zone {
+    /// The zone of the interface with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        let place = |names: &[Box<str>]| {
+            let place = names.iter().position(|known| **known == *name);
+            place.and_then(|place| u32::try_from(place + 1).ok())
+        };
+        let known = place(&NAMES.read().unwrap_or_else(PoisonError::into_inner));
+        if let Some(number) = known {
+            return Self(number);
+        }
+        let mut names = NAMES.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have been faster.
+        if names.len() < MOST_NAMES && place(&names).is_none() {
+            names.push(name.into());
+        }
+        Self(place(&names).unwrap_or(0))
+    }
+
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Nothing for a number that is no zone's.
+    pub(super) fn from_number(number: u32) -> Option<Self> {
+        let names = NAMES.read().unwrap_or_else(PoisonError::into_inner);
+        let is_known = usize::try_from(number).is_ok_and(|number| number <= names.len());
+        is_known.then_some(Self(number))
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = NAMES.read().unwrap_or_else(PoisonError::into_inner);
+        let place = usize::try_from(self.0)
+            .ok()
+            .and_then(|number| number.checked_sub(1));
+        f.write_str(
+            place
+                .and_then(|place| names.get(place))
+                .map_or("?", |name| name),
+        )
+    }
+}
