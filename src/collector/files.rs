@@ -21,20 +21,24 @@ const READERS: &[(CollectorId, Reader)] = &[
         (Some(settings.into()), errors)
     }),
     (CollectorId::Netstat, |procfs| {
-        whole(procfs.read_kernel_counters())
+        counts(procfs.read_kernel_counters().map(Some))
     }),
+    (CollectorId::Snmp, |procfs| counts(procfs.read_opens())),
     (CollectorId::Sockstat, |procfs| {
-        whole(procfs.read_socket_statistics())
+        counts(procfs.read_socket_statistics().map(Some))
+    }),
+    (CollectorId::Conntrack, |procfs| {
+        counts(procfs.read_conntrack())
     }),
     (CollectorId::Slabinfo, |procfs| {
-        whole(procfs.read_slab_memory(page_size_bytes()))
+        counts(procfs.read_slab_memory(page_size_bytes()).map(Some))
     }),
 ];
 
 /// What is read whole or not at all.
-fn whole(read: Result<Counts, ReadError>) -> Read {
+fn counts(read: Result<Option<Counts>, ReadError>) -> Read {
     match read {
-        Ok(counts) => (Some(counts.into()), Vec::new()),
+        Ok(counts) => (counts.map(Reading::from), Vec::new()),
         Err(error) => (None, vec![error]),
     }
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use files::FilesJob;
 use lane::Lane;
 use namespaces::NamespacesJob;
-use sockets::{SocketsJob, Walker};
+use sockets::{SocketReader, SocketsJob};
 
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{HostSnapshot, Namespaces};
@@ -150,13 +150,13 @@ impl Collector {
         let enabled = &config.enabled;
         let mut jobs: Vec<(CollectorId, Job)> = Vec::new();
         if enabled.has(CollectorId::Sockets) {
-            let walker = Walker::new(
+            let reader = SocketReader::new(
                 config.source,
                 procfs.clone(),
                 connect,
                 config.census.clone(),
             );
-            let mut job = SocketsJob::new(walker, !enabled.has(CollectorId::Sysctl));
+            let mut job = SocketsJob::new(reader, !enabled.has(CollectorId::Sysctl));
             jobs.push((
                 CollectorId::Sockets,
                 Box::new(move |deadline| Some(job.run(deadline))),

@@ -1,4 +1,4 @@
-//! The job that walks the connection table and adds it up.
+//! The job that dumps the connection table and adds it up.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,48 +25,63 @@ use crate::kernel::sock_diag::{Connect, Dump, DumpCount, DumpError, Dumper};
 /// How often a dump is tried when the kernel's state was a passing one.
 const TRIES: usize = 3;
 
-/// Reads the connection table of the exporter's own namespace.
+/// What is logged where the kernel calls each try inconsistent.
+const INCOMPLETE: &str =
+    "the dump is incomplete: the kernel marks it as inconsistent (NLM_F_DUMP_INTR)";
+
+/// Reads the connection table of the exporter's network namespace.
 #[derive(Debug)]
 pub(super) struct SocketsJob {
-    walker: Walker,
-    memory: WalkMemory,
-    /// Whether to complain of settings: not where the sysctl collector does.
-    complains_of_settings: bool,
+    reader: SocketReader,
+    memory: SocketMemory,
+    /// Whether to log what is wrong with the settings: not where the sysctl collector does.
+    logs_settings: bool,
     settings: Complaint,
 }
 
-/// Walks the connection table of the namespace that the calling thread is in, from whichever source
-/// serves.
+/// Reads the connection table of the namespace that the calling thread is in, from the source that works.
 #[derive(Debug)]
-pub(super) struct Walker {
+pub(super) struct SocketReader {
     choice: SourceChoice,
     procfs: ProcRoot,
     dumper: Dumper,
     options: CensusOptions,
 }
 
-/// What is remembered of one namespace from walk to walk.
+/// What is remembered of one namespace from dump to dump.
 #[derive(Debug)]
-pub(super) struct WalkMemory {
+pub(super) struct SocketMemory {
     bound: BoundSockets,
     probe: ProbeMemory,
     timestamps: TimestampsSeen,
-    /// Where the sockets were read from last, so that a change is said once.
+    /// Where the sockets were read from last, so that a change is logged once.
     source: Option<Source>,
     sockets: Complaint,
     last_unknown: Option<(u8, u8)>,
 }
 
-/// Why there are no socket figures.
+/// What a dump goes by.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) settings: &'a Settings,
+    /// The `sockstat` of the same namespace.
+    pub(super) statistics: Option<&'a Counts>,
+    pub(super) deadline: Instant,
+}
+
+/// The sum of a dump, and whether the kernel calls it complete.
+type Dumped = (SocketSummary, bool);
+
+/// Why there is no sum.
 #[derive(Debug, Error)]
-enum WalkError {
+enum ReadError {
     #[error(transparent)]
     Dump(#[from] DumpError),
     #[error(transparent)]
     Table(#[from] TableError),
 }
 
-impl WalkError {
+impl ReadError {
     const fn is_late(&self) -> bool {
         matches!(
             self,
@@ -80,10 +95,10 @@ impl WalkError {
 /// filter program to pay: 1 to this.
 const WORTH_FILTERING: u64 = 8;
 
-/// Whether the kernel should leave out the sockets that hold no ephemeral port.
+/// Whether the kernel should skip the sockets that use no ephemeral port.
 ///
 /// A filter costs the kernel 15 to 30 ns for each socket in TIME-WAIT, of some 300, and saves it some
-/// 700 for each other one that it leaves out. Those in TIME-WAIT are all told, so that it can only pay on the
+/// 700 for each other one that it skips. Those in TIME-WAIT are all sent, so that it can only pay on the
 /// others, of which sockstat does not say how many are a server's. From one to eight on it pays if a
 /// third of them is, and costs 7 % at most if none is.
 fn is_worth_filtering(statistics: &Counts) -> bool {
@@ -94,33 +109,39 @@ fn is_worth_filtering(statistics: &Counts) -> bool {
 }
 
 impl SocketsJob {
-    pub(super) fn new(walker: Walker, complains_of_settings: bool) -> Self {
+    pub(super) fn new(reader: SocketReader, logs_settings: bool) -> Self {
         Self {
-            walker,
-            memory: WalkMemory::new(None),
-            complains_of_settings,
+            reader,
+            memory: SocketMemory::new(None),
+            logs_settings,
             settings: Complaint::new("sysctl", None),
         }
     }
 
     pub(super) fn run(&mut self, deadline: Instant) -> Outcome {
         let begin = Instant::now();
-        let procfs = &self.walker.procfs;
+        let procfs = &self.reader.procfs;
         let (settings, errors) = procfs.read_settings();
-        if self.complains_of_settings {
+        if self.logs_settings {
             self.settings.note(join(&errors));
         }
-        // Without these figures there is no guess: the kernel is to tell all.
+        // Without these numbers nothing is filtered.
         let statistics = procfs.read_socket_statistics().ok();
-        let found = self
-            .walker
-            .walk(&mut self.memory, &settings, statistics.as_ref(), deadline);
-        Outcome::whole(found, begin.elapsed())
+        let given = Given {
+            settings: &settings,
+            statistics: statistics.as_ref(),
+            deadline,
+        };
+        let outcome = self.reader.read(&mut self.memory, given);
+        Outcome {
+            duration: begin.elapsed(),
+            ..outcome
+        }
     }
 }
 
-impl WalkMemory {
-    /// Of a namespace with this label; `None` is the own one.
+impl SocketMemory {
+    /// Of the namespace with this label; `None` is the exporter's.
     pub(super) fn new(netns: Option<String>) -> Self {
         Self {
             bound: BoundSockets::new(),
@@ -133,7 +154,7 @@ impl WalkMemory {
     }
 }
 
-impl Walker {
+impl SocketReader {
     pub(super) fn new(
         choice: SourceChoice,
         procfs: ProcRoot,
@@ -148,27 +169,27 @@ impl Walker {
         }
     }
 
-    /// What the sockets come to, or nothing where they could not be read, which is logged.
-    pub(super) fn walk(
-        &mut self,
-        memory: &mut WalkMemory,
-        settings: &Settings,
-        statistics: Option<&Counts>,
-        deadline: Instant,
-    ) -> Option<SocketSummary> {
-        let result = self.read(memory, settings, statistics, deadline);
+    /// Reads the sockets. A failure is logged.
+    pub(super) fn read(&mut self, memory: &mut SocketMemory, given: Given<'_>) -> Outcome {
+        let begin = Instant::now();
+        let result = self.read_any(memory, given);
         match &result {
-            // Others had their time, which is said of all of them at once.
+            // The namespaces that a run did not reach are logged together.
             Err(error) if error.is_late() && memory.sockets.netns().is_some() => {}
             Err(error) => memory.sockets.note(Some(error.to_string())),
-            Ok(_) => memory.sockets.note(None),
+            Ok((_, true)) => memory.sockets.note(None),
+            Ok((_, false)) => memory.sockets.note(Some(INCOMPLETE.to_owned())),
         }
-        result.ok()
+        Outcome {
+            success: matches!(result, Ok((_, true))),
+            value: result.ok().map(|(summary, _)| summary.into()),
+            duration: begin.elapsed(),
+        }
     }
 
-    /// What there is to tell where there is no socket: no breakdown of nothing, which would be a third of all
-    /// series of a namespace, unless something is pinned in it.
-    pub(super) fn nothing(&self, settings: &Settings) -> SocketSummary {
+    /// The sum of a namespace without sockets. It has no breakdowns, which would be a third of all
+    /// series of a namespace, unless something is pinned.
+    pub(super) fn empty(&self, settings: &Settings) -> SocketSummary {
         let mut options = self.options.clone();
         if options.pinned_ports.is_empty() && options.pinned_destinations.is_empty() {
             options.without_breakdowns();
@@ -180,19 +201,17 @@ impl Walker {
         }
     }
 
-    fn read(
+    fn read_any(
         &mut self,
-        memory: &mut WalkMemory,
-        settings: &Settings,
-        statistics: Option<&Counts>,
-        deadline: Instant,
-    ) -> Result<SocketSummary, WalkError> {
+        memory: &mut SocketMemory,
+        given: Given<'_>,
+    ) -> Result<Dumped, ReadError> {
         if self.choice == SourceChoice::Procfs {
-            return self.walk_procfs(memory, settings, statistics, deadline, None);
+            return self.read_procfs(memory, given, None);
         }
-        match self.walk_netlink(memory, settings, statistics, deadline) {
+        match self.read_netlink(memory, given) {
             Err(error) if error.is_unusable() && self.choice == SourceChoice::Auto => {
-                self.walk_procfs(memory, settings, statistics, deadline, Some(&error))
+                self.read_procfs(memory, given, Some(&error))
             }
             result => {
                 memory.note_source(Source::Netlink, None);
@@ -201,48 +220,47 @@ impl Walker {
         }
     }
 
-    fn walk_netlink(
+    fn read_netlink(
         &mut self,
-        memory: &mut WalkMemory,
-        settings: &Settings,
-        statistics: Option<&Counts>,
-        deadline: Instant,
-    ) -> Result<SocketSummary, DumpError> {
-        let mut tries = 1;
-        loop {
-            match self.dump(memory, settings, statistics, deadline) {
-                Err(error) if error.is_passing() && tries < TRIES => tries += 1,
-                result => return result,
+        memory: &mut SocketMemory,
+        given: Given<'_>,
+    ) -> Result<Dumped, DumpError> {
+        let mut incomplete = None;
+        for _ in 1..TRIES {
+            match self.dump(memory, given) {
+                Ok((summary, true)) => return Ok((summary, true)),
+                Ok(dumped) => incomplete = Some(dumped),
+                Err(error) if error.is_passing() => {}
+                Err(error) => return incomplete.ok_or(error),
             }
         }
+        let last = self.dump(memory, given);
+        last.or_else(|error| incomplete.ok_or(error))
     }
 
-    fn dump(
-        &mut self,
-        memory: &mut WalkMemory,
-        settings: &Settings,
-        statistics: Option<&Counts>,
-        deadline: Instant,
-    ) -> Result<SocketSummary, DumpError> {
+    fn dump(&mut self, memory: &mut SocketMemory, given: Given<'_>) -> Result<Dumped, DumpError> {
         let now = Instant::now();
-        let figures = self.dump_once(memory, settings, statistics, now, deadline)?;
-        if memory.bound.suffice_for(&figures, now) {
-            return Ok(figures);
+        let dumped = self.dump_once(memory, given, now)?;
+        if memory.bound.suffice_for(&dumped.0, now) {
+            return Ok(dumped);
         }
-        // A destination has come near its limit since the last scrape. Where time is up, figures with
-        // an older reading are better than none.
-        let again = self.dump_once(memory, settings, statistics, Instant::now(), deadline);
-        Ok(again.unwrap_or(figures))
+        // A destination has come near its limit since the last scrape. Where time is up, a sum with
+        // an older reading is better than none.
+        let again = self.dump_once(memory, given, Instant::now());
+        Ok(again.unwrap_or(dumped))
     }
 
     fn dump_once(
         &mut self,
-        memory: &mut WalkMemory,
-        settings: &Settings,
-        statistics: Option<&Counts>,
+        memory: &mut SocketMemory,
+        given: Given<'_>,
         now: Instant,
-        deadline: Instant,
-    ) -> Result<SocketSummary, DumpError> {
+    ) -> Result<Dumped, DumpError> {
+        let Given {
+            settings,
+            statistics,
+            deadline,
+        } = given;
         let filters = !self.options.whole_table && statistics.is_some_and(is_worth_filtering);
         let mut dump = self.dumper.open(deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
@@ -267,67 +285,72 @@ impl Walker {
         }?;
         memory.note_unknown(&socket_count);
         note_peers(&mut census, &mut dump);
-        let probe = (self.options.probe && is_this_kernel).then(|| {
-            let prober = Prober {
-                procfs: &self.procfs,
-                settings,
-                statistics,
-                lists_bound: lists_bound_sockets(),
-                deadline,
-            };
-            prober.run(&mut census, &mut memory.probe)
-        });
-        let messages = owner_count.records + socket_count.records;
-        Ok(finished(census, Source::Netlink, messages, probe))
+        let lists_bound = lists_bound_sockets();
+        let probe = is_this_kernel.then(|| self.probe(&mut census, memory, given, lists_bound));
+        let records = owner_count.records + socket_count.records;
+        let is_complete = !owner_count.interrupted && !socket_count.interrupted;
+        Ok((
+            finished(census, Source::Netlink, records, probe),
+            is_complete,
+        ))
     }
 
-    fn walk_procfs(
+    fn read_procfs(
         &self,
-        memory: &mut WalkMemory,
-        settings: &Settings,
-        statistics: Option<&Counts>,
-        deadline: Instant,
+        memory: &mut SocketMemory,
+        given: Given<'_>,
         reason: Option<&DumpError>,
-    ) -> Result<SocketSummary, WalkError> {
+    ) -> Result<Dumped, ReadError> {
         memory.note_source(Source::Procfs, reason);
         let table = self.procfs.tcp_table();
         let mut owners = Vec::new();
         let owner_count = table.read_owners(&mut |owner| owners.push(owner))?;
         let is_this_kernel = self.procfs.path() == Path::new("/proc");
-        let now = Instant::now();
-        let moment = memory.timestamps.moment(now, settings, is_this_kernel);
-        let mut census = Census::new(self.options.clone(), settings, moment, &owners);
-        let count = table.read_sockets(deadline, &mut |socket| census.add(&socket))?;
+        let timestamps = &mut memory.timestamps;
+        let moment = timestamps.moment(Instant::now(), given.settings, is_this_kernel);
+        let mut census = Census::new(self.options.clone(), given.settings, moment, &owners);
+        let count = table.read_sockets(given.deadline, &mut |socket| census.add(&socket))?;
         for destination in census.depending_on_reuse() {
             census.note_peer(&destination, PeerTimestamps::Unknown);
         }
-        let probe = (self.options.probe && is_this_kernel).then(|| {
-            let prober = Prober {
-                procfs: &self.procfs,
-                settings,
-                statistics,
-                lists_bound: false,
-                deadline,
-            };
-            prober.run(&mut census, &mut memory.probe)
-        });
-        let messages = owner_count + count.records;
-        Ok(finished(census, Source::Procfs, messages, probe))
+        let probe = is_this_kernel.then(|| self.probe(&mut census, memory, given, false));
+        let records = owner_count + count.records;
+        Ok((finished(census, Source::Procfs, records, probe), true))
+    }
+
+    fn probe(
+        &self,
+        census: &mut Census,
+        memory: &mut SocketMemory,
+        given: Given<'_>,
+        lists_bound: bool,
+    ) -> Probe {
+        if !self.options.probe {
+            return Probe::Off;
+        }
+        let prober = Prober {
+            procfs: &self.procfs,
+            settings: given.settings,
+            statistics: given.statistics,
+            lists_bound,
+            deadline: given.deadline,
+        };
+        prober.run(census, &mut memory.probe)
     }
 }
 
-fn finished(census: Census, source: Source, messages: u64, probe: Option<Probe>) -> SocketSummary {
-    let mut summary = census.finish(source, messages);
+fn finished(census: Census, source: Source, records: u64, probe: Option<Probe>) -> SocketSummary {
+    let mut summary = census.finish(source, records);
     if let Some(ports) = &mut summary.ports {
         ports.probe = probe.unwrap_or_default();
     }
     summary
 }
 
-impl WalkMemory {
+impl SocketMemory {
     fn note_source(&mut self, source: Source, reason: Option<&DumpError>) {
         let before = self.source.replace(source);
-        // What holds of the own namespace holds of the others, and is not said for each.
+        // What is true of the exporter's namespace is true of the others, and not logged for each.
         if before == Some(source) || self.sockets.netns().is_some() {
             return;
         }
@@ -336,7 +359,7 @@ impl WalkMemory {
                 collector_source = source.as_str(),
                 err = error.to_string(),
                 "netlink cannot be used, sockets are read from /proc/net/tcp and tcp6: slower, and \
-                 without bound, unconnected sockets"
+                 without the ports of bound, unconnected sockets"
             );
         } else if before.is_some() {
             info!(

@@ -47,8 +47,10 @@ collectors! {
     Sockets "sockets" Namespace "Sockets and destinations, from the kernel's connection table";
     Sysctl "sysctl" Namespace "Kernel settings, from /proc/sys/net/ipv4";
     Netstat "netstat" Namespace "Kernel counters, from /proc/net/netstat";
+    Snmp "snmp" Namespace "Connections opened, from /proc/net/snmp";
     Sockstat "sockstat" Namespace "Time-wait buckets in use, from /proc/net/sockstat";
     Probe "probe" Namespace "Ports in use that are closed to connect(), by a connect() that sends nothing (Linux 6.3)";
+    Conntrack "conntrack" Namespace "Connection tracking (NAT), from /proc/sys/net/netfilter";
     Slabinfo "slabinfo" Host "Memory of TIME-WAIT sockets, from /sys/kernel/slab or slabinfo (needs root)";
 }
 

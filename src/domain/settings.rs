@@ -61,14 +61,15 @@ sysctls! {
     ip_unprivileged_port_start "net.ipv4.ip_unprivileged_port_start"
         "the first port that a program without privileges may bind. Absent before Linux 4.11.";
     tcp_tw_timeout_seconds "net.ipv4.tcp_tw_timeout"
-        "seconds that TIME-WAIT lasts. Absent but on kernels of Alibaba Cloud Linux.";
+        "seconds that TIME-WAIT lasts, on Alibaba Cloud Linux. Absent on other kernels, where it is 60 s.";
     ip_local_port_step_width "net.ipv4.ip_local_port_step_width"
-        "how far connect() goes from one candidate to the next at most, in random steps; 0 is by two. Absent before \
-         Linux 7.2.";
+        "how far connect() steps on in its search for a free port, at random up to this many ports, 0 for the next \
+         one of the same parity. Absent before Linux 7.2.";
     ip_autobind_reuse "net.ipv4.ip_autobind_reuse"
-        "whether bind() with port 0 may share a port among sockets with SO_REUSEADDR. Absent before Linux 5.7.";
+        "whether bind() with port 0 may choose a port that sockets with SO_REUSEADDR already use. 0 no, 1 yes. \
+         Absent before Linux 5.7.";
     ipv6_bindv6only "net.ipv6.bindv6only"
-        "whether IPv6 sockets bound to :: keep to IPv6 unless they ask otherwise. Absent without IPv6.";
+        "whether sockets bound to :: are for IPv6 alone unless they set IPV6_V6ONLY themselves. 0 no, 1 yes.";
 }
 
 impl Sysctl {

@@ -1,4 +1,4 @@
-//! What the program tells Prometheus: metric names, help texts and text formats.
+//! What the program exports: metric names, help texts and text formats.
 //!
 //! A snapshot of the host becomes families ([`families()`]), the request's headers choose a format
 //! ([`Format::negotiate`], [`accepts_gzip`]), and [`encode`] writes the families in it.
@@ -57,7 +57,7 @@ pub enum EncodeError {
         /// The family's name.
         family: String,
     },
-    /// A family without a name or without series, told by the prometheus crate.
+    /// A family without a name or without series, refused by the prometheus crate.
     #[error("encoding metric families")]
     Family(#[from] prometheus::Error),
     /// Formatting into memory failed.

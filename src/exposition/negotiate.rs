@@ -8,7 +8,7 @@
 //! - Among formats of the same weight one that the client named beats one that only a wildcard
 //!   admits, then the one named first wins; a wildcard alone means text, then `OpenMetrics`.
 //! - Parameters that do not choose among our formats are ignored. `escaping` is one: every name we
-//!   tell is valid in the oldest scheme, so all schemes of Prometheus 3 give the same bytes, and the
+//!   export is valid in the oldest scheme, so all schemes of Prometheus 3 give the same bytes, and the
 //!   answer needs no such parameter.
 //! - `version` must be one that we write (`text/plain` 0.0.4, `OpenMetrics` 1.0.0) or absent.
 //!   `application/openmetrics-text;version=0.0.1` alone gets text: `client_golang` calls its 1.0.0
@@ -45,8 +45,8 @@ const ANY: Precision = 0;
 const ANY_SUBTYPE: Precision = 1;
 const NAMED: Precision = 2;
 
-/// The parameters that tell formats apart. Any other one of a media range is ignored.
-const TELLING_PARAMETERS: [&[u8]; 4] = [b"version", b"charset", b"proto", b"encoding"];
+/// The parameters that distinguish formats. Any other one of a media range is ignored.
+const PARAMETERS: [&[u8]; 4] = [b"version", b"charset", b"proto", b"encoding"];
 
 impl Format {
     /// All formats; of those that a client likes equally the first is sent.
@@ -176,7 +176,7 @@ impl<'a> MediaRange<'a> {
         let mut matched: Vec<&[u8]> = Vec::new();
         for (name, value) in &self.parameters {
             let is_called = |other: &[u8]| name.eq_ignore_ascii_case(other);
-            if !TELLING_PARAMETERS.into_iter().any(is_called) {
+            if !PARAMETERS.into_iter().any(is_called) {
                 continue;
             }
             let mut ours = format.parameters().iter();
@@ -184,7 +184,7 @@ impl<'a> MediaRange<'a> {
             if !value.eq_ignore_ascii_case(our_value) {
                 return None;
             }
-            // Told twice, it counts once: it makes the range no more specific.
+            // Given twice, it counts once: it makes the range no more specific.
             if !matched.contains(our_name) {
                 matched.push(our_name);
             }

@@ -18,7 +18,7 @@ const COUNTER_SUFFIX: &str = "_total";
 /// All families, in the order given, with the final `# EOF`.
 ///
 /// Fails for a type other than counter and gauge, and for a counter whose name does not end in
-/// `_total`: the format cannot tell either of them truly.
+/// `_total`: the format cannot express either of them.
 pub(super) fn encode(families: &[MetricFamily]) -> Result<String, EncodeError> {
     let mut out = String::new();
     for family in families {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_format_cannot_tell_truly_is_refused() {
+    fn what_the_format_cannot_express_is_refused() {
         for kind in [
             MetricType::HISTOGRAM,
             MetricType::SUMMARY,

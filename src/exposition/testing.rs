@@ -177,8 +177,18 @@ pub(super) fn rich_snapshot() -> Snapshot {
         ("PAWSEstab", 7),
         ("PAWSTimewait", 1),
     ];
+    let opens = [("ActiveOpens", 271_828), ("PassiveOpens", 31_415)];
+    let conntrack = [
+        ("count", 1_187),
+        ("max", 65_536),
+        ("insert_failed", 17),
+        ("drop", 18),
+        ("early_drop", 2),
+    ];
     let mut snapshot = Snapshot::default();
     for (id, reading) in [
+        (CollectorId::Snmp, counts(&opens).into()),
+        (CollectorId::Conntrack, counts(&conntrack).into()),
         (CollectorId::Sockets, rich_sockets().into()),
         (CollectorId::Sysctl, rich_settings().into()),
         (CollectorId::Netstat, counts(&netstat).into()),

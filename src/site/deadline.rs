@@ -12,13 +12,15 @@ const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 /// For a scraper that names no time. Prometheus' own default is 10 s, the longest in common use 60 s.
 pub(super) const DEFAULT: Duration = Duration::from_secs(30);
 
-/// What the way to Prometheus and back is given, encoding included.
+/// What the way to Prometheus and back is given, encoding included: half a second, but at most this share of a short
+/// time.
 const MARGIN: Duration = Duration::from_millis(500);
+const MARGIN_SHARE: u32 = 4;
 
 /// Enough for the small files, however little the scraper leaves.
 const SHORTEST: Duration = Duration::from_millis(50);
 
-/// A longer time is no scraper's, and would let anyone keep a slot as long as he likes.
+/// A longer time is no scraper's, and would let anyone keep a slot indefinitely.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// How long this scrape may take until it answers with what it has.
@@ -35,7 +37,8 @@ pub(super) fn time_allowed(headers: &HeaderMap) -> Duration {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .filter(|timeout| !timeout.is_zero() && *timeout <= LONGEST)
         .map_or(DEFAULT, |timeout| {
-            timeout.saturating_sub(MARGIN).max(SHORTEST)
+            let margin = MARGIN.min(timeout / MARGIN_SHARE);
+            timeout.saturating_sub(margin).max(SHORTEST)
         })
 }
 
@@ -53,16 +56,23 @@ mod tests {
     }
 
     #[test]
-    fn half_a_second_is_kept_back() {
-        assert_eq!(allowed("10"), Duration::from_millis(9500));
-        assert_eq!(allowed("10.000000"), Duration::from_millis(9500));
-        assert_eq!(allowed("1"), Duration::from_millis(500));
-        assert_eq!(allowed("600"), Duration::from_millis(599_500));
+    fn half_a_second_is_kept_back_and_of_a_short_time_a_quarter() {
+        for (header, milliseconds) in [
+            ("600", 599_500),
+            ("10", 9_500),
+            ("10.000000", 9_500),
+            ("2", 1_500),
+            ("1", 750),
+            ("0.6", 450),
+            ("0.1", 75),
+        ] {
+            assert_eq!(allowed(header), Duration::from_millis(milliseconds));
+        }
     }
 
     #[test]
     fn little_time_is_never_none() {
-        for value in ["0.5", "0.1", "1e-9"] {
+        for value in ["0.06", "0.01", "1e-9"] {
             assert_eq!(allowed(value), SHORTEST);
         }
     }

@@ -54,7 +54,8 @@ impl Readiness {
     /// Learns from a scrape that has just ended; logs when something changed.
     pub(super) fn observe(&self, snapshot: &Snapshot, deadline: Instant) {
         let sockets = snapshot.outcome(CollectorId::Sockets);
-        let is_success = sockets.is_none_or(|outcome| outcome.success);
+        // An incomplete dump can be answered with.
+        let is_success = sockets.is_none_or(|outcome| outcome.success || outcome.value.is_some());
         if is_success {
             self.works.store(true, Ordering::Relaxed);
             if self.failure_logged.swap(false, Ordering::Relaxed) {

@@ -128,6 +128,10 @@ def series(at, end, hours):
             ("timewait_sysctl_tcp_rfc1337", 0),
             ("timewait_sysctl_ip_unprivileged_port_start", 1024),
             ("timewait_sysctl_ip_local_port_step_width", 0),
+            ("timewait_sysctl_ip_autobind_reuse", 0),
+            ("timewait_sysctl_ipv6_bindv6only", 0),
+            ("timewait_active_opens_total", int(uptime * 420)),
+            ("timewait_passive_opens_total", int(uptime * 260)),
             ("timewait_entered_total", int(uptime * 350)),
             ("timewait_recycled_total", int(uptime * 9)),
             ("timewait_killed_total", int(uptime * 0.4)),
@@ -139,7 +143,7 @@ def series(at, end, hours):
             yield "timewait_sysctl_tcp_tw_recycle", inner, 1
         for counter, rate in (("PAWSActive", 0.0), ("PAWSEstab", 0.8), ("PAWSOldAck", 1.9), ("PAWSTimewait", 0.3)):
             yield "timewait_paws_rejects_total", {**inner, "counter": counter}, int(uptime * rate)
-        collectors = ("sockets", "sysctl", "netstat", "sockstat") + (() if netns else ("slabinfo",))
+        collectors = ("sockets", "sysctl", "netstat", "snmp", "sockstat") + (() if netns else ("slabinfo",))
         for collector in collectors:
             failing = instance == "batch-2:10072" and collector == "slabinfo"
             yield "timewait_scrape_collector_success", {**inner, "collector": collector}, 0 if failing else 1

@@ -15,8 +15,8 @@
 //! in the changelog what the next run asks for. When a release is made, `TIMEWAIT_UPDATE_RELEASED=1`
 //! does the rest. Help texts and the order of metrics are no part of this.
 //!
-//! Values and `netns?` are not what a table says: they are those of all series that are told of two hosts, an
-//! old kernel and a new one, beside which another namespace has the same sockets.
+//! Values and `netns?` are not what a table says: they are those of all series of four hosts, an
+//! old kernel, a vendor's and two new ones, beside which another namespace has the same sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -144,7 +144,9 @@ fn values_told() -> Values {
     let mut values = Values::new();
     for (tree, source) in [
         ("linux-3.10", Source::Procfs),
+        ("alinux-5.10", Source::Procfs),
         ("linux-6.18", Source::Netlink),
+        ("linux-7.2", Source::Netlink),
     ] {
         for family in families(&host(tree, source), &exporter()) {
             let labels = values.entry(family.name().to_owned()).or_default();

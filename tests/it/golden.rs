@@ -22,11 +22,13 @@ use crate::support::program::Program;
 
 /// The trees, and how many bytes of attributes follow each record of their kernel's dumps. 3.10
 /// sends none to a reader without privileges; later ones a mark, a class id, a cgroup.
-const TREES: [(&str, usize); 4] = [
+const TREES: [(&str, usize); 6] = [
     ("linux-3.10", 0),
     ("linux-4.19", 8),
     ("linux-5.15", 20),
     ("linux-6.18", 36),
+    ("linux-7.2", 36),
+    ("alinux-5.10", 20),
 ];
 
 fn fixtures() -> PathBuf {
@@ -106,6 +108,16 @@ fn a_tree_of_linux_5_15_is_told_as_its_golden_file_says() {
 #[test]
 fn a_tree_of_linux_6_18_is_told_as_its_golden_file_says() {
     in_namespace(|| assert_golden("linux-6.18", &told_by_the_program("linux-6.18")));
+}
+
+#[test]
+fn a_tree_of_linux_7_2_is_told_as_its_golden_file_says() {
+    in_namespace(|| assert_golden("linux-7.2", &told_by_the_program("linux-7.2")));
+}
+
+#[test]
+fn a_tree_of_alibaba_cloud_linux_is_told_as_its_golden_file_says() {
+    in_namespace(|| assert_golden("alinux-5.10", &told_by_the_program("alinux-5.10")));
 }
 
 /// The dumps that a kernel with these sockets would send, with its length of records.
@@ -188,30 +200,35 @@ fn what_a_kernel_does_not_have_is_absent() {
         fs::read_to_string(path).unwrap().replace(" <varies>", " 0")
     };
     let told = |name: &str, series: &str| Metrics::parse(&golden(name)).get(series).is_some();
+    // Of Linux 3.10, 4.19, 5.15, 6.18, 7.2 and Alibaba Cloud Linux.
     for (series, kernels) in [
-        (
-            "timewait_sysctl_tcp_tw_recycle",
-            [true, false, false, false],
-        ),
-        ("timewait_sysctl_tcp_tw_reuse", [true, true, true, true]),
-        (
-            "timewait_sysctl_tcp_tw_reuse_delay",
-            [false, false, false, true],
-        ),
+        ("timewait_sysctl_tcp_tw_recycle", [1, 0, 0, 0, 0, 0]),
+        ("timewait_sysctl_tcp_tw_reuse", [1, 1, 1, 1, 1, 1]),
+        ("timewait_sysctl_tcp_tw_reuse_delay", [0, 0, 0, 1, 1, 0]),
         (
             "timewait_sysctl_ip_unprivileged_port_start",
-            [false, true, true, true],
+            [0, 1, 1, 1, 1, 1],
+        ),
+        (
+            "timewait_sysctl_ip_local_port_step_width",
+            [0, 0, 0, 0, 1, 0],
+        ),
+        ("timewait_sysctl_tcp_tw_timeout", [0, 0, 0, 0, 0, 1]),
+        ("timewait_conntrack_entries", [0, 0, 0, 0, 1, 0]),
+        (
+            "timewait_scrape_collector_success{collector=\"conntrack\"}",
+            [0, 0, 0, 0, 1, 0],
         ),
         (
             "timewait_paws_rejects_total{counter=\"PAWSPassive\"}",
-            [true, false, false, false],
+            [1, 0, 0, 0, 0, 0],
         ),
         (
             "timewait_paws_rejects_total{counter=\"TSEcrRejected\"}",
-            [false, false, false, true],
+            [0, 0, 0, 1, 1, 0],
         ),
     ] {
-        let got = TREES.map(|(name, _)| told(name, series));
+        let got = TREES.map(|(name, _)| u8::from(told(name, series)));
         assert_eq!(got, kernels, "{series}");
     }
 }

@@ -102,8 +102,8 @@ ROWS = (
     ("top 5, no breakdown but `by-destination`, every 30 s", 5, SLIM, 30),
     ("top 1, no breakdown but `by-destination`, every 60 s", 1, SLIM, 60),
 )
-# Published figures; the document says whose.
-BYTES_A_SERIES = 3000
+# The document gives the sources.
+BYTES_A_SERIES = 4000
 BYTES_A_SAMPLE = 2
 SERIES_A_SHARD = 4_000_000
 RETENTION = 15 * 86400

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::collector::CollectorConfig;
 use crate::collector::complaint::Complaint;
 use crate::collector::files::FilesJob;
-use crate::collector::sockets::WalkMemory;
+use crate::collector::sockets::SocketMemory;
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{NamespaceIdentity, rank, usable_ports};
 use crate::domain::snapshot::{Outcome, Snapshot};
@@ -27,7 +27,7 @@ pub(super) struct Known {
     pub(super) readings: Option<Vec<(CollectorId, Option<Outcome>)>>,
     /// The run in which the files were read last.
     pub(super) files_read: u64,
-    pub(super) walk: WalkMemory,
+    pub(super) sockets: SocketMemory,
     /// When it is to be walked.
     pub(super) turn: Turn,
     /// By what it is ranked, as far as that is known.
@@ -56,7 +56,7 @@ impl Known {
             files,
             readings: None,
             files_read: 0,
-            walk: WalkMemory::new(netns),
+            sockets: SocketMemory::new(netns),
             turn: Turn::default(),
             rank: None,
             is_without_ports: false,
@@ -83,7 +83,7 @@ impl Known {
             if self.pid.is_some() && found.made.is_none() {
                 // Nothing is left that says whether it is the same namespace.
                 self.readings = None;
-                self.walk = WalkMemory::new(Some(self.label.clone()));
+                self.sockets = SocketMemory::new(Some(self.label.clone()));
             }
             self.pid = pid;
             self.resident = resident;

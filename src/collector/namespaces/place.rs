@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::known::Known;
 use super::visit::Progress;
 use crate::collector::CollectorConfig;
-use crate::collector::sockets::Walker;
+use crate::collector::sockets::{Given, SocketReader};
 use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{Counts, Outcome, Reading, Snapshot};
@@ -22,7 +22,7 @@ pub(super) struct Place {
     pub(super) home: Home,
     pub(super) lister: NamespaceLister,
     pub(super) procfs: ProcRoot,
-    walker: Walker,
+    reader: SocketReader,
     /// What was told last of a namespace without sockets, and for which settings.
     nothing: Option<(Settings, Reading)>,
 }
@@ -37,7 +37,7 @@ impl Place {
         Ok(Self {
             lister: NamespaceLister::new(config.procfs.clone(), names, key),
             home,
-            walker: Walker::new(
+            reader: SocketReader::new(
                 config.source,
                 procfs.clone(),
                 Box::new(NetlinkConnect),
@@ -107,7 +107,7 @@ impl Place {
         match &self.nothing {
             Some((same, reading)) if *same == settings => reading.clone(),
             _ => {
-                let reading = Reading::from(self.walker.nothing(&settings));
+                let reading = Reading::from(self.reader.empty(&settings));
                 self.nothing = Some((settings, reading.clone()));
                 reading
             }
@@ -122,15 +122,15 @@ impl Place {
         enabled: &Enabled,
         deadline: Instant,
     ) -> Snapshot {
-        let begin = Instant::now();
         let mut snapshot = known.snapshot(statistics);
         if enabled.has(CollectorId::Sockets) {
             let settings = snapshot.settings().cloned().unwrap_or_default();
-            let statistics = snapshot.counts(CollectorId::Sockstat);
-            let found = self
-                .walker
-                .walk(&mut known.walk, &settings, statistics, deadline);
-            let outcome = Outcome::whole(found, begin.elapsed());
+            let given = Given {
+                settings: &settings,
+                statistics: snapshot.counts(CollectorId::Sockstat),
+                deadline,
+            };
+            let outcome = self.reader.read(&mut known.sockets, given);
             snapshot.set(CollectorId::Sockets, Some(outcome));
         }
         only(snapshot, enabled)

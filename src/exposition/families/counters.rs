@@ -1,4 +1,4 @@
-//! Metrics of the kernel's own counters (`/proc/net/netstat`, `TcpExt`).
+//! Metrics of the kernel's own counters (`/proc/net/netstat`, `TcpExt`, and `/proc/net/snmp`, `Tcp`).
 //!
 //! They count since the network namespace was made, whatever this program does.
 
@@ -19,23 +19,36 @@ pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::counter(
         "timewait_recycled_total",
         &[],
-        "Sockets in TIME-WAIT whose port connect() has taken over (TcpExt TWRecycled).",
+        "Sockets in TIME-WAIT whose port connect() has reused (TcpExt TWRecycled).",
         Count(CollectorId::Netstat, "TWRecycled"),
     ),
     MetricDescription::counter(
         "timewait_killed_total",
         &[],
         "Time-wait buckets with a timer of 4 s or less (TcpExt TWKilled), which timewait_entered_total \
-         leaves out: orphaned sockets in FIN-WAIT-2 where tcp_fin_timeout is that short, and \
+         does not count: orphaned sockets in FIN-WAIT-2 where tcp_fin_timeout is that short, and \
          TIME-WAIT cut short by tcp_tw_recycle.",
         Count(CollectorId::Netstat, "TWKilled"),
     ),
     MetricDescription::counter(
         "timewait_overflows_total",
         &[],
-        "Sockets closed without TIME-WAIT because tcp_max_tw_buckets was reached or no memory could be \
-         had (TcpExt TCPTimeWaitOverflow).",
+        "Sockets closed without TIME-WAIT because tcp_max_tw_buckets was reached or no memory was \
+         available (TcpExt TCPTimeWaitOverflow).",
         Count(CollectorId::Netstat, "TCPTimeWaitOverflow"),
+    ),
+    MetricDescription::counter(
+        "timewait_active_opens_total",
+        &[],
+        "TCP connections opened by connect() (Tcp ActiveOpens), MPTCP subflows included. Unlike \
+         timewait_entered_total it counts connections over reused ports too.",
+        Count(CollectorId::Snmp, "ActiveOpens"),
+    ),
+    MetricDescription::counter(
+        "timewait_passive_opens_total",
+        &[],
+        "TCP connections accepted by listening sockets (Tcp PassiveOpens).",
+        Count(CollectorId::Snmp, "PassiveOpens"),
     ),
     MetricDescription::counter(
         "timewait_paws_rejects_total",

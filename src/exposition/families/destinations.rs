@@ -1,6 +1,6 @@
-//! Metrics of single destinations: the triple that the kernel spends ephemeral ports on.
+//! Metrics of single destinations: the triple for which the kernel allocates ephemeral ports.
 //!
-//! Does not choose which destinations are told; that is done where they are counted.
+//! Which destinations are exported individually is decided where they are counted.
 
 use super::Values::Series as Many;
 use super::{MetricDescription, OTHER, Series, float};
@@ -12,66 +12,66 @@ pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::gauge(
         "timewait_destination_ports",
         &["src_addr", "dst_addr", "dst_port", "state"],
-        "Ephemeral ports held towards a destination, by what their sockets are doing: time_wait, \
-         established, or other for every other state but LISTEN and CLOSE. The worst destinations by \
-         ratio; the sum of all others has \"other\" in the three labels of the destination.",
+        "Ephemeral ports in use towards a destination, by the state of their sockets: time_wait, \
+         established, or other for every other state but LISTEN and CLOSE. The destinations with the \
+         highest ratio; the sum of all others has \"other\" in the three labels of the destination.",
         Many(ports_in_use),
     ),
     MetricDescription::gauge(
         "timewait_destination_reusable_ports",
         TRIPLE,
-        "Held ports in TIME-WAIT that the next connect() to the destination may take over now: \
+        "Ports in TIME-WAIT that the next connect() to the destination can reuse now: \
          tcp_timestamps is on, tcp_tw_reuse allows it (2 for loopback addresses only), and the socket \
          is older than tcp_tw_reuse_delay. Too high by the sockets whose peer used no timestamps: the \
          kernel does not show which those are, and does not reuse them.",
-        Many(|snapshot, series| each(snapshot, series, |told| float(told.reusable))),
+        Many(|snapshot, series| each(snapshot, series, |one| float(one.reusable))),
     ),
     MetricDescription::gauge(
         "timewait_destination_headroom_ports",
         TRIPLE,
-        "How many more connect() calls to the destination succeed now: usable ports less held ones, \
-         plus reusable ones. Can be one too high where the range has an odd number of ports, and is \
+        "How many more connect() calls to the destination succeed now: usable ports minus those in use, \
+         plus the reusable ones. Can be one too high where the range has an odd number of ports, and is \
          an upper bound where programs call bind() with port 0 before connect().",
-        Many(|snapshot, series| each(snapshot, series, |told| told.headroom.into())),
+        Many(|snapshot, series| each(snapshot, series, |one| one.headroom.into())),
     ),
     MetricDescription::gauge(
         "timewait_destination_exhaustion_ratio",
         TRIPLE,
-        "Held ports less reusable ones, divided by the usable ports of the range, 0 to 1. 1 when the \
+        "Ports in use minus the reusable ones, divided by the usable ports of the range, 0 to 1. 1 when the \
          next connect() to the destination fails with EADDRNOTAVAIL. A lower bound where programs \
          call bind() with port 0 before connect().",
-        Many(|snapshot, series| each(snapshot, series, |told| told.exhaustion_ratio)),
+        Many(|snapshot, series| each(snapshot, series, |one| one.exhaustion_ratio)),
     ),
     MetricDescription::gauge(
         "timewait_destination_close_rate",
         TRIPLE,
-        "Sockets a second of the destination that entered TIME-WAIT during the last 10 s and are \
-         still in it, told from their ages: it needs no second scrape, but misses sockets that were \
-         reused or ended early.",
-        Many(|snapshot, series| each(snapshot, series, |told| told.close_rate)),
+        "TIME-WAIT rate of the destination: sockets per second that entered TIME-WAIT during the last \
+         10 s and are still in it, computed from their ages. Needs no second scrape, but misses sockets \
+         that were reused or ended early.",
+        Many(|snapshot, series| each(snapshot, series, |one| one.close_rate)),
     ),
     MetricDescription::gauge(
         "timewait_destination_search_ports",
         TRIPLE,
-        "The longest run of held ports of one parity, in the order in which connect() tries them, \
+        "The longest run of ports in use of one parity, in the order in which connect() tries them, \
          from the last port of the range on to its first: how many candidates the kernel may have to \
          examine for the next connect(). The CPU cost of a crowded range. Reusable ports end a run; \
          reserved and blocked ones neither count nor end it.",
-        Many(|snapshot, series| each(snapshot, series, |told| told.search_ports.into())),
+        Many(|snapshot, series| each(snapshot, series, |one| one.search_ports.into())),
     ),
 ];
 
-/// One figure for each destination that is told.
-fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&DestinationUsage) -> f64) {
-    for told in snapshot
+/// One value for each destination that is exported individually.
+fn each(snapshot: &Snapshot, series: &mut Series, value: fn(&DestinationUsage) -> f64) {
+    for one in snapshot
         .destinations()
         .into_iter()
         .flat_map(|found| &found.exported)
     {
-        let triple = &told.destination;
+        let triple = &one.destination;
         series.push(
             &[&triple.src_addr, &triple.dst_addr, &triple.dst_port],
-            figure(told),
+            value(one),
         );
     }
 }
@@ -80,9 +80,9 @@ fn ports_in_use(snapshot: &Snapshot, series: &mut Series) {
     let Some(found) = snapshot.destinations() else {
         return;
     };
-    for told in &found.exported {
-        let triple = &told.destination;
-        for (state, ports) in by_state(told.in_use) {
+    for one in &found.exported {
+        let triple = &one.destination;
+        for (state, ports) in by_state(one.in_use) {
             series.push(
                 &[&triple.src_addr, &triple.dst_addr, &triple.dst_port, &state],
                 float(ports),
@@ -94,10 +94,10 @@ fn ports_in_use(snapshot: &Snapshot, series: &mut Series) {
     }
 }
 
-const fn by_state(held: PortsInUse) -> [(&'static str, u64); 3] {
+const fn by_state(in_use: PortsInUse) -> [(&'static str, u64); 3] {
     [
-        ("time_wait", held.time_wait),
-        ("established", held.established),
-        ("other", held.other),
+        ("time_wait", in_use.time_wait),
+        ("established", in_use.established),
+        ("other", in_use.other),
     ]
 }

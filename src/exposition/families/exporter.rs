@@ -1,17 +1,17 @@
-//! What the exporter tells about its own build, and the figures that the other tables about the
+//! The exporter's build, and the values that the other tables about the
 //! exporter read.
 //!
-//! Does not find any of these figures out: the caller brings them.
+//! The caller brings all of them.
 
 use super::MetricDescription;
 use super::Values::OwnSeries;
 use super::process::HandlerFigures;
 use crate::domain::process::ProcessUsage;
 
-/// Everything told about the exporter itself.
+/// Everything exported about the exporter itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExporterFigures {
-    /// Which build this is. Always told.
+    /// Which build this is. Always exported.
     pub build: BuildInfo,
     /// `None` with `--web.disable-exporter-metrics`.
     pub self_figures: Option<SelfFigures>,
@@ -43,7 +43,7 @@ pub struct SelfFigures {
 pub(super) const METRICS: &[MetricDescription] = &[MetricDescription::gauge(
     "timewait_exporter_build_info",
     &["version", "revision", "rustversion", "target"],
-    "Always 1; the labels tell the version and revision from which timewait_exporter was built, the \
+    "Always 1; the labels have the version and revision from which timewait_exporter was built, the \
      Rust compiler's version and the target.",
     OwnSeries(|exporter, series| {
         let build = &exporter.build;

@@ -1,21 +1,21 @@
-//! From a snapshot to metric families: the table of everything that is told.
+//! From a snapshot to metric families: the table of everything that is exported.
 //!
 //! Each metric is one entry of [`METRICS`]: its name, type, labels and help text, and the function
-//! that finds its series in a [`HostSnapshot`] or in [`ExporterFigures`]. [`families`] walks that table,
-//! so a family that is not in it cannot be told, and the order of the table is the order of the
-//! output: sockets, port range, destinations, sources, settings, kernel counters, namespaces, the scrape, the build, the
+//! that finds its series in a [`HostSnapshot`] or in [`ExporterFigures`]. [`families`] iterates over that table,
+//! so a family that is not in it cannot be exported, and the order of the table is the order of the
+//! output: sockets, port range, destinations, sources, settings, kernel counters, connection tracking, namespaces, the scrape, the build, the
 //! process, the HTTP handler.
 //!
-//! To add a metric, add an entry to the table of its subject; nothing else names it. What is
-//! told of each network namespace is an entry that reads a snapshot ([`Values::Value`] and
-//! [`Values::Series`]); that of another namespace than the own one has the label `netns` besides, which
-//! one place adds, [`Series::push`].
+//! To add a metric, add an entry to the table of its subject; nothing else names it. A metric of each network
+//! namespace is an entry that reads a snapshot ([`Values::Value`], [`Values::Series`], …); series of other namespaces
+//! than the exporter's have the label `netns` too, which one place adds, [`Series::push`].
 //!
-//! **Invariant:** what is unknown has no series. Nothing in here puts a 0 where a figure is missing.
+//! **Invariant:** what is unknown has no series. Nothing in here puts a 0 where a value is missing.
 //!
-//! Does not count, rank or divide anything: all figures are final in the snapshot. Does not know how
+//! Does not count, rank or divide anything: all values are final in the snapshot. Does not know how
 //! families are written.
 
+mod conntrack;
 mod counters;
 mod destinations;
 mod exporter;
@@ -42,7 +42,7 @@ use crate::domain::snapshot::Snapshot;
 /// The label value for everything that a top N leaves out.
 const OTHER: &str = "other";
 
-/// The label that every series of another namespace has, behind its own.
+/// The label that every series of another namespace has, after the metric's own.
 const NETNS: &str = "netns";
 
 /// What a metric's values may do between two scrapes.
@@ -72,7 +72,7 @@ pub struct MetricDescription {
     pub name: &'static str,
     /// Its type.
     pub kind: MetricKind,
-    /// The names of its labels, in the order in which they are told.
+    /// The names of its labels, in the order in which they are exported.
     pub labels: &'static [&'static str],
     /// The meaning, in one line, with units.
     pub help: &'static str,
@@ -88,15 +88,15 @@ enum Values {
     Count(CollectorId, &'static str),
     /// A kernel setting.
     Sysctl(&'static Sysctl),
-    /// Any number of figures of a namespace.
+    /// Any number of series of a namespace.
     Series(fn(&Snapshot, &mut Series)),
-    /// One figure of the host.
+    /// One number of the host.
     HostValue(fn(&HostSnapshot) -> Option<f64>),
-    /// Any number of figures of the host, namespaces included.
+    /// Any number of series of the host, namespaces included.
     Host(fn(&HostSnapshot, &mut Series)),
-    /// One figure of the exporter itself.
+    /// One number of the exporter itself.
     OwnValue(fn(&ExporterFigures) -> Option<f64>),
-    /// Any number of figures of the exporter itself.
+    /// Any number of series of the exporter itself.
     OwnSeries(fn(&ExporterFigures, &mut Series)),
 }
 
@@ -170,7 +170,7 @@ impl MetricDescription {
 struct Series {
     kind: MetricKind,
     labels: &'static [&'static str],
-    /// The namespace that they are of; `None` is the own one.
+    /// The namespace that they are of; `None` is the exporter's.
     netns: Option<String>,
     metrics: Vec<Metric>,
 }
@@ -185,10 +185,10 @@ impl Series {
         }
     }
 
-    /// Tells what there is of the own namespace, and then of each other one.
+    /// Adds the series of the exporter's namespace, and then of each other one.
     fn of_each(&mut self, host: &HostSnapshot, mut find: impl FnMut(&Snapshot, &mut Self)) {
         find(&host.own, self);
-        // Most namespaces tell about as much as the own one, or less.
+        // Most namespaces have about as many series as the exporter's, or fewer.
         self.metrics
             .reserve(self.metrics.len() * host.others().count());
         for namespace in host.others() {
@@ -252,6 +252,7 @@ pub static METRICS: LazyLock<Vec<MetricDescription>> = LazyLock::new(|| {
     all.extend(SYSCTLS.iter().map(sysctl));
     for subject in [
         counters::METRICS,
+        conntrack::METRICS,
         namespaces::METRICS,
         scrape::METRICS,
         exporter::METRICS,
@@ -272,8 +273,8 @@ fn sysctl(sysctl: &'static Sysctl) -> MetricDescription {
 
 /// All families that have at least one series, in the order of [`METRICS`].
 ///
-/// **Invariant:** as long as no breakdown tells a value twice and no two namespaces have one label, no series (name and
-/// label set) is told twice.
+/// **Invariant:** as long as no breakdown has a value twice and no two namespaces have one label, no series (name and
+/// label set) is exported twice.
 #[must_use]
 pub fn families(host: &HostSnapshot, exporter: &ExporterFigures) -> Vec<MetricFamily> {
     METRICS

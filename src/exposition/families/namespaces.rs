@@ -1,5 +1,5 @@
-//! Metrics of the host's other network namespaces: which there are, who lives there, and which are
-//! not told. What is told of each has the label `netns` and is of the other modules.
+//! Metrics of the host's other network namespaces: which there are, their owners, and which are
+//! not exported. The metrics of each have the label `netns` and are in the other modules.
 
 use super::Values::{Host, HostValue};
 use super::{MetricDescription, Series, float};
@@ -9,25 +9,24 @@ pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::gauge(
         "timewait_netns_info",
         &["netns", "inode", "pid", "comm", "container_id", "pod_uid"],
-        "1 for each network namespace that is told beside the exporter's own: its name (or, without one, \
-         its inode), its inode, one process that lives there with its name, and the container and \
-         Kubernetes pod of that process by the name of its control group. What is unknown is empty.",
+        "1 for each other network namespace that is exported: its name (or, without one, its inode), its \
+         inode, one process in it with its name, and the container and Kubernetes pod of that process \
+         by the name of its control group. What is unknown is empty.",
         Host(info),
     ),
     MetricDescription::gauge(
         "timewait_netns_unreadable",
         &[],
-        "Network namespaces that were found and could not be entered, of which nothing is told. \
-         All processes whose namespace may not be looked up count as one. Absent where other \
-         namespaces are not looked at (--collector.netns=self).",
+        "Network namespaces that were found and could not be entered. All processes whose namespace may \
+         not be looked up count as one. Absent where other namespaces are not read \
+         (--collector.netns=self).",
         HostValue(|host| Some(float(found(host)?.unreadable))),
     ),
     MetricDescription::gauge(
         "timewait_netns_left_out",
         &[],
-        "Network namespaces that were found and are not told, since there are more than \
-         --collector.netns-max; none of them has a worse ratio than those that are told, as far as they \
-         were read. Absent where other namespaces are not looked at.",
+        "Network namespaces not exported because of --collector.netns-max; those with the highest ratio \
+         are kept, as far as they were read. Absent where other namespaces are not read.",
         HostValue(|host| Some(float(found(host)?.left_out))),
     ),
 ];

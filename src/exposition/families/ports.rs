@@ -1,7 +1,7 @@
 //! Metrics of the ephemeral port range as a whole.
 //!
-//! The range and its reserved ports are those that the pass over the connection table worked with;
-//! where that pass failed or came late they are the settings as read, so that the size of the range
+//! The range and its reserved ports are those that the dump of the connection table went by;
+//! where that dump failed or came late they are the settings as read, so that the size of the range
 //! is known even then. What needs the sockets is absent then.
 
 use super::Values::{Series as Many, Value};
@@ -86,14 +86,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "timewait_listeners_in_port_range",
         &[],
         "Ports of the range, not reserved, that something listens on. When such a service restarts, \
-         an outgoing connection may hold its port and it fails with EADDRINUSE.",
+         an outgoing connection may use its port and it fails with EADDRINUSE.",
         Value(|snapshot| Some(snapshot.ports()?.listeners.into())),
     ),
     MetricDescription::gauge(
         "timewait_destinations",
         &[],
-        "Destinations (local address, remote address, remote port) towards which ephemeral ports are \
-         held, whether the timewait_destination_ metrics name them or not.",
+        "Number of destinations (local address, remote address, remote port) towards which ephemeral \
+         ports are in use, including those aggregated into \"other\".",
         Value(|snapshot| Some(float(snapshot.ports()?.destinations))),
     ),
 ];
@@ -106,7 +106,7 @@ fn range(snapshot: &Snapshot) -> Option<PortRange> {
 }
 
 fn reserved(snapshot: &Snapshot) -> Option<u32> {
-    // Without the setting the pass works as if nothing were reserved, which is not known to be so.
+    // Without the setting the dump is summed up as if nothing were reserved, which is not known.
     if snapshot
         .settings()
         .is_some_and(|settings| settings.reserved_ports.is_none())

@@ -23,7 +23,7 @@ pub struct HandlerFigures {
 pub struct HandlerErrors {
     /// While the answer was being written.
     pub encoding: u64,
-    /// While the figures were being collected.
+    /// While the values were being collected.
     pub gathering: u64,
 }
 

@@ -1,6 +1,6 @@
-//! Metrics of the scrape itself: how each collector fared and what the pass over the sockets read.
+//! Metrics of the scrape itself: how each collector fared and what the dump of the sockets read.
 //!
-//! Does not tell of HTTP: see `process`.
+//! Those of HTTP are in `process`.
 
 use std::time::Duration;
 
@@ -12,30 +12,30 @@ pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::gauge(
         "timewait_scrape_collector_success",
         &["collector"],
-        "Whether the collector read everything it looks for, 1 yes, 0 no: it failed, or was not done \
-         at the deadline. A collector that is switched off is absent. netns is the look into other \
-         network namespaces: 0 also if any of them was not reached in time.",
+        "Whether the collector read everything it reads, 1 yes, 0 no: it failed, or was not done at the \
+         deadline. Absent for a collector that is switched off, or whose kernel feature or privilege is \
+         missing. netns reads other network namespaces: 0 also if one of them was not reached in time.",
         Host(|host, series| each(host, series, |success, _| f64::from(u8::from(success)))),
     ),
     MetricDescription::gauge(
         "timewait_scrape_collector_duration_seconds",
         &["collector"],
         "Seconds that the collector took, up to its end, its failure or the deadline. Scrapes that \
-         share one pass tell the same figure.",
+         share one reading have the same value.",
         Host(|host, series| each(host, series, |_, duration| duration.as_secs_f64())),
     ),
     MetricDescription::gauge(
         "timewait_scrape_dump_messages",
         &[],
-        "Socket records that were read in this scrape's pass over the connection table, listening and \
-         bound sockets included: what its cost depends on.",
+        "Socket records in this scrape's dump of the connection table, listening and bound sockets \
+         included: what its cost depends on.",
         Value(|snapshot| Some(float(snapshot.sockets()?.messages))),
     ),
     MetricDescription::gauge(
         "timewait_scrape_source",
         &["source"],
         "1 for the source that the sockets were read from: netlink (sock_diag) or procfs \
-         (/proc/net/tcp and tcp6). Only the one in use is told.",
+         (/proc/net/tcp and tcp6). Only the one in use is exported.",
         Many(|snapshot, series| {
             if let Some(source) = snapshot.sockets().and_then(|found| found.source) {
                 series.push(&[&source.as_str()], 1.0);

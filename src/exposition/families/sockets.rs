@@ -1,6 +1,6 @@
 //! Metrics of the sockets in TIME-WAIT and of what they cost.
 //!
-//! Does not tell who spends the port range: see `destinations`.
+//! What uses the port range is in `destinations`.
 
 use std::fmt::Display;
 
@@ -56,7 +56,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "timewait_sockets_by_age",
         &["age_seconds"],
         "Sockets in TIME-WAIT by how many seconds they have been in it, in bands whose lower bound is \
-         inclusive. The age is 60 s less what the kernel's timer has left, clamped to the first and \
+         inclusive. The age is 60 s minus what the kernel's timer has left, clamped to the first and \
          the last band. Adds up to timewait_sockets.",
         Many(by_age),
     ),
@@ -78,9 +78,9 @@ pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::gauge(
         "timewait_memory_bytes",
         &[],
-        "Bytes that the kernel's tw_sock slab caches hold, in use or not, for all network namespaces \
-         of the host together. Absent without root's right to read /sys/kernel/slab or \
-         /proc/slabinfo, and where the kernel does not list such caches.",
+        "Bytes allocated to the kernel's tw_sock slab caches, in use or not, for all network namespaces \
+         of the host together. Absent without permission to read /sys/kernel/slab or /proc/slabinfo \
+         (root), and where the kernel does not list such caches.",
         Count(CollectorId::Slabinfo, "bytes"),
     ),
 ];
@@ -112,7 +112,7 @@ fn by_address(
         .sockets()
         .and_then(|found| breakdown_of(found).as_ref())
     {
-        tell_breakdown(breakdown, series);
+        push_breakdown(breakdown, series);
     }
 }
 
@@ -125,13 +125,13 @@ fn by_port(
         .sockets()
         .and_then(|found| breakdown_of(found).as_ref())
     {
-        tell_breakdown(&breakdown.ports, series);
+        push_breakdown(&breakdown.ports, series);
         series.push(&[&EPHEMERAL], float(breakdown.ephemeral));
     }
 }
 
-/// The told values and the rest; the rest even at 0, so that a sum over the family never lacks it.
-fn tell_breakdown<K: Display>(breakdown: &Breakdown<K>, series: &mut Series) {
+/// The individual values and the rest; the rest even at 0, so that a sum over the family never lacks it.
+fn push_breakdown<K: Display>(breakdown: &Breakdown<K>, series: &mut Series) {
     for (value, count) in &breakdown.exported {
         series.push(&[value], float(*count));
     }

@@ -1,6 +1,6 @@
-//! Metrics of single local addresses: the pools that bind(addr, 0) draws from.
+//! Metrics of single local addresses: the ports available to bind(addr, 0).
 //!
-//! Does not choose which addresses are told; that is done where they are counted.
+//! Which addresses are exported is decided where they are counted.
 
 use super::Values::Series as Many;
 use super::{MetricDescription, Series};
@@ -10,11 +10,11 @@ pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::gauge(
         "timewait_source_ports",
         &["src_addr"],
-        "Different unreserved ports of the range that are taken on a local address by sockets of any \
-         state and direction, those on the wildcard addresses that cover it included: what \
-         bind(addr, 0) cannot draw. The worst addresses; 0.0.0.0 and :: stand for sockets bound to \
+        "Distinct unreserved ports of the range in use on a local address by sockets of any state and \
+         direction, those on the wildcard addresses that cover it included: the ports not available to \
+         bind(addr, 0). The addresses with the highest ratio; 0.0.0.0 and :: stand for sockets bound to \
          no address, and are covered by every address of theirs.",
-        Many(|snapshot, series| each(snapshot, series, |told| told.ports.into())),
+        Many(|snapshot, series| each(snapshot, series, |source| source.ports.into())),
     ),
     MetricDescription::gauge(
         "timewait_source_exhaustion_ratio",
@@ -23,16 +23,16 @@ pub(super) const METRICS: &[MetricDescription] = &[
          bind(addr, 0) fails with EADDRINUSE. Where programs bind to an address before connect(), \
          this is the ratio that reaches 1, not that of a destination (IP_BIND_ADDRESS_NO_PORT avoids \
          it).",
-        Many(|snapshot, series| each(snapshot, series, |told| told.exhaustion_ratio)),
+        Many(|snapshot, series| each(snapshot, series, |source| source.exhaustion_ratio)),
     ),
 ];
 
-/// One figure for each address that is told.
-fn each(snapshot: &Snapshot, series: &mut Series, figure: fn(&SourceUsage) -> f64) {
-    let told = snapshot
+/// One value for each address that is exported.
+fn each(snapshot: &Snapshot, series: &mut Series, value: fn(&SourceUsage) -> f64) {
+    let sources = snapshot
         .ports()
         .and_then(|ports| ports.by_source.as_deref());
-    for source in told.unwrap_or_default() {
-        series.push(&[&source.src_addr], figure(source));
+    for source in sources.unwrap_or_default() {
+        series.push(&[&source.src_addr], value(source));
     }
 }

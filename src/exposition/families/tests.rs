@@ -326,7 +326,14 @@ fn collectors_are_told_in_order_and_only_those_that_are_on() {
     let samples = samples(&snapshot);
     assert_eq!(
         told(&samples, "timewait_scrape_collector_success"),
-        ["sockets: 0", "sysctl: 1", "netstat: 1", "slabinfo: 1"]
+        [
+            "sockets: 0",
+            "sysctl: 1",
+            "netstat: 1",
+            "snmp: 1",
+            "conntrack: 1",
+            "slabinfo: 1"
+        ]
     );
     assert_eq!(
         told(&samples, "timewait_scrape_collector_duration_seconds"),
@@ -334,6 +341,8 @@ fn collectors_are_told_in_order_and_only_those_that_are_on() {
             "sockets: 9.5",
             "sysctl: 0.00125",
             "netstat: 0.00125",
+            "snmp: 0.00125",
+            "conntrack: 0.00125",
             "slabinfo: 0.00125"
         ]
     );

@@ -9,6 +9,7 @@
 //! The traits of the procfs crate for such parsers (`FromRead`, `FromBufRead`) are not implemented:
 //! their error has no place for the line and the text.
 
+mod conntrack;
 mod error;
 pub(super) mod file;
 mod line_reader;
@@ -139,6 +140,37 @@ impl ProcRoot {
     /// The file cannot be read, or a line of values does not match its names.
     pub fn read_kernel_counters(&self) -> Result<Counts, ReadError> {
         self.parse_network("netstat", netstat::parse)
+    }
+
+    /// `ActiveOpens` and `PassiveOpens` of `net/snmp`; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// The file is there but cannot be read, or its values do not match their names.
+    pub fn read_opens(&self) -> Result<Option<Counts>, ReadError> {
+        if_there(self.parse_network("snmp", netstat::parse_opens))
+    }
+
+    /// The connection tracking table: `count` and `max`, its entries and how many there may be, and the counters of
+    /// `net/stat/nf_conntrack`, where the kernel has that file. `None` without connection tracking.
+    ///
+    /// # Errors
+    /// One of the files is there but cannot be read or understood.
+    pub fn read_conntrack(&self) -> Result<Option<Counts>, ReadError> {
+        let directory = self.path.join("sys/net/netfilter");
+        let number = |file| {
+            let path = directory.join(file);
+            let text = file::read_setting(CWD, &path, || path.clone());
+            if_there(parsed(text, || path.clone(), sysctl::parse_count))
+        };
+        let (Some(entries), Some(limit)) =
+            (number("nf_conntrack_count")?, number("nf_conntrack_max")?)
+        else {
+            return Ok(None);
+        };
+        let table = [("count", entries), ("max", limit)];
+        let counters = if_there(self.parse_network("stat/nf_conntrack", conntrack::parse))?;
+        let counters = counters.iter().flat_map(Counts::iter);
+        Ok(Some(table.into_iter().chain(counters).collect()))
     }
 
     /// The TCP line of `net/sockstat`, with the sockets of `net/sockstat6` (absent where IPv6 is

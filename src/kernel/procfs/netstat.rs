@@ -1,7 +1,7 @@
-//! The text of `/proc/net/netstat`: groups of two lines, names and then values, as `netstat_seq_show`
+//! The text of `/proc/net/netstat` and `snmp`: groups of two lines, names and then values, as `netstat_seq_show`
 //! in net/ipv4/proc.c prints them.
 //!
-//! Reads no file, and none of the groups but `TcpExt`. Columns are found by name: kernels add and
+//! Reads no file, and none of the groups but `TcpExt` and `Tcp`. Columns are found by name: kernels add and
 //! drop them, and put them in another order.
 
 use super::error::Malformed;
@@ -31,12 +31,13 @@ pub(super) fn parse(text: &str) -> Result<Counts, Malformed> {
     parse_group(text, GROUP, &COLUMNS)
 }
 
+/// The counters of connections opened, of the text of `/proc/net/snmp`, which has the same form.
+pub(super) fn parse_opens(text: &str) -> Result<Counts, Malformed> {
+    parse_group(text, "Tcp:", &["ActiveOpens", "PassiveOpens"])
+}
+
 /// Some columns of one group, in the kernel's order; of a name that comes twice the first.
-pub(super) fn parse_group(
-    text: &str,
-    group: &str,
-    columns: &[&'static str],
-) -> Result<Counts, Malformed> {
+fn parse_group(text: &str, group: &str, columns: &[&'static str]) -> Result<Counts, Malformed> {
     let mut lines = numbered_lines(text);
     let Some((number, names)) =
         lines.find_map(|(number, line)| Some((number, line.strip_prefix(group)?)))
@@ -97,6 +98,13 @@ mod tests {
         assert!(counters.iter().eq([("TW", u64::MAX)]));
         assert_eq!(parse("IpExt: A\nIpExt: 1\n").unwrap(), Counts::default());
         assert_eq!(parse("").unwrap(), Counts::default());
+    }
+
+    #[test]
+    fn the_opens_are_found_among_columns_that_may_be_negative() {
+        let text = "Ip: Forwarding\nIp: 1\nTcp: MaxConn ActiveOpens PassiveOpens\nTcp: -1 7 8\n";
+        let opens = parse_opens(text).unwrap();
+        assert!(opens.iter().eq([("ActiveOpens", 7), ("PassiveOpens", 8)]));
     }
 
     #[test]

@@ -80,9 +80,6 @@ pub enum DatagramError {
         /// The request that it answers.
         got: u32,
     },
-    /// The table changed so that the dump may have missed entries (`NLM_F_DUMP_INTR`).
-    #[error("the kernel says that the dump is inconsistent (NLM_F_DUMP_INTR)")]
-    Inconsistent,
     /// An error or end message without its number, or with a number that is no errno.
     #[error("the message at offset {offset} of type {message_type} has no valid errno")]
     NoErrno {
@@ -107,6 +104,7 @@ pub struct Messages<'a> {
     bytes: &'a [u8],
     offset: usize,
     sequence: u32,
+    interrupted: bool,
 }
 
 impl<'a> Messages<'a> {
@@ -117,7 +115,14 @@ impl<'a> Messages<'a> {
             bytes: datagram,
             offset: 0,
             sequence,
+            interrupted: false,
         }
+    }
+
+    /// Whether one of the messages so far was marked with `NLM_F_DUMP_INTR`: the table changed so that the dump may
+    /// have missed entries.
+    pub(super) const fn is_interrupted(&self) -> bool {
+        self.interrupted
     }
 
     #[inline]
@@ -148,9 +153,7 @@ impl<'a> Messages<'a> {
                 got,
             });
         }
-        if header.flags.get() & NLM_F_DUMP_INTR != 0 {
-            return Err(DatagramError::Inconsistent);
-        }
+        self.interrupted |= header.flags.get() & NLM_F_DUMP_INTR != 0;
         // The last message need not be padded.
         let padded = (HEADER_LENGTH + payload.len()).next_multiple_of(ALIGNMENT);
         self.bytes = bytes.get(padded..).unwrap_or_default();
@@ -320,9 +323,13 @@ mod tests {
     }
 
     #[test]
-    fn an_inconsistent_dump_is_an_error() {
-        let bytes = message(3, 2 | 16, SEQUENCE, &[0; 4]);
-        assert_eq!(first(&bytes), Some(Err(DatagramError::Inconsistent)));
+    fn a_dump_that_the_kernel_calls_inconsistent_is_marked() {
+        for (flags, is_interrupted) in [(2, false), (2 | 16, true)] {
+            let bytes = message(3, flags, SEQUENCE, &[0; 4]);
+            let mut messages = Messages::new(&bytes, SEQUENCE);
+            assert_eq!(messages.next(), Some(Ok(Message::Done { errno: 0 })));
+            assert_eq!(messages.is_interrupted(), is_interrupted);
+        }
     }
 
     #[test]

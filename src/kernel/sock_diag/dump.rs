@@ -26,6 +26,8 @@ pub struct DumpCount {
     pub unknown: u64,
     /// Family and state of the last of these.
     pub last_unknown: Option<(u8, u8)>,
+    /// Whether the kernel says that records may be missing (`NLM_F_DUMP_INTR`).
+    pub interrupted: bool,
 }
 
 impl DumpCount {
@@ -158,11 +160,7 @@ impl DumpError {
             | Self::Receive(error)
             | Self::Refused(error)
             | Self::Failed { error, .. } => is_one_of(error, &PASSING),
-            Self::Datagram {
-                error: DatagramError::Inconsistent,
-                ..
-            }
-            | Self::Overrun { .. } => true,
+            Self::Overrun { .. } => true,
             _ => false,
         }
     }
@@ -309,7 +307,9 @@ impl Dump<'_> {
         loop {
             self.receive(&count)?;
             let records = count.records;
-            for message in Messages::new(self.buffer, *self.sequence) {
+            let mut messages = Messages::new(self.buffer, *self.sequence);
+            while let Some(message) = messages.next() {
+                count.interrupted |= messages.is_interrupted();
                 match message.map_err(|error| DumpError::Datagram { error, records })? {
                     Message::Record {
                         message_type: TCPDIAG_GETSOCK | SOCK_DIAG_BY_FAMILY,
