@@ -18,7 +18,11 @@ use crate::report::check::{State, Thresholds, line};
 #[must_use]
 pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     // It says nothing of what these read.
-    let unneeded = [CollectorId::Netstat, CollectorId::Slabinfo];
+    let unneeded = [
+        CollectorId::Netstat,
+        CollectorId::Slabinfo,
+        CollectorId::Failures,
+    ];
     collector.enabled = collector.enabled.without(&unneeded);
     warn_of_missing_rights(&collector.namespaces);
     let deadline = Instant::now() + check.timeout;

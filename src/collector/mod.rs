@@ -8,6 +8,7 @@
 
 mod bound;
 mod complaint;
+mod failures;
 mod files;
 mod lane;
 mod namespaces;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use failures::FailuresJob;
 use files::FilesJob;
 use lane::Lane;
 use namespaces::NamespacesJob;
@@ -142,7 +144,7 @@ pub struct Collector {
 
 impl Collector {
     /// Starts the collectors. `connect` opens conversations with sock_diag; the kernel is not asked
-    /// for anything yet.
+    /// for anything yet, but what counts by itself begins to.
     ///
     /// Fails if the system gives no thread.
     pub fn open(config: CollectorConfig, connect: Box<dyn Connect>) -> io::Result<Self> {
@@ -165,6 +167,11 @@ impl Collector {
         for mut job in FilesJob::all(enabled, None) {
             let procfs = procfs.clone();
             jobs.push((job.id, Box::new(move |_| job.run(&procfs))));
+        }
+        if enabled.has(CollectorId::Failures)
+            && let Some(mut job) = FailuresJob::open()
+        {
+            jobs.push((CollectorId::Failures, Box::new(move |_| Some(job.run()))));
         }
         let mut collector = Self::start(jobs)?;
         if config.namespaces != NamespaceChoice::OwnOnly {

@@ -52,6 +52,7 @@ collectors! {
     Probe "probe" Namespace "Ports in use that are closed to connect(), by a connect() that sends nothing (Linux 6.3)";
     Conntrack "conntrack" Namespace "Connection tracking (NAT), from /proc/sys/net/netfilter";
     Slabinfo "slabinfo" Host "Memory of TIME-WAIT sockets, from /sys/kernel/slab or slabinfo (needs root)";
+    Failures "failures" Host "connect() calls that found no free port, from a perf event (needs CAP_PERFMON)";
 }
 
 /// A value for each collector.

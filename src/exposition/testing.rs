@@ -153,7 +153,9 @@ pub(super) fn rich_host() -> HostSnapshot {
             entrance: None,
             entrance_on_host: None,
         },
-        snapshot: rich_snapshot().without(CollectorId::Slabinfo),
+        snapshot: rich_snapshot()
+            .without(CollectorId::Slabinfo)
+            .without(CollectorId::Failures),
     };
     HostSnapshot {
         own: rich_snapshot(),
@@ -200,6 +202,7 @@ pub(super) fn rich_snapshot() -> Snapshot {
             CollectorId::Slabinfo,
             counts(&[("bytes", 8_388_608)]).into(),
         ),
+        (CollectorId::Failures, counts(&[("failures", 400)]).into()),
     ] {
         snapshot.set(id, Some(found::<Reading>(reading)));
     }

@@ -9,6 +9,7 @@
 )]
 
 pub mod clock;
+pub(crate) mod connect_failures;
 pub mod holders;
 pub mod namespaces;
 pub mod port_probe;

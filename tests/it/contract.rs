@@ -33,7 +33,7 @@ use timewait_exporter::domain::namespace::{
 };
 use timewait_exporter::domain::process::ProcessUsage;
 use timewait_exporter::domain::settings::SYSCTLS;
-use timewait_exporter::domain::snapshot::{Outcome, Probe, Source};
+use timewait_exporter::domain::snapshot::{Counts, Outcome, Probe, Source};
 use timewait_exporter::exposition::{
     ExporterFigures, HandlerErrors, HandlerFigures, METRICS, SelfFigures, families,
 };
@@ -189,13 +189,18 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
             (sysctl.set)(settings, (sysctl.get)(settings).or(Some(0)));
         }
     }
+    // Whether this machine has it or not.
+    let own = own.with(CollectorId::Failures, Counts::from_iter([("failures", 1)]));
     let other = NamespaceSnapshot {
         identity: NamespaceIdentity {
             label: "blue".to_owned(),
             ..NamespaceIdentity::default()
         },
-        // The slab caches are the host's as a whole.
-        snapshot: own.clone().without(CollectorId::Slabinfo),
+        // These are the host's as a whole.
+        snapshot: own
+            .clone()
+            .without(CollectorId::Slabinfo)
+            .without(CollectorId::Failures),
     };
     let namespaces = Namespaces {
         told: vec![other],

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use timewait_exporter::build_info::BUILD;
 use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceChoice};
+use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::socket::{PortOwner, Socket, TcpState};
 use timewait_exporter::exposition::{ExporterFigures, Format, encode, families};
@@ -81,6 +82,8 @@ fn told_by_the_program(name: &str) -> String {
     let procfs = format!("--path.procfs={}", tree(name).display());
     let flags = [
         "--collector.source=procfs",
+        // Whatever this machine has.
+        "--no-collector.failures",
         "--web.disable-exporter-metrics",
         &procfs,
     ];
@@ -171,7 +174,7 @@ fn dumps_of_each_kernels_length_tell_what_its_proc_files_tell() {
         let config = CollectorConfig {
             source: SourceChoice::Netlink,
             procfs: tree(name),
-            enabled: Enabled::default(),
+            enabled: Enabled::default().without(&[CollectorId::Failures]),
             census: CensusOptions::default(),
             ..CollectorConfig::default()
         };

@@ -11,6 +11,7 @@
 //! - [`sock_diag`]: what a kernel that follows a script can do to a dump;
 //! - [`filter`]: what the kernel leaves out of a dump on our request;
 //! - [`cgroup`]: which container a control group tells;
+//! - [`connect_failures`]: that each failed connect() is counted, and nothing else;
 //! - [`collector`]: what a scrape makes of a source or file that fails;
 //! - [`golden`]: all that the program tells of a fixture tree;
 //! - [`documents`]: what the documents say, compared with the program;
@@ -50,6 +51,7 @@
 mod cgroup;
 mod cli;
 mod collector;
+mod connect_failures;
 mod consistency;
 mod contract;
 mod documents;

@@ -58,6 +58,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
          does not have is absent.",
         Many(paws_rejects),
     ),
+    MetricDescription::counter(
+        "timewait_connect_failures_total",
+        &[],
+        "connect() calls on the whole host, all network namespaces included, that failed because no \
+         ephemeral port was free (EADDRNOTAVAIL), since the exporter started. Calls from a port that \
+         bind() had fixed are not counted.",
+        Count(CollectorId::Failures, "failures"),
+    ),
 ];
 
 fn paws_rejects(snapshot: &Snapshot, series: &mut Series) {

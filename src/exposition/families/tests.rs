@@ -332,7 +332,8 @@ fn collectors_are_told_in_order_and_only_those_that_are_on() {
             "netstat: 1",
             "snmp: 1",
             "conntrack: 1",
-            "slabinfo: 1"
+            "slabinfo: 1",
+            "failures: 1"
         ]
     );
     assert_eq!(
@@ -343,7 +344,8 @@ fn collectors_are_told_in_order_and_only_those_that_are_on() {
             "netstat: 0.00125",
             "snmp: 0.00125",
             "conntrack: 0.00125",
-            "slabinfo: 0.00125"
+            "slabinfo: 0.00125",
+            "failures: 0.00125"
         ]
     );
 }
@@ -456,6 +458,9 @@ fn thin_out(snapshot: &mut Snapshot, missing: u16) {
     }
     if is_missing(8) {
         snapshot.set(CollectorId::Slabinfo, None);
+    }
+    if is_missing(9) {
+        snapshot.set(CollectorId::Failures, None);
     }
 }
 
