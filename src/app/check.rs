@@ -9,10 +9,10 @@ use super::warn_of_missing_rights;
 use crate::build_info::BUILD;
 use crate::collector::{Collector, CollectorConfig};
 use crate::config::CheckConfig;
-use crate::kernel::process::kernel_release;
+use crate::kernel::process::{host_name, kernel_release};
 use crate::kernel::sock_diag::NetlinkConnect;
-use crate::report::Report;
-use crate::report::check::{State, Thresholds, line};
+use crate::report::check::{Thresholds, line};
+use crate::report::{Report, State};
 
 /// Says the line on stdout and gives the exit status. Whatever goes wrong is UNKNOWN.
 #[must_use]
@@ -30,7 +30,7 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
         .and_then(|collector| look(&collector, deadline, |_| ()));
     let (state, line) = match snapshot {
         Ok(snapshot) => {
-            let report = Report::new(BUILD.version, kernel_release(), snapshot);
+            let report = Report::new(BUILD.version, host_name(), kernel_release(), snapshot);
             let CheckConfig {
                 warning, critical, ..
             } = check;

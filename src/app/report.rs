@@ -17,11 +17,11 @@ use crate::domain::namespace::HostSnapshot;
 use crate::domain::snapshot::{Destination, Snapshot};
 use crate::kernel::holders::HolderFinder;
 use crate::kernel::namespaces::inside;
-use crate::kernel::process::kernel_release;
+use crate::kernel::process::{host_name, kernel_release};
 use crate::kernel::sock_diag::NetlinkConnect;
 use crate::report::screen::{self, CLEAR_LINE};
 use crate::report::text::{self, Style};
-use crate::report::{NamespaceReport, Report, json};
+use crate::report::{Report, json};
 
 /// After so long without a result it is said that it goes on.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,8 +41,6 @@ pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, App
     loop {
         let begin = Instant::now();
         let report = one(&collector, finder.as_ref(), options.timeout)?;
-        let mut namespaces = report.namespaces.iter();
-        let has_sockets = namespaces.all(NamespaceReport::has_sockets);
         let text = written(&report, before.as_ref(), options)?;
         match show(&text) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
@@ -50,7 +48,7 @@ pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, App
             Ok(()) => {}
         }
         let Some(every) = options.watch else {
-            return Ok(u8::from(!has_sockets));
+            return Ok(u8::from(!report.is_complete()));
         };
         before = Some(report);
         pause(every.saturating_sub(begin.elapsed()));
@@ -74,7 +72,7 @@ fn one(
     let mut progress = Progress::default();
     let snapshot = look(collector, deadline, |waited| progress.say(waited));
     let snapshot = snapshot.map_err(AppError::system("cannot start the runtime"))?;
-    let mut report = Report::new(BUILD.version, kernel_release(), snapshot);
+    let mut report = Report::new(BUILD.version, host_name(), kernel_release(), snapshot);
     if let Some(finder) = finder {
         for namespace in &mut report.namespaces {
             let worst = worst_destinations(&namespace.snapshot);
@@ -139,7 +137,7 @@ fn written(
         (ReportFormat::Json, None) => json(json::render_pretty(report)),
         (ReportFormat::Json, Some(_)) => json(json::render(report)),
         (ReportFormat::Text, watch) => {
-            let text = text::render(report, before, style());
+            let text = text::render(report, watch.map(|_| before), style());
             Ok(if watch.is_some() {
                 in_place(&text)
             } else {

@@ -520,13 +520,14 @@ pub enum PeerTimestamps {
 }
 
 /// Sockets of [`PortsInUse::other`] by the states that have remedies of their own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OtherStates {
-    /// The peer has closed, the program on this host has not.
+    /// Sockets in CLOSE-WAIT: the peer has closed, the program on this host has not.
     pub close_wait: u32,
-    /// connect() waits for the peer's answer.
+    /// Sockets in SYN-SENT: connect() waits for the peer's answer.
     pub syn_sent: u32,
-    /// FIN-WAIT-2 that no process owns any more: time-wait mini-sockets, which last `tcp_fin_timeout`.
+    /// Sockets in FIN-WAIT-2 that no process owns any more: time-wait mini-sockets, which last `tcp_fin_timeout`.
     pub fin_wait2_orphans: u32,
 }
 
@@ -541,7 +542,7 @@ pub struct DestinationUsage {
     #[serde(flatten)]
     pub in_use: PortsInUse,
     /// Parts of `in_use.other`.
-    #[serde(skip)]
+    #[serde(flatten)]
     pub other_states: OtherStates,
     /// TIME-WAIT sockets among them that the next connect() may reuse now.
     pub reusable: u64,

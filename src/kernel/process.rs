@@ -57,6 +57,12 @@ pub fn kernel_release() -> String {
     name.release().to_string_lossy().into_owned()
 }
 
+/// The host's name, `uname -n`: that of the UTS namespace.
+pub fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
 fn count_open_fds() -> io::Result<u64> {
     let mut entries = 0;
     for entry in std::fs::read_dir("/proc/self/fd")? {

@@ -1,14 +1,14 @@
-//! The one line of `check`, as monitoring plugins write it, and its exit status.
+//! The line and the exit status of `check`, as monitoring plugins have them.
 
 use std::fmt::Write as _;
 
-use super::{NamespaceReport, Report, printable};
+use super::{NamespaceReport, Report, State, printable};
 use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
-use crate::domain::advice::wording;
+use crate::domain::advice::{Finding, Id, Severity, wording};
 use crate::domain::collectors::CollectorId;
-use crate::domain::snapshot::{PortUsage, Snapshot};
+use crate::domain::snapshot::{DestinationUsage, PortUsage};
 
-/// From which exhaustion ratio on the state is what.
+/// Exhaustion ratios of the fullest destination.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
     /// WARNING at this and above.
@@ -26,97 +26,41 @@ impl Default for Thresholds {
     }
 }
 
-/// The states of monitoring plugins; their numbers are the exit status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Below the thresholds.
-    Ok,
-    /// At the lower one.
-    Warning,
-    /// At the higher one.
-    Critical,
-    /// How full the range is could not be read, or the usage was wrong.
-    Unknown,
-}
+/// Performance data is for the exporter's namespace and this many others, the worst ones: monitoring
+/// systems read a few KiB.
+const MAX_PERFDATA: usize = 9;
 
-impl State {
-    /// As the line spells it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::Warning => "WARNING",
-            Self::Critical => "CRITICAL",
-            Self::Unknown => "UNKNOWN",
-        }
-    }
-
-    /// The exit status.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Warning => 1,
-            Self::Critical => 2,
-            Self::Unknown => 3,
-        }
-    }
-
-    /// Of several the one to tell: CRITICAL before WARNING before UNKNOWN before OK.
-    const fn gravity(self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Unknown => 1,
-            Self::Warning => 2,
-            Self::Critical => 3,
-        }
-    }
-}
-
-/// Of so many namespaces beside the own one the figures are told, those that are worst off: monitors
-/// take a line of some KiB.
-const MOST_FIGURES: usize = 9;
-
-/// The line, without a line's end, and its state.
-///
-/// What could not be looked at though it was asked for makes an OK an UNKNOWN.
+/// The line without its end, and the state. If a requested namespace is unknown, OK becomes UNKNOWN.
 #[must_use]
 pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
-    let mut worst = (State::Ok, 0.0, "nothing was looked at".to_owned());
+    let mut worst = (State::Unknown, 0.0, "nothing was read".to_owned());
     let mut perfdata = String::new();
-    let mut figures_of = report.worst_first();
-    figures_of.retain(|namespace| namespace.identity.is_some());
-    figures_of.truncate(MOST_FIGURES);
+    let mut with_perfdata = report.worst_first();
+    with_perfdata.retain(|namespace| namespace.identity.is_some());
+    with_perfdata.truncate(MAX_PERFDATA);
     for (index, namespace) in report.namespaces.iter().enumerate() {
-        let (state, ratio, mut text) = one(&namespace.snapshot, thresholds);
-        let name = namespace.name().map(printable);
-        let prefix = match &name {
-            None => String::new(),
-            Some(name) => {
-                text.insert_str(0, &format!("{name}: "));
-                format!("{name}_")
-            }
-        };
-        let is_told = |told: &&NamespaceReport| std::ptr::eq(*told, namespace);
-        if name.is_none() || figures_of.iter().any(is_told) {
-            append_perfdata(&mut perfdata, &prefix, &namespace.snapshot, thresholds);
+        let (state, ratio, mut text) = of_namespace(namespace, thresholds);
+        let mut prefix = String::new();
+        if let Some(name) = namespace.name().map(printable) {
+            text = format!("{}: {text}", namespace.full_name());
+            prefix = format!("{name}_");
         }
-        let is_worse = (state.gravity(), ratio) > (worst.0.gravity(), worst.1);
-        if index == 0 || is_worse {
+        let mut chosen = with_perfdata.iter();
+        if namespace.identity.is_none() || chosen.any(|one| std::ptr::eq(*one, namespace)) {
+            append_perfdata(&mut perfdata, &prefix, namespace, thresholds);
+        }
+        if index == 0 || (state, ratio) > (worst.0, worst.1) {
             worst = (state, ratio, text);
         }
     }
     let (mut state, _, mut text) = worst;
-    let untold = report.untold.as_ref();
-    if let Some(missing) = report.missing()
-        && untold.is_some_and(|untold| untold.is_unknown())
+    if report.is_incomplete()
+        && let Some(missing) = report.missing_sentence()
     {
-        if state == State::Ok {
-            state = State::Unknown;
-        }
+        state = state.max(State::Unknown);
         let _infallible = write!(text, ". {missing}");
     }
-    // A bar would begin the figures.
+    // A bar separates the performance data.
     let text = text.replace('|', "/");
     let bar = if perfdata.is_empty() { "" } else { " |" };
     (
@@ -125,80 +69,102 @@ pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
     )
 }
 
-fn one(snapshot: &Snapshot, thresholds: Thresholds) -> (State, f64, String) {
-    if snapshot.outcome(CollectorId::Sockets).is_none() {
-        let unread = "sockets are not read (--no-collector.sockets)";
-        return (State::Unknown, 0.0, unread.to_owned());
+fn of_namespace(namespace: &NamespaceReport, thresholds: Thresholds) -> (State, f64, String) {
+    if namespace.snapshot.outcome(CollectorId::Sockets).is_none() {
+        let off = "sockets are not read (--no-collector.sockets)";
+        return (State::Unknown, 0.0, off.to_owned());
     }
-    let Some(ports) = snapshot.ports() else {
+    let Some(ports) = namespace.snapshot.ports() else {
         let unknown = "the connection table or the port range could not be read";
         return (State::Unknown, 0.0, unknown.to_owned());
     };
     let ratio = ports.worst_ratio.ipv4.max(ports.worst_ratio.ipv6);
-    // Nothing is spent then, and connect() fails all the same.
-    let state = if ports.usable == 0 || ratio >= thresholds.critical {
+    // Without a usable port nothing is in use, and connect() fails all the same.
+    if ports.usable == 0 {
+        let text = "the port range has no usable port, connect() fails whatever the destination";
+        return (State::Critical, ratio, text.to_owned());
+    }
+    let of_ratio = if ratio >= thresholds.critical {
         State::Critical
     } else if ratio >= thresholds.warning {
         State::Warning
     } else {
         State::Ok
     };
-    (state, ratio, sentence(ports, ratio))
+    let mut text = sentence(ports, ratio);
+    let Some(finding) = namespace.advice.findings.iter().find(|one| counts(one)) else {
+        return (of_ratio, ratio, text);
+    };
+    let _infallible = write!(text, ". {}", finding.summary().trim_end_matches('.'));
+    (of_ratio.max(State::Warning), ratio, text)
+}
+
+/// Whether a finding is a warning about ports that the ratio does not show.
+fn counts(finding: &Finding) -> bool {
+    let is_about_ports = matches!(
+        finding.id,
+        Id::RateTooHigh | Id::ConnectSlow | Id::BindPoolLow
+    );
+    is_about_ports && finding.severity >= Severity::Warning
+}
+
+fn fullest(ports: &PortUsage) -> Option<&DestinationUsage> {
+    ports.by_destination.as_ref()?.exported.first()
 }
 
 fn sentence(ports: &PortUsage, ratio: f64) -> String {
-    if ports.usable == 0 {
-        return "the port range has no usable port, connect() fails whatever the destination"
-            .to_owned();
-    }
-    let told = ports.by_destination.as_ref();
-    let worst = told.and_then(|told| told.exported.first());
     let usable = wording::count(ports.usable.into());
-    match worst {
+    let ratio = wording::percent(ratio);
+    match fullest(ports) {
         _ if ports.destinations == 0 => format!("no outgoing connection, {usable} ports usable"),
-        Some(worst) => format!(
-            "{} of {usable} ports spent, {} left to {}",
-            wording::percent(ratio),
-            wording::count(worst.headroom.into()),
-            wording::destination(&worst.destination)
+        Some(fullest) => format!(
+            "{ratio} of {usable} ports in use, {} left to {}",
+            wording::count(fullest.headroom.into()),
+            wording::destination(&fullest.destination)
         ),
-        None => format!("{} of {usable} ports spent", wording::percent(ratio)),
+        None => format!("{ratio} of {usable} ports in use"),
     }
 }
 
 /// `'label'=value[unit];[warn];[crit];[min];[max]`, a space before each.
-fn append_perfdata(text: &mut String, prefix: &str, snapshot: &Snapshot, thresholds: Thresholds) {
+fn append_perfdata(
+    text: &mut String,
+    prefix: &str,
+    namespace: &NamespaceReport,
+    thresholds: Thresholds,
+) {
     let Thresholds { warning, critical } = thresholds;
     let mut add = |label: &str, rest: String| {
-        // A quote in a label is written twice.
+        // A quote in a label is doubled.
         let label = format!("{prefix}{label}")
             .replace('\'', "''")
             .replace('=', "_");
         let _infallible = write!(text, " '{label}'={rest}");
     };
-    if let Some(ports) = snapshot.ports() {
-        for (label, ratio) in [
-            ("ipv4_ratio", ports.worst_ratio.ipv4),
-            ("ipv6_ratio", ports.worst_ratio.ipv6),
-        ] {
+    if let Some(ports) = namespace.snapshot.ports() {
+        let ratios = ports.worst_ratio;
+        for (label, ratio) in [("ipv4_ratio", ratios.ipv4), ("ipv6_ratio", ratios.ipv6)] {
             add(label, format!("{ratio:.6};{warning};{critical};0;1"));
         }
-        let told = ports.by_destination.as_ref();
-        if let Some(worst) = told.and_then(|told| told.exported.first()) {
-            add(
-                "headroom",
-                format!("{};;;0;{}", worst.headroom, ports.usable),
-            );
+        let (usable, size) = (ports.usable, ports.range.ports());
+        if let Some(fullest) = fullest(ports) {
+            add("headroom", format!("{};;;0;{usable}", fullest.headroom));
         }
-        add(
-            "usable",
-            format!("{};;;0;{}", ports.usable, ports.range.ports()),
-        );
+        if let Some(breakdown) = namespace.snapshot.destinations() {
+            let search = breakdown
+                .exported
+                .iter()
+                .map(|usage| usage.search_ports)
+                .max();
+            add("search", format!("{};;;0;{usable}", search.unwrap_or(0)));
+        }
+        add("usable", format!("{usable};;;0;{size}"));
+        add("free", format!("{};;;0;{usable}", ports.free));
         add("destinations", format!("{};;;0;", ports.destinations));
     }
-    if let Some(sockets) = snapshot.sockets() {
-        let waiting = sockets.time_wait.ipv4 + sockets.time_wait.ipv6;
-        add("time_wait", format!("{waiting};;;0;"));
+    if let Some(sockets) = namespace.snapshot.sockets() {
+        let time_wait = sockets.time_wait.ipv4 + sockets.time_wait.ipv6;
+        add("time_wait", format!("{time_wait};;;0;"));
     }
 }
 
@@ -207,7 +173,7 @@ fn append_perfdata(text: &mut String, prefix: &str, snapshot: &Snapshot, thresho
 mod tests {
     use super::*;
     use crate::domain::namespace::NamespaceIdentity;
-    use crate::domain::snapshot::PerFamily;
+    use crate::domain::snapshot::{PerFamily, Snapshot};
     use crate::report::testing::{report, snapshot};
 
     fn named(label: &str) -> NamespaceIdentity {
@@ -243,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_without_a_usable_port_is_critical_though_nothing_is_spent() {
+    fn a_range_without_a_usable_port_is_critical_though_nothing_is_in_use() {
         let mut report = report(0);
         let snapshot = &mut report.namespaces.first_mut().unwrap().snapshot;
         let ports = snapshot.sockets_mut().unwrap().ports.as_mut().unwrap();
@@ -259,7 +225,7 @@ mod tests {
         let (text, perfdata) = line.split_once(" | ").unwrap();
         assert_eq!(
             text,
-            "TIMEWAIT CRITICAL - 100% of 99 ports spent, 0 left to 198.51.100.1 port 5432 from \
+            "TIMEWAIT CRITICAL - 100% of 99 ports in use, 0 left to 198.51.100.1 port 5432 from \
              192.0.2.1"
         );
         assert!(
@@ -278,7 +244,12 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_is_unknown() {
-        let report = Report::new("1", "k".to_owned(), Snapshot::default().into());
+        let report = Report::new(
+            "1",
+            "h".to_owned(),
+            "k".to_owned(),
+            Snapshot::default().into(),
+        );
         let (state, line) = line(&report, Thresholds::default());
         assert_eq!((state, state.code()), (State::Unknown, 3));
         assert!(

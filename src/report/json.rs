@@ -9,11 +9,9 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use super::{NamespaceReport, Report, collectors, source};
+use super::{NamespaceReport, Report, State, collectors, source};
 use crate::domain::advice::explain::explain;
-use crate::domain::advice::{
-    Effect, FigureValue, Finding, Id, Persistent, Remedy, RemedyId, Severity,
-};
+use crate::domain::advice::{Effect, Finding, Id, Persistent, Remedy, RemedyId, Severity, Value};
 use crate::domain::age::BANDS;
 use crate::domain::holders::Holders;
 use crate::domain::snapshot::{
@@ -51,12 +49,16 @@ struct Document<'a> {
     schema_version: u32,
     /// The exporter's version.
     exporter_version: &'a str,
+    /// The host's name.
+    host: &'a str,
     /// The kernel's release.
     kernel: &'a str,
     /// When the report was made, in seconds since 1970.
     generated_at_seconds: f64,
-    /// The highest severity of all namespaces.
+    /// The highest severity of all findings.
     severity: Severity,
+    /// The worst state of all namespaces.
+    state: State,
     /// The state of the worst namespace in one sentence.
     headline: String,
     /// The exporter's network namespace first.
@@ -86,7 +88,8 @@ struct Namespace<'a> {
     /// The Kubernetes pod of that process, from the name of its control group.
     pod_uid: Option<&'a str>,
     severity: Severity,
-    /// The state in one sentence.
+    state: State,
+    /// The state in a sentence or two.
     headline: &'a str,
     /// The most severe first.
     findings: Vec<FindingOut<'a>>,
@@ -118,13 +121,15 @@ struct FindingOut<'a> {
     #[cfg_attr(test, schemars(with = "String"))]
     id: Id,
     severity: Severity,
-    /// The finding in one sentence.
+    /// What is wrong, in words.
+    title: &'static str,
+    /// What is wrong, where, and why.
     sentence: &'a str,
     /// The destination that the finding is about.
     destination: Option<Destination>,
     /// The numbers behind the finding, by name.
     #[cfg_attr(test, schemars(schema_with = "tests::numbers_or_texts"))]
-    figures: BTreeMap<&'static str, &'a FigureValue>,
+    figures: BTreeMap<&'static str, &'a Value>,
     /// The best first.
     remedies: Vec<RemedyOut<'a>>,
 }
@@ -228,13 +233,15 @@ impl<'a> From<&'a Report> for Document<'a> {
         Self {
             schema_version: SCHEMA_VERSION,
             exporter_version: report.version,
+            host: &report.host,
             kernel: &report.kernel,
             generated_at_seconds: made.unwrap_or_default().as_secs_f64(),
             severity: report.severity(),
+            state: report.state(),
             headline: report.headline(),
             namespaces: report.namespaces.iter().map(Namespace::from).collect(),
-            namespaces_unreadable: report.untold.and_then(|untold| untold.unreadable),
-            namespaces_left_out: report.untold.map(|untold| untold.left_out),
+            namespaces_unreadable: report.missing.and_then(|missing| missing.unreadable),
+            namespaces_left_out: report.missing.map(|missing| missing.left_out),
         }
     }
 }
@@ -258,6 +265,7 @@ impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
             container_id: container.and_then(|container| container.container_id.as_deref()),
             pod_uid: container.and_then(|container| container.pod_uid.as_deref()),
             severity: namespace.advice.severity,
+            state: namespace.state(),
             headline: &namespace.advice.headline,
             findings: namespace
                 .advice
@@ -297,10 +305,11 @@ impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
 
 impl<'a> From<&'a Finding> for FindingOut<'a> {
     fn from(finding: &'a Finding) -> Self {
-        let figures = finding.figures.iter().map(|(name, value)| (*name, value));
+        let figures = finding.values.iter().map(|(name, value)| (*name, value));
         Self {
             id: finding.id,
             severity: finding.severity,
+            title: finding.id.title(),
             sentence: &finding.sentence,
             destination: finding.destination,
             figures: figures.collect(),

@@ -1,17 +1,21 @@
-//! One look at a host, told to people and to programs.
+//! The state of a host, for people and for programs.
 //!
-//! [`Report`] joins what was read with what that comes to; [`text`] and [`json`] write it, [`screen`]
-//! fits it into a terminal, [`check`] says it in the one line that monitoring plugins say. Pure: reads nothing, prints nothing.
+//! [`Report`] joins what was read with the advice on it; [`tables`] says what its tables contain. [`text`]
+//! and [`json`] write it, [`screen`] fits it into a terminal, [`check`] is the one line for monitoring
+//! plugins. Pure: reads nothing, prints nothing.
 
 pub mod check;
 pub mod json;
 pub mod screen;
 mod table;
+pub(crate) mod tables;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod testing;
 pub mod text;
 mod wrap;
+
+pub(crate) use table::Table;
 
 use std::time::SystemTime;
 
@@ -21,61 +25,102 @@ use crate::domain::collectors::CollectorId;
 use crate::domain::holders::Holders;
 use crate::domain::namespace::{HostSnapshot, NamespaceIdentity};
 use crate::domain::snapshot::{Snapshot, Source};
-pub use crate::domain::text::printable;
+use crate::domain::text::printable;
 
-/// One look at a host.
+/// The state of a host or of a namespace, as monitoring plugins have it, the least severe first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing fails, and nothing is about to.
+    Ok,
+    /// The use of the port range could not be read where that was requested.
+    Unknown,
+    /// Will fail if it continues.
+    Warning,
+    /// Fails, or is about to.
+    Critical,
+}
+
+impl State {
+    /// In capitals.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Unknown => "UNKNOWN",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+        }
+    }
+
+    /// The exit status of a monitoring plugin.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+}
+
+/// The state of a host.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The exporter's version.
     pub version: &'static str,
+    /// The host's name.
+    pub host: String,
     /// The running kernel's release.
     pub kernel: String,
-    /// When it was made.
+    /// When the report was made.
     pub made: SystemTime,
-    /// Each network namespace that was looked at, the own one first.
+    /// The network namespaces, the exporter's own first.
     pub namespaces: Vec<NamespaceReport>,
-    /// Those that are not among them; `None` where others were not looked at.
-    pub untold: Option<Untold>,
+    /// Those that are missing; `None` where no others were requested.
+    pub missing: Option<Missing>,
 }
 
-/// So many namespaces with nothing to see to are told in whole besides those with something.
-const WELL_IN_WHOLE: usize = 3;
+/// This many namespaces without problems have a report of their own.
+const MAX_HEALTHY_SHOWN: usize = 3;
 
-/// The namespaces of which nothing is told.
+/// Network namespaces of which there is no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Untold {
-    /// Those that could not be entered; `None` where it could not even be found out which there are.
+pub struct Missing {
+    /// Those that could not be entered; `None` where they could not even be listed.
     pub unreadable: Option<u64>,
-    /// Those beyond the number that is told, none of them worse off.
+    /// Those beyond the maximum, none of them worse.
     pub left_out: u64,
-    /// Those asked for by name that are not there.
+    /// Those requested by a name that does not exist.
     pub absent: u64,
-    /// Whether there may be more, since their names could not be listed.
+    /// Whether there may be more, because their names could not be listed.
     pub has_unlisted_names: bool,
 }
 
-impl Untold {
-    /// Whether it is not known how they are, though that was asked for.
+impl Missing {
+    /// Whether the state of a requested namespace is not known.
     const fn is_unknown(self) -> bool {
         self.absent > 0 || self.has_unlisted_names || !matches!(self.unreadable, Some(0))
     }
 }
 
-/// What was seen in one network namespace.
+/// The state of one network namespace.
 #[derive(Clone, Debug)]
 pub struct NamespaceReport {
     /// Which one; `None` for the exporter's own.
     pub identity: Option<NamespaceIdentity>,
     /// What was read.
     pub snapshot: Snapshot,
-    /// What it comes to.
+    /// What is wrong and what helps.
     pub advice: Advice,
-    /// Who holds live sockets to the worst destinations; `None` where that was not looked for.
+    /// Owners of live sockets to the fullest destinations; `None` where they were not looked up.
     pub holders: Option<Vec<Holders>>,
 }
 
 impl NamespaceReport {
-    /// With the advice that the snapshot gives.
+    /// With the advice on the snapshot.
     #[must_use]
     pub fn new(identity: Option<NamespaceIdentity>, snapshot: Snapshot) -> Self {
         let mut advice = advise(&snapshot);
@@ -90,39 +135,51 @@ impl NamespaceReport {
         }
     }
 
-    /// What it is called; `None` for the exporter's own.
+    /// Its name; `None` for the exporter's own.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.identity.as_ref().map(|identity| &*identity.label)
     }
 
-    /// How it is compared: the graver, and then the fuller one, is greater.
-    fn rank(&self) -> (Severity, f64) {
-        (
-            self.advice.severity.state(),
-            self.snapshot.worst_ratio().unwrap_or(0.0),
-        )
+    /// Its name for people.
+    pub(crate) fn title(&self) -> String {
+        printable(self.name().unwrap_or("(the exporter's)"))
     }
 
-    /// Whether the connection table was read, if it was to be.
+    /// Its name with process, container and pod, as far as they are known.
+    fn full_name(&self) -> String {
+        let identity = self.identity.as_ref();
+        let owner = identity.map_or_else(String::new, NamespaceIdentity::resident);
+        if owner.is_empty() {
+            self.title()
+        } else {
+            format!("{}, {}", self.title(), printable(&owner))
+        }
+    }
+
+    /// The state that the findings leave it in.
     #[must_use]
-    pub fn has_sockets(&self) -> bool {
-        let sockets = self.snapshot.outcome(CollectorId::Sockets);
-        sockets.is_none_or(|outcome| outcome.value.is_some())
+    pub fn state(&self) -> State {
+        match self.advice.severity {
+            _ if self.snapshot.ports().is_none() => State::Unknown,
+            Severity::Ok | Severity::Info => State::Ok,
+            Severity::Warning => State::Warning,
+            Severity::Critical => State::Critical,
+        }
     }
 }
 
 impl Report {
-    /// Of everything that was read.
+    /// Of everything that was read on this host.
     #[must_use]
-    pub fn new(version: &'static str, kernel: String, host: HostSnapshot) -> Self {
-        let others = host.others().map(|other| {
+    pub fn new(version: &'static str, host: String, kernel: String, read: HostSnapshot) -> Self {
+        let others = read.others().map(|other| {
             NamespaceReport::new(Some(other.identity.clone()), other.snapshot.clone())
         });
         let others: Vec<_> = others.collect();
-        let untold = host.namespaces.as_ref().map(|outcome| {
+        let missing = read.namespaces.as_ref().map(|outcome| {
             let found = outcome.value.as_ref();
-            Untold {
+            Missing {
                 unreadable: found.map(|found| found.unreadable),
                 left_out: found.map_or(0, |found| found.left_out),
                 absent: found.map_or(0, |found| found.absent),
@@ -131,123 +188,147 @@ impl Report {
         });
         #[expect(clippy::disallowed_methods, reason = "people want to know when")]
         let made = SystemTime::now();
-        let mut namespaces = vec![NamespaceReport::new(None, host.own)];
+        let mut namespaces = vec![NamespaceReport::new(None, read.own)];
         namespaces.extend(others);
         Self {
             version,
+            host,
             kernel,
             made,
             namespaces,
-            untold,
+            missing,
         }
     }
 
-    /// All namespaces, the worst off first; of equals the own one, and then by name.
+    /// When it was made, for people.
+    pub(crate) fn made_text(&self) -> String {
+        let made = humantime::format_rfc3339_seconds(self.made).to_string();
+        made.replace('T', " ").replace('Z', " UTC")
+    }
+
+    /// All namespaces, the worst first; of equal ones the exporter's own, then by name.
     #[must_use]
     pub fn worst_first(&self) -> Vec<&NamespaceReport> {
+        let rank = |namespace: &NamespaceReport| {
+            let ratio = namespace.snapshot.worst_ratio().unwrap_or(0.0);
+            (namespace.state(), ratio)
+        };
         let mut ranked: Vec<&NamespaceReport> = self.namespaces.iter().collect();
-        // Stable: they come in the order of their names.
+        // Stable: they are in the order of their names.
         ranked.sort_by(|a, b| {
-            let ((a_severity, a_ratio), (b_severity, b_ratio)) = (a.rank(), b.rank());
-            b_severity
-                .cmp(&a_severity)
-                .then(b_ratio.total_cmp(&a_ratio))
+            let ((a_state, a_ratio), (b_state, b_ratio)) = (rank(a), rank(b));
+            b_state.cmp(&a_state).then(b_ratio.total_cmp(&a_ratio))
         });
         ranked
     }
 
-    /// The namespaces to tell in whole, the worst off first: the own one, all with something to see to,
-    /// and a few others. On a host of many pods the rest is a line each.
+    /// The namespaces that are shown in detail, the worst first: the exporter's own, all with problems, and a
+    /// few others. On a host with many pods the rest is a row each.
     #[must_use]
-    pub fn in_whole(&self) -> Vec<&NamespaceReport> {
-        let mut room = WELL_IN_WHOLE;
-        let mut told = self.worst_first();
-        told.retain(|namespace| {
-            let is_due =
-                namespace.identity.is_none() || namespace.advice.severity.state() > Severity::Ok;
-            if !is_due {
-                let had_room = room > 0;
-                room = room.saturating_sub(1);
-                return had_room;
-            }
-            true
+    pub fn detailed(&self) -> Vec<&NamespaceReport> {
+        let mut healthy = 0;
+        let mut detailed = self.worst_first();
+        detailed.retain(|namespace| {
+            let is_due = namespace.identity.is_none() || namespace.state() > State::Ok;
+            healthy += usize::from(!is_due);
+            is_due || healthy <= MAX_HEALTHY_SHOWN
         });
-        told
+        detailed
     }
 
-    /// The namespace that is worst off.
-    #[must_use]
-    pub fn worst(&self) -> Option<&NamespaceReport> {
-        self.worst_first().first().copied()
-    }
-
-    /// The gravest severity.
+    /// The highest severity of all findings.
     #[must_use]
     pub fn severity(&self) -> Severity {
         let severities = self.namespaces.iter().map(|one| one.advice.severity);
         severities.max().unwrap_or(Severity::Ok)
     }
 
-    /// The state of the namespace that is worst off in one sentence.
+    /// The worst state of all namespaces; missing ones are unknown.
     #[must_use]
-    pub fn headline(&self) -> String {
-        let Some(worst) = self.worst() else {
-            return String::new();
-        };
-        let headline = &worst.advice.headline;
-        match worst.name() {
-            None => headline.clone(),
-            Some(name) => format!("Network namespace {}: {headline}", printable(name)),
+    pub fn state(&self) -> State {
+        let worst = self.namespaces.iter().map(NamespaceReport::state).max();
+        let worst = worst.unwrap_or(State::Unknown);
+        if self.is_incomplete() {
+            worst.max(State::Unknown)
+        } else {
+            worst
         }
     }
 
-    /// What is missing from the report, in a sentence; `None` where nothing is.
+    fn is_incomplete(&self) -> bool {
+        self.missing.is_some_and(Missing::is_unknown)
+    }
+
+    /// Whether everything that was requested is known: the exit status of `report`.
     #[must_use]
-    pub fn missing(&self) -> Option<String> {
-        let Untold {
-            unreadable,
-            left_out,
-            absent,
-            has_unlisted_names,
-        } = self.untold?;
-        let Some(unreadable) = unreadable else {
+    pub fn is_complete(&self) -> bool {
+        let was_read = |namespace: &NamespaceReport| {
+            namespace.snapshot.ports().is_some()
+                || namespace.snapshot.outcome(CollectorId::Sockets).is_none()
+        };
+        !self.is_incomplete() && self.namespaces.iter().all(was_read)
+    }
+
+    /// The state of the worst namespace in a sentence or two, or what is missing.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let missing = self.missing_sentence().filter(|_| self.is_incomplete());
+        let worst = self.worst_first().first().copied();
+        match (worst, missing) {
+            (Some(worst), Some(missing)) if worst.state() == State::Ok => missing,
+            (Some(worst), _) => match worst.name() {
+                None => worst.advice.headline.clone(),
+                Some(_) => format!(
+                    "Network namespace {}: {}",
+                    worst.full_name(),
+                    worst.advice.headline
+                ),
+            },
+            (None, missing) => missing.unwrap_or_default(),
+        }
+    }
+
+    /// What is missing from the report.
+    pub(crate) fn missing_sentence(&self) -> Option<String> {
+        let missing = self.missing?;
+        let Some(unreadable) = missing.unreadable else {
             return Some(
-                "Which other network namespaces there are could not be found out: see the log."
-                    .to_owned(),
+                "The other network namespaces could not be listed: see the log.".to_owned(),
             );
         };
-        let mut sentences = Vec::new();
-        if unreadable > 0 {
-            let subject = counted(unreadable, "network namespace", "network namespaces");
-            sentences.push(format!(
-                "{subject} could not be entered: see the log for the right that is missing."
-            ));
-        }
-        if has_unlisted_names {
-            sentences.push(
-                "The names of network namespaces could not be listed, and there may be more than these: see the log."
-                    .to_owned(),
-            );
-        }
-        if absent > 0 {
-            let subject = counted(
-                absent,
-                "network namespace that was asked for is",
-                "network namespaces that were asked for are",
-            );
-            sentences.push(format!("{subject} not there."));
-        }
-        if left_out > 0 {
-            let subject = counted(left_out, "network namespace is", "network namespaces are");
-            sentences.push(format!(
-                "{subject} no worse off than these and not told (--collector.netns-max)."
-            ));
-        }
-        (!sentences.is_empty()).then(|| sentences.join(" "))
+        let namespaces = |number| counted(number, "network namespace", "network namespaces");
+        let sentences = [
+            (unreadable > 0).then(|| {
+                format!(
+                    "{} could not be entered: the log names the missing capability.",
+                    namespaces(unreadable)
+                )
+            }),
+            missing.has_unlisted_names.then(|| {
+                "The names of network namespaces could not be listed, so there may be more: see the log."
+                    .to_owned()
+            }),
+            (missing.absent > 0).then(|| {
+                let subject = counted(
+                    missing.absent,
+                    "requested network namespace does",
+                    "requested network namespaces do",
+                );
+                format!("{subject} not exist.")
+            }),
+            (missing.left_out > 0).then(|| {
+                let subject = namespaces(missing.left_out);
+                format!("{subject} not exported because of --collector.netns-max, none of them worse.")
+            }),
+        ];
+        sentences
+            .into_iter()
+            .flatten()
+            .reduce(|a, b| format!("{a} {b}"))
     }
 }
 
-/// How one collector fared: its name, whether all was read, and the seconds that took.
+/// Name, success and seconds of each collector.
 #[must_use]
 pub fn collectors(snapshot: &Snapshot) -> Vec<(&'static str, bool, f64)> {
     let outcomes = snapshot.outcomes();

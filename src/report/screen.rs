@@ -1,15 +1,15 @@
-//! A text in the place of the one before it on a terminal.
+//! Redraws a text in place on a terminal.
 
 use crate::domain::advice::wording::counted;
 
-/// The cursor home, and what stood there away, line by line: without a flicker.
+/// The cursor home; each line is then overwritten and its rest cleared, which does not flicker.
 const HOME: &str = "\x1b[H";
-/// What is left of the line that the cursor is on, away.
+/// Clears the rest of the cursor's line.
 pub const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
-/// As much of the text as a screen of this size has room for, from its beginning: with more, the
-/// terminal would scroll, and show its end alone. `None` is a number of rows that is not known.
+/// As many lines of the text as fit on a screen of this size: with more, the terminal would scroll and
+/// show only the end. `None` is an unknown number of rows.
 #[must_use]
 pub fn in_place(text: &str, columns: usize, rows: Option<usize>) -> String {
     let columns = columns.max(1);
@@ -20,8 +20,8 @@ pub fn in_place(text: &str, columns: usize, rows: Option<usize>) -> String {
         put(&mut placed, line, columns);
     }
     if let more @ 1.. = u64::try_from(lines.len() - shown).unwrap_or(u64::MAX) {
-        let more = counted(more, "line", "lines");
-        let note = format!("({more} more: for a taller terminal)");
+        let more = counted(more, "more line", "more lines");
+        let note = format!("({more}; enlarge the terminal)");
         let note: String = note.chars().take(columns).collect();
         put(&mut placed, &note, columns);
     }
@@ -29,8 +29,7 @@ pub fn in_place(text: &str, columns: usize, rows: Option<usize>) -> String {
     placed
 }
 
-/// How many lines fit above the row that the cursor ends on: all, or as many as leave a row to say
-/// how many do not.
+/// How many lines fit above the row where the cursor ends: all, or one less for the note.
 fn fitting(lines: &[&str], columns: usize, rows: usize) -> usize {
     let rows = rows.saturating_sub(1);
     let height = |line: &&str| width(line).div_ceil(columns).max(1);
@@ -47,7 +46,7 @@ fn fitting(lines: &[&str], columns: usize, rows: usize) -> usize {
 
 fn put(placed: &mut String, line: &str, columns: usize) {
     placed.push_str(line);
-    // After a full row the cursor still stands on its last character, which would go.
+    // After a full row the cursor is still on its last character, which would be cleared.
     let width = width(line);
     if width == 0 || !width.is_multiple_of(columns) {
         placed.push_str(CLEAR_LINE);
@@ -55,7 +54,7 @@ fn put(placed: &mut String, line: &str, columns: usize) {
     placed.push('\n');
 }
 
-/// Columns that a line takes; its colours take none.
+/// The columns of a line; colours have none.
 fn width(line: &str) -> usize {
     let mut is_code = false;
     let shown = |c: &char| {
@@ -76,17 +75,17 @@ mod tests {
     }
 
     #[test]
-    fn a_screen_shows_the_beginning_and_says_what_it_has_no_room_for() {
+    fn a_screen_shows_the_beginning_and_how_many_lines_follow() {
         assert_eq!(
             in_place(&lines(3), 80, Some(4)),
             "\x1b[H1\x1b[K\n2\x1b[K\n3\x1b[K\n\x1b[J"
         );
         assert_eq!(
             in_place(&lines(9), 80, Some(4)),
-            "\x1b[H1\x1b[K\n2\x1b[K\n(7 lines more: for a taller terminal)\x1b[K\n\x1b[J"
+            "\x1b[H1\x1b[K\n2\x1b[K\n(7 more lines; enlarge the terminal)\x1b[K\n\x1b[J"
         );
         assert_eq!(in_place(&lines(500), 80, None).matches('\n').count(), 500);
-        assert_eq!(in_place(&lines(9), 10, Some(0)), "\x1b[H(9 lines m\n\x1b[J");
+        assert_eq!(in_place(&lines(9), 10, Some(0)), "\x1b[H(9 more li\n\x1b[J");
     }
 
     #[test]
@@ -96,6 +95,6 @@ mod tests {
         assert!(placed.contains("very last"), "{placed}");
         assert!(placed.contains("\x1b[0m\n"), "the row is full: {placed}");
         let placed = in_place(&text, 19, Some(4));
-        assert!(placed.contains("\n(2 lines more: for"), "{placed}");
+        assert!(placed.contains("\n(2 more lines;"), "{placed}");
     }
 }

@@ -96,9 +96,10 @@ pub(super) fn report(time_wait: u16) -> Report {
     }]);
     Report {
         version: "1.2.3",
+        host: "web-7".to_owned(),
         kernel: "6.18.0".to_owned(),
         made: UNIX_EPOCH + Duration::from_secs(1_760_000_000),
         namespaces: vec![namespace],
-        untold: None,
+        missing: None,
     }
 }

@@ -1,7 +1,7 @@
 //! Breaks prose into lines.
 
-/// Lines of at most `width` columns, but for a word that is longer by itself; each begins with
-/// `indent` spaces, which count.
+/// Lines of at most `width` columns, except for longer words; each begins with `indent` spaces, which
+/// are part of the width.
 pub(super) fn wrap(text: &str, width: usize, indent: usize) -> String {
     let margin = " ".repeat(indent);
     let mut lines = String::new();

@@ -14,7 +14,7 @@ use super::status_page;
 use crate::build_info::BUILD;
 use crate::config::TelemetryPath;
 use crate::domain::namespace::HostSnapshot;
-use crate::kernel::process::kernel_release;
+use crate::kernel::process::{host_name, kernel_release};
 use crate::report::{Report, json};
 use crate::web::answer::{self, Answer};
 
@@ -48,7 +48,7 @@ pub(super) async fn answer(snapshot: HostSnapshot, form: Form) -> Answer {
 }
 
 fn write(snapshot: HostSnapshot, form: &Form) -> Result<Answer, WriteError> {
-    let report = Report::new(BUILD.version, kernel_release(), snapshot);
+    let report = Report::new(BUILD.version, host_name(), kernel_release(), snapshot);
     Ok(match form {
         Form::Page(telemetry_path) => {
             let page = status_page::page(&report, telemetry_path)?;

@@ -1,7 +1,8 @@
-//! Every remedy that the kernel can act on is typed into a shell, as told, in a namespace of its own;
-//! connect() must then succeed exactly as often as foretold.
+//! Every remedy that the kernel can act on is typed into a shell, as it is printed, in a namespace of its
+//! own; connect() must then succeed exactly as often as predicted.
 
 mod pools;
+mod states;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;

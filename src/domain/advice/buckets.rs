@@ -1,16 +1,17 @@
-//! How many sockets may be in TIME-WAIT, and those that are of no concern.
+//! The limit of TIME-WAIT sockets, and those that are harmless.
 
-use super::finding::{FigureValue, Finding, Id, Severity};
+use super::View;
+use super::finding::{Finding, Id, Severity, Value};
 use super::remedy::{Effect, Remedy, RemedyId, Room};
 use super::thresholds::{BUCKETS_WARNING, MANY_SERVER_SIDE, RATIO_WARNING};
-use super::{View, wording};
+use super::wording::{bytes, count, counted};
 use crate::domain::collectors::CollectorId;
 
-/// What the kernel takes for one time-wait bucket, in bytes: `sizeof(struct tcp_timewait_sock)`.
+/// Memory of one TIME-WAIT socket: `sizeof(struct tcp_timewait_sock)`.
 const BUCKET_BYTES: u64 = 256;
 
-/// A limit that is lower than this is raised to it.
-const LEAST_BUCKETS: u64 = 16_384;
+/// A lower limit is raised to this one.
+const MIN_BUCKETS: u64 = 16_384;
 
 pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
     findings.extend(buckets(view));
@@ -18,24 +19,20 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
 }
 
 fn buckets(view: &View<'_>) -> Option<Finding> {
-    let used = view.snapshot.time_wait_buckets();
-    let limit = view
-        .settings
-        .and_then(|settings| settings.tcp_max_tw_buckets);
-    let limit = limit.and_then(|limit| u64::try_from(limit).ok());
+    let used = view.snapshot.time_wait_buckets()?;
+    let limit = view.sysctl(|settings| settings.tcp_max_tw_buckets)?;
+    let limit = u64::try_from(limit).ok()?;
     let overflows = view
         .snapshot
         .count(CollectorId::Netstat, "TCPTimeWaitOverflow");
-    let (used, limit) = (used?, limit?);
-    let ratio = ratio(used, limit);
-    if ratio >= BUCKETS_WARNING {
-        return Some(buckets_near_limit(view, used, limit, overflows));
+    if ratio(used, limit) >= BUCKETS_WARNING {
+        return Some(near_limit(view, used, limit, overflows));
     }
     let overflows = overflows.filter(|overflows| *overflows > 0)?;
     let sentence = format!(
-        "The kernel has closed {} without TIME-WAIT since it started, for tcp_max_tw_buckets was reached; \
-         now it is not near.",
-        wording::counted(overflows, "socket", "sockets")
+        "Since boot, the kernel has closed {} without TIME-WAIT, because tcp_max_tw_buckets was reached. Now it is not \
+         near.",
+        counted(overflows, "socket", "sockets")
     );
     Some(
         Finding::new(Id::BucketOverflows, Severity::Info, sentence)
@@ -54,45 +51,42 @@ fn ratio(part: u64, whole: u64) -> f64 {
     }
 }
 
-fn buckets_near_limit(view: &View<'_>, used: u64, limit: u64, overflows: Option<u64>) -> Finding {
+fn near_limit(view: &View<'_>, used: u64, limit: u64, overflows: Option<u64>) -> Finding {
     let state = if limit == 0 {
         format!(
-            "No time-wait bucket is allowed (tcp_max_tw_buckets is 0; {} in use still)",
-            wording::counted(used, "is", "are")
+            "tcp_max_tw_buckets is 0, {} in TIME-WAIT now.",
+            counted(used, "socket is", "sockets are")
         )
     } else {
         format!(
-            "{} of the {} time-wait buckets are in use",
-            wording::count(used),
-            wording::count(limit)
+            "{} sockets are in TIME-WAIT, tcp_max_tw_buckets is {}.",
+            count(used),
+            count(limit)
         )
     };
     let sentence = format!(
-        "{state}: at the limit the kernel closes sockets without TIME-WAIT, and late segments of an old \
-         connection can reach a new one."
+        "{state} At the limit, the kernel closes sockets without TIME-WAIT, and late segments of an old connection can \
+         reach a new one."
     );
-    let higher = limit.saturating_mul(2).max(LEAST_BUCKETS);
-    let mut remedy = Remedy::new(
-        RemedyId::MoreBuckets,
-        format!(
-            "Raise tcp_max_tw_buckets to {}; full, they take {} of memory.",
-            wording::count(higher),
-            wording::bytes(higher.saturating_mul(BUCKET_BYTES))
-        ),
-    )
-    .setting("tcp_max_tw_buckets", higher.to_string());
+    let higher = limit.saturating_mul(2).max(MIN_BUCKETS);
     let room = |limit: u64| Room {
         headroom: limit.saturating_sub(used),
         ratio: ratio(used, limit).min(1.0),
     };
-    remedy.effect = Some(Effect {
-        before: room(limit),
-        after: room(higher),
-    });
+    let action = format!(
+        "Raise tcp_max_tw_buckets to {}. That many sockets take {} of memory.",
+        count(higher),
+        bytes(higher.saturating_mul(BUCKET_BYTES))
+    );
+    let mut remedy = Remedy::new(RemedyId::MoreBuckets, action)
+        .setting("tcp_max_tw_buckets", higher.to_string())
+        .effect(Effect {
+            before: room(limit),
+            after: room(higher),
+        });
     if view.worst_ratio() >= RATIO_WARNING {
-        remedy = remedy.mind(
-            "More sockets then stay in TIME-WAIT and hold ports, of which a destination has few left: see to \
-             that first.",
+        remedy = remedy.note(
+            "More sockets then stay in TIME-WAIT and use ports, and a destination has few left: fix that first.",
         );
     }
     let finding = Finding::new(Id::BucketsNearLimit, Severity::Warning, sentence)
@@ -102,7 +96,7 @@ fn buckets_near_limit(view: &View<'_>, used: u64, limit: u64, overflows: Option<
         Some(overflows) => finding.count("overflows", overflows),
         None => finding,
     };
-    finding.remedy(i32::try_from(higher).is_ok().then_some(remedy))
+    finding.remedies(i32::try_from(higher).is_ok().then_some(remedy))
 }
 
 fn server_side(view: &View<'_>) -> Option<Finding> {
@@ -110,22 +104,22 @@ fn server_side(view: &View<'_>) -> Option<Finding> {
     if server_side < MANY_SERVER_SIDE || server_side.saturating_mul(2) < all {
         return None;
     }
-    let slab = view.snapshot.count(CollectorId::Slabinfo, "bytes");
-    let bytes = all.saturating_mul(BUCKET_BYTES);
+    let slabs = view.snapshot.count(CollectorId::Slabinfo, "bytes");
+    let memory = all.saturating_mul(BUCKET_BYTES);
     let sentence = format!(
-        "{} of {} TIME-WAIT sockets are on the server's side: they hold no ephemeral port of this host \
-         and are harmless; all of them take about {} of memory, and there is nothing to do.",
-        wording::count(server_side),
-        wording::count(all),
-        wording::bytes(bytes)
+        "{} of {} TIME-WAIT sockets are on the server's side. They use no ephemeral port of this host and are harmless. \
+         All TIME-WAIT sockets take about {} of memory.",
+        count(server_side),
+        count(all),
+        bytes(memory)
     );
     let finding = Finding::new(Id::ServerSide, Severity::Ok, sentence)
         .count("server_side", server_side)
         .count("time_wait", all)
-        .figure("memory", FigureValue::Bytes(bytes));
-    // Slabs are shared by all network namespaces, and keep memory that sockets have left.
-    Some(match slab {
-        Some(slab) => finding.figure("slabs_of_whole_host", FigureValue::Bytes(slab)),
+        .value("memory", Value::Bytes(memory));
+    // All network namespaces share the slabs, which keep memory that sockets have freed.
+    Some(match slabs {
+        Some(slabs) => finding.value("slabs_of_whole_host", Value::Bytes(slabs)),
         None => finding,
     })
 }

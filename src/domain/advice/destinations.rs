@@ -1,19 +1,25 @@
-//! Destinations near their limit, what fills them, and what helps there.
+//! Destinations with few ports left, with a rate that cannot be sustained, or with a slow connect().
 
-use super::finding::{FigureValue, Finding, Id, Severity};
-use super::help;
-use super::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
+use super::finding::{Finding, Id, Severity, Value};
+use super::help::{self, Remedies};
+use super::thresholds::{
+    MIN_CLOSE_RATE, RATIO_CRITICAL, RATIO_WARNING, SEARCH_SHARE_RED, SECONDS_LEFT_WARNING,
+    SLOW_SEARCH_PORTS,
+};
 use super::whatif::Load;
+use super::wording::{count, counted, percent};
 use super::{View, wording};
 use crate::domain::snapshot::{DestinationUsage, PortUsage};
 
-/// So many destinations are told one by one.
-const MOST: usize = 10;
+/// This many destinations have a finding each.
+const MAX_SINGLE: usize = 10;
 
-/// Below this share of what is taken TIME-WAIT is not what fills a destination.
+/// A state with less than this share of the ports in use is not what fills a destination.
 const NEGLIGIBLE: f64 = 0.1;
 
-/// How grave a destination's ratio is.
+/// Ports that connect() examines in a millisecond: 14,116 took 1.35 ms on Linux 6.18.
+const EXAMINED_PER_MS: f64 = 10_000.0;
+
 pub(super) fn severity_of(ratio: f64) -> Severity {
     if ratio >= RATIO_CRITICAL {
         Severity::Critical
@@ -24,73 +30,65 @@ pub(super) fn severity_of(ratio: f64) -> Severity {
     }
 }
 
-pub(super) fn load(figures: &DestinationUsage, ports: &PortUsage) -> Load {
+pub(super) fn load(usage: &DestinationUsage, ports: &PortUsage) -> Load {
     Load {
-        taken: ports.usable.saturating_sub(figures.headroom),
+        taken: ports.usable.saturating_sub(usage.headroom),
         usable: ports.usable,
     }
 }
 
 pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
     let Some(ports) = view.ports else { return };
-    // Every destination is at its limit then, and none of them is to blame.
+    // Then every destination is at its limit, and none of them is the reason.
     if ports.usable == 0 {
         return;
     }
-    let low: Vec<_> = view
-        .destinations()
-        .iter()
-        .filter(|figures| severity_of(figures.exhaustion_ratio) > Severity::Ok)
-        .collect();
-    for figures in low.iter().take(MOST) {
-        findings.push(one(view, ports, figures));
+    let exported = view.destinations();
+    let cases = exported.iter().map(|usage| Case::of(view, ports, usage));
+    let cases: Vec<_> = cases.filter(|case| case.severity > Severity::Ok).collect();
+    findings.extend(cases.iter().take(MAX_SINGLE).map(Case::finding));
+    if let Some(rest @ [first, ..]) = cases.get(MAX_SINGLE..) {
+        // Where all exported ones have problems, those that are not exported may have some as well.
+        let is_all =
+            cases.len() < exported.len() || u64::try_from(exported.len()) == Ok(ports.destinations);
+        let number = u64::try_from(rest.len()).unwrap_or(u64::MAX);
+        let sentence = format!(
+            "{}{} {} the same problems.",
+            if is_all { "" } else { "At least " },
+            counted(number, "further destination", "further destinations"),
+            if number == 1 { "has" } else { "have" },
+        );
+        let severity = rest.iter().map(|case| case.severity).max();
+        let severity = severity.unwrap_or(first.severity);
+        findings.push(
+            Finding::new(Id::MoreDestinations, severity, sentence).count("destinations", number),
+        );
     }
-    if low.len() > MOST {
-        // Where all that are told are low, those that are not told may be, too.
-        let told = view.destinations().len();
-        let is_all = low.len() < told || u64::try_from(told) == Ok(ports.destinations);
-        findings.push(more(low.get(MOST..).unwrap_or_default(), is_all));
-    }
-    if low.is_empty() && severity_of(view.worst_ratio()) > Severity::Ok {
-        findings.push(unnamed(view, ports));
-    }
-}
-
-fn more(rest: &[&DestinationUsage], is_all: bool) -> Finding {
-    let worst = rest.iter().map(|figures| figures.exhaustion_ratio);
-    let severity = severity_of(worst.fold(0.0, f64::max));
-    let count = u64::try_from(rest.len()).unwrap_or(u64::MAX);
-    let sentence = format!(
-        "{}{} {} used {} or more of their ports.",
-        if is_all { "" } else { "At least " },
-        wording::counted(count, "further destination", "further destinations"),
-        if count == 1 { "has" } else { "have" },
-        wording::percent(RATIO_WARNING),
-    );
-    Finding::new(Id::MoreDestinations, severity, sentence).count("destinations", count)
-}
-
-/// The worst destination, where destinations are not told.
-fn unnamed(view: &View<'_>, ports: &PortUsage) -> Finding {
     let ratio = view.worst_ratio();
+    if exported.is_empty() && severity_of(ratio) > Severity::Ok {
+        findings.push(unnamed(view, ports, ratio));
+    }
+}
+
+/// The fullest destination, where none is exported.
+fn unnamed(view: &View<'_>, ports: &PortUsage, ratio: f64) -> Finding {
     let load = load_of_ratio(ratio, ports);
     let sentence = format!(
-        "A destination has used {} of the {} usable ports; which one is not told \
-         (--no-collector.by-destination).",
-        wording::percent(ratio),
-        wording::count(ports.usable.into()),
+        "A destination uses {} of the {} usable ports; which one is not known (--no-collector.by-destination).",
+        percent(ratio),
+        count(ports.usable.into()),
     );
     Finding::new(Id::DestinationLow, severity_of(ratio), sentence)
-        .figure("exhaustion_ratio", FigureValue::Ratio(ratio))
+        .ratio("exhaustion_ratio", ratio)
         .count("usable_ports", ports.usable)
-        .remedies(help::for_all(view, ports, load))
+        .remedies(help::more_ports(view, ports, load, RATIO_WARNING))
 }
 
 /// The load that a ratio was computed from.
 pub(super) fn load_of_ratio(ratio: f64, ports: &PortUsage) -> Load {
     let usable = ports.usable;
     let is_below = |taken: &u32| f64::from(*taken) < ratio * f64::from(usable) - 0.5;
-    // Bisection: a float does not turn into an integer without doubts about its bounds.
+    // Bisection, since no cast from a float is exact by its type.
     let (mut low, mut high) = (0, usable);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -103,60 +101,268 @@ pub(super) fn load_of_ratio(ratio: f64, ports: &PortUsage) -> Load {
     Load { taken: low, usable }
 }
 
-/// What mostly fills a destination.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Filling {
-    /// TIME-WAIT.
-    TimeWait,
-    /// Something else, but TIME-WAIT has a part.
-    Mixed,
-    /// Live connections.
-    Established,
-    /// Connections that are being made or ended.
-    Other,
+/// Everything that is wrong with one destination.
+struct Case<'a> {
+    view: &'a View<'a>,
+    ports: &'a PortUsage,
+    usage: &'a DestinationUsage,
+    severity: Severity,
+    /// Until no port is left, where the TIME-WAIT rate cannot be sustained.
+    seconds_left: Option<f64>,
+    is_slow: bool,
 }
 
-impl Filling {
-    fn of(figures: &DestinationUsage) -> Self {
-        let held = figures.in_use;
-        let waiting = held.time_wait.saturating_sub(figures.reusable);
-        let all = waiting + held.established + held.other;
-        if waiting.saturating_mul(2) >= all {
-            Self::TimeWait
-        } else if to_f64(waiting) >= NEGLIGIBLE * to_f64(all) {
-            Self::Mixed
-        } else if held.established >= held.other {
-            Self::Established
+impl<'a> Case<'a> {
+    fn of(view: &'a View<'a>, ports: &'a PortUsage, usage: &'a DestinationUsage) -> Self {
+        let has_room = usage.headroom > 0;
+        let sustainable = f64::from(ports.usable) / help::port_seconds(view, usage);
+        // What becomes free in the meantime is not counted: at the earliest.
+        let is_too_high = usage.close_rate > sustainable && usage.close_rate >= MIN_CLOSE_RATE;
+        let seconds_left =
+            (has_room && is_too_high).then(|| f64::from(usage.headroom) / usage.close_rate);
+        let is_slow = has_room && is_slow(view, ports, usage);
+        let of_rate = match seconds_left {
+            Some(seconds) if seconds <= SECONDS_LEFT_WARNING => Severity::Warning,
+            Some(_) => Severity::Info,
+            None => Severity::Ok,
+        };
+        let of_search = if is_slow {
+            Severity::Warning
         } else {
-            Self::Other
+            Severity::Ok
+        };
+        let of_ratio = severity_of(usage.exhaustion_ratio);
+        Self {
+            view,
+            ports,
+            usage,
+            severity: of_ratio.max(of_rate).max(of_search),
+            seconds_left,
+            is_slow,
         }
     }
 
-    fn clause(self, figures: &DestinationUsage) -> String {
-        let held = figures.in_use;
-        let (count, counted) = (wording::count, wording::counted);
-        match self {
-            Self::TimeWait => format!("{} in TIME-WAIT", counted(held.time_wait, "is", "are")),
-            Self::Mixed => format!(
-                "most are held by connections that are not in TIME-WAIT ({} established, {} in other \
-                 states), so that settings for TIME-WAIT help only in part",
-                count(held.established),
-                count(held.other)
-            ),
-            Self::Established => format!(
-                "{}, so that settings for TIME-WAIT will not help",
-                counted(
-                    held.established,
-                    "is an established connection",
-                    "are established connections"
-                )
-            ),
-            Self::Other => format!(
-                "{} held by connections that are being made or ended, so that settings for \
-                 TIME-WAIT will not help",
-                counted(held.other, "is", "are")
-            ),
+    fn id(&self) -> Id {
+        if self.usage.headroom == 0 {
+            Id::DestinationExhausted
+        } else if severity_of(self.usage.exhaustion_ratio) > Severity::Ok {
+            Id::DestinationLow
+        } else if self.seconds_left.is_some() {
+            Id::RateTooHigh
+        } else {
+            Id::ConnectSlow
         }
+    }
+
+    fn finding(&self) -> Finding {
+        let (usage, ports) = (self.usage, self.ports);
+        let id = self.id();
+        let states = States::of(usage);
+        let target = if id == Id::ConnectSlow {
+            SEARCH_SHARE_RED
+        } else {
+            RATIO_WARNING
+        };
+        let remedies = Remedies {
+            view: self.view,
+            ports,
+            usage,
+            load: load(usage, ports),
+            target,
+            is_slow: self.is_slow,
+        };
+        let mut finding = Finding::new(id, self.severity, self.sentence(id, &states));
+        finding.destination = Some(usage.destination);
+        if let Some(seconds) = self.seconds_left {
+            finding = finding.value("seconds_left", Value::Number(seconds));
+        }
+        finding
+            .ratio("exhaustion_ratio", usage.exhaustion_ratio)
+            .count("headroom_ports", usage.headroom)
+            .count("usable_ports", ports.usable)
+            .count("time_wait", usage.in_use.time_wait)
+            .count("established", usage.in_use.established)
+            .count("other_states", usage.in_use.other)
+            .count("close_wait", usage.other_states.close_wait)
+            .count("syn_sent", usage.other_states.syn_sent)
+            .count("fin_wait2_orphans", usage.other_states.fin_wait2_orphans)
+            .count("reusable", usage.reusable)
+            .value("closes_per_second", Value::Number(usage.close_rate))
+            .count("search_ports", usage.search_ports)
+            .remedies(remedies.all(&states))
+    }
+
+    fn sentence(&self, id: Id, states: &States) -> String {
+        let usage = self.usage;
+        let place = wording::destination(&usage.destination);
+        let usable = counted(self.ports.usable.into(), "usable port", "usable ports");
+        let left = counted(usage.headroom.into(), "port is", "ports are");
+        let lead = match (id, self.seconds_left) {
+            (Id::DestinationExhausted, _) => {
+                format!(
+                    "connect() to {place} fails with EADDRNOTAVAIL: no port is left of {usable}."
+                )
+            }
+            (Id::DestinationLow, _) => {
+                let odd = usage.headroom == 1 && !self.ports.range.ports().is_multiple_of(2);
+                let odd = if odd {
+                    " (connect() may not find it, since the range has an odd number of ports)"
+                } else {
+                    ""
+                };
+                let ratio = percent(usage.exhaustion_ratio);
+                format!("{left} left to {place}{odd}: {ratio} of {usable} are in use.")
+            }
+            (Id::RateTooHigh, Some(seconds)) => format!(
+                "Connections to {place} close faster than ports become free, no port is left in about {} s: {}. {left} \
+                 left of {usable}.",
+                seconds.ceil(),
+                self.rate()
+            ),
+            _ => format!("connect() to {place} is slow: {}.", self.search()),
+        };
+        let mut sentences = vec![lead, format!("Ports in use: {}.", states.listed())];
+        if let Some(seconds) = self.seconds_left.filter(|_| id != Id::RateTooHigh) {
+            let seconds = seconds.ceil();
+            sentences.push(format!(
+                "No port is left in about {seconds} s: {}.",
+                self.rate()
+            ));
+        }
+        if self.is_slow && id != Id::ConnectSlow {
+            sentences.push(format!("connect() is slow: {}.", self.search()));
+        }
+        sentences.extend(states.hints());
+        sentences.join(" ")
+    }
+
+    fn rate(&self) -> String {
+        let seconds = help::port_seconds(self.view, self.usage);
+        format!(
+            "{:.0} per second are closed, {} can be sustained, since each port stays in use for {}",
+            self.usage.close_rate,
+            help::sustainable(self.ports, seconds),
+            help::duration(seconds),
+        )
+    }
+
+    /// What makes connect() slow, and by how much.
+    fn search(&self) -> String {
+        let examined = self.usage.search_ports;
+        let cost = format!(
+            "about {:.1} ms of CPU instead of 0.02 ms",
+            f64::from(examined) / EXAMINED_PER_MS
+        );
+        let examined = count(examined.into());
+        if !is_parity_in_use(self.ports, self.usage) {
+            return format!("each call examines up to {examined} ports in use, {cost}");
+        }
+        let steps = if has_steps(self.view) {
+            ", whatever ip_local_port_step_width is"
+        } else {
+            ""
+        };
+        format!(
+            "all {examined} ports of one parity (even or odd) are in use, and each call examines them first{steps}, {cost}"
+        )
+    }
+}
+
+/// With `ip_local_port_step_width` the search goes through one parity in random steps, so that the longest
+/// run does not bound it. Where all of one parity is in use, each call examines it all the same.
+fn is_slow(view: &View<'_>, ports: &PortUsage, usage: &DestinationUsage) -> bool {
+    usage.search_ports >= SLOW_SEARCH_PORTS && (!has_steps(view) || is_parity_in_use(ports, usage))
+}
+
+fn has_steps(view: &View<'_>) -> bool {
+    let width = view.sysctl(|settings| settings.ip_local_port_step_width);
+    width.is_some_and(|width| width > 0)
+}
+
+/// Nearly: reserved and blocked ports may be more of one parity than of the other.
+fn is_parity_in_use(ports: &PortUsage, usage: &DestinationUsage) -> bool {
+    f64::from(usage.search_ports) >= 0.98 * f64::from(ports.usable / 2)
+}
+
+/// A destination's sockets by state, reusable ones left out.
+pub(super) struct States {
+    pub(super) waiting: u64,
+    pub(super) established: u64,
+    pub(super) close_wait: u64,
+    pub(super) syn_sent: u64,
+    pub(super) orphans: u64,
+    pub(super) rest: u64,
+    reusable: u64,
+}
+
+impl States {
+    fn of(usage: &DestinationUsage) -> Self {
+        let (in_use, other) = (usage.in_use, usage.other_states);
+        let apart = [other.close_wait, other.syn_sent, other.fin_wait2_orphans].map(u64::from);
+        let [close_wait, syn_sent, orphans] = apart;
+        Self {
+            waiting: in_use.time_wait.saturating_sub(usage.reusable),
+            established: in_use.established,
+            close_wait,
+            syn_sent,
+            orphans,
+            rest: in_use.other.saturating_sub(apart.iter().sum()),
+            reusable: usage.reusable,
+        }
+    }
+
+    fn all(&self) -> u64 {
+        self.waiting + self.established + self.close_wait + self.syn_sent + self.orphans + self.rest
+    }
+
+    /// Whether this number of sockets is worth a remedy of its own.
+    pub(super) fn matters(&self, number: u64) -> bool {
+        number > 0 && to_f64(number) >= NEGLIGIBLE * to_f64(self.all())
+    }
+
+    /// Whether most sockets have been closed here.
+    pub(super) fn are_mostly_closed(&self) -> bool {
+        (self.waiting + self.orphans).saturating_mul(2) >= self.all()
+    }
+
+    fn listed(&self) -> String {
+        let named = [
+            (self.waiting, "in TIME-WAIT"),
+            (self.established, "established"),
+            (self.close_wait, "in CLOSE-WAIT"),
+            (self.syn_sent, "in SYN-SENT"),
+            (self.orphans, "in FIN-WAIT-2 without a process"),
+            (self.rest, "in other states"),
+            (self.reusable, "in TIME-WAIT and reusable"),
+        ];
+        let named = named.iter().filter(|(number, _)| *number > 0);
+        let named: Vec<_> = named
+            .map(|(number, state)| format!("{} {state}", count(*number)))
+            .collect();
+        named.join(", ")
+    }
+
+    /// What the states say about the reason.
+    fn hints(&self) -> Vec<String> {
+        let mut hints = Vec::new();
+        if self.matters(self.close_wait) {
+            hints.push(
+                "CLOSE-WAIT: the peer has closed, the program on this host has not.".to_owned(),
+            );
+        }
+        if self.matters(self.syn_sent) {
+            hints.push("SYN-SENT: the peer does not answer.".to_owned());
+        }
+        if self.matters(self.orphans) {
+            let orphans = "FIN-WAIT-2 without a process: the program has closed, the peer has not; tcp_fin_timeout ends them.";
+            hints.push(orphans.to_owned());
+        }
+        if !self.matters(self.waiting) {
+            hints.push("Settings for TIME-WAIT will not help.".to_owned());
+        } else if self.waiting.saturating_mul(2) < self.all() {
+            hints.push("Settings for TIME-WAIT help only in part.".to_owned());
+        }
+        hints
     }
 }
 
@@ -164,73 +370,28 @@ fn to_f64(number: u64) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-fn one(view: &View<'_>, ports: &PortUsage, figures: &DestinationUsage) -> Finding {
-    let load = load(figures, ports);
-    let filling = Filling::of(figures);
-    let id = if figures.headroom == 0 {
-        Id::DestinationExhausted
-    } else {
-        Id::DestinationLow
-    };
-    let sentence = sentence(ports, figures, filling);
-    let mut finding = Finding::new(id, severity_of(figures.exhaustion_ratio), sentence);
-    finding.destination = Some(figures.destination);
-    finding
-        .figure(
-            "exhaustion_ratio",
-            FigureValue::Ratio(figures.exhaustion_ratio),
-        )
-        .count("headroom_ports", figures.headroom)
-        .count("usable_ports", ports.usable)
-        .count("time_wait", figures.in_use.time_wait)
-        .count("established", figures.in_use.established)
-        .count("other_states", figures.in_use.other)
-        .count("reusable", figures.reusable)
-        .figure("closes_per_second", FigureValue::Rate(figures.close_rate))
-        .count("search_ports", figures.search_ports)
-        .remedies(help::remedies(view, ports, figures, load, filling))
-}
-
-fn sentence(ports: &PortUsage, figures: &DestinationUsage, filling: Filling) -> String {
-    let place = wording::destination(&figures.destination);
-    let clause = filling.clause(figures);
-    let usable = wording::counted(ports.usable.into(), "usable port", "usable ports");
-    if figures.headroom == 0 {
-        return format!(
-            "connect() to {place} fails with EADDRNOTAVAIL: of the {usable} none is left; {clause}."
-        );
-    }
-    let left = wording::counted(figures.headroom.into(), "port is", "ports are");
-    let odd = if figures.headroom == 1 && !ports.range.ports().is_multiple_of(2) {
-        " (which connect() may not find, the range having an odd number of ports)"
-    } else {
-        ""
-    };
-    format!(
-        "{left} left{odd} to {place}, {} of the {usable} being spent; {clause}.",
-        wording::percent(figures.exhaustion_ratio),
-    )
-}
-
-/// That all is well, with the figure that says so.
+/// That there is no problem, and how full the fullest destination is.
 pub(super) fn plentiful(view: &View<'_>) -> Finding {
-    let worst = view
-        .destinations()
-        .iter()
-        .find(|figures| figures.in_use.total() > 0);
-    let sentence = match (worst, view.ports) {
-        (Some(worst), Some(ports)) => format!(
-            "Ephemeral ports are plentiful: the fullest destination, {}, has used {} of {}.",
-            wording::destination(&worst.destination),
-            wording::percent(worst.exhaustion_ratio),
-            wording::count(ports.usable.into()),
+    let mut destinations = view.destinations().iter();
+    let fullest = destinations.find(|usage| usage.in_use.total() > 0);
+    let ratio = view.worst_ratio();
+    let detail = match (fullest, view.ports) {
+        (Some(usage), Some(ports)) => format!(
+            "The fullest destination, {}, uses {} of {} ports.",
+            wording::destination(&usage.destination),
+            percent(usage.exhaustion_ratio),
+            count(ports.usable.into()),
         ),
-        _ if view.worst_ratio() > 0.0 => format!(
-            "Ephemeral ports are plentiful: the fullest destination has used {}.",
-            wording::percent(view.worst_ratio())
+        _ if ratio > 0.0 => format!(
+            "The fullest destination uses {} of its ports.",
+            percent(ratio)
         ),
-        _ => "Ephemeral ports are plentiful: no outgoing connection holds any.".to_owned(),
+        _ => "No outgoing connection uses a port of the range.".to_owned(),
     };
-    Finding::new(Id::Plentiful, Severity::Ok, sentence)
-        .figure("exhaustion_ratio", FigureValue::Ratio(view.worst_ratio()))
+    Finding::new(
+        Id::Plentiful,
+        Severity::Ok,
+        format!("No problems found. {detail}"),
+    )
+    .ratio("exhaustion_ratio", ratio)
 }

@@ -1,17 +1,16 @@
-//! What the kernel's settings are, and what their values mean here.
+//! The sysctls, and what their values mean together.
 
-use super::wording;
-use crate::domain::ports::PortRange;
+use super::wording::{count, counted};
 use crate::domain::settings::{SYSCTLS, Settings};
 
-/// One setting in words.
+/// One sysctl in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained {
     /// Its name as sysctl(8) spells it.
     pub name: &'static str,
-    /// As the kernel tells it.
+    /// As the kernel writes it.
     pub value: String,
-    /// What that means.
+    /// What that means on this host.
     pub meaning: String,
 }
 
@@ -23,130 +22,154 @@ impl Explained {
     }
 }
 
-/// The settings that are known, in reading order. One that this kernel does not have is left out.
+/// The sysctls that are known, in reading order.
 #[must_use]
 pub fn explain(settings: &Settings) -> Vec<Explained> {
-    let ports = [
-        settings.port_range.map(range),
-        settings.reserved_ports.as_ref().map(|reserved| Explained {
-            name: "net.ipv4.ip_local_reserved_ports",
-            value: reserved.to_string(),
-            meaning: if reserved.is_empty() {
-                "No port is kept out of the range.".to_owned()
-            } else {
-                "connect() and bind() never choose these ports by themselves.".to_owned()
-            },
-        }),
-    ];
-    let integers = SYSCTLS.iter().map(|sysctl| {
+    let range = settings.port_range.map(|range| Explained {
+        name: "net.ipv4.ip_local_port_range",
+        value: format!("{} {}", range.min(), range.max()),
+        meaning: format!(
+            "{} per destination.",
+            counted(range.ports().into(), "port", "ports")
+        ),
+    });
+    let reserved = settings.reserved_ports.as_ref().map(|reserved| Explained {
+        name: "net.ipv4.ip_local_reserved_ports",
+        value: reserved.to_string(),
+        meaning: if reserved.is_empty() {
+            "No port is reserved.".to_owned()
+        } else {
+            "connect() and bind() never choose these ports.".to_owned()
+        },
+    });
+    let integers = SYSCTLS.iter().filter_map(|sysctl| {
         let value = (sysctl.get)(settings)?;
         Some(Explained {
             name: sysctl.name,
             value: value.to_string(),
-            meaning: meaning(sysctl.name, value),
+            meaning: meaning(sysctl.short_name(), value, settings),
         })
     });
-    ports.into_iter().chain(integers).flatten().collect()
+    range.into_iter().chain(reserved).chain(integers).collect()
 }
 
-fn meaning(name: &str, value: i64) -> String {
+fn meaning(name: &str, value: i64, settings: &Settings) -> String {
     match name {
-        "net.ipv4.tcp_tw_reuse" => reuse(value),
-        "net.ipv4.tcp_tw_reuse_delay" => reuse_delay(value),
-        "net.ipv4.tcp_tw_recycle" => recycle(value),
-        "net.ipv4.tcp_timestamps" => timestamps(value),
-        "net.ipv4.tcp_fin_timeout" => fin_timeout(value),
-        "net.ipv4.tcp_max_tw_buckets" => buckets(value),
-        "net.ipv4.tcp_rfc1337" => rfc1337(value),
-        "net.ipv4.ip_unprivileged_port_start" => unprivileged(value),
+        "tcp_tw_reuse" => reuse(value, settings),
+        "tcp_tw_reuse_delay" => match obstacle(settings) {
+            Some(obstacle) => format!("No effect, since {obstacle}."),
+            None => {
+                format!("tcp_tw_reuse acts on sockets that have been in TIME-WAIT for {value} ms.")
+            }
+        },
+        "tcp_tw_timeout" => {
+            format!("A socket stays in TIME-WAIT for {value} s, on other kernels for 60 s.")
+        }
+        "tcp_tw_recycle" if value == 0 => "Off, as it should be.".to_owned(),
+        "tcp_tw_recycle" => "On: drops SYNs of clients behind NAT. Turn it off.".to_owned(),
+        "tcp_timestamps" if value == 0 => "Off: tcp_tw_reuse has no effect.".to_owned(),
+        "tcp_timestamps" if settings.tcp_tw_reuse == Some(0) => {
+            "On: tcp_tw_reuse would work.".to_owned()
+        }
+        "tcp_timestamps" => "On, as tcp_tw_reuse requires.".to_owned(),
+        "tcp_fin_timeout" => format!(
+            "A closed socket waits {value} s for the peer's FIN. TIME-WAIT still lasts {} s.",
+            time_wait_seconds(settings)
+        ),
+        "tcp_max_tw_buckets" => {
+            let limit = count(u64::try_from(value).unwrap_or(0));
+            format!("With {limit} sockets in TIME-WAIT, further ones are closed without it.")
+        }
+        "tcp_rfc1337" if value == 0 => "A RST ends TIME-WAIT.".to_owned(),
+        "tcp_rfc1337" => "A RST does not end TIME-WAIT.".to_owned(),
+        "ip_local_port_step_width" if value == 0 => {
+            "connect() examines every second port, one after the other.".to_owned()
+        }
+        "ip_local_port_step_width" => {
+            "connect() examines every second port, in random steps.".to_owned()
+        }
+        "ip_unprivileged_port_start" => format!("The port range cannot begin below {value}."),
         _ => String::new(),
     }
 }
 
-fn range(range: PortRange) -> Explained {
-    Explained {
-        name: "net.ipv4.ip_local_port_range",
-        value: format!("{} {}", range.min(), range.max()),
-        meaning: format!(
-            "{}, for each destination anew.",
-            wording::counted(range.ports().into(), "port", "ports")
-        ),
+fn time_wait_seconds(settings: &Settings) -> i64 {
+    settings.tcp_tw_timeout_seconds.unwrap_or(60)
+}
+
+/// Why no TIME-WAIT socket is reused, if so.
+fn obstacle(settings: &Settings) -> Option<&'static str> {
+    match (settings.tcp_tw_reuse, settings.tcp_timestamps) {
+        (Some(0), _) => Some("tcp_tw_reuse is 0"),
+        (_, Some(0)) => Some("tcp_timestamps is 0"),
+        _ => None,
     }
 }
 
-fn reuse(value: i64) -> String {
-    match value {
-        0 => "A port in TIME-WAIT is free again after 60 s.".to_owned(),
-        1 => "connect() takes over ports in TIME-WAIT, where both ends send timestamps.".to_owned(),
-        2 => "connect() takes over ports in TIME-WAIT on loopback only; elsewhere they wait 60 s."
-            .to_owned(),
+fn reuse(value: i64, settings: &Settings) -> String {
+    let seconds = time_wait_seconds(settings);
+    let delay = settings.tcp_tw_reuse_delay_ms.unwrap_or(1_000);
+    match (value, obstacle(settings)) {
+        (0, _) => format!("Off: a port in TIME-WAIT is free after {seconds} s."),
+        (_, Some(obstacle)) => {
+            format!("No effect, since {obstacle}: a port in TIME-WAIT is free after {seconds} s.")
+        }
+        (1, None) => {
+            format!(
+                "connect() reuses ports that have been in TIME-WAIT for {delay} ms, if both ends send timestamps."
+            )
+        }
+        (2, None) => {
+            format!("Loopback only: any other port in TIME-WAIT is free after {seconds} s.")
+        }
         _ => "Unknown to this program.".to_owned(),
     }
-}
-
-fn reuse_delay(value: i64) -> String {
-    format!("A TIME-WAIT socket can be taken over when it is older than {value} ms.")
-}
-
-fn recycle(value: i64) -> String {
-    if value == 0 {
-        "Off, as it should be.".to_owned()
-    } else {
-        "On: drops SYNs of clients behind NAT. Turn it off.".to_owned()
-    }
-}
-
-fn timestamps(value: i64) -> String {
-    if value == 0 {
-        "Off: without timestamps tcp_tw_reuse does nothing.".to_owned()
-    } else {
-        "On, as tcp_tw_reuse needs it.".to_owned()
-    }
-}
-
-fn fin_timeout(value: i64) -> String {
-    format!(
-        "Seconds that an orphaned socket waits for the other end's FIN: {value}. Not TIME-WAIT's 60 s."
-    )
-}
-
-fn buckets(value: i64) -> String {
-    let limit = u64::try_from(value).unwrap_or(0);
-    format!(
-        "Above {} sockets in TIME-WAIT the kernel closes further ones without it.",
-        wording::count(limit)
-    )
-}
-
-fn rfc1337(value: i64) -> String {
-    if value == 0 {
-        "A RST ends TIME-WAIT early.".to_owned()
-    } else {
-        "A RST does not end TIME-WAIT.".to_owned()
-    }
-}
-
-fn unprivileged(value: i64) -> String {
-    format!("The range cannot begin below {value}.")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn meaning(settings: &Settings, name: &str) -> Option<String> {
+        let mut explained = explain(settings).into_iter();
+        explained
+            .find(|one| one.short_name() == name)
+            .map(|one| one.meaning)
+    }
+
     #[test]
-    fn what_a_kernel_lacks_is_left_out() {
+    fn sysctls_that_the_kernel_lacks_are_not_listed() {
         assert_eq!(explain(&Settings::default()), []);
+    }
+
+    #[test]
+    fn sysctls_are_explained_as_they_act_together() {
+        for (reuse, timestamps, says) in [
+            (0, 1, "No effect, since tcp_tw_reuse is 0."),
+            (1, 0, "No effect, since tcp_timestamps is 0."),
+            (
+                1,
+                1,
+                "tcp_tw_reuse acts on sockets that have been in TIME-WAIT for 500 ms.",
+            ),
+        ] {
+            let settings = Settings {
+                tcp_tw_reuse: Some(reuse),
+                tcp_timestamps: Some(timestamps),
+                tcp_tw_reuse_delay_ms: Some(500),
+                ..Settings::default()
+            };
+            assert_eq!(
+                meaning(&settings, "tcp_tw_reuse_delay").as_deref(),
+                Some(says)
+            );
+        }
         let settings = Settings {
             tcp_tw_reuse: Some(2),
+            tcp_tw_timeout_seconds: Some(5),
             ..Settings::default()
         };
-        let explained = explain(&settings);
-        assert_eq!(explained.len(), 1);
-        assert!(
-            explained
-                .iter()
-                .all(|one| one.meaning.contains("loopback only"))
-        );
+        let says = "Loopback only: any other port in TIME-WAIT is free after 5 s.";
+        assert_eq!(meaning(&settings, "tcp_tw_reuse").as_deref(), Some(says));
     }
 }

@@ -1,8 +1,11 @@
-//! What a finding is.
+//! One finding: what is wrong, where, and what helps. Every output renders this.
+
+use std::fmt;
 
 use serde::Serialize;
 
 use super::remedy::Remedy;
+use super::wording;
 use crate::domain::snapshot::Destination;
 
 /// How severe a finding is.
@@ -10,27 +13,18 @@ use crate::domain::snapshot::Destination;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Nothing to report.
+    /// Nothing to do.
     Ok,
     /// Worth knowing; nothing fails because of it.
     Info,
-    /// Fails if it continues.
+    /// Will fail if it continues.
     Warning,
-    /// Fails, or is about to fail.
+    /// Fails, or is about to.
     Critical,
 }
 
 impl Severity {
-    /// The state that it leaves the host in: nothing fails for what is merely worth knowing.
-    #[must_use]
-    pub const fn state(self) -> Self {
-        match self {
-            Self::Info => Self::Ok,
-            other => other,
-        }
-    }
-
-    /// In one lowercase word.
+    /// As programs spell it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,19 +37,25 @@ impl Severity {
 }
 
 macro_rules! ids {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal, $meaning:literal;)+ }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+ }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+        pub enum $name { $(#[doc = $meaning] #[serde(rename = $text)] $variant,)+ }
 
         impl $name {
-            /// Every one there is.
+            /// Every one there is, in their order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// As programs know it: stable between versions.
+            /// As programs spell it: stable between versions.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// In words.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)+ }
             }
         }
     };
@@ -63,81 +63,77 @@ macro_rules! ids {
 pub(super) use ids;
 
 ids! {
-    /// Which finding it is.
+    /// The kinds of findings, with their titles.
     Id {
-        /// No destination is near its limit.
-        Plentiful = "ports_plentiful",
-        /// Something could not be read.
-        Unread = "not_read",
-        /// connect() to a destination fails.
-        DestinationExhausted = "destination_exhausted",
-        /// A destination is near its limit.
-        DestinationLow = "destination_low",
-        /// More destinations are low than are told one by one.
-        MoreDestinations = "more_destinations_low",
-        /// The range has no usable port.
-        NoUsablePorts = "no_usable_ports",
-        /// The range has few usable ports.
-        NarrowRange = "narrow_range",
-        /// First and last port have the same parity.
-        RangeParity = "range_parity",
-        /// Services listen inside the range.
-        ListenersInRange = "listeners_in_range",
-        /// Sockets are bound inside the range without a connection.
-        BoundInRange = "bound_in_range",
-        /// bind(addr, 0) is about to fail.
-        BindPoolLow = "bind_pool_low",
-        /// `tcp_max_tw_buckets` is near.
-        BucketsNearLimit = "buckets_near_limit",
-        /// Sockets were destroyed for `tcp_max_tw_buckets`.
-        BucketOverflows = "bucket_overflows",
-        /// TIME-WAIT is mostly on the server's side.
-        ServerSide = "server_side_time_wait",
-        /// `tcp_tw_reuse` without `tcp_timestamps`.
-        ReuseWithoutTimestamps = "reuse_without_timestamps",
-        /// `tcp_tw_reuse` is 2 where 1 would help.
-        ReuseLoopbackOnly = "reuse_loopback_only",
-        /// `tcp_tw_recycle` is on.
-        Recycle = "recycle_on",
-        /// `tcp_tw_recycle` and `tcp_tw_reuse` are both on.
-        RecycleAndReuse = "recycle_and_reuse_on",
-        /// `tcp_fin_timeout` was lowered.
-        FinTimeout = "fin_timeout_lowered",
+        Plentiful = "ports_plentiful", "No problems found";
+        Unread = "not_read", "Not everything could be read";
+        DestinationExhausted = "destination_exhausted", "connect() fails: no port left";
+        DestinationLow = "destination_low", "Few ports left";
+        RateTooHigh = "rate_too_high", "Connections close faster than ports become free";
+        ConnectSlow = "connect_slow", "connect() is slow";
+        MoreDestinations = "more_destinations_low", "Further destinations with few ports left";
+        NoUsablePorts = "no_usable_ports", "No usable port in the range";
+        NarrowRange = "narrow_range", "The port range is narrow";
+        RangeParity = "range_parity", "The port range has an odd number of ports";
+        ListenersInRange = "listeners_in_range", "Services listen inside the port range";
+        BoundInRange = "bound_in_range", "Bound, unconnected sockets inside the port range";
+        BindPoolLow = "bind_pool_low", "Few ports left for bind() without a port";
+        BucketsNearLimit = "buckets_near_limit", "TIME-WAIT sockets near tcp_max_tw_buckets";
+        BucketOverflows = "bucket_overflows", "tcp_max_tw_buckets was reached";
+        ServerSide = "server_side_time_wait", "Harmless TIME-WAIT sockets of servers";
+        ReuseWithoutTimestamps = "reuse_without_timestamps", "tcp_tw_reuse has no effect";
+        ReuseLoopbackOnly = "reuse_loopback_only", "tcp_tw_reuse is for loopback only";
+        Recycle = "recycle_on", "tcp_tw_recycle drops connections";
+        RecycleAndReuse = "recycle_and_reuse_on", "tcp_tw_recycle is not needed";
+        FinTimeout = "fin_timeout_lowered", "tcp_fin_timeout does not shorten TIME-WAIT";
     }
 }
 
-/// A figure behind a finding.
+/// A value behind a finding.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum FigureValue {
+pub enum Value {
     /// A number of things.
     Count(u64),
     /// 0 to 1.
     Ratio(f64),
-    /// A second.
-    Rate(f64),
+    /// Per second, or a number of seconds.
+    Number(f64),
     /// Memory.
     Bytes(u64),
-    /// The number of a port.
+    /// A port's number.
     Port(u16),
     /// Anything else.
     Text(String),
 }
 
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&match self {
+            Self::Count(count) => wording::count(*count),
+            Self::Ratio(ratio) => wording::percent(*ratio),
+            Self::Number(number) => format!("{number:.1}"),
+            Self::Bytes(bytes) => wording::bytes(*bytes),
+            Self::Port(port) => port.to_string(),
+            Self::Text(text) => text.clone(),
+        })
+    }
+}
+
 /// Something that an operator should know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// Which one.
+    /// Which kind.
     pub id: Id,
-    /// How grave it is.
+    /// How severe it is.
     pub severity: Severity,
-    /// What it is, in one plain sentence.
+    /// What it is, and why.
     pub sentence: String,
-    /// The destination that it is about, where it is about one.
+    /// The destination that it is about, if it is about one.
     pub destination: Option<Destination>,
-    /// The figures behind it, by name.
-    pub figures: Vec<(&'static str, FigureValue)>,
-    /// What helps, the best first.
+    /// The values behind it, by name.
+    pub values: Vec<(&'static str, Value)>,
+    /// What helps, in the order of [`RemedyId`](super::RemedyId).
     pub remedies: Vec<Remedy>,
 }
 
@@ -148,28 +144,39 @@ impl Finding {
             severity,
             sentence: sentence.into(),
             destination: None,
-            figures: Vec::new(),
+            values: Vec::new(),
             remedies: Vec::new(),
         }
     }
 
-    pub(super) fn count(mut self, name: &'static str, value: impl Into<u64>) -> Self {
-        self.figures.push((name, FigureValue::Count(value.into())));
+    /// Its first words, up to where the details begin.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        if matches!(self.id, Id::Plentiful | Id::Unread) {
+            return self.sentence.clone();
+        }
+        let details = [self.sentence.find(": "), self.sentence.find(". ")];
+        let end = details.into_iter().flatten().min();
+        let first = end.and_then(|end| self.sentence.get(..end));
+        first.map_or_else(|| self.sentence.clone(), |first| format!("{first}."))
+    }
+
+    pub(super) fn value(mut self, name: &'static str, value: Value) -> Self {
+        self.values.push((name, value));
         self
     }
 
-    pub(super) fn figure(mut self, name: &'static str, value: FigureValue) -> Self {
-        self.figures.push((name, value));
-        self
+    pub(super) fn count(self, name: &'static str, count: impl Into<u64>) -> Self {
+        self.value(name, Value::Count(count.into()))
     }
 
-    pub(super) fn remedy(mut self, remedy: Option<Remedy>) -> Self {
-        self.remedies.extend(remedy);
-        self
+    pub(super) fn ratio(self, name: &'static str, ratio: f64) -> Self {
+        self.value(name, Value::Ratio(ratio))
     }
 
     pub(super) fn remedies(mut self, remedies: impl IntoIterator<Item = Remedy>) -> Self {
         self.remedies.extend(remedies);
+        self.remedies.sort_by_key(|remedy| remedy.id);
         self
     }
 }

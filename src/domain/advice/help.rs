@@ -1,79 +1,247 @@
-//! What helps a destination that is near its limit, and what each remedy gives it.
+//! What helps a destination, and the effect of each remedy on it.
 
 use std::time::Duration;
 
-use super::destinations::{Filling, load_of_ratio};
-use super::remedy::{Effect, Remedy, RemedyId};
+use super::destinations::{States, load_of_ratio};
+use super::remedy::{Remedy, RemedyId};
 use super::thresholds::RATIO_WARNING;
 use super::whatif::{self, Load, Plan};
+use super::wording::{count, counted};
 use super::{View, wording};
 use crate::domain::snapshot::{DestinationUsage, PortUsage};
 
-pub(super) fn remedies(
-    view: &View<'_>,
-    ports: &PortUsage,
-    figures: &DestinationUsage,
-    load: Load,
-    filling: Filling,
-) -> Vec<Remedy> {
-    let waits = matches!(filling, Filling::TimeWait | Filling::Mixed);
-    let mut remedies = Vec::new();
-    if waits {
-        remedies.extend(reuse(view, figures, load));
-    }
-    remedies.extend(for_all(view, ports, load));
-    let hold_seconds = hold_seconds(view, is_loopback(figures));
-    remedies.extend(elsewhere(figures, load, hold_seconds));
-    if filling == Filling::TimeWait {
-        remedies.push(keep_alive(ports, hold_seconds));
-    } else {
-        remedies.push(find_holders(figures));
-    }
-    remedies
+/// How long a socket in TIME-WAIT lasts: `TCP_TIMEWAIT_LEN`.
+const TIME_WAIT_SECONDS: f64 = 60.0;
+
+/// What `tcp_fin_timeout` is lowered to, in seconds.
+const FIN_TIMEOUT_SECONDS: i64 = 10;
+
+/// What there is to know about one destination's remedies.
+pub(super) struct Remedies<'a> {
+    pub(super) view: &'a View<'a>,
+    pub(super) ports: &'a PortUsage,
+    pub(super) usage: &'a DestinationUsage,
+    pub(super) load: Load,
+    /// The ratio to stay below.
+    pub(super) target: f64,
+    pub(super) is_slow: bool,
 }
 
-/// Two remedies that set `ip_local_reserved_ports` are computed from the same state each.
-pub(super) const LIST_REPLACES: &str = "The list replaces the one in force: after another remedy that \
-                                        sets it, look again before this one.";
+impl Remedies<'_> {
+    pub(super) fn all(&self, states: &States) -> Vec<Remedy> {
+        let Self {
+            view, usage, load, ..
+        } = self;
+        let mut remedies = Vec::new();
+        if states.are_mostly_closed() {
+            remedies.push(self.reuse_connections());
+        }
+        if states.matters(states.close_wait) {
+            remedies.push(self.close_sockets());
+        }
+        if states.matters(states.established) || states.matters(states.rest) {
+            remedies.push(self.find_holders());
+        }
+        if states.matters(states.syn_sent) {
+            remedies.push(syn_retries());
+        }
+        if states.matters(states.orphans) {
+            remedies.extend(fin_timeout(view));
+        }
+        if states.matters(states.waiting) {
+            remedies.extend(reuse(view, usage, *load));
+        }
+        let mut ports = more_ports(view, self.ports, *load, self.target);
+        if self.is_slow {
+            for remedy in ports
+                .iter_mut()
+                .filter(|remedy| remedy.id == RemedyId::WidenRange)
+            {
+                *remedy = remedy.clone().note(
+                    "connect() gets slow when half of the range is in use: a wider range moves that point, once the \
+                     sockets that are in use now have gone.",
+                );
+            }
+        }
+        remedies.extend(ports);
+        remedies.extend(self.elsewhere());
+        remedies
+    }
 
-/// What frees ports for every destination.
-pub(super) fn for_all(view: &View<'_>, ports: &PortUsage, load: Load) -> Vec<Remedy> {
+    fn reuse_connections(&self) -> Remedy {
+        let seconds = port_seconds(self.view, self.usage);
+        Remedy::new(
+            RemedyId::ReuseConnections,
+            format!(
+                "Keep connections open and reuse them (keep-alive, a connection pool), or let the server close first. \
+                 {} sustain {} per second to one destination, since each port stays in use for {}.",
+                counted(self.ports.usable.into(), "usable port", "usable ports"),
+                new_connections(self.ports, seconds),
+                duration(seconds),
+            ),
+        )
+    }
+
+    fn close_sockets(&self) -> Remedy {
+        Remedy::new(
+            RemedyId::CloseSockets,
+            "Restart the program that owns the sockets in CLOSE-WAIT, which frees their ports at once, and fix it: it \
+             must close() a socket when the peer has closed.",
+        )
+        .command(self.ss("state close-wait"))
+    }
+
+    fn find_holders(&self) -> Remedy {
+        Remedy::new(
+            RemedyId::FindHolders,
+            "Find the program that owns the connections, and let it use fewer: a pool with a limit, idle connections \
+             closed, several requests on one connection.",
+        )
+        .command(self.ss("state connected"))
+    }
+
+    fn ss(&self, filter: &str) -> String {
+        let destination = &self.usage.destination;
+        let host = |address: String| {
+            if address.contains(':') {
+                format!("[{address}]")
+            } else {
+                address
+            }
+        };
+        // To a shell brackets are a pattern of file names.
+        let quoted = |word: String| {
+            if word.contains('[') {
+                format!("'{word}'")
+            } else {
+                word
+            }
+        };
+        let source = if destination.src_addr.is_wildcard() {
+            String::new()
+        } else {
+            format!(" src {}", quoted(host(destination.src_addr.to_string())))
+        };
+        let target = format!(
+            "{}:{}",
+            host(destination.dst_addr.to_string()),
+            destination.dst_port
+        );
+        format!("ss -tnp {filter}{source} dst {}", quoted(target))
+    }
+
+    /// More destinations, each of which has the whole range.
+    fn elsewhere(&self) -> Vec<Remedy> {
+        let Load { taken, usable } = self.load;
+        let closed = self.usage.close_rate * port_seconds(self.view, self.usage);
+        let needed = f64::from(taken).max(closed);
+        let is_enough = |n: &u32| needed < self.target * f64::from(usable) * f64::from(n + 1);
+        let n = (1..=100).find(is_enough).unwrap_or(100);
+        let effect = self.load.spread(n, 0);
+        let each = counted(usable.into(), "port", "ports");
+        let destination = &self.usage.destination;
+        let server = Remedy::new(
+            RemedyId::MoreServerPorts,
+            format!(
+                "Offer the service under {} in addition to {} port {}, and spread the connections: each has {each}.",
+                counted(
+                    n.into(),
+                    "further port or address",
+                    "further ports or addresses"
+                ),
+                destination.dst_addr,
+                destination.dst_port,
+            ),
+        );
+        let client = Remedy::new(
+            RemedyId::MoreClientAddresses,
+            format!(
+                "Connect from {} in addition to {}, and spread the connections: each has {each}.",
+                counted(n.into(), "further local address", "further local addresses"),
+                destination.src_addr,
+            ),
+        )
+        .note(
+            "Programs must set IP_BIND_ADDRESS_NO_PORT before they bind() to the address; otherwise the port is lost \
+             to all other destinations.",
+        );
+        let remedies = [server, client].into_iter();
+        remedies.filter_map(|remedy| remedy.gain(effect)).collect()
+    }
+}
+
+fn syn_retries() -> Remedy {
+    Remedy::new(
+        RemedyId::SynRetries,
+        "Find out why the peer does not answer: it is down, a firewall drops packets, or its accept queue is full. \
+         Set a timeout for connect() in the program, or give up after 3 retries: an unanswered connect() then uses \
+         its port for 4 to 15 s instead of 2 minutes.",
+    )
+    .setting("tcp_syn_retries", "3")
+    .note("Applies to every connect() of this host, also to slow peers.")
+}
+
+fn fin_timeout(view: &View<'_>) -> Option<Remedy> {
+    let now = view.sysctl(|settings| settings.tcp_fin_timeout_seconds)?;
+    (now > FIN_TIMEOUT_SECONDS).then(|| {
+        Remedy::new(
+            RemedyId::FinTimeout,
+            format!(
+                "Lower tcp_fin_timeout from {now} to {FIN_TIMEOUT_SECONDS} s: after that time the kernel frees a socket \
+                 in FIN-WAIT-2 that no process owns.",
+            ),
+        )
+        .setting("tcp_fin_timeout", FIN_TIMEOUT_SECONDS.to_string())
+        .note(format!(
+            "Sockets that are in FIN-WAIT-2 now keep the old time. A peer that still sends {FIN_TIMEOUT_SECONDS} s after \
+             this host has closed gets a reset."
+        ))
+    })
+}
+
+/// Two remedies that set `ip_local_reserved_ports` are computed from the same state.
+pub(super) const LIST_REPLACES: &str = "The list replaces the present one: after another remedy that sets it, run the \
+                                        report again first.";
+
+/// What gives every destination more ports.
+pub(super) fn more_ports(
+    view: &View<'_>,
+    ports: &PortUsage,
+    load: Load,
+    target: f64,
+) -> Vec<Remedy> {
     let remedies = [
-        widen(view, ports, load),
+        widen(view, ports, load, target),
         release(ports, load),
         move_listeners(ports, load),
     ];
     remedies.into_iter().flatten().collect()
 }
 
-fn gain(remedy: Remedy, effect: Effect) -> Option<Remedy> {
-    effect.is_gain().then(|| remedy.effect(effect))
-}
-
-/// `tcp_tw_reuse` = 1, with timestamps, where it is not so already.
-pub(super) fn reuse(view: &View<'_>, figures: &DestinationUsage, load: Load) -> Option<Remedy> {
+/// `tcp_tw_reuse` = 1, with timestamps, unless it is so already.
+pub(super) fn reuse(view: &View<'_>, usage: &DestinationUsage, load: Load) -> Option<Remedy> {
     let timestamps = view.has_timestamps()?;
-    let reuse = view.reuse()?;
-    let is_allowed = reuse == 1 || reuse == 2 && is_loopback(figures);
+    let is_allowed = allows_reuse(view.reuse()?, usage);
     if is_allowed && timestamps {
         return None;
     }
+    let id = if is_allowed {
+        RemedyId::Timestamps
+    } else {
+        RemedyId::Reuse
+    };
     let mut remedy = Remedy::new(
-        if is_allowed {
-            RemedyId::Timestamps
-        } else {
-            RemedyId::Reuse
-        },
+        id,
         format!(
-            "Let connect() take over TIME-WAIT sockets that are older than {}: safe for outgoing \
-             connections where both ends send timestamps.",
-            reuse_delay(view)
+            "Let connect() reuse TIME-WAIT sockets that are older than {}. This is safe for outgoing connections if both \
+             ends send timestamps.",
+            duration(reuse_delay_seconds(view))
         ),
     );
     if !timestamps {
-        remedy = remedy.setting("tcp_timestamps", "1").mind(
-            "Sockets that closed without timestamps stay as they are: it helps as new ones take their \
-             place, within a minute.",
+        remedy = remedy.setting("tcp_timestamps", "1").note(
+            "Sockets that were closed without timestamps are not reused: it helps within a minute, when new ones have \
+             taken their place.",
         );
     }
     if !is_allowed {
@@ -83,266 +251,154 @@ pub(super) fn reuse(view: &View<'_>, figures: &DestinationUsage, load: Load) -> 
         return Some(remedy);
     }
     let after = Load {
-        taken: load.taken.saturating_sub(figures.reuse_gain),
+        taken: load.taken.saturating_sub(usage.reuse_gain),
         ..load
     };
-    remedy = remedy.mind(
-        "Only where the server sends timestamps too. Sockets in FIN-WAIT-2 and younger TIME-WAIT stay \
-         as they are.",
-    );
-    gain(remedy, load.effect(after))
+    let note = "Only if the server sends timestamps too. Younger sockets and those in FIN-WAIT-2 are not reused.";
+    remedy.note(note).gain(load.effect(after))
 }
 
-pub(super) fn is_loopback(figures: &DestinationUsage) -> bool {
-    let destination = &figures.destination;
-    destination.src_addr.is_loopback() || destination.dst_addr.is_loopback()
+pub(super) fn is_loopback(usage: &DestinationUsage) -> bool {
+    usage.destination.src_addr.is_loopback() || usage.destination.dst_addr.is_loopback()
 }
 
-/// Where the kernel has no such setting it is the second that is built in.
-fn reuse_delay_ms(view: &View<'_>) -> i64 {
-    let settings = view.settings;
-    settings
-        .and_then(|settings| settings.tcp_tw_reuse_delay_ms)
-        .unwrap_or(1_000)
+fn allows_reuse(reuse: i64, usage: &DestinationUsage) -> bool {
+    reuse == 1 || reuse == 2 && is_loopback(usage)
 }
 
-fn reuse_delay(view: &View<'_>) -> String {
-    match reuse_delay_ms(view) {
-        1_000 => "a second".to_owned(),
-        delay => format!("{delay} ms (tcp_tw_reuse_delay)"),
-    }
+/// A kernel without the sysctl has the second built in.
+fn reuse_delay_seconds(view: &View<'_>) -> f64 {
+    let delay = view.sysctl(|settings| settings.tcp_tw_reuse_delay_ms);
+    let delay = u32::try_from(delay.unwrap_or(1_000)).unwrap_or_default();
+    f64::from(delay.clamp(1, 60_000)) / 1_000.0
 }
 
-/// How long the port of a closed connection waits until the next one can have it.
-pub(super) fn hold_seconds(view: &View<'_>, is_loopback: bool) -> f64 {
-    let is_allowed = match view.reuse() {
-        Some(1) => true,
-        Some(2) => is_loopback,
-        _ => false,
-    };
+/// How long the port of a connection that was closed here stays in use.
+pub(super) fn port_seconds(view: &View<'_>, usage: &DestinationUsage) -> f64 {
+    let is_allowed = view.reuse().is_some_and(|reuse| allows_reuse(reuse, usage));
+    port_seconds_if(view, is_allowed)
+}
+
+/// The same to most destinations: those of other hosts.
+pub(super) fn port_seconds_elsewhere(view: &View<'_>) -> f64 {
+    port_seconds_if(view, view.reuse() == Some(1))
+}
+
+fn port_seconds_if(view: &View<'_>, is_allowed: bool) -> f64 {
     if is_allowed && view.has_timestamps() == Some(true) {
-        let delay = u32::try_from(reuse_delay_ms(view)).unwrap_or_default();
-        f64::from(delay.clamp(1, 60_000)) / 1_000.0
-    } else {
-        60.0
+        return reuse_delay_seconds(view);
+    }
+    let timeout = view.sysctl(|settings| settings.tcp_tw_timeout_seconds);
+    let timeout = timeout.and_then(|seconds| u32::try_from(seconds).ok());
+    timeout.map_or(TIME_WAIT_SECONDS, |seconds| f64::from(seconds.max(1)))
+}
+
+pub(super) fn duration(seconds: f64) -> String {
+    format!("{seconds} s")
+}
+
+/// New connections per second to one destination, each of which uses its port for so long.
+pub(super) fn sustainable(ports: &PortUsage, seconds: f64) -> String {
+    let milliseconds = Duration::from_secs_f64(seconds).as_millis().max(1);
+    let rate = u128::from(ports.usable) * 1_000 / milliseconds;
+    match u64::try_from(rate) {
+        Ok(rate @ 1..) => count(rate),
+        _ => "less than 1".to_owned(),
     }
 }
 
-/// The least bold range that leads out of the danger, or else the widest.
-fn widen(view: &View<'_>, ports: &PortUsage, load: Load) -> Option<Remedy> {
+pub(super) fn new_connections(ports: &PortUsage, seconds: f64) -> String {
+    match &*sustainable(ports, seconds) {
+        less @ "less than 1" => format!("{less} new connection"),
+        "1" => "at most 1 new connection".to_owned(),
+        rate => format!("at most {rate} new connections"),
+    }
+}
+
+/// The smallest step that brings the ratio below the target, or the widest range.
+fn widen(view: &View<'_>, ports: &PortUsage, load: Load, target: f64) -> Option<Remedy> {
     let mut best = None;
     for plan in whatif::wider(ports, view.settings) {
         let effect = load.effect(plan.load(load));
-        if !effect.is_gain() {
-            continue;
-        }
-        let is_enough = effect.after.ratio < RATIO_WARNING;
-        best = Some((plan, effect));
-        if is_enough {
-            break;
+        if effect.is_gain() {
+            let is_enough = effect.after.ratio < target;
+            best = Some(widening(ports, &plan).effect(effect));
+            if is_enough {
+                break;
+            }
         }
     }
-    let (plan, effect) = best?;
-    gain(widening(ports, &plan), effect)
+    best
 }
 
-/// A wider range, and what to mind.
+/// Widening where nothing is near its limit: the effect on the fullest destination.
+pub(super) fn widen_for_all(view: &View<'_>, ports: &PortUsage) -> Option<Remedy> {
+    let load = load_of_ratio(view.worst_ratio(), ports);
+    widen(view, ports, load, RATIO_WARNING)
+}
+
+/// A wider range, and what to know before.
 pub(super) fn widening(ports: &PortUsage, plan: &Plan) -> Remedy {
     let (min, max) = (plan.range.min(), plan.range.max());
-    let mut remedy = Remedy::new(
-        RemedyId::WidenRange,
-        format!(
-            "Widen the range to {min}-{max}{}.",
-            if plan.settings(ports).len() > 1 {
-                ", and reserve the ports in it that services listen on"
-            } else {
-                ""
-            }
-        ),
-    );
-    remedy.settings = plan.settings(ports);
+    let settings = plan.settings(ports);
+    let reserving = if settings.len() > 1 {
+        ", and reserve the ports in it that services listen on"
+    } else {
+        ""
+    };
+    let action = format!("Widen the port range to {min}-{max}{reserving}.");
+    let mut remedy = Remedy::new(RemedyId::WidenRange, action).settings(settings);
     if min < ports.range.min() {
-        let below = ports.range.min() - 1;
-        remedy = remedy.mind(format!(
-            "Also reserve ports from {min} to {below} of services that are not running now (on \
-             Kubernetes nodes 30000-32767): a connection can hold them when such a service starts.",
+        remedy = remedy.note(format!(
+            "Also reserve the ports from {min} to {} of services that are not running now (on Kubernetes nodes \
+             30000-32767): a connection may use them when such a service starts.",
+            ports.range.min() - 1
         ));
     }
     if !ports.sets.elsewhere_is_whole {
-        remedy = remedy.mind(
-            "Ports outside the range that live sockets hold were not read for this and are not counted: \
-             `timewait_exporter report` does.",
+        remedy = remedy.note(
+            "Ports outside the range that live sockets use are not counted here: `timewait_exporter report` does.",
         );
     }
-    at_least(remedy, plan.holds_some())
+    at_least(remedy, plan.gains_ports_in_use())
 }
 
-/// Says of an effect that it may be more.
+/// Says that the effect may be larger.
 pub(super) fn at_least(remedy: Remedy, is_least: bool) -> Remedy {
     if is_least {
-        remedy.mind(
-            "It gives at least that much: ports gained that any socket holds already are counted as lost, \
-             though connect() can have some of them.",
+        remedy.note(
+            "The effect is at least this large: gained ports that a socket uses already count as lost, though connect() \
+             can use some of them.",
         )
     } else {
         remedy
     }
 }
 
-/// Widening where nothing is near its limit: what it gives the worst destination.
-pub(super) fn widen_for_all(view: &View<'_>, ports: &PortUsage) -> Option<Remedy> {
-    widen(view, ports, load_of_ratio(view.worst_ratio(), ports))
-}
-
 fn release(ports: &PortUsage, load: Load) -> Option<Remedy> {
     let (plan, freed) = whatif::released(ports)?;
-    let mut remedy = Remedy::new(
+    let remedy = Remedy::new(
         RemedyId::ReleaseReserved,
         format!(
-            "Release the {} inside the range that nothing listens on: {freed}.",
-            wording::counted(freed.len().into(), "reserved port", "reserved ports")
+            "Release {} inside the range on which nothing listens: {}.",
+            counted(freed.len().into(), "reserved port", "reserved ports"),
+            wording::ports(&freed),
         ),
     )
-    .mind(format!(
-        "Not those that a service needs when it starts again. {LIST_REPLACES}"
+    .settings(plan.settings(ports))
+    .note(format!(
+        "Not those that a service needs when it starts. {LIST_REPLACES}"
     ));
-    remedy.settings = plan.settings(ports);
-    let remedy = at_least(remedy, plan.holds_some());
-    gain(remedy, load.effect(plan.load(load)))
+    at_least(remedy, plan.gains_ports_in_use()).gain(load.effect(plan.load(load)))
 }
 
 fn move_listeners(ports: &PortUsage, load: Load) -> Option<Remedy> {
     let (plan, moved) = whatif::without_listeners(ports)?;
-    let remedy = Remedy::new(
-        RemedyId::MoveListeners,
-        format!(
-            "Have the services that listen on {moved} listen outside {}-{}: a listener takes its port \
-             from every destination.",
-            ports.range.min(),
-            ports.range.max()
-        ),
+    let action = format!(
+        "Let the services on {} listen outside {}-{}: a listener takes its port from every destination.",
+        wording::ports(&moved),
+        ports.range.min(),
+        ports.range.max()
     );
-    gain(remedy, load.effect(plan.load(load)))
-}
-
-/// More destinations: the kernel spends a whole range on each.
-fn elsewhere(figures: &DestinationUsage, load: Load, hold_seconds: f64) -> Vec<Remedy> {
-    let n = further(figures, load, hold_seconds);
-    let effect = load.spread(n);
-    let each = wording::counted(load.usable.into(), "port", "ports");
-    let destination = &figures.destination;
-    let server = Remedy::new(
-        RemedyId::MoreServerPorts,
-        format!(
-            "Reach the service under {} besides {} port {}, and spread the connections: each gives \
-             {each} more.",
-            wording::counted(
-                n.into(),
-                "further port or address",
-                "further ports or addresses"
-            ),
-            destination.dst_addr,
-            destination.dst_port,
-        ),
-    );
-    let client = Remedy::new(
-        RemedyId::MoreClientAddresses,
-        format!(
-            "Connect from {} besides {}, and spread the connections: each gives {each} more.",
-            wording::counted(n.into(), "further address", "further addresses"),
-            destination.src_addr,
-        ),
-    )
-    .mind(
-        "Programs must set IP_BIND_ADDRESS_NO_PORT before bind() to the address: without it the port is \
-         taken for all destinations.",
-    );
-    [server, client]
-        .into_iter()
-        .filter_map(|remedy| gain(remedy, effect))
-        .collect()
-}
-
-/// How many ranges more keep the load, and what the present rate of closing adds up to while a port waits,
-/// below the warning.
-fn further(figures: &DestinationUsage, load: Load, hold_seconds: f64) -> u32 {
-    let needed = f64::from(load.taken).max(figures.close_rate * hold_seconds);
-    let enough = |n: &u32| needed < RATIO_WARNING * f64::from(load.usable) * f64::from(n + 1);
-    (1..=100).find(enough).unwrap_or(100)
-}
-
-fn keep_alive(ports: &PortUsage, hold_seconds: f64) -> Remedy {
-    Remedy::new(
-        RemedyId::ReuseConnections,
-        format!(
-            "Keep connections open and use them again (keep-alive, a pool), or let the server close \
-             first: with {} {} a second to one destination can be kept up, for each port waits {}.",
-            wording::counted(ports.usable.into(), "usable port", "usable ports"),
-            new_connections(ports, hold_seconds),
-            wait(hold_seconds),
-        ),
-    )
-}
-
-/// How many a second a destination can have, each port being held for so long.
-pub(super) fn new_connections(ports: &PortUsage, hold_seconds: f64) -> String {
-    let milliseconds = Duration::from_secs_f64(hold_seconds).as_millis().max(1);
-    let rate = u128::from(ports.usable) * 1_000 / milliseconds;
-    let Ok(rate @ 1..) = u64::try_from(rate) else {
-        return "less than one new connection".to_owned();
-    };
-    let rate = wording::counted(rate, "new connection", "new connections");
-    format!("no more than {rate}")
-}
-
-/// The same time in words.
-pub(super) fn wait(hold_seconds: f64) -> String {
-    if hold_seconds >= 60.0 {
-        "60 s".to_owned()
-    } else {
-        format!("{hold_seconds} s even with tcp_tw_reuse")
-    }
-}
-
-fn find_holders(figures: &DestinationUsage) -> Remedy {
-    let destination = &figures.destination;
-    let mut remedy = Remedy::new(
-        RemedyId::FindHolders,
-        "Find the program that holds the connections, and have it use fewer: a pool with a limit, idle \
-         connections closed, several requests on one connection.",
-    );
-    let source = if destination.src_addr.is_wildcard() {
-        String::new()
-    } else {
-        format!(
-            " src {}",
-            quoted(&bracketed(&destination.src_addr.to_string()))
-        )
-    };
-    remedy.command = Some(format!(
-        "ss -tanp{source} dst {}",
-        quoted(&format!(
-            "{}:{}",
-            bracketed(&destination.dst_addr.to_string()),
-            destination.dst_port
-        ))
-    ));
-    remedy
-}
-
-/// Brackets are a pattern to a shell: of names of files, and an error to some where none fits.
-fn quoted(word: &str) -> String {
-    if word.contains('[') {
-        format!("'{word}'")
-    } else {
-        word.to_owned()
-    }
-}
-
-fn bracketed(address: &str) -> String {
-    if address.contains(':') {
-        format!("[{address}]")
-    } else {
-        address.to_owned()
-    }
+    Remedy::new(RemedyId::MoveListeners, action).gain(load.effect(plan.load(load)))
 }

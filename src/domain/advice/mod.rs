@@ -1,18 +1,21 @@
-//! From figures to advice: what is wrong, where, why, what to type, and what that will give.
+//! What is wrong, where, why, and what helps.
 //!
-//! [`advise`] turns one [`Snapshot`] into findings. Each remedy's effect is computed by the
-//! same arithmetic as the figures (see [`whatif`]), so that it can be proven: in property tests against
-//! a new pass over the same sockets with the changed settings, and in tests against a real kernel.
+//! [`advise`] turns one [`Snapshot`] into findings. The effect of a remedy is computed by the arithmetic
+//! that computes the metrics (see [`whatif`]), and proven: by property tests that count the same sockets
+//! again with the changed sysctls, and by tests against a real kernel.
 //!
-//! **Invariant:** a remedy that is told with an effect makes nothing worse: more headroom, and no
-//! higher ratio. What is unknown is not advised on.
+//! To add a finding: an [`Id`] with its title, a function in a file of its own, and a line in [`RULES`].
+//!
+//! **Invariant:** a remedy with an effect makes nothing worse: more headroom, and no higher ratio.
+//! Nothing is advised on unknown values.
 
+mod bind;
 mod buckets;
 mod destinations;
 pub mod explain;
 mod finding;
 mod help;
-mod pools;
+mod range;
 mod remedy;
 mod settings;
 pub mod thresholds;
@@ -31,21 +34,21 @@ mod laws;
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;
 
-pub use finding::{FigureValue, Finding, Id, Severity};
+pub use finding::{Finding, Id, Severity, Value};
 pub use remedy::{Effect, OF_FILES, Persistent, Remedy, RemedyId, Room, Setting};
 
+use super::collectors::CollectorId;
 use super::settings::Settings;
 use super::snapshot::{DestinationUsage, PortUsage, Snapshot, SocketSummary};
-use crate::domain::collectors::CollectorId;
 
-/// What a snapshot comes to.
+/// All findings about one snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Advice {
-    /// The gravest finding's.
+    /// That of the most severe finding.
     pub severity: Severity,
-    /// The state in one sentence.
+    /// The state in a sentence or two.
     pub headline: String,
-    /// Gravest first.
+    /// Most severe first.
     pub findings: Vec<Finding>,
 }
 
@@ -61,23 +64,30 @@ impl Advice {
     }
 }
 
-/// Looks at everything that a snapshot tells.
+type Rule = fn(&View<'_>, &mut Vec<Finding>);
+
+/// Of findings that are equally severe, those of earlier rules come first.
+const RULES: [Rule; 6] = [
+    destinations::find,
+    range::find,
+    bind::find,
+    buckets::find,
+    settings::find,
+    unread,
+];
+
+/// Applies every rule to a snapshot.
 #[must_use]
 pub fn advise(snapshot: &Snapshot) -> Advice {
     let view = View::of(snapshot);
     let mut findings = Vec::new();
-    destinations::find(&view, &mut findings);
-    pools::find(&view, &mut findings);
-    buckets::find(&view, &mut findings);
-    settings::find(&view, &mut findings);
-    if let Some(unread) = unread(snapshot) {
-        findings.push(unread);
+    for rule in RULES {
+        rule(&view, &mut findings);
     }
     let worst = findings.iter().map(|finding| finding.severity).max();
     if worst.is_none_or(|worst| worst < Severity::Warning) && view.ports.is_some() {
         findings.push(destinations::plentiful(&view));
     }
-    // Stable: of equal ones the order above holds.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Advice {
         severity: worst.unwrap_or(Severity::Ok),
@@ -86,33 +96,22 @@ pub fn advise(snapshot: &Snapshot) -> Advice {
     }
 }
 
-/// The gravest finding speaks for all; where nothing is grave, how full the fullest destination is.
+/// The most severe finding, or that there is none.
 fn headline(findings: &[Finding]) -> String {
-    let grave = findings
-        .iter()
-        .filter(|finding| finding.severity >= Severity::Warning)
-        .count();
-    let first = findings
-        .first()
-        .filter(|_| grave > 0)
-        .or_else(|| findings.iter().find(|finding| finding.id == Id::Plentiful))
-        .or_else(|| findings.iter().find(|finding| finding.id == Id::Unread));
-    match first {
-        None => "Nothing is known yet.".to_owned(),
-        Some(finding) if grave > 1 => format!(
-            "{} There {} more to see to.",
-            finding.sentence,
-            if grave == 2 {
-                "is one matter".to_owned()
-            } else {
-                format!("are {} matters", grave - 1)
-            }
-        ),
-        Some(finding) => finding.sentence.clone(),
+    let is_severe = |finding: &&Finding| finding.severity >= Severity::Warning;
+    let with = |id: Id| findings.iter().find(|finding| finding.id == id);
+    let first = findings.first().filter(is_severe);
+    let Some(first) = first.or(with(Id::Plentiful)).or(with(Id::Unread)) else {
+        return "Nothing is known yet.".to_owned();
+    };
+    match findings.iter().filter(is_severe).count() {
+        0 | 1 => first.summary(),
+        2 => format!("{} 1 more issue.", first.summary()),
+        issues => format!("{} {} more issues.", first.summary(), issues - 1),
     }
 }
 
-/// A snapshot without its wrapping: what is known.
+/// The parts of a snapshot that are known.
 struct View<'a> {
     snapshot: &'a Snapshot,
     sockets: Option<&'a SocketSummary>,
@@ -130,39 +129,39 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The destinations that are told, worst first.
+    /// The exported destinations, fullest first.
     fn destinations(&self) -> &'a [DestinationUsage] {
-        self.ports
-            .and_then(|ports| ports.by_destination.as_ref())
-            .map_or(&[], |breakdown| &breakdown.exported)
+        let breakdown = self.snapshot.destinations();
+        breakdown.map_or(&[], |breakdown| &breakdown.exported)
+    }
+
+    fn sysctl(&self, of: impl Fn(&Settings) -> Option<i64>) -> Option<i64> {
+        self.settings.and_then(of)
     }
 
     fn reuse(&self) -> Option<i64> {
-        self.settings.and_then(|settings| settings.tcp_tw_reuse)
+        self.sysctl(|settings| settings.tcp_tw_reuse)
     }
 
     fn has_timestamps(&self) -> Option<bool> {
-        self.settings
-            .and_then(|settings| settings.tcp_timestamps)
-            .map(|value| value != 0)
+        let timestamps = self.sysctl(|settings| settings.tcp_timestamps);
+        timestamps.map(|value| value != 0)
     }
 
-    /// The worst ratio of either family.
+    /// The highest ratio of either family.
     fn worst_ratio(&self) -> f64 {
-        self.ports.map_or(0.0, |ports| {
-            ports.worst_ratio.ipv4.max(ports.worst_ratio.ipv6)
-        })
+        self.snapshot.worst_ratio().unwrap_or(0.0)
     }
 
     /// TIME-WAIT sockets, and those among them that are not outgoing.
     fn time_wait(&self) -> Option<(u64, u64)> {
         let sockets = self.sockets?;
         let all = sockets.time_wait.ipv4 + sockets.time_wait.ipv6;
-        let by_destination = self.ports.and_then(|ports| ports.by_destination.as_ref());
-        let outgoing = match (by_destination, &sockets.by_src_port) {
+        let outgoing = match (self.snapshot.destinations(), &sockets.by_src_port) {
             (Some(breakdown), _) => {
-                let told = breakdown.exported.iter().map(|told| told.in_use.time_wait);
-                told.sum::<u64>() + breakdown.other.time_wait
+                let exported = breakdown.exported.iter();
+                let exported = exported.map(|usage| usage.in_use.time_wait);
+                exported.sum::<u64>() + breakdown.other.time_wait
             }
             (None, Some(by_port)) => by_port.ephemeral,
             (None, None) => return None,
@@ -171,40 +170,38 @@ impl<'a> View<'a> {
     }
 }
 
-/// What was to be read and was not. Without it, silence would look like health.
-fn unread(snapshot: &Snapshot) -> Option<Finding> {
-    let sockets = snapshot.outcome(CollectorId::Sockets);
-    let failed = snapshot.outcomes().filter(|(_, outcome)| !outcome.success);
-    let parts: Vec<&str> = failed.map(|(id, _)| id.name()).collect();
-    let has_range = snapshot
-        .sockets()
-        .is_none_or(|sockets| sockets.ports.is_some());
-    if parts.is_empty() && has_range && sockets.is_some() {
-        return None;
-    }
-    let (severity, sentence) = if sockets.is_none() {
-        (
-            Severity::Info,
-            "Sockets are not read (--no-collector.sockets): how full the port range is, is not known."
-                .to_owned(),
-        )
-    } else if parts.is_empty() {
-        (
-            Severity::Warning,
-            "The port range (ip_local_port_range) could not be read: how full it is, is not known."
-                .to_owned(),
-        )
-    } else {
-        let told = parts.join(", ");
-        let severity = if parts.contains(&CollectorId::Sockets.name()) || !has_range {
+/// What should have been read and was not. Without this finding, silence would look like health.
+fn unread(view: &View<'_>, findings: &mut Vec<Finding>) {
+    let is_off = view.snapshot.outcome(CollectorId::Sockets).is_none();
+    let failed = view
+        .snapshot
+        .outcomes()
+        .filter(|(_, outcome)| !outcome.success);
+    let failed: Vec<&str> = failed.map(|(id, _)| id.name()).collect();
+    let range_is_missing = view.sockets.is_some() && view.ports.is_none();
+    let (severity, sentence) = if is_off {
+        let off =
+            "Sockets are not read (--no-collector.sockets): the use of the port range is unknown.";
+        (Severity::Info, off.to_owned())
+    } else if !failed.is_empty() {
+        let severity = if view.ports.is_none() {
             Severity::Warning
         } else {
             Severity::Info
         };
+        let failed = failed.join(", ");
         (
             severity,
-            format!("Not everything could be read: {told}. The log says why."),
+            format!(
+                "Not everything could be read. These collectors failed: {failed}. The log names the reasons."
+            ),
         )
+    } else if range_is_missing {
+        let unknown =
+            "ip_local_port_range could not be read: the use of the port range is unknown.";
+        (Severity::Warning, unknown.to_owned())
+    } else {
+        return;
     };
-    Some(Finding::new(Id::Unread, severity, sentence))
+    findings.push(Finding::new(Id::Unread, severity, sentence));
 }

@@ -1,44 +1,37 @@
-//! What a remedy is: what to do, what to type, and what it gives.
+//! One remedy: what to do, what to type, and its effect.
+
+use std::fmt;
 
 use serde::Serialize;
 
 use super::finding::ids;
+use super::wording::{count, percent};
 
 ids! {
-    /// Which remedy it is.
+    /// The kinds of remedies, in the order in which findings list them: first what needs fewer
+    /// connections, then sysctls that give ports back sooner, then more ports, then more addresses.
     RemedyId {
-        /// `tcp_tw_reuse` = 1.
-        Reuse = "tcp_tw_reuse",
-        /// `tcp_timestamps` = 1.
-        Timestamps = "tcp_timestamps",
-        /// A wider `ip_local_port_range`.
-        WidenRange = "widen_range",
-        /// Both parities in equal numbers.
-        EvenRange = "even_range",
-        /// Fewer `ip_local_reserved_ports`.
-        ReleaseReserved = "release_reserved",
-        /// Listeners outside the range.
-        MoveListeners = "move_listeners",
-        /// Listeners' ports in `ip_local_reserved_ports`.
-        ReserveListeners = "reserve_listeners",
-        /// More ports or addresses of the server.
-        MoreServerPorts = "more_server_ports",
-        /// More addresses of the client.
-        MoreClientAddresses = "more_client_addresses",
-        /// Fewer connections.
-        ReuseConnections = "reuse_connections",
-        /// A look at who holds the connections.
-        FindHolders = "find_holders",
-        /// `IP_BIND_ADDRESS_NO_PORT`.
-        BindNoPort = "bind_address_no_port",
-        /// A higher `tcp_max_tw_buckets`.
-        MoreBuckets = "more_buckets",
-        /// `tcp_tw_recycle` = 0.
-        RecycleOff = "recycle_off",
+        ReuseConnections = "reuse_connections", "Reuse connections";
+        CloseSockets = "close_sockets", "Close sockets that the peer has closed";
+        FindHolders = "find_holders", "Find the program that owns the sockets";
+        SynRetries = "tcp_syn_retries", "Give up on a silent peer sooner";
+        FinTimeout = "tcp_fin_timeout", "End FIN-WAIT-2 without a process sooner";
+        Reuse = "tcp_tw_reuse", "Reuse TIME-WAIT sockets";
+        Timestamps = "tcp_timestamps", "Turn timestamps on";
+        RecycleOff = "recycle_off", "Turn tcp_tw_recycle off";
+        MoreBuckets = "more_buckets", "Raise tcp_max_tw_buckets";
+        BindNoPort = "bind_address_no_port", "Leave the port to connect()";
+        WidenRange = "widen_range", "Widen the port range";
+        EvenRange = "even_range", "Make the number of ports even";
+        ReleaseReserved = "release_reserved", "Release reserved ports";
+        ReserveListeners = "reserve_listeners", "Reserve the ports of services";
+        MoveListeners = "move_listeners", "Move services out of the range";
+        MoreServerPorts = "more_server_ports", "Use more ports or addresses of the server";
+        MoreClientAddresses = "more_client_addresses", "Use more local addresses";
     }
 }
 
-/// What is left of something, and how much of it is spent.
+/// How many more of something there can be, and the share in use.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Room {
@@ -49,7 +42,7 @@ pub struct Room {
     pub ratio: f64,
 }
 
-/// What a remedy gives at once, with everything else as it is.
+/// What a remedy changes at once, everything else being equal.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Effect {
@@ -60,19 +53,33 @@ pub struct Effect {
 }
 
 impl Effect {
-    /// Whether it helps, and makes nothing worse.
+    /// Whether it helps and makes nothing worse.
     #[must_use]
     pub fn is_gain(&self) -> bool {
         self.after.headroom > self.before.headroom && self.after.ratio <= self.before.ratio
     }
 }
 
-/// One setting under `net.ipv4` with its new value.
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { before, after } = self;
+        write!(
+            f,
+            "{} left instead of {}, {} in use instead of {}",
+            count(after.headroom),
+            count(before.headroom),
+            percent(after.ratio),
+            percent(before.ratio)
+        )
+    }
+}
+
+/// One sysctl under `net.ipv4` with its new value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Its name, without `net.ipv4.`.
     pub name: &'static str,
-    /// As the kernel takes it.
+    /// As the kernel reads it.
     pub value: String,
 }
 
@@ -86,42 +93,40 @@ pub struct Persistent {
     pub line: String,
 }
 
-/// So many bytes of a value does the kernel take in one write(), and sysctl(8) (procps 4.0) drops the
-/// rest without a word, be it on its command line or in a file.
-const MOST_BYTES: usize = 4_095;
+/// The kernel reads this many bytes of a value in one write(), and sysctl(8) (procps 4.0) silently
+/// drops the rest, on its command line and in a file.
+const MAX_BYTES: usize = 4_095;
 
-const ONLY_SYSTEMD_READS: &str = "sysctl(8) cuts so long a line of the file at 4,095 bytes without a word; \
-     systemd-sysctl takes all of it: `systemctl restart systemd-sysctl`.";
+const CUT_IN_FILE: &str = "sysctl(8) silently cuts so long a line of the file at 4,095 bytes; systemd-sysctl reads \
+                           all of it: `systemctl restart systemd-sysctl`.";
 
-/// What to mind of all files that settings are kept in.
-pub const OF_FILES: &str = "Files in /etc/sysctl.d are for the next start, and come after \
-     /etc/sysctl.d/99-sysctl.conf in their order. But `sysctl --system` reads /etc/sysctl.conf \
-     last: where that sets the same, change it there.";
+/// What to know about all files that keep sysctls.
+pub const OF_FILES: &str = "Files in /etc/sysctl.d take effect at the next boot, in the order of their names, after \
+                            /etc/sysctl.d/99-sysctl.conf. But `sysctl --system` reads /etc/sysctl.conf last: a \
+                            sysctl that is set there must be changed there.";
 
 impl Setting {
     /// What to type, as root, for the running kernel.
     #[must_use]
     pub fn command(&self) -> String {
         let Self { name, value } = self;
-        if value.len() > MOST_BYTES {
-            // dd goes on where a write ended; echo of some shells writes pieces that cut numbers.
-            format!(
+        if value.len() > MAX_BYTES {
+            // dd continues where a write ended; echo of some shells writes pieces that cut numbers.
+            return format!(
                 "sh -c 'printf %s \"$0\" | dd bs=1M iflag=fullblock status=none \
                  of=/proc/sys/net/ipv4/{name}' '{value}'"
-            )
-        } else if value
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b",-".contains(&byte))
-            && !value.is_empty()
-        {
+            );
+        }
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b",-".contains(&byte);
+        if value.bytes().all(is_plain) && !value.is_empty() {
             format!("sysctl -w net.ipv4.{name}={value}")
         } else {
             format!("sysctl -w net.ipv4.{name}='{value}'")
         }
     }
 
-    /// What to write so that it stays. One file for each setting, so that none overwrites another; its name stands
-    /// behind `99-sysctl.conf`, as which many systems have /etc/sysctl.conf (sysctl.d(5)).
+    /// The file that keeps it. One for each sysctl, so that none overwrites another; its name sorts
+    /// after `99-sysctl.conf`, under which many systems have /etc/sysctl.conf (sysctl.d(5)).
     #[must_use]
     pub fn persistent(&self) -> Persistent {
         let Self { name, value } = self;
@@ -134,29 +139,29 @@ impl Setting {
 }
 
 impl Persistent {
-    /// What to type, as root.
+    /// What to type.
     #[must_use]
     pub fn command(&self) -> String {
-        format!("echo '{}' > {}", self.line, self.path)
+        format!("echo '{}' | sudo tee {}", self.line, self.path)
     }
 }
 
 /// Something that helps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remedy {
-    /// Which one.
+    /// Which kind.
     pub id: RemedyId,
-    /// What to do, in one sentence.
+    /// What to do.
     pub action: String,
-    /// The settings to change, in this order.
+    /// The sysctls to change, in this order.
     pub settings: Vec<Setting>,
     /// A command that shows or changes something else.
     pub command: Option<String>,
-    /// What to mind, but for the files.
-    cautions: Vec<String>,
-    /// What it gives at once. `None` where that cannot be computed, or does not come at once.
+    /// What to know before, except about files.
+    notes: Vec<String>,
+    /// What it changes at once. `None` if that cannot be computed, or if it does not act at once.
     pub effect: Option<Effect>,
-    /// What runs a command in the network namespace that it is for; `None` is the exporter's own.
+    /// Runs a command in the network namespace in question; `None` for the exporter's own.
     pub inside: Option<String>,
 }
 
@@ -167,7 +172,7 @@ impl Remedy {
             action: action.into(),
             settings: Vec::new(),
             command: None,
-            cautions: Vec::new(),
+            notes: Vec::new(),
             effect: None,
             inside: None,
         }
@@ -179,14 +184,29 @@ impl Remedy {
         self
     }
 
-    pub(super) fn mind(mut self, caution: impl Into<String>) -> Self {
-        self.cautions.push(caution.into());
+    pub(super) fn settings(mut self, settings: Vec<Setting>) -> Self {
+        self.settings.extend(settings);
+        self
+    }
+
+    pub(super) fn command(mut self, command: String) -> Self {
+        self.command = Some(command);
+        self
+    }
+
+    pub(super) fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
         self
     }
 
     pub(super) const fn effect(mut self, effect: Effect) -> Self {
         self.effect = Some(effect);
         self
+    }
+
+    /// With this effect, if it is a gain.
+    pub(super) fn gain(self, effect: Effect) -> Option<Self> {
+        effect.is_gain().then(|| self.effect(effect))
     }
 
     /// What to type, as root, for the running kernel.
@@ -201,23 +221,19 @@ impl Remedy {
         commands.map(inside).collect()
     }
 
-    /// What to mind.
+    /// What to know before.
     #[must_use]
     pub fn caution(&self) -> Option<String> {
-        let is_long = |setting: &Setting| setting.value.len() > MOST_BYTES;
-        let is_cut = self.inside.is_none() && self.settings.iter().any(is_long);
-        let of_file = is_cut.then_some(ONLY_SYSTEMD_READS);
-        let all: Vec<&str> = self
-            .cautions
-            .iter()
-            .map(String::as_str)
-            .chain(of_file)
-            .collect();
-        (!all.is_empty()).then(|| all.join(" "))
+        let mut notes: Vec<&str> = self.notes.iter().map(String::as_str).collect();
+        let is_cut = |setting: &Setting| setting.value.len() > MAX_BYTES;
+        if self.inside.is_none() && self.settings.iter().any(is_cut) {
+            notes.push(CUT_IN_FILE);
+        }
+        (!notes.is_empty()).then(|| notes.join(" "))
     }
 
-    /// What to write so that it stays. Nothing for another network namespace, whose settings are made
-    /// anew by whatever makes it.
+    /// The files that keep the sysctls. None for another network namespace: whatever creates it sets
+    /// its sysctls.
     #[must_use]
     pub fn persistent(&self) -> Vec<Persistent> {
         let settings = self.settings.iter().filter(|_| self.inside.is_none());

@@ -21,6 +21,8 @@ pub const SEARCH_SHARE_ORANGE: f64 = 0.25;
 pub const SEARCH_SHARE_RED: f64 = 0.5;
 /// Seconds until no port is left at the present TIME-WAIT rate: warning.
 pub const SECONDS_LEFT_WARNING: f64 = 30.0;
+/// A lower TIME-WAIT rate is not judged: fewer than 50 sockets in the 10 s of the window are a burst.
+pub const MIN_CLOSE_RATE: f64 = 5.0;
 /// `tcp_max_tw_buckets`, share in use: warning.
 pub const BUCKETS_WARNING: f64 = 0.8;
 /// Fewer usable ports than this are a narrow range: 10,000 sustain 166 new connections per second to

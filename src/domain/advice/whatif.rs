@@ -1,25 +1,25 @@
-//! What connect() could take if the range, the reserved ports or the listeners were others.
+//! The ports that connect() could use with another range, other reserved ports or other listeners.
 //!
 //! Pure arithmetic on [`PortUsage`]; decides nothing. A port outside the present range that any
-//! connected socket holds is counted against every destination: it was most likely come by with bind(),
-//! and then connect() skips it for all (a bind bucket with `fastreuse` >= 0, `__inet_hash_connect`).
-//! So what is foretold is exact while nothing holds such a port, and otherwise at least that much.
+//! connected socket uses counts as in use for every destination: most likely bind() chose it, and then
+//! connect() skips it for all (a bind bucket with `fastreuse` >= 0, `__inet_hash_connect`). The
+//! predictions are exact unless a socket uses such a port, and lower bounds otherwise.
 
 use super::remedy::{Effect, Room, Setting};
 use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::PortUsage;
 
-/// The first ports of wider ranges, in order of boldness. Below 16384 live most services that a host
-/// is likely to run: they would have to be reserved.
+/// The first ports of wider ranges, the smallest step first. Most services that a host is likely to run
+/// are below 16384: they would have to be reserved.
 const WIDER_FROM: [u16; 2] = [16_384, 1_024];
 
-/// How much of the range something has spent: a destination, or the pool of an address.
+/// The ports that a destination, or bind() on an address, has and uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Load {
-    /// Ports that are not to be had.
+    /// In use.
     pub(super) taken: u32,
-    /// All that there would be.
+    /// In use or not.
     pub(super) usable: u32,
 }
 
@@ -39,19 +39,21 @@ impl Load {
         }
     }
 
-    /// Spread over `more` ranges besides its own, as further destinations have each.
-    pub(super) fn spread(self, more: u32) -> Effect {
+    /// Spread over `more` ranges in addition to its own, in each of which `taken_there` ports are in use.
+    pub(super) fn spread(self, more: u32, taken_there: u32) -> Effect {
+        let there = u64::from(self.usable.saturating_sub(taken_there));
+        let taken = f64::from(self.taken) + f64::from(taken_there) * f64::from(more);
         let usable = f64::from(self.usable) * (f64::from(more) + 1.0);
-        let headroom =
-            self.room().headroom + u64::from(more).saturating_mul(u64::from(self.usable));
-        let ratio = if self.usable == 0 {
-            1.0
-        } else {
-            f64::from(self.taken) / usable
-        };
         Effect {
             before: self.room(),
-            after: Room { headroom, ratio },
+            after: Room {
+                headroom: self.room().headroom + u64::from(more).saturating_mul(there),
+                ratio: if self.usable == 0 {
+                    1.0
+                } else {
+                    taken / usable
+                },
+            },
         }
     }
 }
@@ -64,7 +66,7 @@ fn share(part: u32, whole: u32) -> f64 {
     }
 }
 
-/// Another range, and other ports kept out of it.
+/// Another range, and other reserved ports.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plan {
     /// The range.
@@ -73,8 +75,8 @@ pub(super) struct Plan {
     pub(super) reserved: PortSet,
     /// Ports that are usable then and are not now.
     gained: PortSet,
-    /// Those among them that a connected socket holds.
-    held: u32,
+    /// Those among them that a connected socket uses.
+    in_use: u32,
     /// Ports that are usable now and are not then.
     lost: u32,
 }
@@ -88,21 +90,21 @@ impl Plan {
         let mut lost = before.clone();
         lost.subtract(&gained);
         gained.subtract(&before);
-        let mut held = gained.clone();
-        held.intersect_with(&ports.sets.elsewhere);
+        let mut in_use = gained.clone();
+        in_use.intersect_with(&ports.sets.elsewhere);
         Self {
             range,
             reserved,
-            held: held.len(),
+            in_use: in_use.len(),
             lost: lost.len(),
             gained,
         }
     }
 
-    /// What a load becomes.
+    /// The load with the plan.
     pub(super) fn load(&self, load: Load) -> Load {
         Load {
-            taken: load.taken.saturating_add(self.held),
+            taken: load.taken.saturating_add(self.in_use),
             usable: load
                 .usable
                 .saturating_add(self.gained.len())
@@ -110,13 +112,13 @@ impl Plan {
         }
     }
 
-    /// Whether a socket holds any of the ports that are gained: what the plan gives is a least then.
-    pub(super) const fn holds_some(&self) -> bool {
-        self.held > 0
+    /// Whether a socket uses any of the gained ports: then the effect is a lower bound.
+    pub(super) const fn gains_ports_in_use(&self) -> bool {
+        self.in_use > 0
     }
 
-    /// The settings to write, reserved ports first, so that nothing is given away in between. None
-    /// for what stays as it is, nor for reserved ports that are not known.
+    /// The sysctls to write, reserved ports first, so that no connection gets one in between. None that
+    /// stays as it is, nor reserved ports that are not known.
     pub(super) fn settings(&self, ports: &PortUsage) -> Vec<Setting> {
         let mut settings = Vec::new();
         if let Some(reserved) = &ports.sets.reserved
@@ -141,13 +143,13 @@ pub(super) fn reserved_setting(reserved: &PortSet) -> Setting {
     }
 }
 
-/// The ports of a range that connect() may take; `moved` no longer have their listeners.
+/// The ports of a range that connect() may use, `moved` being without their listeners.
 fn usable(ports: &PortUsage, range: PortRange, reserved: &PortSet, moved: &PortSet) -> PortSet {
     let mut usable: PortSet = (range.min()..=range.max()).collect();
     let mut listening = ports.sets.listening.clone();
     listening.subtract(moved);
-    for kept_out in [reserved, &listening, &ports.sets.bound] {
-        usable.subtract(kept_out);
+    for unusable in [reserved, &listening, &ports.sets.bound] {
+        usable.subtract(unusable);
     }
     usable
 }
@@ -168,7 +170,7 @@ pub(super) fn listeners_inside(ports: &PortUsage) -> PortSet {
     listening
 }
 
-/// Wider ranges, the least bold first, with the listeners' ports in them reserved.
+/// Wider ranges, the smallest step first, with the listeners' ports in them reserved.
 pub(super) fn wider<'a>(
     ports: &'a PortUsage,
     settings: Option<&'a Settings>,
@@ -181,8 +183,8 @@ pub(super) fn wider<'a>(
     })
 }
 
-/// The kernel refuses a range that begins below `ip_unprivileged_port_start`; below 1024 it is no
-/// place for ephemeral ports, whatever is allowed.
+/// The kernel refuses a range that begins below `ip_unprivileged_port_start`. Ports below 1024 are not
+/// for ephemeral use, whatever is allowed.
 fn floor(settings: Option<&Settings>) -> u16 {
     settings
         .and_then(|settings| settings.ip_unprivileged_port_start)

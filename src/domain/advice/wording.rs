@@ -1,7 +1,8 @@
-//! How figures are written in sentences.
+//! How values are written in sentences.
 
 use std::fmt::Write as _;
 
+use crate::domain::ports::PortSet;
 use crate::domain::snapshot::Destination;
 
 /// With a comma between thousands: `28,232`.
@@ -18,10 +19,10 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// As a percentage with at most one decimal, rounded down: only the whole is 100%.
+/// As a percentage with at most one decimal, rounded down: only 1 is 100%.
 #[must_use]
 pub fn percent(ratio: f64) -> String {
-    // The first product of 0.29 is 28.999…; what is lost there is given back.
+    // 0.29 * 1000 is 28.999…: make up for that.
     let tenths = (ratio * 1_000.0 + 1e-9).floor();
     let text = format!("{:.1}", tenths / 10.0);
     let text = text.strip_suffix(".0").unwrap_or(&text);
@@ -63,7 +64,7 @@ pub fn destination(destination: &Destination) -> String {
     }
 }
 
-/// The items as a sentence has them, the first few: `a, b and 3 more`.
+/// The first few items: `a, b and 3 more`.
 #[must_use]
 pub fn some_of(items: &[String], most: usize) -> String {
     let shown = items.get(..most).unwrap_or(items);
@@ -74,12 +75,19 @@ pub fn some_of(items: &[String], most: usize) -> String {
     text
 }
 
+/// A set of ports in a sentence, cut where it is long.
+pub(super) fn ports(ports: &PortSet) -> String {
+    let all = ports.to_string();
+    let parts: Vec<String> = all.split(',').map(str::to_owned).collect();
+    some_of(&parts, 12)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated() {
         for (number, text) in [
             (0, "0"),
             (999, "999"),
@@ -92,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_is_a_hundred_percent() {
+    fn only_one_is_a_hundred_percent() {
         for (ratio, text) in [
             (0.0, "0%"),
             (0.29, "29%"),

@@ -149,7 +149,11 @@ fn the_figures_are_those_of_the_snapshot() {
     assert_eq!(own["destinations"][0]["time_wait"], 99);
     assert_eq!(own["port_range"]["exhaustion_ratio_ipv4"], 1.0);
     assert_eq!(own["findings"][0]["id"], "destination_exhausted");
-    let effect = &own["findings"][0]["remedies"][0]["effect"];
+    let remedies = own["findings"][0]["remedies"].as_array().unwrap();
+    let reuse = remedies
+        .iter()
+        .find(|remedy| remedy["id"] == "tcp_tw_reuse");
+    let effect = &reuse.unwrap()["effect"];
     assert_eq!(
         (&effect["before"]["headroom"], &effect["after"]["headroom"]),
         (&0.into(), &99.into())
@@ -174,7 +178,7 @@ proptest! {
         if !has(5) { snapshot.set(CollectorId::Sysctl, None); }
         if !has(6) { snapshot.set(CollectorId::Sockstat, None); }
         if !has(7) { snapshot = Snapshot::default(); }
-        let report = Report::new("1", "k".to_owned(), snapshot.into());
+        let report = Report::new("1", "h".to_owned(), "k".to_owned(), snapshot.into());
         prop_assert_eq!(errors(&written(&report), &schema(), ""), [""; 0]);
     }
 }
@@ -196,7 +200,7 @@ fn no_text_has_two_blanks_in_a_row() {
     settings.unwrap().reserved_ports = Some((1..20_000).step_by(2).collect());
     let ports = &mut crowded.sockets_mut().unwrap().ports;
     ports.as_mut().unwrap().sets.reserved = Some((1..20_000).step_by(2).collect());
-    let crowded = Report::new("1", "k".to_owned(), crowded.into());
+    let crowded = Report::new("1", "h".to_owned(), "k".to_owned(), crowded.into());
     let documents = [report(0), report(80), report(99), crowded].map(|report| written(&report));
     let mut found = Vec::new();
     for document in &documents {

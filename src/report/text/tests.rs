@@ -1,7 +1,8 @@
 //! The text as a reader meets it.
 
 use super::*;
-use crate::domain::advice::Id;
+use crate::domain::collectors::CollectorId;
+use crate::report::Missing;
 use crate::report::testing::report;
 
 const PLAIN: Style = Style {
@@ -15,23 +16,23 @@ fn the_state_comes_first_and_every_part_is_there() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(
         lines.first(),
-        Some(&"timewait_exporter 1.2.3, Linux 6.18.0")
+        Some(&"CRITICAL  web-7  2025-10-09 08:53:20 UTC")
     );
-    assert_eq!(lines.get(2), Some(&"CRITICAL"));
+    assert_eq!(lines.last(), Some(&"timewait_exporter 1.2.3, Linux 6.18.0"));
     for part in [
         "FINDINGS",
-        "PORT RANGE",
+        "Port range 40000-40099",
         "DESTINATIONS",
         "LOCAL ADDRESSES",
         "TIME-WAIT",
         "PROCESSES",
-        "SETTINGS",
-        "READ",
+        "KERNEL SETTINGS",
+        "COLLECTORS",
         "sysctl -w net.ipv4.tcp_tw_reuse=1",
-        "Gives: headroom 0 -> 99, ratio 100% -> 0%.",
+        "Effect: 99 left instead of 0, 0% in use instead of 100%.",
         "198.51.100.1 port 5432",
-        "slabinfo  FAILED",
-        "belong to no process any more",
+        "slabinfo   FAILED",
+        "belong to no process",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -71,7 +72,7 @@ fn lines_keep_to_the_width_but_for_commands() {
         };
         for line in render(&report(99), None, style).lines() {
             let is_command = line.contains("sysctl") || line.contains("ss -tan");
-            let is_table = line.starts_with("  ip_unprivileged");
+            let is_table = line.starts_with("  ip_local_reserved");
             let length = line.chars().count();
             assert!(length <= width || is_command || is_table, "{width}: {line}");
         }
@@ -79,55 +80,107 @@ fn lines_keep_to_the_width_but_for_commands() {
 }
 
 #[test]
-fn commands_that_stand_above_are_not_told_again() {
+fn commands_that_are_in_the_text_already_are_not_repeated() {
     let text = render(&report(99), None, PLAIN);
     let widen = "sysctl -w net.ipv4.ip_local_port_range='16384 65535'";
     assert_eq!(text.matches(widen).count(), 1, "{text}");
-    assert!(text.contains("the commands stand above"));
+    assert!(text.contains("(same commands as above)"));
 }
 
 #[test]
-fn what_has_changed_since_the_last_look_is_told() {
-    let text = render(&report(99), Some(&report(50)), PLAIN);
-    let (_, changed) = text.split_once("CHANGED").unwrap();
-    let (changed, _) = changed.split_once("FINDINGS").unwrap();
-    assert!(
-        changed.contains("New: connect() to 198.51.100.1"),
-        "{changed}"
-    );
-    assert!(
-        changed.contains("Gone: Ephemeral ports are plentiful"),
-        "{changed}"
-    );
-    assert!(changed.contains("50 -> 99 ports held (+49)"), "{changed}");
-    let text = render(&report(50), Some(&report(50)), PLAIN);
-    assert!(text.contains("CHANGED\n  Nothing."), "{text}");
+fn blocks_without_content_are_not_shown() {
+    let mut report = report(0);
+    let own = &mut report.namespaces[0];
+    own.holders = None;
+    own.snapshot = own.snapshot.clone().without(CollectorId::Sockets);
+    own.advice.findings.clear();
+    let text = render(&report, None, PLAIN);
+    for title in [
+        "FINDINGS",
+        "DESTINATIONS",
+        "ADDRESSES",
+        "TIME-WAIT over IPv4",
+        "PROCESSES",
+    ] {
+        assert!(!text.contains(title), "{title} in {text}");
+    }
 }
 
 #[test]
-fn changed_settings_and_what_comes_of_them_are_told() {
+fn what_could_not_be_read_is_unknown() {
+    let mut report = report(0);
+    report.missing = Some(Missing {
+        unreadable: Some(2),
+        left_out: 0,
+        absent: 0,
+        has_unlisted_names: false,
+    });
+    assert!(!report.is_complete());
+    let text = render(&report, None, PLAIN);
+    assert!(text.starts_with("UNKNOWN  web-7  "), "{text}");
+    assert!(
+        text.contains("\n2 network namespaces could not be entered"),
+        "{text}"
+    );
+}
+
+#[test]
+fn watching_shows_destinations_first_with_what_has_changed() {
+    let text = render(&report(99), Some(Some(&report(50))), PLAIN);
+    let place = |title| {
+        text.find(title)
+            .unwrap_or_else(|| panic!("{title} in {text}"))
+    };
+    assert!(place("DESTINATIONS") < place("CHANGES") && place("CHANGES") < place("FINDINGS"));
+    let row = text
+        .lines()
+        .find(|line| line.contains("198.51.100.1 port 5432 "));
+    assert!(
+        text.contains("  CHANGE  ") && text.contains(" +49 "),
+        "{row:?}"
+    );
+    let changes = &text[place("CHANGES")..place("FINDINGS")];
+    assert!(
+        changes.contains("New: connect() to 198.51.100.1"),
+        "{changes}"
+    );
+    assert!(changes.contains("Gone: No problems found"), "{changes}");
+    let unchanged = render(&report(50), Some(Some(&report(50))), PLAIN);
+    assert!(!unchanged.contains("CHANGES"), "{unchanged}");
+    let first = render(&report(50), Some(None), PLAIN);
+    assert!(!first.contains("  CHANGE  "), "{first}");
+}
+
+#[test]
+fn what_one_watches_fits_into_24_rows_of_80_columns() {
+    let style = Style {
+        color: false,
+        width: Some(80),
+    };
+    let text = render(&report(99), Some(Some(&report(50))), style);
+    let shown: Vec<&str> = text.lines().take(23).collect();
+    let shown = shown.join("\n");
+    for part in [
+        "CRITICAL  web-7",
+        "198.51.100.1 port 5432",
+        "+49",
+        "New: connect()",
+        "CRITICAL (destination_exhausted)",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+}
+
+#[test]
+fn changed_sysctls_are_shown_with_their_consequence() {
     let (mut before, now) = (report(50), report(50));
     let snapshot = &mut before.namespaces[0].snapshot;
     let settings = snapshot.settings_mut().unwrap();
     settings.tcp_tw_reuse = Some(7);
     let sockets = snapshot.sockets_mut().unwrap();
     sockets.ports.as_mut().unwrap().usable += 1_000;
-    before.namespaces[0].advice.findings.clear();
-    let mut bound = now.namespaces[0].advice.findings[0].clone();
-    bound.id = Id::BoundInRange;
-    bound.destination = None;
-    let mut with = |mut report: Report, sentence: &str| {
-        bound.sentence = sentence.to_owned();
-        report.namespaces[0].advice.findings.push(bound.clone());
-        report
-    };
-    let (before, now) = (with(before, "20 ports"), with(now, "21 ports"));
-    let text = render(&now, Some(&before), PLAIN);
-    for told in [
-        "tcp_tw_reuse: 7 -> ",
-        "Usable ports of each destination: 1,",
-        "Now: 21 ports",
-    ] {
-        assert!(text.contains(told), "{told}: {text}");
+    let text = render(&now, Some(Some(&before)), PLAIN);
+    for change in ["tcp_tw_reuse: 7 -> 0", "Usable ports per destination: 1,"] {
+        assert!(text.contains(change), "{change}: {text}");
     }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::*;
 use crate::domain::namespace::NamespaceIdentity;
 use crate::domain::snapshot::Snapshot;
-use crate::report::{NamespaceReport, Untold};
+use crate::report::{Missing, NamespaceReport};
 
 fn text(report: &Report) -> String {
     let page = page(report, &"/a:b/metrics".parse().unwrap()).unwrap();
@@ -24,7 +24,12 @@ fn named(label: &str) -> NamespaceIdentity {
 }
 
 fn report(kernel: &str) -> Report {
-    Report::new("1.2.3", kernel.to_owned(), Snapshot::default().into())
+    Report::new(
+        "1.2.3",
+        "web-7".to_owned(),
+        kernel.to_owned(),
+        Snapshot::default().into(),
+    )
 }
 
 #[test]
@@ -67,7 +72,7 @@ fn a_name_with_characters_that_html_does_not_have_leaves_them_out() {
     report
         .namespaces
         .push(NamespaceReport::new(Some(named), Snapshot::default()));
-    report.untold = Some(Untold {
+    report.missing = Some(Missing {
         unreadable: Some(0),
         left_out: 0,
         absent: 0,

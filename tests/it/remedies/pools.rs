@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::net::{SocketFlags, accept_with, connect};
-use timewait_exporter::domain::advice::{Id, RemedyId, advise};
+use timewait_exporter::domain::advice::{Id, RemedyId, Severity, advise};
 
 use super::{
     CLIENT, SERVER, about_server, apply, client, close, count, effect, exhaust, exhaust_bind,
@@ -58,6 +58,39 @@ fn a_bind_pool_is_helped_by_the_option_by_a_wider_range_and_by_another_address()
         let to_one = exhaust(client(), &other, at(SERVER, 444));
         let to_another = exhaust(client(), &listener, server());
         assert_eq!((count(&to_one), count(&to_another)), (50, 50));
+    });
+}
+
+#[test]
+fn a_further_address_has_every_port_but_those_of_wildcard_sockets() {
+    in_namespace(|| {
+        let _listener = small_host();
+        let _services: Vec<_> = (40_000..40_010)
+            .map(|port| listening(at("0.0.0.0", port)))
+            .collect();
+        let _kept = connected_after_bind(38, &listening(at(SERVER, 444)));
+        let advice = advise(&look());
+        let address = remedy(
+            finding(&advice, Id::BindPoolLow),
+            RemedyId::MoreClientAddresses,
+        );
+        add_address("192.0.2.9/32");
+        let (here, there) = (exhaust_bind(CLIENT), exhaust_bind("192.0.2.9"));
+        assert_eq!((here.len(), there.len()), (2, 40));
+        assert_eq!(effect(&address).after.headroom, 42);
+    });
+}
+
+#[test]
+fn a_bind_pool_is_for_information_where_one_destination_uses_it() {
+    in_namespace(|| {
+        let listener = small_host();
+        let held = hold(&listener, 48);
+        let advice = advise(&look());
+        let low = finding(&advice, Id::BindPoolLow);
+        assert_eq!(low.severity, Severity::Info, "{}", low.sentence);
+        assert_eq!(about_server(&advice).severity, Severity::Critical);
+        drop(held);
     });
 }
 

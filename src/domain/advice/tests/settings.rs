@@ -25,9 +25,9 @@ fn reuse_two_is_told_where_it_would_need_one() {
 fn the_age_from_which_sockets_are_taken_over_is_that_of_this_host() {
     let mut host = spent(28_000, TcpState::TimeWait);
     for (delay, says) in [
-        (None, "older than a second:"),
-        (Some(1_000), "older than a second:"),
-        (Some(20_000), "older than 20000 ms (tcp_tw_reuse_delay):"),
+        (None, "older than 1 s."),
+        (Some(1_000), "older than 1 s."),
+        (Some(20_000), "older than 20 s."),
     ] {
         host.settings.tcp_tw_reuse_delay_ms = delay;
         let advice = host.advice();
@@ -123,12 +123,11 @@ fn buckets_near_their_limit_and_past_overflows_are_told() {
     let advice = with_buckets(&spent(28_000, TcpState::TimeWait), 28_000, 28_000, 5);
     let near = found(&advice, Id::BucketsNearLimit);
     let caution = remedy(near, RemedyId::MoreBuckets).caution().unwrap();
-    assert!(caution.contains("see to that first"), "{caution}");
+    assert!(caution.contains("fix that first"), "{caution}");
     let advice = with_buckets(&host, 3, 0, 0);
     let sentence = &found(&advice, Id::BucketsNearLimit).sentence;
     assert!(
-        sentence
-            .starts_with("No time-wait bucket is allowed (tcp_max_tw_buckets is 0; 3 are in use"),
+        sentence.starts_with("tcp_max_tw_buckets is 0, 3 sockets are in TIME-WAIT now"),
         "{sentence}"
     );
 }
