@@ -202,7 +202,8 @@ where
     T: Into<OsString>,
 {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    let mut command = command();
+    let shares_web = asks_for("healthcheck", &arguments);
+    let mut command = with_environment(with_short_version(Cli::command()), shares_web);
     let matches = command
         .try_get_matches_from_mut(&arguments)
         .map_err(|error| blame_variable(error, &command, &arguments))?;
@@ -215,14 +216,29 @@ where
 /// Every flag, for the manual pages and the completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    with_environment(Cli::command())
+    with_environment(with_short_version(Cli::command()), true)
+}
+
+/// `check -V`, as monitoring plugins have it.
+fn with_short_version(command: clap::Command) -> clap::Command {
+    command.mut_subcommand("check", |check| {
+        let flag = clap::Arg::new("check.version").short('V').long("version");
+        let flag = flag.help("Show the version and exit").help_heading("Other");
+        // As `--version` of the program begins.
+        let check = check.display_name("timewait_exporter,").version(version());
+        check.arg(flag.action(clap::ArgAction::Version))
+    })
 }
 
 /// Whether the command is `check`, whose wrong usage is UNKNOWN: its other exit statuses have meanings.
 #[must_use]
 pub fn asks_for_check(arguments: &[OsString]) -> bool {
-    // The usage is wrong somewhere, which may be before the word, where clap ends; and "check" may be
-    // the value of a flag.
+    asks_for("check", arguments)
+}
+
+fn asks_for(name: &str, arguments: &[OsString]) -> bool {
+    // The usage is wrong somewhere, which may be before the word, where clap ends; and the name may
+    // be the value of a flag.
     let command = Cli::command();
     let takes_value = |flag: &str| {
         let mut known = command.get_arguments();
@@ -233,7 +249,7 @@ pub fn asks_for_check(arguments: &[OsString]) -> bool {
         match word.strip_prefix("--") {
             Some("") => return false,
             Some(flag) if takes_value(flag) => drop(words.next()),
-            None if !word.starts_with('-') => return word == "check",
+            None if !word.starts_with('-') => return word == name,
             _ => {}
         }
     }

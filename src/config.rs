@@ -33,8 +33,8 @@ pub enum Command {
     /// Print the state of the port range in one line, with the exit status of a monitoring plugin: 0 OK,
     /// 1 WARNING, 2 CRITICAL, 3 UNKNOWN (also for wrong usage)
     Check(CheckConfig),
-    /// Ask the server with these settings (flags before this word, or environment variables) whether it
-    /// is alive; print nothing if it is. For a container's health check
+    /// Ask the server with these flags or environment variables whether it is alive; print nothing if it
+    /// is. For a container's health check
     Healthcheck,
 }
 
@@ -77,15 +77,15 @@ pub(crate) enum ReportFormat {
 #[derive(Clone, Copy, Debug, PartialEq, clap::Args)]
 pub struct CheckConfig {
     /// WARNING at or above this exhaustion ratio of a destination: 0 to 1, or a percentage as in "75%"
-    #[arg(long, value_name = "RATIO", default_value_t = RATIO_WARNING, value_parser = ratio)]
+    #[arg(short, long, value_name = "RATIO", default_value_t = RATIO_WARNING, value_parser = ratio)]
     pub(crate) warning: f64,
 
     /// CRITICAL at or above this ratio
-    #[arg(long, value_name = "RATIO", default_value_t = RATIO_CRITICAL, value_parser = ratio)]
+    #[arg(short, long, value_name = "RATIO", default_value_t = RATIO_CRITICAL, value_parser = ratio)]
     pub(crate) critical: f64,
 
     /// Time limit; UNKNOWN when it is exceeded
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = timeout)]
+    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = timeout)]
     pub(crate) timeout: Duration,
 }
 

@@ -70,7 +70,7 @@ fn show(message: &clap::Error, is_check: bool) -> ExitCode {
     // A closed pipe is no failure of ours: `timewait_exporter --help | head`.
     let _closed = message.print();
     if is_check && message.use_stderr() {
-        return ExitCode::from(app::check::wrong_usage());
+        return ExitCode::from(app::check::wrong_usage(&message.to_string()));
     }
     ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(USAGE))
 }

@@ -50,10 +50,14 @@ pub fn impossible(what: &str, error: &std::io::Error) -> u8 {
     state.code()
 }
 
-/// Says that the usage was wrong, in the form of the line; stderr has more.
+/// Prints what was wrong with the usage, of which `message` is the whole explanation.
 #[must_use]
-pub fn wrong_usage() -> u8 {
-    let (state, line) = unknown("wrong usage, see stderr");
+pub fn wrong_usage(message: &str) -> u8 {
+    let mut lines = message.lines().map(str::trim);
+    let reason = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+    // A bar separates performance data.
+    let (state, line) = unknown(&format!("wrong usage: {}", reason.replace('|', "/")));
     say(&line);
     state.code()
 }

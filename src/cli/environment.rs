@@ -23,8 +23,8 @@ pub fn variable_of(flag: &str) -> String {
 }
 
 /// Gives each flag its variable, unless that is empty or the flag is another's negation. A subcommand
-/// accepts the flags that it shares with the server.
-pub(super) fn with_environment(command: clap::Command) -> clap::Command {
+/// accepts the flags that it shares with the server; those of the web server only `healthcheck`.
+pub(super) fn with_environment(command: clap::Command, shares_web: bool) -> clap::Command {
     let names: Vec<String> = command
         .get_subcommands()
         .map(|subcommand| subcommand.get_name().to_owned())
@@ -34,16 +34,49 @@ pub(super) fn with_environment(command: clap::Command) -> clap::Command {
             with_variables(subcommand, &format!("{name}."))
         })
     });
-    with_variables(command, "").mut_args(|arg| {
-        let is_shared = arg.get_long().is_some_and(|long| {
-            let long = long.strip_prefix("no-").unwrap_or(long);
-            ["collector.", "path.", "log."]
-                .iter()
-                .any(|prefix| long.starts_with(prefix))
-        });
+    let command = with_variables(command, "").mut_args(|arg| {
+        let is_shared = is_of_collection(&arg) || shares_web && is_of_server(&arg);
         let is_global = is_shared || arg.is_global_set();
         arg.global(is_global)
+    });
+    show_own_flags(command)
+}
+
+fn begins(arg: &clap::Arg, prefixes: &[&str]) -> bool {
+    arg.get_long().is_some_and(|long| {
+        let long = long.strip_prefix("no-").unwrap_or(long);
+        prefixes.iter().any(|prefix| long.starts_with(prefix))
     })
+}
+
+fn is_of_collection(arg: &clap::Arg) -> bool {
+    begins(arg, &["collector.", "path.", "log."])
+}
+
+fn is_of_server(arg: &clap::Arg) -> bool {
+    begins(arg, &["web."])
+}
+
+/// Hides from the help of a command the shared flags that do not concern it.
+fn show_own_flags(mut command: clap::Command) -> clap::Command {
+    // Shared flags reach the commands when these are built.
+    command.build();
+    for name in ["report", "check", "healthcheck"] {
+        let is_foreign = |arg: &clap::Arg| {
+            if name == "healthcheck" {
+                is_of_collection(arg)
+            } else {
+                is_of_server(arg)
+            }
+        };
+        command = command.mut_subcommand(name, |subcommand| {
+            subcommand.mut_args(|arg| {
+                let is_hidden = is_foreign(&arg) || arg.is_hide_set();
+                arg.hide(is_hidden)
+            })
+        });
+    }
+    command
 }
 
 fn with_variables(command: clap::Command, prefix: &str) -> clap::Command {

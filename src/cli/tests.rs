@@ -207,7 +207,7 @@ fn a_subcommand_refuses_what_it_has_no_use_of() {
 
 #[test]
 fn help_of_the_subcommands_fits_into_80_columns() {
-    let mut command = with_environment(Cli::command());
+    let mut command = command();
     command.build();
     for subcommand in command.get_subcommands_mut() {
         let help = subcommand.render_long_help().to_string();
@@ -314,4 +314,61 @@ fn durations_and_ratios_have_two_spellings() {
     };
     assert_eq!(report.watch, Some(std::time::Duration::from_secs(2)));
     assert_eq!(report.timeout, std::time::Duration::from_millis(1_500));
+}
+
+fn help_of(name: &str) -> String {
+    let mut command = command();
+    let subcommand = command.find_subcommand_mut(name).unwrap();
+    subcommand.render_help().to_string()
+}
+
+#[test]
+fn healthcheck_accepts_the_flags_of_the_server_after_its_name_and_shows_no_others() {
+    for flags in [
+        [
+            "healthcheck",
+            "--web.listen-address=:1",
+            "--web.config.file=a",
+        ],
+        [
+            "--web.config.file=a",
+            "healthcheck",
+            "--web.listen-address=:1",
+        ],
+    ] {
+        let config = typed(&flags).unwrap();
+        assert_eq!(config.command, Some(Command::Healthcheck));
+        assert_eq!(config.web.listen_addresses, [":1".parse().unwrap()]);
+        assert_eq!(config.web.config_file, Some(PathBuf::from("a")));
+    }
+    let help = help_of("healthcheck");
+    assert!(help.contains("--web.listen-address") && help.contains("--web.config.file"));
+    assert!(!help.contains("--collector") && !help.contains("--path") && !help.contains("--log"));
+}
+
+#[test]
+fn check_and_report_show_their_own_flags_first_and_none_of_the_server() {
+    for (name, own) in [("check", "--warning"), ("report", "--watch")] {
+        let help = help_of(name);
+        let place = |flag| help.find(flag).unwrap_or_else(|| panic!("{flag}: {help}"));
+        assert!(place(own) < place("--collector.source"), "{help}");
+        assert!(!help.contains("--web."), "{help}");
+    }
+}
+
+#[test]
+fn check_has_the_short_flags_of_monitoring_plugins() {
+    let config = typed(&["check", "-w", "60%", "-c", "0.7", "-t", "3"]).unwrap();
+    let Some(Command::Check(check)) = config.command else {
+        panic!("{config:?}");
+    };
+    assert_eq!((check.warning, check.critical), (0.6, 0.7));
+    assert_eq!(check.timeout, std::time::Duration::from_secs(3));
+    let version = typed(&["check", "-V"]).unwrap_err();
+    assert_eq!(version.kind(), ErrorKind::DisplayVersion);
+    assert!(
+        version
+            .to_string()
+            .starts_with("timewait_exporter, version ")
+    );
 }

@@ -89,6 +89,16 @@ fn meaning(name: &str, value: i64, settings: &Settings) -> String {
             "connect() examines every second port, in random steps.".to_owned()
         }
         "ip_unprivileged_port_start" => format!("The port range cannot begin below {value}."),
+        "ip_autobind_reuse" if value == 0 => {
+            "bind() without a port never shares a port.".to_owned()
+        }
+        "ip_autobind_reuse" => {
+            "bind() without a port can share ports, with SO_REUSEADDR on all sockets.".to_owned()
+        }
+        "ipv6.bindv6only" if value == 0 => {
+            "A socket bound to :: owns its port in IPv4 too.".to_owned()
+        }
+        "ipv6.bindv6only" => "A socket bound to :: owns its port in IPv6 only.".to_owned(),
         _ => String::new(),
     }
 }
@@ -135,6 +145,16 @@ mod tests {
         explained
             .find(|one| one.short_name() == name)
             .map(|one| one.meaning)
+    }
+
+    #[test]
+    fn every_sysctl_is_explained() {
+        for sysctl in SYSCTLS {
+            for value in 0..3 {
+                let meaning = super::meaning(sysctl.short_name(), value, &Settings::default());
+                assert!(!meaning.is_empty(), "{}", sysctl.name);
+            }
+        }
     }
 
     #[test]
