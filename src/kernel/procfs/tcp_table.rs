@@ -180,14 +180,14 @@ impl<'root> TcpTable<'root> {
 
 fn tell_socket(record: &Record, count: &mut TableCount, on_socket: &mut impl FnMut(Socket)) {
     let state = TcpState::from_number(record.state);
-    if state == Some(TcpState::Listen) {
+    // SYN-RECV are nearly always requests to a listener, which use no port; netlink is not asked for them.
+    if matches!(state, Some(TcpState::Listen | TcpState::SynRecv)) {
         return;
     }
     count.records += 1;
     match state {
         // The files show no merely bound socket; one that they did show would hold no connection.
-        // SYN-RECV are nearly always requests to a listener, which use no port.
-        Some(TcpState::Close | TcpState::BoundInactive | TcpState::SynRecv) => {}
+        Some(TcpState::Close | TcpState::BoundInactive) => {}
         Some(state) => on_socket(Socket {
             src_addr: record.local_addr,
             dst_addr: record.remote_addr,
