@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use timewait_exporter::config::{Command, Config};
 use timewait_exporter::logging::Log;
+use timewait_exporter::web::ProtectionError;
 use timewait_exporter::{app, cli};
 
 /// Exit status for wrong usage, as clap defines it.
@@ -60,7 +61,11 @@ fn run(config: Config) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            match error {
+                // No restart would help, as with any other wrong setting.
+                AppError::Protection(ProtectionError::File { .. }) => ExitCode::from(USAGE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
