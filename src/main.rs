@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use timewait_exporter::config::{Command, Config};
 use timewait_exporter::logging::Log;
-use timewait_exporter::web::ProtectionError;
 use timewait_exporter::{app, cli};
 
 /// Exit status for wrong usage, as clap defines it.
@@ -61,11 +60,7 @@ fn run(config: Config) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             tracing::error!("{error}");
-            match error {
-                // No restart would help, as with any other wrong setting.
-                AppError::Protection(ProtectionError::File { .. }) => ExitCode::from(USAGE),
-                _ => ExitCode::FAILURE,
-            }
+            ExitCode::from(if error.is_of_settings() { USAGE } else { 1 })
         }
     }
 }
