@@ -14,6 +14,7 @@ mod lane;
 mod namespaces;
 mod probe;
 mod sockets;
+mod udp;
 
 use std::io;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use files::FilesJob;
 use lane::Lane;
 use namespaces::NamespacesJob;
 use sockets::{SocketReader, SocketsJob};
+use udp::UdpReader;
 
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{HostSnapshot, Namespaces};
@@ -163,6 +165,10 @@ impl Collector {
                 CollectorId::Sockets,
                 Box::new(move |deadline| Some(job.run(deadline))),
             ));
+        }
+        if enabled.has(CollectorId::Udp) {
+            let reader = UdpReader::new(config.source, procfs.clone(), config.census.top);
+            jobs.push((CollectorId::Udp, reader.job()));
         }
         for mut job in FilesJob::all(enabled, None) {
             let procfs = procfs.clone();

@@ -51,6 +51,7 @@ collectors! {
     Sockstat "sockstat" Namespace "Time-wait buckets in use, from /proc/net/sockstat";
     Probe "probe" Namespace "Ports in use that are closed to connect(), by a connect() that sends nothing (Linux 6.3)";
     Conntrack "conntrack" Namespace "Connection tracking (NAT), from /proc/sys/net/netfilter";
+    Udp "udp" Namespace "UDP ports in use by local address, from udp_diag or /proc/net/udp";
     Slabinfo "slabinfo" Host "Memory of TIME-WAIT sockets, from /sys/kernel/slab or slabinfo (needs root)";
     Failures "failures" Host "connect() calls that found no free port, from a perf event (needs CAP_PERFMON)";
 }

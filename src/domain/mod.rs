@@ -27,4 +27,5 @@ mod sources;
 mod tallies;
 pub mod text;
 mod top;
+pub mod udp;
 pub mod zone;

@@ -11,6 +11,7 @@ use super::address::{Address, Family};
 use super::collectors::{CollectorId, PerCollector};
 use super::ports::{PortRange, PortSet};
 use super::settings::Settings;
+use super::udp::UdpUsage;
 
 /// Where the sockets were read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -75,8 +76,16 @@ pub enum Reading {
     Sockets(Arc<SocketSummary>),
     /// Kernel settings.
     Settings(Arc<Settings>),
+    /// The UDP ports in use.
+    Udp(Arc<UdpUsage>),
     /// Numbers under the kernel's own names.
     Counts(Counts),
+}
+
+impl From<UdpUsage> for Reading {
+    fn from(udp: UdpUsage) -> Self {
+        Self::Udp(Arc::new(udp))
+    }
 }
 
 impl From<SocketSummary> for Reading {
@@ -208,6 +217,15 @@ impl Snapshot {
     pub fn settings(&self) -> Option<&Settings> {
         match self.outcome(CollectorId::Sysctl)?.value.as_ref()? {
             Reading::Settings(settings) => Some(settings),
+            _ => None,
+        }
+    }
+
+    /// The UDP ports in use.
+    #[must_use]
+    pub fn udp(&self) -> Option<&UdpUsage> {
+        match self.outcome(CollectorId::Udp)?.value.as_ref()? {
+            Reading::Udp(udp) => Some(udp),
             _ => None,
         }
     }

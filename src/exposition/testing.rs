@@ -24,6 +24,7 @@ use crate::domain::snapshot::{
     PeerTimestamps, PerFamily, PortBreakdown, PortSets, PortUsage, PortsInUse, Probe, Reading,
     Snapshot, SocketSummary, Source, SourceUsage,
 };
+use crate::domain::udp::{UdpSourceUsage, UdpUsage};
 
 /// One line of an exposition.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,6 +188,13 @@ pub(super) fn rich_snapshot() -> Snapshot {
         ("drop", 18),
         ("early_drop", 2),
     ];
+    let udp = UdpUsage {
+        by_source: vec![UdpSourceUsage {
+            src_addr: Address::ANY_V4,
+            ports: 7_058,
+            exhaustion_ratio: 0.25,
+        }],
+    };
     let mut snapshot = Snapshot::default();
     for (id, reading) in [
         (CollectorId::Snmp, counts(&opens).into()),
@@ -203,6 +211,7 @@ pub(super) fn rich_snapshot() -> Snapshot {
             counts(&[("bytes", 8_388_608)]).into(),
         ),
         (CollectorId::Failures, counts(&[("failures", 400)]).into()),
+        (CollectorId::Udp, udp.into()),
     ] {
         snapshot.set(id, Some(found::<Reading>(reading)));
     }

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use super::config::RateLimit;
+use crate::web::config::RateLimit;
 
 /// A bucket that is full at first.
 #[derive(Debug)]

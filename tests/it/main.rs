@@ -13,7 +13,6 @@
 //! - [`cgroup`]: which container a control group tells;
 //! - [`connect_failures`]: that each failed connect() is counted, and nothing else;
 //! - [`collector`]: what a scrape makes of a source or file that fails;
-//! - [`conntrack`]: what NAT does without a port left;
 //! - [`golden`]: all that the program tells of a fixture tree;
 //! - [`documents`]: what the documents say, compared with the program;
 //! - [`contract`]: that no metric changes without a word in the changelog;
@@ -54,7 +53,6 @@ mod cgroup;
 mod cli;
 mod collector;
 mod connect_failures;
-mod conntrack;
 mod consistency;
 mod contract;
 mod documents;

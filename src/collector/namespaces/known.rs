@@ -27,6 +27,7 @@ pub(super) struct Known {
     pub(super) readings: Option<Vec<(CollectorId, Option<Outcome>)>>,
     /// The run in which the files were read last.
     pub(super) files_read: u64,
+    pub(super) udp: Complaint,
     pub(super) sockets: SocketMemory,
     /// When it is to be walked.
     pub(super) turn: Turn,
@@ -56,6 +57,7 @@ impl Known {
             files,
             readings: None,
             files_read: 0,
+            udp: Complaint::new(CollectorId::Udp.name(), netns.clone()),
             sockets: SocketMemory::new(netns),
             turn: Turn::default(),
             rank: None,

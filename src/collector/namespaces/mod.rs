@@ -24,8 +24,9 @@ use super::complaint::Complaint;
 use super::{CollectorConfig, NamespaceChoice};
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels};
-use crate::domain::snapshot::Outcome;
+use crate::domain::snapshot::{Outcome, Reading};
 use crate::kernel::namespaces::{Listing, NamespaceKey, NamespaceLister, missing_rights};
+use crate::kernel::procfs::UDP_IN_USE;
 
 use known::Known;
 use place::{Place, barred};
@@ -298,21 +299,29 @@ impl NamespacesJob {
                 return;
             }
             let is_due = turn < QUIET_READ_ANEW || visit.known.readings.is_none();
-            self.finish_quiet(place, visit, is_due);
+            self.finish_quiet(place, visit, is_due, deadline);
         }
     }
 
-    fn finish_quiet(&self, place: &mut Place, visit: &mut Visit<'_>, is_due: bool) {
+    fn finish_quiet(
+        &self,
+        place: &mut Place,
+        visit: &mut Visit<'_>,
+        is_due: bool,
+        deadline: Instant,
+    ) {
         let Progress::Quiet(statistics) = &visit.progress else {
             return;
         };
         let statistics = statistics.clone();
         let known = &mut visit.known;
+        // The dump of UDP sockets is made inside.
+        let is_due = is_due || has_udp_sockets(&statistics);
         if is_due && let Err(error) = place.enter_and_read(known, visit.found, self.run) {
             visit.progress = barred(known, &error, self.lacks_rights);
             return;
         }
-        let snapshot = place.quiet_snapshot(known, statistics, &self.config.enabled);
+        let snapshot = place.quiet_snapshot(known, statistics, &self.config.enabled, deadline);
         known.note_rank(&snapshot);
         visit.progress = Progress::Done(Box::new(snapshot));
     }
@@ -328,7 +337,7 @@ impl NamespacesJob {
             if !is_due || Instant::now() >= deadline {
                 return;
             }
-            self.finish_quiet(place, visit, true);
+            self.finish_quiet(place, visit, true, deadline);
             visit.known.readings = None;
         }
     }
@@ -410,6 +419,13 @@ impl NamespacesJob {
             has_unlisted_names: listing.unlisted_names.is_some(),
         };
         (namespaces, is_whole)
+    }
+}
+
+fn has_udp_sockets(statistics: &Outcome) -> bool {
+    match &statistics.value {
+        Some(Reading::Counts(counts)) => counts.get(UDP_IN_USE) != Some(0),
+        _ => true,
     }
 }
 

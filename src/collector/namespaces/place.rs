@@ -9,11 +9,13 @@ use super::known::Known;
 use super::visit::Progress;
 use crate::collector::CollectorConfig;
 use crate::collector::sockets::{Given, SocketReader};
+use crate::collector::udp::UdpReader;
 use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{Counts, Outcome, Reading, Snapshot};
+use crate::domain::udp::UdpUsage;
 use crate::kernel::namespaces::{EnterError, FoundNamespace, Home, NamespaceLister, read_resident};
-use crate::kernel::procfs::ProcRoot;
+use crate::kernel::procfs::{ProcRoot, UDP_IN_USE};
 use crate::kernel::sock_diag::NetlinkConnect;
 
 /// What is only known on the job's own thread.
@@ -23,6 +25,7 @@ pub(super) struct Place {
     pub(super) lister: NamespaceLister,
     pub(super) procfs: ProcRoot,
     reader: SocketReader,
+    udp: UdpReader,
     /// What was told last of a namespace without sockets, and for which settings.
     nothing: Option<(Settings, Reading)>,
 }
@@ -43,6 +46,7 @@ impl Place {
                 Box::new(NetlinkConnect),
                 config.census.clone(),
             ),
+            udp: UdpReader::new(config.source, procfs.clone(), config.census.top),
             procfs,
             nothing: None,
         })
@@ -88,9 +92,10 @@ impl Place {
 
     pub(super) fn quiet_snapshot(
         &mut self,
-        known: &Known,
+        known: &mut Known,
         statistics: Outcome,
         enabled: &Enabled,
+        deadline: Instant,
     ) -> Snapshot {
         let duration = statistics.duration;
         let mut snapshot = known.snapshot(statistics);
@@ -100,7 +105,29 @@ impl Place {
             CollectorId::Sockets,
             Some(Outcome::whole(Some(nothing), duration)),
         );
+        self.add_udp(known, &mut snapshot, enabled, deadline);
         only(snapshot, enabled)
+    }
+
+    /// Reads the UDP sockets, unless sockstat says that there are none.
+    fn add_udp(
+        &mut self,
+        known: &mut Known,
+        snapshot: &mut Snapshot,
+        enabled: &Enabled,
+        deadline: Instant,
+    ) {
+        if !enabled.has(CollectorId::Udp) {
+            return;
+        }
+        let is_empty = snapshot.count(CollectorId::Sockstat, UDP_IN_USE) == Some(0);
+        let outcome = if is_empty {
+            Some(Outcome::whole(Some(UdpUsage::default()), Duration::ZERO))
+        } else {
+            let settings = snapshot.settings().cloned().unwrap_or_default();
+            self.udp.run(&settings, &mut known.udp, deadline)
+        };
+        snapshot.set(CollectorId::Udp, outcome);
     }
 
     fn nothing(&mut self, settings: Settings) -> Reading {
@@ -133,6 +160,7 @@ impl Place {
             let outcome = self.reader.read(&mut known.sockets, given);
             snapshot.set(CollectorId::Sockets, Some(outcome));
         }
+        self.add_udp(known, &mut snapshot, enabled, deadline);
         only(snapshot, enabled)
     }
 }

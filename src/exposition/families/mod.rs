@@ -25,6 +25,7 @@ mod process;
 mod scrape;
 mod sockets;
 mod sources;
+mod udp;
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -246,6 +247,7 @@ pub static METRICS: LazyLock<Vec<MetricDescription>> = LazyLock::new(|| {
         ports::METRICS,
         destinations::METRICS,
         sources::METRICS,
+        udp::METRICS,
     ] {
         all.extend_from_slice(subject);
     }

@@ -332,6 +332,7 @@ fn collectors_are_told_in_order_and_only_those_that_are_on() {
             "netstat: 1",
             "snmp: 1",
             "conntrack: 1",
+            "udp: 1",
             "slabinfo: 1",
             "failures: 1"
         ]
@@ -344,6 +345,7 @@ fn collectors_are_told_in_order_and_only_those_that_are_on() {
             "netstat: 0.00125",
             "snmp: 0.00125",
             "conntrack: 0.00125",
+            "udp: 0.00125",
             "slabinfo: 0.00125",
             "failures: 0.00125"
         ]

@@ -37,6 +37,7 @@ use crate::domain::settings::{SYSCTLS, Settings};
 use crate::domain::snapshot::Counts;
 
 pub use error::{Excerpt, Malformed, ReadError};
+pub(crate) use sockstat::UDP_IN_USE;
 pub use tcp_table::{TableCount, TableError, TcpTable};
 
 /// Where procfs is mounted: /proc, unless the exporter runs in a container that sees the host's

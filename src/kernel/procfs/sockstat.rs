@@ -1,22 +1,33 @@
 //! The text of `/proc/net/sockstat` and `sockstat6`: a line a protocol, with names and values in
 //! turns, as `sockstat_seq_show` in net/ipv4/proc.c prints them.
 //!
-//! Reads no file, and no line but those of TCP and of all sockets.
+//! Reads no file, and no line but those of TCP, UDP and all sockets.
 
 use super::error::Malformed;
 use super::text::{numbered_lines, parse_unsigned};
 use crate::domain::snapshot::Counts;
 
+/// The name of `inuse` of the UDP line: UDP sockets that have a local port.
+pub(crate) const UDP_IN_USE: &str = "UDP inuse";
+
 /// The `TCP:` line of `/proc/net/sockstat`, and `used` of its `sockets:` line. `inuse` is that of IPv4 sockets alone.
 pub(super) fn parse(text: &str) -> Result<Counts, Malformed> {
     let tcp = parse_line(text, "TCP:", &["inuse", "orphan", "tw"])?;
     let all = parse_line(text, "sockets:", &["used"])?;
-    Ok(tcp.iter().chain(all.iter()).collect())
+    let udp = udp_in_use(text, "UDP:")?;
+    Ok(tcp.iter().chain(all.iter()).chain(udp).collect())
 }
 
 /// `inuse` of the `TCP6:` line of `/proc/net/sockstat6`, which has no other value.
 pub(super) fn parse_v6(text: &str) -> Result<Counts, Malformed> {
-    parse_line(text, "TCP6:", &["inuse"])
+    let tcp = parse_line(text, "TCP6:", &["inuse"])?;
+    let udp = udp_in_use(text, "UDP6:")?;
+    Ok(tcp.iter().chain(udp).collect())
+}
+
+fn udp_in_use(text: &str, group: &str) -> Result<Option<(&'static str, u64)>, Malformed> {
+    let udp = parse_line(text, group, &["inuse"])?;
+    Ok(udp.get("inuse").map(|count| (UDP_IN_USE, count)))
 }
 
 /// The values of some names on the first line that begins with `group`. A name that we do not look
@@ -56,10 +67,10 @@ mod tests {
         assert!(
             statistics
                 .iter()
-                .eq([("tw", 7), ("inuse", 5), ("used", 12)])
+                .eq([("tw", 7), ("inuse", 5), ("used", 12), (UDP_IN_USE, 9)])
         );
         let v6 = parse_v6("TCP6: inuse 3\nUDP6: inuse 1\n").unwrap();
-        assert!(v6.iter().eq([("inuse", 3)]));
+        assert!(v6.iter().eq([("inuse", 3), (UDP_IN_USE, 1)]));
     }
 
     #[test]

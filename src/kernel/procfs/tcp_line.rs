@@ -1,4 +1,4 @@
-//! One line of `/proc/net/tcp` or `tcp6`, as `tcp4_seq_show` in `net/ipv4/tcp_ipv4.c` and
+//! One line of `/proc/net/tcp` or `tcp6` (and of `udp` and `udp6`, which have the same columns), as `tcp4_seq_show` in `net/ipv4/tcp_ipv4.c` and
 //! `tcp6_seq_show` in `net/ipv6/tcp_ipv6.c` print it:
 //!
 //! ```text
@@ -14,8 +14,8 @@ use crate::domain::address::Address;
 /// What every line but the first should be.
 pub(super) const EXPECTED: &str = "a socket: sl local remote st tx:rx tr:when";
 
-/// How both tables begin their first line.
-pub(super) const HEADER_START: &[u8] = b"  sl  local_address";
+/// How every table begins its first line, after some blanks.
+pub(super) const HEADER_START: &[u8] = b"sl  local_address";
 
 /// `tr` of a time-wait socket, `get_timewait4_sock` in `net/ipv4/tcp_ipv4.c`.
 const TIME_WAIT_TIMER: u32 = 3;

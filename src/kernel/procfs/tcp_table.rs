@@ -19,6 +19,7 @@ use super::line_reader::{LINE_LIMIT_BYTES, LineFault, LineReader};
 use super::tcp_line::{self, Record, Width};
 use crate::domain::snapshot::Destination;
 use crate::domain::socket::{LiveSocket, PortOwner, Socket, TcpState};
+use crate::domain::udp::UdpSocket;
 
 /// How many lines are read between two looks at the clock: about half a millisecond's worth.
 const LINES_PER_DEADLINE_CHECK: u64 = 256;
@@ -69,7 +70,7 @@ impl<'root> TcpTable<'root> {
     pub fn read_owners(&self, on_owner: &mut dyn FnMut(PortOwner)) -> Result<u64, TableError> {
         let mut owners = 0;
         for width in [Width::V4, Width::V6] {
-            self.walk(width, |record, _| {
+            self.walk("tcp", width, |record, _| {
                 match TcpState::from_number(record.state) {
                     Some(TcpState::Listen) => {
                         owners += 1;
@@ -109,7 +110,7 @@ impl<'root> TcpTable<'root> {
         let mut lines = 0_u64;
         for width in [Width::V4, Width::V6] {
             let mut is_late = false;
-            self.walk(width, |record, _| {
+            self.walk("tcp", width, |record, _| {
                 is_late =
                     lines.is_multiple_of(LINES_PER_DEADLINE_CHECK) && Instant::now() >= deadline;
                 if is_late {
@@ -134,7 +135,7 @@ impl<'root> TcpTable<'root> {
     pub fn read_live(&self, on_live: &mut impl FnMut(LiveSocket)) -> Result<(), ReadError> {
         use TcpState::{BoundInactive, Close, Listen, NewSynRecv, SynRecv, TimeWait};
         for width in [Width::V4, Width::V6] {
-            self.walk(width, |record, line| {
+            self.walk("tcp", width, |record, line| {
                 match (TcpState::from_number(record.state), tcp_line::owner(line)) {
                     (
                         None
@@ -159,17 +160,55 @@ impl<'root> TcpTable<'root> {
         Ok(())
     }
 
+    /// Every UDP socket that has a local port, of `net/udp` and `net/udp6`. `IPV6_V6ONLY` is not shown there; bind() to an
+    /// IPv6 address sets it.
+    ///
+    /// # Errors
+    /// `net/udp` does not exist, a file cannot be read or understood, or the deadline came.
+    pub fn read_udp(
+        &self,
+        deadline: Instant,
+        on_socket: &mut impl FnMut(&UdpSocket),
+    ) -> Result<(), TableError> {
+        let mut records = 0_u64;
+        for width in [Width::V4, Width::V6] {
+            let mut is_late = false;
+            self.walk("udp", width, |record, _| {
+                is_late =
+                    records.is_multiple_of(LINES_PER_DEADLINE_CHECK) && Instant::now() >= deadline;
+                if is_late {
+                    return ControlFlow::Break(());
+                }
+                records += 1;
+                let is_bound = TcpState::from_number(record.state) == Some(TcpState::Close)
+                    && !record.local_addr.is_wildcard();
+                on_socket(&UdpSocket {
+                    addr: record.local_addr,
+                    port: record.local_port,
+                    v6_only: is_bound.then_some(true),
+                });
+                ControlFlow::Continue(())
+            })?;
+            if is_late {
+                return Err(TableError::DeadlineReached { records });
+            }
+        }
+        Ok(())
+    }
+
     /// Calls `visit` with each record of one file, and its line, until it says stop. No `tcp6` is an empty one:
     /// IPv6 is off.
     fn walk(
         self,
+        protocol: &str,
         width: Width,
         visit: impl FnMut(&Record, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let path = self.root.network().join(match width {
-            Width::V4 => "tcp",
-            Width::V6 => "tcp6",
-        });
+        let suffix = match width {
+            Width::V4 => "",
+            Width::V6 => "6",
+        };
+        let path = self.root.network().join(format!("{protocol}{suffix}"));
         match file::open(&path) {
             Ok(file) => walk_file(file, width, visit).map_err(|fault| fault.at(&path)),
             Err(error) if width == Width::V6 && error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -251,7 +290,7 @@ fn skip_header(lines: &mut LineReader<impl io::Read>) -> Result<(), TableFault> 
         .next_line()
         .map_err(|fault| TableFault::Line(fault, 1))?
         .unwrap_or_default();
-    if line.starts_with(tcp_line::HEADER_START) {
+    if line.trim_ascii_start().starts_with(tcp_line::HEADER_START) {
         Ok(())
     } else {
         let fault = Malformed::new(1, line, "the header of a connection table");

@@ -3,19 +3,20 @@
 use std::io;
 use std::time::Instant;
 
-use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
+use netlink_packet_sock_diag::{AF_INET, AF_INET6, SOCK_DIAG_BY_FAMILY};
 use rustix::io::Errno;
 use thiserror::Error;
 
 use super::datagram::{DatagramError, Message, Messages};
 use super::filter::{ephemeral_or_time_wait, to_any_of};
 use super::links::LinkNames;
-use super::record::{Decoded, ShortRecord, decode_live, decode_owner, decode_socket};
-use super::request::{Asked, States, TCPDIAG_GETSOCK, dump_request};
+use super::record::{Decoded, ShortRecord, decode_live, decode_owner, decode_socket, decode_udp};
+use super::request::{Asked, States, TCPDIAG_GETSOCK, dump_request, udp_dump_request};
 use super::transport::{Connect, RECEIVE_BUFFER_BYTES, Transport};
 use crate::domain::address::Address;
 use crate::domain::ports::PortRange;
 use crate::domain::socket::{LiveSocket, PortOwner, Socket};
+use crate::domain::udp::UdpSocket;
 
 /// How many records a dump had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -289,20 +290,44 @@ impl Dump<'_> {
         self.run(States::LIVE, &to_any_of(ends), decode_live, on_socket)
     }
 
+    /// Every UDP socket that has a local port: a dump of each family.
+    pub fn udp_sockets(
+        &mut self,
+        mut on_socket: impl FnMut(UdpSocket),
+    ) -> Result<DumpCount, DumpError> {
+        let mut all = DumpCount::default();
+        for family in [AF_INET, AF_INET6] {
+            let request = |sequence| udp_dump_request(family, sequence);
+            let count = self.run_request(request, decode_udp, &mut on_socket)?;
+            all.records += count.records;
+            all.unknown += count.unknown;
+        }
+        Ok(all)
+    }
+
     fn run<T>(
         &mut self,
         states: States,
         filter: &[u8],
         decode: impl Fn(&[u8], &mut LinkNames) -> Result<Decoded<T>, ShortRecord>,
-        mut on_record: impl FnMut(T),
+        on_record: impl FnMut(T),
     ) -> Result<DumpCount, DumpError> {
-        *self.sequence = self.sequence.wrapping_add(1);
         let asked = Asked {
             states,
             filter,
             info: states == States::LIVE,
         };
-        self.send(&dump_request(asked, *self.sequence))?;
+        self.run_request(|sequence| dump_request(asked, sequence), decode, on_record)
+    }
+
+    fn run_request<T>(
+        &mut self,
+        request: impl FnOnce(u32) -> Vec<u8>,
+        decode: impl Fn(&[u8], &mut LinkNames) -> Result<Decoded<T>, ShortRecord>,
+        mut on_record: impl FnMut(T),
+    ) -> Result<DumpCount, DumpError> {
+        *self.sequence = self.sequence.wrapping_add(1);
+        self.send(&request(*self.sequence))?;
         let mut count = DumpCount::default();
         loop {
             self.receive(&count)?;

@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use crate::domain::address::Address;
 use crate::domain::snapshot::Destination;
 use crate::domain::socket::{LiveSocket, PortOwner, Socket, TcpState};
+use crate::domain::udp::UdpSocket;
 use crate::domain::zone::Zone;
 
 /// `struct inet_diag_msg`, include/uapi/linux/inet_diag.h: 72 bytes on every kernel so far.
@@ -145,15 +146,40 @@ pub fn decode_owner(
     let Some(addr) = message.address(&message.src, links) else {
         return Ok(message.unknown());
     };
-    let v6_only = attribute(attributes, INET_DIAG_SKV6ONLY)
-        .and_then(<[u8]>::first)
-        .is_some_and(|value| *value != 0);
     Ok(Decoded::Known(PortOwner {
         addr,
         port: message.src_port.get(),
         listening,
+        v6_only: is_v6_only(attributes),
+    }))
+}
+
+/// Decodes a UDP socket, connected (ESTABLISHED) or not (CLOSE).
+#[inline]
+pub fn decode_udp(
+    payload: &[u8],
+    links: &mut impl Links,
+) -> Result<Decoded<UdpSocket>, ShortRecord> {
+    let (message, attributes) = InetDiagMessage::parse(payload)?;
+    let v6_only = match TcpState::from_number(message.state) {
+        Some(TcpState::Close) => Some(is_v6_only(attributes)),
+        Some(TcpState::Established) => None,
+        _ => return Ok(message.unknown()),
+    };
+    let Some(addr) = message.address(&message.src, links) else {
+        return Ok(message.unknown());
+    };
+    Ok(Decoded::Known(UdpSocket {
+        addr,
+        port: message.src_port.get(),
         v6_only,
     }))
+}
+
+fn is_v6_only(attributes: &[u8]) -> bool {
+    attribute(attributes, INET_DIAG_SKV6ONLY)
+        .and_then(<[u8]>::first)
+        .is_some_and(|value| *value != 0)
 }
 
 impl InetDiagMessage {
@@ -407,6 +433,21 @@ mod tests {
         assert!(!owner.listening && !owner.v6_only);
     }
 
+    #[test]
+    fn a_udp_socket_reports_ipv6_only_unless_it_is_connected() {
+        let mut record = bytes(AF_INET6, TCP_CLOSE, v6("::"), v6("::"), 0);
+        record.extend([5, 0, 11, 0, 1, 0, 0, 0]);
+        let udp = |record: &[u8]| known(&decode_udp(record, &mut NoLinks).unwrap());
+        assert_eq!(udp(&record).unwrap().v6_only, Some(true));
+        assert_eq!(udp(&record).unwrap().port, 40_000);
+        let unset = bytes(AF_INET, TCP_CLOSE, v4(1), v4(0), 0);
+        assert_eq!(udp(&unset).unwrap().v6_only, Some(false));
+        let connected = bytes(AF_INET6, 1, v6("::1"), v6("::1"), 0);
+        assert_eq!(udp(&connected).unwrap().v6_only, None);
+        assert_eq!(udp(&bytes(AF_INET, 10, v4(1), v4(0), 0)), None);
+        assert!(decode_udp(record.get(..71).unwrap(), &mut NoLinks).is_err());
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_decoded_without_panic(
@@ -414,6 +455,7 @@ mod tests {
         ) {
             let _socket = decode_socket(&record, &mut NoLinks);
             let _owner = decode_owner(&record, &mut NoLinks);
+            let _udp = decode_udp(&record, &mut NoLinks);
         }
 
         #[test]

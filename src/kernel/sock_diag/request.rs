@@ -2,8 +2,9 @@
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_packet_sock_diag::{
-    INET_DIAG_INFO, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2,
-    TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_SENT, TCP_TIME_WAIT,
+    INET_DIAG_INFO, IPPROTO_UDP, SOCK_DIAG_BY_FAMILY, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_CLOSING,
+    TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_SENT,
+    TCP_TIME_WAIT,
 };
 
 /// `TCPDIAG_GETSOCK` in include/uapi/linux/inet_diag.h: TCP sockets of both families in one dump.
@@ -11,6 +12,9 @@ pub const TCPDIAG_GETSOCK: u16 = 18;
 
 /// A netlink header (16 bytes) and a `struct inet_diag_req` (60), without attributes.
 pub const REQUEST_LENGTH: usize = 76;
+
+/// The same with a `struct inet_diag_req_v2` (56).
+const UDP_REQUEST_LENGTH: usize = 72;
 
 /// `TCP_BOUND_INACTIVE` in include/net/tcp_states.h: a pseudo state of bound but unconnected sockets,
 /// asked for by this bit and reported as CLOSE. Kernels before 6.8 ignore it.
@@ -85,20 +89,43 @@ pub fn dump_request(asked: Asked<'_>, sequence: u32) -> Vec<u8> {
     } = asked;
     let mut request = vec![0; REQUEST_LENGTH];
     request.extend_from_slice(filter);
-    let length = u32::try_from(request.len()).unwrap_or_default();
     let extensions = u8::from(info) << (INET_DIAG_INFO - 1);
-    let fields: [(usize, &[u8]); 6] = [
+    // Behind the header (16): family, src_len and dst_len, all 0, and ext; then an empty
+    // inet_diag_sockid (48). The last field, dbs, stays 0 as well.
+    let fields: [(usize, &[u8]); 2] = [(19, &[extensions]), (68, &states.bits().to_ne_bytes())];
+    filled(request, TCPDIAG_GETSOCK, sequence, &fields)
+}
+
+/// A request to dump every UDP socket of one family (`AF_INET`, `AF_INET6`). There is no request for both.
+#[must_use]
+pub fn udp_dump_request(family: u8, sequence: u32) -> Vec<u8> {
+    let states = (1_u32 << TCP_ESTABLISHED) | (1 << TCP_CLOSE);
+    // A `struct inet_diag_req_v2` behind the header: family and protocol; 2 bytes that stay 0; the state mask.
+    let fields: [(usize, &[u8]); 2] = [(16, &[family, IPPROTO_UDP]), (20, &states.to_ne_bytes())];
+    filled(
+        vec![0; UDP_REQUEST_LENGTH],
+        SOCK_DIAG_BY_FAMILY,
+        sequence,
+        &fields,
+    )
+}
+
+/// The request with its netlink header and these fields, each at its offset.
+fn filled(
+    mut request: Vec<u8>,
+    message_type: u16,
+    sequence: u32,
+    fields: &[(usize, &[u8])],
+) -> Vec<u8> {
+    let length = u32::try_from(request.len()).unwrap_or_default();
+    let header: [(usize, &[u8]); 4] = [
         (0, &length.to_ne_bytes()),
-        (4, &TCPDIAG_GETSOCK.to_ne_bytes()),
+        (4, &message_type.to_ne_bytes()),
         (6, &(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes()),
         (8, &sequence.to_ne_bytes()),
-        // Behind the header (16): family, src_len and dst_len, all 0, and ext; then an empty
-        // inet_diag_sockid (48). The last field, dbs, stays 0 as well.
-        (19, &[extensions]),
-        (68, &states.bits().to_ne_bytes()),
     ];
-    for (offset, bytes) in fields {
-        for (to, from) in request.iter_mut().skip(offset).zip(bytes) {
+    for (offset, bytes) in header.iter().chain(fields) {
+        for (to, from) in request.iter_mut().skip(*offset).zip(*bytes) {
             *to = *from;
         }
     }
@@ -108,7 +135,9 @@ pub fn dump_request(asked: Asked<'_>, sequence: u32) -> Vec<u8> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use netlink_packet_core::NetlinkBuffer;
+    use netlink_packet_core::{Emitable, NetlinkBuffer};
+    use netlink_packet_sock_diag::AF_INET6;
+    use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 
     use super::*;
 
@@ -154,6 +183,27 @@ mod tests {
         assert_eq!((message.length(), bytes.len()), (112, 112));
         assert_eq!(bytes.get(4..76), bare.get(4..));
         assert_eq!(bytes.get(76..), Some(&[7; 36][..]));
+    }
+
+    #[test]
+    fn a_udp_request_is_the_one_that_netlink_packet_sock_diag_builds() {
+        let bytes = udp_dump_request(AF_INET6, 7);
+        let message = NetlinkBuffer::new_checked(&bytes[..]).unwrap();
+        assert_eq!((message.length(), bytes.len()), (72, 72));
+        assert_eq!(message.message_type(), SOCK_DIAG_BY_FAMILY);
+        assert_eq!(message.flags(), NLM_F_REQUEST | NLM_F_DUMP);
+        assert_eq!(message.sequence_number(), 7);
+        let theirs = InetRequest {
+            family: AF_INET6,
+            protocol: IPPROTO_UDP,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::ESTABLISHED | StateFlags::CLOSE,
+            socket_id: SocketId::new_v6(),
+        };
+        let mut expected = vec![0; theirs.buffer_len()];
+        theirs.emit(&mut expected);
+        // They fill the cookie with ones, which a dump ignores.
+        assert_eq!(message.payload().get(..48), expected.get(..48));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod changes;
 mod discovery;
 mod limits;
 mod metrics;
-pub mod place;
+mod place;
 mod privileges;
 mod report;
 

@@ -18,6 +18,7 @@ mod search_cost;
 mod simplify;
 mod situation;
 mod stage;
+mod udp_oracle;
 
 use std::env;
 use std::fs;

@@ -13,7 +13,7 @@ mod files;
 mod handshakes;
 mod health;
 mod passwords;
-pub mod requests;
+mod requests;
 
 use std::process::Output;
 
