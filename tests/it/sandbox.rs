@@ -10,8 +10,10 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::client::{Answer, get, get_unix};
+use crate::support::namespace::{in_namespace, set_sysctl};
 use crate::support::program::Program;
 use crate::support::skip::{has_or_skips, skip};
+use crate::support::sockets::{accepted, at, connect_bound, listening};
 
 /// What `tests/seccomp/sandbox --probe` ends with where it cannot work.
 const SKIPPED: i32 = 77;
@@ -153,6 +155,33 @@ fn nothing_that_it_does_needs_a_right_or_a_call_outside_the_filter_of_a_service(
             );
         }
     }
+}
+
+#[test]
+fn the_probe_works_without_privileges_under_the_filter_of_a_service() {
+    in_namespace(|| {
+        let Some(place) = Place::new() else { return };
+        set_sysctl("ip_local_port_range", "40000 40099");
+        let to = at("127.0.0.2", 80);
+        let listener = listening(to);
+        let _kept = accepted(connect_bound(at("127.0.0.1", 0), to).unwrap(), &listener);
+        let unit = place.path("timewait_exporter.service");
+        for violation in ["EPERM", "kill"] {
+            // Outside the range: what is left of its connections would count.
+            let listen = "--web.listen-address=127.0.0.1:20072";
+            // Root of the user namespace, which has no capabilities without a bounding set.
+            let mut command = Command::new("setpriv");
+            command.args(["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]);
+            command.arg(place.path("sandbox")).arg("--unit").arg(&unit);
+            command.args(["--violation", violation, "--"]);
+            command.arg(place.path("timewait_exporter"));
+            let process = Program::spawn(command.arg(listen));
+            let metrics = get(process.address(), "/metrics").metrics();
+            assert_eq!(status_of(&process, "CapEff"), "0000000000000000");
+            assert!(metrics.success("probe"));
+            assert_eq!(metrics.value("timewait_port_range_bind_owned_ports"), 1.0);
+        }
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::place::Names;
 use super::{by_netns, expect, start};
 use crate::support::exposition::Metrics;
 use crate::support::namespace::{in_namespace, set_sysctl};
-use crate::support::sockets::{at, connect_from, listening};
+use crate::support::sockets::{accepted, at, connect_bound, connect_from, listening};
 
 #[test]
 fn each_namespace_has_its_own_sockets_range_and_settings() {
@@ -59,6 +59,36 @@ fn each_namespace_has_its_own_sockets_range_and_settings() {
         assert_eq!(metrics.of("timewait_netns_info").len(), 2);
         assert_eq!(metrics.value("timewait_netns_unreadable"), 0.0);
         assert_eq!(metrics.value("timewait_netns_left_out"), 0.0);
+    });
+}
+
+#[test]
+fn the_ports_of_each_namespace_are_probed_inside_it() {
+    in_namespace(|| {
+        let names = Names::new();
+        let (blue, red) = (names.named("blue"), names.named("red"));
+        let connect = |count: usize| {
+            move || {
+                set_sysctl("ip_local_port_range", "40000 40099");
+                let to = at("127.0.0.1", 80);
+                let listener = listening(to);
+                let bound = || connect_bound(at("127.0.0.1", 0), to).unwrap();
+                let kept: Vec<_> = (0..count).map(|_| accepted(bound(), &listener)).collect();
+                (kept, listener)
+            }
+        };
+        let _kept = [blue.run(connect(3)), red.run(connect(20))];
+        let metrics = start(&names, &["--collector.netns=named"])
+            .scraper()
+            .metrics();
+        let owned = by_netns(&metrics, "timewait_port_range_bind_owned_ports", "");
+        assert_eq!((owned["blue"], owned["red"]), (3.0, 20.0));
+        let probed = by_netns(
+            &metrics,
+            "timewait_scrape_collector_success",
+            "collector=\"probe\"",
+        );
+        assert_eq!((probed["blue"], probed["red"]), (1.0, 1.0));
     });
 }
 
