@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
-use crate::support::eventually;
 use crate::support::exposition::Metrics;
+use crate::support::features::Feature;
 use crate::support::namespace::{add_address, in_namespace, set_sysctl};
 use crate::support::program::{Program, Scraper};
 use crate::support::sockets::{
     Connection, at, bound, connected, connecting, listening, listening_with, mapped,
 };
+use crate::support::{eventually, skip};
 
 const NETLINK: &str = "--collector.source=netlink";
 const PROCFS: &str = "--collector.source=procfs";
@@ -312,16 +313,8 @@ fn a_merely_bound_port_is_blocked_and_netlink_alone_sees_it() {
                 .metrics()
                 .value("timewait_port_range_blocked_ports")
         };
-        // The kernel shows them since 6.8.
-        let release = rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned();
-        let mut numbers = release
-            .split('.')
-            .map_while(|part| part.parse::<u32>().ok());
-        let shows = (numbers.next(), numbers.next()) >= (Some(6), Some(8));
-        assert_eq!(blocked(NETLINK), f64::from(u8::from(shows)));
+        let is_known = Feature::BoundSockets.is_here();
+        assert_eq!(blocked(NETLINK), f64::from(u8::from(is_known)));
         assert_eq!(blocked(PROCFS), 0.0);
     });
 }
@@ -364,5 +357,37 @@ fn the_ratio_reaches_one_when_connect_fails() {
         assert_eq!((metrics.value(ratio), metrics.value(&headroom)), (1.0, 0.0));
         let error = crate::support::sockets::connect_from(None, to).unwrap_err();
         assert_eq!(error, rustix::io::Errno::ADDRNOTAVAIL);
+    });
+}
+
+#[test]
+fn what_this_kernel_has_is_found_by_trying_and_newer_kernels_lose_nothing() {
+    in_namespace(|| {
+        let found = Feature::ALL.map(Feature::is_here);
+        for (feature, is_here) in Feature::ALL.into_iter().zip(found) {
+            skip::note(
+                "FEATURE",
+                &format!("{} {feature}", if is_here { "yes" } else { "no" }),
+            );
+        }
+        let [
+            bound,
+            port_range,
+            delay,
+            orphans,
+            ports_come_back,
+            entered,
+            step_width,
+        ] = found;
+        let in_order = [
+            step_width,
+            ports_come_back,
+            delay,
+            bound,
+            port_range,
+            entered,
+        ];
+        assert!(in_order.is_sorted(), "{found:?}");
+        assert!(orphans || !delay, "{found:?}");
     });
 }

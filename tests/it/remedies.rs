@@ -18,6 +18,7 @@ use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::snapshot::Snapshot;
 use timewait_exporter::kernel::sock_diag::NetlinkConnect;
 
+use crate::support::features::Feature;
 use crate::support::namespace::{add_address, in_namespace, set_sysctl};
 use crate::support::sockets::{at, bound, connect_from, connected, listening, tcp_socket};
 
@@ -177,6 +178,9 @@ fn reuse_gives_back_every_time_wait_port_that_is_old_enough() {
 #[test]
 fn reuse_gives_nothing_for_sockets_that_are_too_young() {
     in_namespace(|| {
+        if !Feature::ReuseDelay.is_here_or_skips() {
+            return;
+        }
         let listener = small_host();
         set_sysctl("tcp_tw_reuse_delay", "60000");
         close(&listener, 50);
@@ -235,7 +239,10 @@ fn a_wider_range_gives_its_ports_less_those_of_listeners_and_bound_sockets() {
         // Keeps the wider range small: of 16384-65535 only 39990-40069 is to be had.
         set_sysctl("ip_local_reserved_ports", "1024-39989,40070-65535");
         let _service = listening(at("127.0.0.5", 39_995));
-        let _bound = bound(at("127.0.0.6", 39_996)).unwrap();
+        // Where bound sockets are not in dumps nothing is known of them.
+        let is_bound_known = Feature::BoundSockets.is_here_or_skips();
+        let _bound = is_bound_known.then(|| bound(at("127.0.0.6", 39_996)).unwrap());
+        let others = if is_bound_known { 3 } else { 2 };
         // A connection elsewhere, from a port that its program chose.
         let other = listening(at(SERVER, 444));
         let chooser = tcp_socket(at(CLIENT, 0));
@@ -245,10 +252,11 @@ fn a_wider_range_gives_its_ports_less_those_of_listeners_and_bound_sockets() {
         close(&listener, 50);
         let advice = advise(&look());
         let widen = remedy(about_server(&advice), RemedyId::WidenRange);
-        assert_eq!(effect(&widen).after.headroom, 30 - 3);
+        assert_eq!(effect(&widen).after.headroom, 30 - others);
         assert!(widen.commands().concat().contains("39995"), "{widen:?}");
         apply(&widen);
-        assert_eq!(count(&exhaust(client(), &listener, server())), 27);
+        let given = count(&exhaust(client(), &listener, server()));
+        assert_eq!(given, 30 - others);
         let after = look();
         let ports = after.ports().unwrap();
         assert_eq!(ports.listeners, 0, "the service is reserved");

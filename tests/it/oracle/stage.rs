@@ -9,12 +9,12 @@ use rustix::io::Errno;
 use rustix::net::listen;
 use timewait_exporter::domain::snapshot::{Destination, PortUsage};
 use timewait_exporter::domain::socket::TcpState;
-use timewait_exporter::kernel::port_probe::lists_bound_sockets;
 use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 use super::situation::{ADDRESSES, Group, PortTaken, Route, Situation, State};
 use crate::support::eventually;
-use crate::support::namespace::{enter_new_namespace, has_sysctl, set_sysctl, set_sysctl_if_any};
+use crate::support::features::Feature;
+use crate::support::namespace::{enter_new_namespace, set_sysctl, set_sysctl_if_any};
 use crate::support::scraper::Scraper;
 use crate::support::sockets::{
     Connection, Sharing, accepted, at, bound_with, connect_bound, connect_from, connect_sharing,
@@ -300,10 +300,6 @@ fn set_sysctls(situation: &Situation) {
         ),
         ("ip_local_reserved_ports", reserved.join(",")),
         ("tcp_tw_reuse", situation.tw_reuse.to_string()),
-        (
-            "tcp_tw_reuse_delay",
-            situation.tw_reuse_delay_ms.to_string(),
-        ),
         ("tcp_timestamps", situation.timestamps.to_string()),
         ("tcp_fin_timeout", situation.fin_timeout_seconds.to_string()),
     ];
@@ -316,7 +312,7 @@ fn set_sysctls(situation: &Situation) {
 /// What of a situation the kernel at hand can do and show.
 fn possible_here(situation: &Situation) -> Situation {
     let mut possible = situation.clone();
-    if !has_sysctl(REUSE_DELAY) {
+    if !Feature::ReuseDelay.is_here() {
         // It is built in, and counted in whole seconds: up to 1 s nobody can say, so that all are
         // made older than that.
         possible.tw_reuse_delay_ms = 1_000;
@@ -324,7 +320,7 @@ fn possible_here(situation: &Situation) -> Situation {
             group.old = true;
         }
     }
-    if !lists_bound_sockets() {
+    if !Feature::BoundSockets.is_here() {
         possible.owners.retain(|owner| owner.listens);
     }
     possible

@@ -8,11 +8,13 @@
 //! - [`fake_kernel`]: a kernel that follows a script;
 //! - [`namespace`]: a network namespace of the test's own; [`loopback`] sets its lo up;
 //! - [`sockets`]: real TCP sockets in any state;
-//! - [`skip`]: how a test says that this machine lacks what it needs.
+//! - [`skip`]: how a test says that this machine lacks what it needs;
+//! - [`features`]: what the kernel at hand has.
 
 pub mod client;
 pub mod exposition;
 pub mod fake_kernel;
+pub mod features;
 mod loopback;
 pub mod namespace;
 pub mod program;
