@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::PATIENCE;
 use crate::support::client::{get, get_unix, get_with};
+use crate::support::namespace::in_namespace;
 use crate::support::program::{self, Program, field};
 
 fn output(command: &mut Command) -> Output {
@@ -234,25 +235,28 @@ fn a_log_beyond_the_file_size_limit_holds_up_nothing() {
 
 #[test]
 fn a_port_of_its_own_inside_the_range_is_warned_of_whatever_is_switched_off() {
-    let tree = TempDir::new().unwrap();
-    let settings = tree.path().join("sys/net/ipv4");
-    std::fs::create_dir_all(&settings).unwrap();
-    std::fs::write(settings.join("ip_local_port_range"), "1024\t65535\n").unwrap();
-    std::fs::write(settings.join("ip_local_reserved_ports"), "9100\n").unwrap();
-    for switched_off in ["--no-collector.slabinfo", "--no-collector.sysctl"] {
-        let port = free_port();
-        let command = &mut program::command();
-        command
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg(format!("--path.procfs={}", tree.path().display()))
-            .arg(switched_off);
-        let mut running = Program::spawn(command);
-        let line = running.line_with("own port lies inside the ephemeral range");
-        assert_eq!(field(&line, "level"), "WARN");
-        assert_eq!(field(&line, "ports"), port.to_string());
-        assert_eq!(field(&line, "range"), "1024-65535");
-        assert!(line.contains("ip_local_reserved_ports=9100,"), "{line}");
-    }
+    // Where nobody else takes the port.
+    in_namespace(|| {
+        let tree = TempDir::new().unwrap();
+        let settings = tree.path().join("sys/net/ipv4");
+        std::fs::create_dir_all(&settings).unwrap();
+        std::fs::write(settings.join("ip_local_port_range"), "1024\t65535\n").unwrap();
+        std::fs::write(settings.join("ip_local_reserved_ports"), "9100\n").unwrap();
+        for switched_off in ["--no-collector.slabinfo", "--no-collector.sysctl"] {
+            let port = free_port();
+            let command = &mut program::command();
+            command
+                .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+                .arg(format!("--path.procfs={}", tree.path().display()))
+                .arg(switched_off);
+            let mut running = Program::spawn(command);
+            let line = running.line_with("own port lies inside the ephemeral range");
+            assert_eq!(field(&line, "level"), "WARN");
+            assert_eq!(field(&line, "ports"), port.to_string());
+            assert_eq!(field(&line, "range"), "1024-65535");
+            assert!(line.contains("ip_local_reserved_ports=9100,"), "{line}");
+        }
+    });
 }
 
 #[test]
@@ -341,23 +345,29 @@ fn started_without_log(stderr: Stdio) -> (Program, String) {
 
 #[test]
 fn a_log_that_nobody_reads_holds_up_nothing() {
-    let (_reader, mut writer) = std::io::pipe().unwrap();
-    // A pipe's default capacity: the program's first line finds no room.
-    writer.write_all(&"x".repeat(65_536).into_bytes()).unwrap();
-    let (mut running, address) = started_without_log(writer.into());
-    assert_eq!(get(&address, "/metrics").status, 200);
-    running.signal(Signal::TERM);
-    assert_eq!(running.wait().code(), Some(0));
+    // Where nobody else takes the port.
+    in_namespace(|| {
+        let (_reader, mut writer) = std::io::pipe().unwrap();
+        // A pipe's default capacity: the program's first line finds no room.
+        writer.write_all(&"x".repeat(65_536).into_bytes()).unwrap();
+        let (mut running, address) = started_without_log(writer.into());
+        assert_eq!(get(&address, "/metrics").status, 200);
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait().code(), Some(0));
+    });
 }
 
 #[test]
 fn a_log_that_was_closed_is_outlived() {
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let (mut running, address) = started_without_log(writer.into());
-    assert_eq!(get(&address, "/metrics").status, 200);
-    running.signal(Signal::TERM);
-    assert_eq!(running.wait().code(), Some(0));
+    // Where nobody else takes the port.
+    in_namespace(|| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (mut running, address) = started_without_log(writer.into());
+        assert_eq!(get(&address, "/metrics").status, 200);
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait().code(), Some(0));
+    });
 }
 
 #[test]

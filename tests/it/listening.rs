@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::support::PATIENCE;
 use crate::support::client::{Answer, get, get_unix};
 use crate::support::eventually;
+use crate::support::namespace::in_namespace;
 use crate::support::program::{self, Program, field};
 use crate::support::skip::{has_or_skips, skip};
 
@@ -80,19 +81,22 @@ fn several_addresses_of_every_kind_tell_the_same() {
 
 #[test]
 fn one_port_named_twice_is_refused_with_both_its_names() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let mut command = program::command();
-    command.args([
-        format!("--web.listen-address=127.0.0.1:{free}"),
-        format!("--web.listen-address=localhost:{free}"),
-    ]);
-    let mut process = Program::spawn(&mut command);
-    process.line_with("the exporter itself listens on 127.0.0.1");
-    assert_eq!(process.wait().code(), Some(1));
+    // Where nobody else takes the port.
+    in_namespace(|| {
+        let free = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut command = program::command();
+        command.args([
+            format!("--web.listen-address=127.0.0.1:{free}"),
+            format!("--web.listen-address=localhost:{free}"),
+        ]);
+        let mut process = Program::spawn(&mut command);
+        process.line_with("the exporter itself listens on 127.0.0.1");
+        assert_eq!(process.wait().code(), Some(1));
+    });
 }
 
 #[test]
@@ -239,30 +243,33 @@ fn an_abstract_socket_can_be_passed() {
 
 #[test]
 fn systemds_own_activation_starts_it() {
-    if !has_or_skips("systemd-socket-activate") {
-        return;
-    }
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let (_directory, socket) = place();
-    let mut command = Command::new("systemd-socket-activate");
-    command
-        .env_clear()
-        .stdin(Stdio::null())
-        .args(["-l", &free.to_string(), "-l"])
-        .arg(&socket)
-        .args(["--", PROGRAM, "--web.systemd-socket"]);
-    let mut process = Program::spawn(&mut command);
-    // It is started by the first connection.
-    eventually("systemd-socket-activate listens", || {
-        TcpStream::connect(free).is_ok()
+    // Where nobody else takes the port.
+    in_namespace(|| {
+        if !has_or_skips("systemd-socket-activate") {
+            return;
+        }
+        let free = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let (_directory, socket) = place();
+        let mut command = Command::new("systemd-socket-activate");
+        command
+            .env_clear()
+            .stdin(Stdio::null())
+            .args(["-l", &free.to_string(), "-l"])
+            .arg(&socket)
+            .args(["--", PROGRAM, "--web.systemd-socket"]);
+        let mut process = Program::spawn(&mut command);
+        // It is started by the first connection.
+        eventually("systemd-socket-activate listens", || {
+            TcpStream::connect(free).is_ok()
+        });
+        assert_answers(&get(free, "/metrics"));
+        assert_answers(&get_unix(&socket, "/metrics"));
+        process.line_with("systemd activated listeners");
+        process.end();
     });
-    assert_answers(&get(free, "/metrics"));
-    assert_answers(&get_unix(&socket, "/metrics"));
-    process.line_with("systemd activated listeners");
-    process.end();
 }
 
 #[test]

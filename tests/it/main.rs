@@ -20,7 +20,6 @@
 //! - [`thresholds`]: the same ones everywhere;
 //! - [`report`]: report, check, the page and the API;
 //! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
-//! - [`probe`]: the probe of ports, and that it does no harm;
 //! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own;
 //! - [`netns`]: what is told of other network namespaces;
 //! - [`oracle`]: what a figure promises of connect() or bind();
@@ -66,7 +65,6 @@ mod limits;
 mod listening;
 mod netns;
 mod oracle;
-mod probe;
 mod remedies;
 mod report;
 mod sandbox;

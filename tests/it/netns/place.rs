@@ -10,7 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
-use crate::support::namespace::enter_new_namespace;
+use crate::support::namespace::{enter_new_namespace, set_sysctl};
 use crate::support::sockets::{at, connected, listening};
 
 /// A thread that lives in a network namespace of its own, and does there what it is told to.
@@ -50,6 +50,8 @@ impl Place {
     /// Leaves so many sockets in TIME-WAIT to one destination.
     pub fn close(&self, port: u16, connections: usize) {
         self.run(move || {
+            // However long the test takes, what is in TIME-WAIT is in use.
+            set_sysctl("tcp_tw_reuse", "0");
             let to = at("127.0.0.1", port);
             let listener = listening(to);
             for _ in 0..connections {
