@@ -69,6 +69,7 @@ ids! {
         Unread = "not_read", "Not everything could be read";
         DestinationExhausted = "destination_exhausted", "connect() fails: no port left";
         DestinationLow = "destination_low", "Few ports left";
+        ConnectFailures = "connect_failures", "connect() calls failed";
         RateTooHigh = "rate_too_high", "Connections close faster than ports become free";
         ConnectSlow = "connect_slow", "connect() is slow";
         MoreDestinations = "more_destinations_low", "Further destinations with few ports left";

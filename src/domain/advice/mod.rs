@@ -13,6 +13,7 @@ mod bind;
 mod buckets;
 mod destinations;
 pub mod explain;
+mod failures;
 mod finding;
 mod help;
 mod range;
@@ -67,9 +68,10 @@ impl Advice {
 type Rule = fn(&View<'_>, &mut Vec<Finding>);
 
 /// Of findings that are equally severe, those of earlier rules come first.
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     destinations::find,
     range::find,
+    failures::find,
     bind::find,
     buckets::find,
     settings::find,

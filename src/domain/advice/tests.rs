@@ -1,5 +1,6 @@
 //! One situation for each finding, as an operator would meet it.
 
+mod failures;
 mod settings;
 
 use super::laws::{Host, address};
