@@ -10,7 +10,7 @@ pub mod report;
 pub mod signals;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
@@ -25,7 +25,7 @@ use crate::domain::collectors::CollectorId;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::Source;
 use crate::kernel::namespaces::missing_rights;
-use crate::kernel::process::kernel_release;
+use crate::kernel::process::{count_open_fds, kernel_release};
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
 use crate::service_manager::notify;
@@ -40,6 +40,14 @@ use signals::Signals;
 /// Threads for what may block: encoding, and the resolver at start. More would only compete with the
 /// host's own work; fewer would let one slow answer hold up all others.
 const BLOCKING_THREADS: usize = 2;
+
+/// Encoding goes a few calls deep, and a limit on memory (RLIMIT_DATA) counts all of it.
+const STACK_BYTES: usize = 512 * 1024;
+
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Descriptors that connections leave to the collectors: a scrape has no more open at once.
+const RESERVED_DESCRIPTORS: u64 = 8;
 
 /// Why the program cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +72,11 @@ pub enum AppError {
 impl AppError {
     fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::System(what, error)
+    }
+
+    /// Whether it is a wrong setting, which no restart would help.
+    pub const fn is_of_settings(&self) -> bool {
+        matches!(self, Self::Protection(ProtectionError::File { .. }))
     }
 }
 
@@ -95,11 +108,42 @@ pub fn run(config: Config) -> Result<(), AppError> {
 
 /// One thread is enough: all that takes time has threads of its own, and each thread more is memory.
 fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread()
+    let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(FOREVER)
         .thread_name("encode")
-        .build()
+        .thread_stack_size(STACK_BYTES)
+        .build()?;
+    start_blocking_threads(&runtime)?;
+    Ok(runtime)
+}
+
+/// Starts them now, for a runtime that finds no thread for a job panics: where memory or processes are
+/// limited, every scrape would be answered with nothing, and the program call itself ready.
+fn start_blocking_threads(runtime: &Runtime) -> io::Result<()> {
+    let barrier = Arc::new(Barrier::new(BLOCKING_THREADS + 1));
+    let wait = || {
+        let barrier = Arc::clone(&barrier);
+        move || barrier.wait().is_leader()
+    };
+    // The system says no to these; what they leave serves the runtime's.
+    let try_one = |_| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+        thread.spawn(wait())
+    };
+    let tried: Vec<_> = (0..BLOCKING_THREADS)
+        .map(try_one)
+        .collect::<Result<_, _>>()?;
+    barrier.wait();
+    for thread in tried {
+        let _ended = thread.join();
+    }
+    for _ in 0..BLOCKING_THREADS {
+        runtime.spawn_blocking(wait());
+    }
+    barrier.wait();
+    Ok(())
 }
 
 async fn serve(
@@ -144,15 +188,15 @@ async fn serve(
     Ok(())
 }
 
-/// The usual ones, but fewer connections where there are few descriptors: a scrape needs some, too.
+/// The usual ones, but fewer connections where there are few descriptors.
 fn limits() -> Limits {
     let usual = Limits::default();
-    let descriptors = getrlimit(Resource::Nofile).current;
-    let half = descriptors.map_or(usual.connections, |all| {
-        u32::try_from(all / 2).unwrap_or(u32::MAX)
-    });
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let in_use = count_open_fds().unwrap_or_default();
+    let left = limit.saturating_sub(in_use.saturating_add(RESERVED_DESCRIPTORS));
     Limits {
-        connections: usual.connections.min(half).max(1),
+        connections: u32::try_from(left)
+            .map_or(usual.connections, |left| left.clamp(1, usual.connections)),
         ..usual
     }
 }

@@ -60,7 +60,7 @@ fn run(config: Config) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            ExitCode::from(if error.is_of_settings() { USAGE } else { 1 })
         }
     }
 }

@@ -14,6 +14,8 @@ use tracing::{debug, warn};
 /// How long a busy manager may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+const STACK_BYTES: usize = 128 * 1024;
+
 pub(crate) async fn notify(state: NotifyState<'static>) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
         return;
@@ -24,6 +26,7 @@ pub(crate) async fn notify(state: NotifyState<'static>) {
     // A thread of its own, for a busy manager blocks it.
     let started = std::thread::Builder::new()
         .name("notify".to_owned())
+        .stack_size(STACK_BYTES)
         .spawn(move || done.send(send(known.as_deref(), &state)));
     let result = match started {
         Ok(_) => tokio::time::timeout(TIMEOUT, result).await,

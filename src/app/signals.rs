@@ -15,6 +15,9 @@ use tokio::sync::mpsc;
 /// The first signal begins the shutdown, the second one ends it; further ones change nothing.
 const WAITING: usize = 2;
 
+/// A limit on memory (RLIMIT_DATA) counts all of it.
+const STACK_BYTES: usize = 128 * 1024;
+
 /// For a server, keeps the signals of [`Signals`] from ending the program by themselves. For every
 /// command, keeps a file size limit from doing so: the write fails with EFBIG instead. Call it before
 /// there are other threads.
@@ -42,6 +45,7 @@ impl Signals {
         let (sender, arrived) = mpsc::channel(WAITING);
         thread::Builder::new()
             .name("signals".to_owned())
+            .stack_size(STACK_BYTES)
             .spawn(move || {
                 let signals = received();
                 // Fails only for signals that do not exist.

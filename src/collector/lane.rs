@@ -12,6 +12,9 @@ use std::{io, thread};
 use tokio::sync::oneshot;
 use tracing::error;
 
+/// A limit on memory (RLIMIT_DATA) counts all of it.
+const STACK_BYTES: usize = 512 * 1024;
+
 /// A thread of its own that runs one job, again and again, whenever someone asks.
 ///
 /// **Invariant:** between requests the thread sleeps without a timer.
@@ -53,6 +56,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
         let (requests, queue) = mpsc::channel::<Waiter<T>>();
         thread::Builder::new()
             .name(name.to_owned())
+            .stack_size(STACK_BYTES)
             .spawn(move || {
                 while let Ok(first) = queue.recv() {
                     serve(name, first, &queue, shared, &mut job);

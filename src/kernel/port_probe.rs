@@ -83,7 +83,7 @@ impl PortProbe {
                 probe_options::defer_syn(&socket),
             ),
             (
-                "the interface lo, up",
+                "a socket on 127.255.255.254",
                 sockopt::set_socket_reuseaddr(&socket, true)
                     .map_err(io::Error::from)
                     .and_then(|()| probe_options::leave_port_to_connect(&socket))
@@ -113,7 +113,10 @@ impl PortProbe {
                 Err(Errno::ADDRNOTAVAIL) => {
                     closed.insert(port);
                 }
-                // A filter of the cgroup, a security module, or a route.
+                Err(Errno::NETUNREACH) => {
+                    return Err(unavailable("it needs the interface lo, up"));
+                }
+                // A filter of the cgroup, or a security module.
                 Err(error) if closed.is_empty() && index == 0 => {
                     return Err(unavailable(format!("connect() to {DESTINATION}: {error}")));
                 }

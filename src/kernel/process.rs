@@ -63,7 +63,7 @@ pub fn host_name() -> String {
     name.nodename().to_string_lossy().into_owned()
 }
 
-fn count_open_fds() -> io::Result<u64> {
+pub(crate) fn count_open_fds() -> io::Result<u64> {
     let mut entries = 0;
     for entry in std::fs::read_dir("/proc/self/fd")? {
         entry?;

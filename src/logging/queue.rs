@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// than half a megabyte.
 const CAPACITY: usize = 1024;
 
+/// A limit on memory (RLIMIT_DATA) counts all of it.
+const STACK_BYTES: usize = 128 * 1024;
+
 /// How often the end of the program looks whether a full queue has room again.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 
@@ -38,6 +41,7 @@ impl Queue {
         let counter = Arc::clone(&dropped);
         thread::Builder::new()
             .name("log".to_owned())
+            .stack_size(STACK_BYTES)
             .spawn(move || write_all(&receiver, &counter, output))?;
         Ok(Self { messages, dropped })
     }

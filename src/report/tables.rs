@@ -152,8 +152,12 @@ fn change(before: &NamespaceReport, now: &DestinationUsage) -> String {
 pub(crate) fn range(namespace: &NamespaceReport) -> Option<String> {
     let ports = namespace.snapshot.ports()?;
     let count = |number: u32| wording::count(number.into());
+    let owned = ports.bind_owned.filter(|owned| *owned > 0);
+    let owned = owned.map_or_else(String::new, |owned| {
+        format!("{} chosen by bind(), ", count(owned))
+    });
     Some(format!(
-        "Port range {}-{}: {} ports, {} reserved, {} blocked by listening or bound sockets, {} usable for each \
+        "Port range {}-{}: {} ports, {} reserved, {} blocked by listening or bound sockets, {owned}{} usable for each \
          destination, {} without any socket.",
         ports.range.min(),
         ports.range.max(),

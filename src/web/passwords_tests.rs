@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
@@ -18,9 +18,9 @@ fn users(entries: &[(&str, &str)]) -> Users {
     for (user, hash) in entries {
         text.extend(["  ", user, ": ", hash, "\n"]);
     }
-    WebFile::parse(text.as_bytes(), Path::new(""))
+    WebFile::parse(text.as_bytes())
+        .map(|file| file.users)
         .unwrap()
-        .users
 }
 
 fn alice() -> Users {
@@ -95,7 +95,14 @@ async fn every_refusal_takes_as_long_as_the_most_expensive_hash_and_computes_its
 
 #[tokio::test]
 async fn refusals_that_come_together_leave_one_after_the_other_for_any_name() {
-    noting!(COSTS, compute);
+    static OPEN: AtomicBool = AtomicBool::new(true);
+    /// Not before both have come, for it changes the pace.
+    fn compute(_: u32, _: Salt, _: &[u8]) -> Digest {
+        while !OPEN.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        Digest::default()
+    }
     let users = users(&[
         ("cheap", SECRET),
         ("expensive", &SECRET.replace("$04$", "$09$")),
@@ -103,12 +110,14 @@ async fn refusals_that_come_together_leave_one_after_the_other_for_any_name() {
     for name in ["cheap", "expensive", "nobody"] {
         let passwords = Passwords::computed_by(compute).unwrap();
         set_pace(&passwords);
+        OPEN.store(false, Ordering::Relaxed);
         let begin = Instant::now();
         let one = async |password: &str| {
             assert!(!verify(&passwords, &users, name, password).await);
             begin.elapsed().as_millis()
         };
-        let (first, second) = tokio::join!(one("1"), one("2"));
+        let open = async { OPEN.store(true, Ordering::Relaxed) };
+        let (first, second, ()) = tokio::join!(one("1"), one("2"), open);
         assert!(
             first >= 400 && second >= 800,
             "{name}: {first} ms, {second} ms"

@@ -16,9 +16,9 @@ use tracing::{info, warn};
 
 use super::answer::{self, Answer};
 use super::basic_auth::credentials;
+use super::config::{ConfigError, Source, WebFile};
 use super::passwords::{Passwords, Unchecked};
 use super::rate_limit::Bucket;
-use crate::web::config::{Source, WebFile, WebFileError};
 
 /// From this cost on a password takes seconds, and others wait for it.
 const DEAR: u32 = 16;
@@ -41,7 +41,7 @@ pub enum ProtectionError {
         /// As it was configured.
         path: PathBuf,
         /// What is wrong with it.
-        source: WebFileError,
+        source: ConfigError,
     },
     /// The system.
     #[error("cannot check passwords: {source}")]

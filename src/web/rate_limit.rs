@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use crate::web::config::RateLimit;
+use super::config::RateLimit;
 
 /// A bucket that is full at first.
 #[derive(Debug)]

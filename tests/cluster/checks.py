@@ -122,6 +122,7 @@ EVERYTHING = "tests/cluster/everything"
 
 SWITCHES = {
     "namespaces": {"podNamespaces": {"enabled": True}},
+    "failures": {"connectFailures": {"enabled": True}},
     "openshift": {"openshift": {"enabled": True}},
     "service": {"service": {"enabled": True}},
     "monitor": {"prometheus": {"podMonitor": {"enabled": True}}},
@@ -198,6 +199,7 @@ OTHER = {
     "podNamespaces.enabled": (True, {}),
     "podNamespaces.select": ("named", ON["namespaces"]),
     "podNamespaces.max": (64, ON["namespaces"]),
+    "connectFailures.enabled": (True, {}),
     "openshift.enabled": (True, {}),
     "serviceAccount.automountToken": (True, {}),
     "service.enabled": (True, {}),
@@ -353,7 +355,8 @@ def test_nothing_that_could_surprise_is_on():
 
 def test_each_switch_adds_its_objects_and_nothing_else():
     added = {
-        "namespaces": [],
+        "namespaces": ["DaemonSet"],
+        "failures": ["DaemonSet"],
         "openshift": ["DaemonSet", "RoleBinding"],
         "service": ["Service"],
         "monitor": ["PodMonitor"],
@@ -367,8 +370,7 @@ def test_each_switch_adds_its_objects_and_nothing_else():
     for switch, values in SWITCHES.items():
         objects = rendered(values)
         new = sorted(item["kind"] for item in objects if item not in base)
-        expected = ["DaemonSet"] if switch == "namespaces" else added[switch]
-        if new != expected:
+        if new != added[switch]:
             complaints.append(f"{switch}: {new}")
     return complaints
 
@@ -398,6 +400,31 @@ def test_pods_namespaces_take_two_capabilities_and_host_proc():
             complaints.append(f"{flag} is not where {path} is mounted")
     if mounts["/run/netns"]["mountPropagation"] != "HostToContainer":
         complaints.append("namespaces made later would not appear")
+    return complaints
+
+
+def test_failed_connect_calls_take_one_capability_and_one_file():
+    complaints = []
+    for switches, capabilities in ((["failures"], ["PERFMON"]), (["namespaces", "failures"], ["SYS_ADMIN", "SYS_PTRACE", "PERFMON"])):
+        objects = rendered(merged(ON["openshift"], *(SWITCHES[switch] for switch in switches)))
+        spec, one = pod(objects), container(objects)
+        if one["securityContext"]["capabilities"] != {"drop": ["ALL"], "add": capabilities}:
+            complaints.append(f"{switches}: {one['securityContext']}")
+        if ("namespaces" not in switches) != (one["securityContext"].get("allowPrivilegeEscalation") is False):
+            complaints.append(f"{switches}: {one['securityContext']}")
+        if spec["securityContext"]["runAsUser"] != 0 or spec["hostPID"] != ("namespaces" in switches):
+            complaints.append(f"{switches}: user or hostPID")
+        paths = {volume["name"]: volume["hostPath"] for volume in spec["volumes"]}
+        mount = next(mount for mount in one["volumeMounts"] if mount["name"] == "tracepoint")
+        file = {"path": "/sys/kernel/tracing/events/sock/inet_sock_set_state/id", "type": "File"}
+        if paths["tracepoint"] != file or mount["readOnly"] is not True:
+            complaints.append(f"{switches}: {paths}, {mount}")
+        directory = next(one for one in one["env"] if one["name"] == "CREDENTIALS_DIRECTORY")["value"]
+        if mount["mountPath"] != f"{directory}/inet_sock_set_state":
+            complaints.append(f"{switches}: {mount['mountPath']} is not in {directory}")
+        constraints = the(objects, "SecurityContextConstraints")
+        if constraints["allowedCapabilities"] != capabilities or constraints["allowHostPID"] != spec["hostPID"]:
+            complaints.append(f"{switches}: {constraints}")
     return complaints
 
 

@@ -352,7 +352,7 @@ fn asked(kernel: &FakeKernel) -> Vec<(u32, bool)> {
 
 const LISTENING: u32 = 1 << 10;
 const OWNERS: u32 = LISTENING | 1 << 13;
-const CONNECTED: u32 = 0b1011_0111_1110;
+const CONNECTED: u32 = 0b1011_0111_0110;
 
 /// A collector whose sockstat tells of 300,000 sockets in TIME-WAIT.
 fn collector_of_many(kernel: &FakeKernel) -> (TempDir, Collector) {

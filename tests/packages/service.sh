@@ -3,6 +3,7 @@
 
 environment=/etc/timewait_exporter/environment
 drop_in=/usr/share/timewait_exporter/systemd/namespaces.conf
+failures_drop_in=/usr/share/timewait_exporter/systemd/connect-failures.conf
 drop_ins=/etc/systemd/system/timewait_exporter.service.d
 
 # The scrape's text on a port.
@@ -50,6 +51,27 @@ may_enter_namespaces() {
     [ "$(status_field CapEff)" = 0000000000280000 ]
 }
 
+# CAP_PERFMON is bit 38.
+may_count_failures() {
+    echo "$(status_field CapEff)"
+    [ "$(status_field CapEff)" = 0000004000000000 ]
+}
+
+tracepoint=/sys/kernel/tracing/events/sock/inet_sock_set_state/id
+
+# Where the tracepoint's number can be read; elsewhere the metric is absent.
+counts_failures() {
+    local text
+    text=$(scrape) || return
+    if [ -r "$tracepoint" ]; then
+        grep -qx 'timewait_scrape_collector_success{collector="failures"} 1' <<<"$text" &&
+            grep -q '^timewait_connect_failures_total ' <<<"$text"
+    else
+        echo "there is no $tracepoint"
+        ! grep -q '^timewait_connect_failures_total ' <<<"$text"
+    fi
+}
+
 # exposure_is_at_most TENTHS
 exposure_is_at_most() {
     local level
@@ -94,6 +116,7 @@ check_service() {
     check_unix_socket
     forget_starts
     check_namespaces
+    check_connect_failures
     forget_starts
     check_web_config
     forget_starts
@@ -182,6 +205,18 @@ check_namespaces() {
     ip netns delete before-the-service
     ip netns delete after-the-service
     rm "$drop_ins/namespaces.conf"
+    systemctl daemon-reload
+}
+
+check_connect_failures() {
+    mkdir -p "$drop_ins"
+    ln -s "$failures_drop_in" "$drop_ins/connect-failures.conf"
+    mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing || true
+    check "the service starts with the drop-in for failed connect() calls" reload
+    check "with it, it has CAP_PERFMON and no other capability" may_count_failures
+    check "with it, failed connect() calls are counted" eventually counts_failures
+    check "with it, the exposure is at most 1.6" exposure_is_at_most 16
+    rm "$drop_ins/connect-failures.conf"
     systemctl daemon-reload
 }
 

@@ -9,8 +9,12 @@ use super::wording::{count, counted};
 use super::{View, wording};
 use crate::domain::snapshot::{DestinationUsage, PortUsage, SourceUsage};
 
+/// Fewer ports that bind() chose are not worth a finding.
+const MANY_OWNED: u32 = 16;
+
 pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
     let Some(ports) = view.ports else { return };
+    findings.extend(owned(ports));
     let size = ports.range.ports().saturating_sub(ports.reserved);
     let pools = ports.by_source.as_deref().unwrap_or_default();
     let low = pools
@@ -36,6 +40,29 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
+fn owned(ports: &PortUsage) -> Option<Finding> {
+    let owned = ports.bind_owned?;
+    if owned < MANY_OWNED || owned < ports.range.ports() / 100 {
+        return None;
+    }
+    let sentence = format!(
+        "{} in use were chosen by bind(). connect() cannot use them, whatever the destination.",
+        counted(owned.into(), "port", "ports")
+    );
+    let finding = Finding::new(Id::BindOwned, Severity::Info, sentence);
+    Some(
+        finding
+            .count("bind_owned_ports", owned)
+            .remedies([bind_no_port()]),
+    )
+}
+
+pub(super) fn bind_no_port() -> Remedy {
+    let action = "Let programs that bind() to an address before connect() set IP_BIND_ADDRESS_NO_PORT (nginx and HAProxy \
+                  do): then connect() chooses the port, and it is in use for one destination only.";
+    Remedy::new(RemedyId::BindNoPort, action)
+}
+
 /// Whether the ports of the pool are those that one destination uses, but for those of listeners.
 fn explains(usage: &DestinationUsage, pool: &SourceUsage) -> bool {
     let is_its_address = pool.src_addr.is_wildcard() || usage.destination.src_addr == pool.src_addr;
@@ -54,9 +81,14 @@ fn low_pools(
     let names: Vec<String> = low.iter().map(|pool| pool.src_addr.to_string()).collect();
     let names = wording::some_of(&names, 3);
     let taken = low.iter().map(|pool| pool.ports).max().unwrap_or(0);
+    let shared = if view.sysctl(|settings| settings.ip_autobind_reuse) == Some(1) {
+        " (unless all sockets have SO_REUSEADDR: ip_autobind_reuse is 1)"
+    } else {
+        ""
+    };
     let state = if taken >= size {
         format!(
-            "fails with EADDRINUSE: all {} ports are in use there",
+            "fails with EADDRINUSE{shared}: all {} ports are in use there",
             count(size.into())
         )
     } else {
@@ -73,11 +105,6 @@ fn low_pools(
         .iter()
         .map(|pool| pool.exhaustion_ratio)
         .fold(0.0, f64::max);
-    let bind_no_port = Remedy::new(
-        RemedyId::BindNoPort,
-        "Let programs that bind() to an address before connect() set IP_BIND_ADDRESS_NO_PORT (nginx and HAProxy do): \
-         then connect() chooses the port, and it is in use for one destination only.",
-    );
     let worst = low.iter().max_by_key(|pool| pool.ports);
     let sized = worst.and_then(|worst| {
         let mut plans = whatif::wider(ports, view.settings);
@@ -107,7 +134,7 @@ fn low_pools(
         .count("taken_ports", taken)
         .ratio("exhaustion_ratio", ratio)
         .value("addresses", Value::Text(names))
-        .remedies([Some(bind_no_port), sized, address].into_iter().flatten())
+        .remedies([Some(bind_no_port()), sized, address].into_iter().flatten())
 }
 
 /// The effect of a wider range on a pool, if it is a gain, and whether it may be larger: ports that anything

@@ -9,7 +9,7 @@ use super::thresholds::{
 use super::whatif::Load;
 use super::wording::{count, counted, percent};
 use super::{View, wording};
-use crate::domain::snapshot::{DestinationUsage, PortUsage};
+use crate::domain::snapshot::{DestinationUsage, PeerTimestamps, PortUsage, Probe};
 
 /// This many destinations have a finding each.
 const MAX_SINGLE: usize = 10;
@@ -233,7 +233,28 @@ impl<'a> Case<'a> {
             sentences.push(format!("connect() is slow: {}.", self.search()));
         }
         sentences.extend(states.hints());
+        if usage.peer_timestamps == PeerTimestamps::Absent && states.matters(states.waiting) {
+            let useless = "The peer has no TCP timestamps: tcp_tw_reuse will not help.";
+            sentences.push(useless.to_owned());
+        }
+        sentences.extend(self.uncertainty());
         sentences.join(" ")
+    }
+
+    /// Ports that bind() chose are lost to connect(), but in the table they look like the others.
+    fn uncertainty(&self) -> Option<String> {
+        let reason = match &self.ports.probe {
+            Probe::Unavailable { reason } | Probe::Failed { reason, .. } => reason,
+            Probe::Off => "not probed",
+            Probe::NotNeeded | Probe::Done { .. } => return None,
+        };
+        let least = self.ports.free;
+        (least < self.usage.headroom).then(|| {
+            format!(
+                "This is the maximum: which ports bind() chose is not known ({reason}). The minimum is {}.",
+                count(least.into())
+            )
+        })
     }
 
     fn rate(&self) -> String {

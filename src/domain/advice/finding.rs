@@ -78,6 +78,7 @@ ids! {
         RangeParity = "range_parity", "The port range has an odd number of ports";
         ListenersInRange = "listeners_in_range", "Services listen inside the port range";
         BoundInRange = "bound_in_range", "Bound, unconnected sockets inside the port range";
+        BindOwned = "bind_owned_ports", "bind() chose ports that connect() cannot use";
         BindPoolLow = "bind_pool_low", "Few ports left for bind() without a port";
         BucketsNearLimit = "buckets_near_limit", "TIME-WAIT sockets near tcp_max_tw_buckets";
         BucketOverflows = "bucket_overflows", "tcp_max_tw_buckets was reached";

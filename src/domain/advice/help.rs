@@ -8,7 +8,7 @@ use super::thresholds::RATIO_WARNING;
 use super::whatif::{self, Load, Plan};
 use super::wording::{count, counted};
 use super::{View, wording};
-use crate::domain::snapshot::{DestinationUsage, PortUsage};
+use crate::domain::snapshot::{DestinationUsage, PeerTimestamps, PortUsage};
 
 /// How long a socket in TIME-WAIT lasts: `TCP_TIMEWAIT_LEN`.
 const TIME_WAIT_SECONDS: f64 = 60.0;
@@ -222,7 +222,8 @@ pub(super) fn more_ports(
 pub(super) fn reuse(view: &View<'_>, usage: &DestinationUsage, load: Load) -> Option<Remedy> {
     let timestamps = view.has_timestamps()?;
     let is_allowed = allows_reuse(view.reuse()?, usage);
-    if is_allowed && timestamps {
+    let is_of_no_use = usage.peer_timestamps == PeerTimestamps::Absent;
+    if is_of_no_use || is_allowed && timestamps {
         return None;
     }
     let id = if is_allowed {

@@ -1,6 +1,5 @@
 //! The port range itself: how wide it is, and what keeps ports from every destination.
 
-use super::View;
 use super::destinations::load_of_ratio;
 use super::finding::{Finding, Id, Severity, Value};
 use super::help::{
@@ -10,6 +9,7 @@ use super::remedy::{Remedy, RemedyId};
 use super::thresholds::{NARROW_RANGE_PORTS, RATIO_WARNING};
 use super::whatif::{self, Load};
 use super::wording::{self, counted};
+use super::{View, bind};
 use crate::domain::snapshot::PortUsage;
 
 /// Fewer bound, unconnected sockets are programs on their way to connect() or listen().
@@ -37,8 +37,8 @@ fn no_usable_ports(view: &View<'_>, ports: &PortUsage) -> Option<Finding> {
         return None;
     }
     let sentence = format!(
-        "connect() fails whatever the destination: all ports of the range {} are reserved, or a listening or bound \
-         socket owns them.",
+        "connect() fails whatever the destination: all ports of the range {} are reserved, owned by a listening \
+         or bound socket, or chosen by bind().",
         range_text(ports)
     );
     let load = Load {
@@ -48,7 +48,10 @@ fn no_usable_ports(view: &View<'_>, ports: &PortUsage) -> Option<Finding> {
     let finding = Finding::new(Id::NoUsablePorts, Severity::Critical, sentence)
         .count("range_ports", ports.range.ports())
         .count("reserved_ports", ports.reserved)
-        .count("blocked_ports", ports.blocked);
+        .count("blocked_ports", ports.blocked)
+        .count("bind_owned_ports", ports.bind_owned.unwrap_or(0));
+    let bind_no_port = ports.bind_owned.is_some_and(|owned| owned > 0);
+    let finding = finding.remedies(bind_no_port.then(bind::bind_no_port));
     Some(finding.remedies(more_ports(view, ports, load, RATIO_WARNING)))
 }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::collectors::CollectorId;
 use crate::domain::ports::PortSet;
 use crate::domain::snapshot::{Counts, Outcome};
+use crate::domain::snapshot::{PeerTimestamps, Probe};
 use crate::domain::socket::{Socket, TcpState};
 
 fn find(advice: &Advice, id: Id) -> Option<&Finding> {
@@ -602,5 +603,82 @@ fn a_bind_pool_is_a_warning_only_where_no_destination_uses_its_ports() {
     assert_eq!(
         found(&host.advice(), Id::BindPoolLow).severity,
         Severity::Info
+    );
+}
+
+fn with_ports(host: &Host, change: impl Fn(&mut crate::domain::snapshot::PortUsage)) -> Advice {
+    let mut snapshot = host.snapshot();
+    let ports = snapshot
+        .sockets_mut()
+        .and_then(|sockets| sockets.ports.as_mut());
+    change(ports.unwrap());
+    advise(&snapshot)
+}
+
+#[test]
+fn ports_that_bind_chose_are_reported_where_they_are_known_and_where_they_are_not() {
+    let host = spent(28_000, TcpState::TimeWait);
+    let advice = with_ports(&host, |ports| ports.bind_owned = Some(300));
+    let owned = found(&advice, Id::BindOwned);
+    assert!(
+        owned
+            .sentence
+            .starts_with("300 ports in use were chosen by bind()")
+    );
+    assert!(has(owned, RemedyId::BindNoPort));
+    let few = with_ports(&host, |ports| ports.bind_owned = Some(15));
+    assert!(find(&few, Id::BindOwned).is_none());
+    let unknown = with_ports(&host, |ports| {
+        ports.free = 7;
+        ports.probe = Probe::Unavailable {
+            reason: "needs Linux 6.3".to_owned(),
+        };
+    });
+    let low = &found(&unknown, Id::DestinationLow).sentence;
+    assert!(
+        low.contains("is not known (needs Linux 6.3). The minimum is 7."),
+        "{low}"
+    );
+}
+
+#[test]
+fn a_peer_without_timestamps_is_not_helped_by_reuse() {
+    let host = spent(28_000, TcpState::TimeWait);
+    let advice = with_ports(&host, |ports| {
+        for usage in ports
+            .by_destination
+            .iter_mut()
+            .flat_map(|all| &mut all.exported)
+        {
+            usage.peer_timestamps = PeerTimestamps::Absent;
+        }
+    });
+    let low = found(&advice, Id::DestinationLow);
+    assert!(!has(low, RemedyId::Reuse));
+    assert!(
+        low.sentence.contains("tcp_tw_reuse will not help"),
+        "{}",
+        low.sentence
+    );
+}
+
+#[test]
+fn a_full_pool_says_that_sockets_may_share_its_ports() {
+    let mut host = Host::new(40_000, 40_099);
+    for server in 0..2 {
+        let first = 40_000 + 50 * server;
+        host.hold(
+            &format!("198.51.100.{server}"),
+            first..first + 50,
+            TcpState::Established,
+        );
+    }
+    let full = |host: &Host| found(&host.advice(), Id::BindPoolLow).sentence.clone();
+    assert!(full(&host).contains("fails with EADDRINUSE: "));
+    host.settings.ip_autobind_reuse = Some(1);
+    assert!(
+        full(&host).contains("ip_autobind_reuse is 1"),
+        "{}",
+        full(&host)
     );
 }

@@ -148,7 +148,7 @@ fn usable(ports: &PortUsage, range: PortRange, reserved: &PortSet, moved: &PortS
     let mut usable: PortSet = (range.min()..=range.max()).collect();
     let mut listening = ports.sets.listening.clone();
     listening.subtract(moved);
-    for unusable in [reserved, &listening, &ports.sets.bound] {
+    for unusable in [reserved, &listening, &ports.sets.bound, &ports.sets.closed] {
         usable.subtract(unusable);
     }
     usable

@@ -23,7 +23,41 @@ use x509_cert::der::oid::db::rfc5280::{ANY_EXTENDED_KEY_USAGE, ID_KP_CLIENT_AUTH
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
 
-use super::names::ClientAuth;
+/// What is asked of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientAuth {
+    None,
+    /// A certificate, any or none.
+    Request,
+    /// A certificate, any.
+    RequireAny,
+    /// A certificate that verifies, or none.
+    VerifyIfGiven,
+    /// A certificate that verifies.
+    RequireAndVerify,
+}
+
+impl ClientAuth {
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "" | "NoClientCert" => Self::None,
+            "RequestClientCert" => Self::Request,
+            // The second as exporter-toolkit once called it, and still does.
+            "RequireAnyClientCert" | "RequireClientCert" => Self::RequireAny,
+            "VerifyClientCertIfGiven" => Self::VerifyIfGiven,
+            "RequireAndVerifyClientCert" => Self::RequireAndVerify,
+            _ => return None,
+        })
+    }
+
+    pub(super) const fn verifies(self) -> bool {
+        matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
+    }
+
+    const fn requires(self) -> bool {
+        matches!(self, Self::RequireAny | Self::RequireAndVerify)
+    }
+}
 
 /// Decides on the certificate of one client.
 #[derive(Debug)]

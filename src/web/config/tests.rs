@@ -1,13 +1,18 @@
 //! What only shows without a file: see also tests/it/web_config and tests/fixtures/web-config.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "tests")]
 
 use proptest::prelude::*;
 
 use super::*;
 
-fn parse(text: &str) -> Result<WebFile, WebFileError> {
-    WebFile::parse(text.as_bytes(), Path::new("/etc/exporter"))
+fn parse(text: &str) -> Result<WebFile, String> {
+    WebFile::parse(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// What is wrong with it.
+fn fault(text: &str) -> String {
+    parse(text).map(|_| ()).unwrap_err()
 }
 
 #[test]
@@ -15,23 +20,18 @@ fn an_empty_file_is_every_default() {
     for text in ["", "\n", "# nothing\n", "---\n", "null\n", "{}\n"] {
         let file = parse(text).unwrap();
         assert!(!file.tls.is_enabled(), "{text:?}");
-        assert!(file.http2 && file.users.is_empty() && file.headers.is_empty());
+        assert!(file.users.is_empty() && file.headers.is_empty());
         assert_eq!(file.rate_limit, None);
     }
 }
 
 #[test]
 fn booleans_are_read_as_go_reads_them() {
-    let http2 = |value: &str| {
-        let text = format!("http_server_config:\n  http2: {value}\n");
-        parse(&text).map(|file| file.http2)
-    };
-    for on in ["true", "True", "TRUE", "yes", "on", "y", "true # c"] {
-        assert!(http2(on).unwrap(), "{on}");
-    }
-    // As in Go, without a value it is off; without the key, see above, on.
-    for off in ["false", "no", "off", "n", "", "null", "~"] {
-        assert!(!http2(off).unwrap(), "{off}");
+    let http2 = |value: &str| parse(&format!("http_server_config:\n  http2: {value}\n"));
+    for good in [
+        "true", "True", "yes", "on", "y", "true # c", "false", "no", "off", "n", "", "~",
+    ] {
+        assert!(http2(good).is_ok(), "{good}");
     }
     for wrong in [
         "\"true\"",
@@ -45,6 +45,84 @@ fn booleans_are_read_as_go_reads_them() {
         "!a true",
     ] {
         assert!(http2(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_end_of_a_document_may_be_marked_and_no_other_may_follow() {
+    for text in [
+        "...\n",
+        "---\n...\n",
+        "rate_limit:\n  burst: 1\n...\n# c\n\n",
+    ] {
+        assert!(parse(text).is_ok(), "{text:?}");
+    }
+    for text in [
+        "rate_limit:\n  burst: 1\n...\n---\nrate_limit:\n",
+        "rate_limit:\n  burst: 1\n---\nrate_limit:\n",
+    ] {
+        assert!(parse(text).is_err(), "{text:?}");
+    }
+}
+
+const USERS: &str = "basic_auth_users:\n  \
+    a: $2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+
+#[test]
+fn no_prefix_of_a_file_opens_what_the_file_closes() {
+    let tls = "tls_server_config:\n  cert_file: a\n  key_file: b\n  client_ca_file: c\n  \
+        client_auth_type: RequireAndVerifyClientCert\n  client_allowed_sans: [a, b]\n";
+    for text in [
+        format!("{tls}{USERS}"),
+        format!("{USERS}{tls}"),
+        format!("http_server_config:\n  http2: true\n{USERS}"),
+        USERS.replace("\n  ", " {").replace('\n', "}\n"),
+    ] {
+        let whole = parse(&text).unwrap();
+        for end in 0..text.len() {
+            let Ok(cut) = parse(&text[..end]) else {
+                continue;
+            };
+            let asks_all = !cut.users.is_empty() && (cut.lost_since(&whole).is_none());
+            let is_refused = cut.lost_since(&whole).is_some();
+            assert!(is_refused || asks_all, "{}", &text[..end]);
+        }
+        assert!(parse(&text).unwrap().lost_since(&whole).is_none());
+    }
+}
+
+#[test]
+fn what_is_meant_is_no_loss() {
+    let users = parse(USERS).unwrap();
+    for (text, expected) in [
+        ("", Some("basic_auth_users")),
+        ("basic_auth_users:\n", Some("basic_auth_users")),
+        ("rate_limit: {burst: 1}\n", Some("basic_auth_users")),
+        ("basic_auth_users: {}\n", None),
+        ("basic_auth_users: {b: c}\n", None),
+    ] {
+        let lost = parse(text).unwrap().lost_since(&users);
+        assert_eq!(lost.map(|(key, _)| key), expected, "{text:?}");
+        let open = parse("").unwrap();
+        assert_eq!(parse(text).unwrap().lost_since(&open), None, "{text:?}");
+    }
+    let tls = |text: &str| parse(&format!("tls_server_config: {{{text}}}\n")).unwrap();
+    let strict = tls("client_auth_type: RequireAnyClientCert, client_allowed_sans: [a]");
+    for (text, expected) in [
+        ("cert_file: a", Some("client_auth_type")),
+        ("client_auth_type:", Some("client_auth_type")),
+        ("client_auth_type: NoClientCert", None),
+        (
+            "client_auth_type: RequireAnyClientCert",
+            Some("client_allowed_sans"),
+        ),
+        (
+            "client_auth_type: RequireAnyClientCert, client_allowed_sans: [b]",
+            None,
+        ),
+    ] {
+        let lost = tls(text).lost_since(&strict);
+        assert_eq!(lost.map(|(key, _)| key), expected, "{text:?}");
     }
 }
 
@@ -78,55 +156,37 @@ fn tls_is_on_where_any_part_of_it_is_set() {
 }
 
 #[test]
-fn paths_are_relative_to_the_file() {
-    let text = "tls_server_config: {cert_file: a.pem, key_file: /b.key, client_ca_file: ../c}\n";
-    let tls = format!("{:?}", parse(text).unwrap().tls);
-    for path in ["/etc/exporter/a.pem", "\"/b.key\"", "/etc/exporter/../c"] {
-        assert!(tls.contains(path), "{tls}");
-    }
-}
-
-#[test]
-fn nothing_secret_is_in_what_is_printed() {
-    let text = "tls_server_config: {cert: HUSH, key: HUSH}\nbasic_auth_users:\n  \
-        a: $2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
-    let printed = format!("{:?}", parse(text).unwrap());
-    assert!(
-        !printed.contains("HUSH") && !printed.contains("2r9OfJ"),
-        "{printed}"
-    );
+fn no_error_has_anything_secret() {
     for broken in [
         "tls_server_config:\n  key: |\n    HUSH\n  kay: x\n",
         "tls_server_config:\n  key: HUSH\n  key: HUSH\n",
         "tls_server_config: {key: HUSH, cert_file: [a]}\n",
         "basic_auth_users: {a: HUSH\n",
     ] {
-        let told = parse(broken).unwrap_err().to_string();
+        let said = fault(broken);
         assert!(
-            told.starts_with("yaml: ") && !told.contains("HUSH"),
-            "{told}"
+            said.starts_with("yaml: ") && !said.contains("HUSH"),
+            "{said}"
         );
     }
 }
 
 #[test]
 fn an_error_says_where() {
-    let told = parse("tls_server_config:\n  cert_filse: a\n")
-        .unwrap_err()
-        .to_string();
+    let said = fault("tls_server_config:\n  cert_filse: a\n");
     assert!(
-        told.contains("cert_filse") && told.contains("line 2"),
-        "{told}"
+        said.contains("cert_filse") && said.contains("line 2"),
+        "{said}"
     );
-    let told = WebFile::parse(b"a: b\n\xff", Path::new("")).unwrap_err();
-    assert_eq!(told.to_string(), "yaml: line 2: not UTF-8");
+    let said = WebFile::parse(b"a: b\n\xff").map(|_| ()).unwrap_err();
+    assert_eq!(said.to_string(), "yaml: line 2: not UTF-8");
 }
 
 #[test]
 fn a_name_given_twice_is_an_error_however_it_is_written() {
-    let told = |first: &str, second: &str| {
+    let said = |first: &str, second: &str| {
         let text = format!("basic_auth_users: {{{first}: x, {second}: y}}\n");
-        parse(&text).unwrap_err().to_string()
+        fault(&text)
     };
     for (first, second, name) in [
         ("7", "\"7\"", "7"),
@@ -136,11 +196,11 @@ fn a_name_given_twice_is_an_error_however_it_is_written() {
         ("0x10", "\"0x10\"", "0x10"),
         ("a", "!!binary YQ==", "a"),
     ] {
-        let told = told(first, second);
+        let said = said(first, second);
         let expected = format!("key \"{name}\" already set in map");
-        assert!(told.contains(&expected), "{told}");
+        assert!(said.contains(&expected), "{said}");
     }
-    assert!(told("a", "a").contains('a'));
+    assert!(said("a", "a").contains('a'));
     assert!(parse("basic_auth_users: {7: x, \"07\": y}\n").is_ok());
 }
 
@@ -153,10 +213,10 @@ fn merge_keys_are_refused_wherever_they_stand() {
         "rate_limit: {!!merge <<: {burst: 1}}\n",
         "basic_auth_users: &a {x: y}\nhttp_server_config: {headers: {<<: *a}}\n",
     ] {
-        let told = parse(text).unwrap_err().to_string();
+        let said = fault(text);
         assert!(
-            told.contains("merge keys (<<) cannot be used here") && told.contains("line "),
-            "{told}"
+            said.contains("merge keys (<<) cannot be used here") && said.contains("line "),
+            "{said}"
         );
     }
     // A name like any other.

@@ -6,28 +6,27 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::alphabet::BCRYPT;
-use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use subtle::ConstantTimeEq as _;
 
-use super::error::{HashError, WebFileError};
+use super::error::ConfigError;
 
 /// What a digest is made from and what it comes to.
 pub type Salt = [u8; 16];
 /// See [`Salt`].
 pub type Digest = [u8; 23];
 
-/// The cost that is paid where no user has any.
+/// How much a refusal costs where no hash is one.
 const DEFAULT_COST: u32 = 10;
 
-/// bcrypt looks at no more of a password.
+/// bcrypt reads no more of a password.
 const LONGEST_PASSWORD: usize = 72;
 
 /// Go leaves the bits alone that fill up the last letter.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &BCRYPT,
     GeneralPurposeConfig::new()
-        .with_encode_padding(false)
-        .with_decode_padding_mode(base64::engine::DecodePaddingMode::RequireNone)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
         .with_decode_allow_trailing_bits(true),
 );
 
@@ -43,61 +42,54 @@ pub struct BcryptHash {
 /// Hashes are secrets.
 impl std::fmt::Debug for BcryptHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BcryptHash")
-            .field("cost", &self.cost)
-            .finish_non_exhaustive()
+        f.write_str("BcryptHash")
     }
 }
 
 impl BcryptHash {
-    /// Reads a hash: `$2y$`, two digits of cost, `$`, 22 letters of salt, 31 of digest.
-    pub fn parse(text: &str) -> Result<Self, HashError> {
+    /// Reads a hash: `$2y$`, two digits of cost, `$`, 22 letters of salt, 31 of digest. Which letter
+    /// follows the 2 makes no difference, as in Go; it may be missing.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let malformed = || "malformed hash: no password can fit it".to_owned();
         // In this order, as Go looks at it.
         if text.len() < 59 {
-            return Err(HashError::TooShort);
+            return Err("hashedSecret too short to be a bcrypted password".to_owned());
         }
         let mut letters = text.chars();
-        match letters.next() {
-            Some('$') => {}
-            first => {
-                return Err(HashError::Prefix {
-                    first: first.unwrap_or_default(),
-                });
-            }
+        let (first, version) = (letters.next(), letters.next());
+        if let Some(first) = first.filter(|first| *first != '$') {
+            return Err(format!(
+                "bcrypt hashes must start with '$', but hashedSecret started with '{first}'"
+            ));
         }
-        match letters.next() {
-            Some(version) if version > '2' => return Err(HashError::Version { version }),
-            Some('2') => {}
-            _ => return Err(HashError::Malformed),
+        if let Some(version) = version.filter(|version| *version > '2') {
+            return Err(format!(
+                "bcrypt algorithm version '{version}' requested is newer than current version '2'"
+            ));
         }
-        let rest = letters.as_str();
-        let rest = rest
-            .strip_prefix('$')
-            .or_else(|| rest.get(1..)?.strip_prefix('$'))
-            .ok_or(HashError::Malformed)?;
-        let (cost, rest) = rest.split_once('$').ok_or(HashError::Malformed)?;
-        let digits = cost.len() == 2 && cost.bytes().all(|byte| byte.is_ascii_digit());
-        let cost = match cost.parse() {
-            Ok(cost) if digits => cost,
-            _ => return Err(HashError::Malformed),
+        let mut parts = letters.as_str().split('$');
+        let parts = (parts.next(), parts.next(), parts.next(), parts.next());
+        let (Some('2'), (Some(minor), Some(cost), Some(rest), None)) = (version, parts) else {
+            return Err(malformed());
         };
+        let is_cost = cost.len() == 2 && cost.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_cost || minor.chars().count() > 1 || rest.len() != 53 {
+            return Err(malformed());
+        }
+        let cost = cost.parse().unwrap_or_default();
         if !(4..=31).contains(&cost) {
-            return Err(HashError::Cost { cost });
+            return Err(format!(
+                "cost {cost} is outside allowed inclusive range 4..31"
+            ));
         }
-        let part = |from: usize, to: usize| {
-            let letters = rest.get(from..to).ok_or(HashError::Malformed)?;
-            BASE64.decode(letters).map_err(|_| HashError::Malformed)
-        };
-        if rest.len() != 53 {
-            return Err(HashError::Malformed);
-        }
-        let salt = part(0, 22)?.try_into().map_err(|_| HashError::Malformed)?;
-        let digest = part(22, 53)?.try_into().map_err(|_| HashError::Malformed)?;
+        let part = |letters: Option<&str>| BASE64.decode(letters?).ok();
+        let salt = part(rest.get(..22)).and_then(|salt| salt.try_into().ok());
+        let digest = part(rest.get(22..)).and_then(|digest| digest.try_into().ok());
         Ok(Self {
             text: text.to_owned(),
             cost,
-            salt,
-            digest,
+            salt: salt.ok_or_else(malformed)?,
+            digest: digest.ok_or_else(malformed)?,
         })
     }
 
@@ -119,7 +111,7 @@ impl BcryptHash {
         self.salt
     }
 
-    /// Whether this is the digest, in a time that tells nothing.
+    /// Whether this is the digest, in constant time.
     #[must_use]
     pub fn is(&self, digest: &Digest) -> bool {
         self.digest.ct_eq(digest).into()
@@ -129,75 +121,54 @@ impl BcryptHash {
 /// Computes a password's digest. The cost is one that a hash may have.
 #[must_use]
 pub fn digest(cost: u32, salt: Salt, password: &[u8]) -> Digest {
-    let mut key = Vec::with_capacity(LONGEST_PASSWORD + 1);
-    key.extend(password.iter().take(LONGEST_PASSWORD));
+    let mut key: Vec<u8> = password.iter().copied().take(LONGEST_PASSWORD).collect();
     key.push(0);
     key.truncate(LONGEST_PASSWORD);
-    let long = bcrypt::bcrypt(cost.clamp(4, 31), salt, &key);
-    let mut digest = Digest::default();
-    for (to, from) in digest.iter_mut().zip(long) {
-        *to = from;
-    }
+    let [digest @ .., _] = bcrypt::bcrypt(cost.clamp(4, 31), salt, &key);
     digest
 }
 
-/// Everyone who may ask, by name.
+/// Everyone who may ask, by name. A hash that is none lets nobody in; at start it is an error.
 #[derive(Clone, Debug, Default)]
-pub struct Users {
-    /// A hash that is none lets nobody in; at start it is an error.
-    by_name: BTreeMap<String, Result<BcryptHash, HashError>>,
-    highest_cost: u32,
-}
+pub struct Users(BTreeMap<String, Result<BcryptHash, String>>);
 
 impl Users {
-    /// From the texts of the file.
-    pub(super) fn from_texts(texts: impl Iterator<Item = (String, String)>) -> Self {
-        let by_name: BTreeMap<_, _> = texts
-            .map(|(user, hash)| (user, BcryptHash::parse(&hash)))
-            .collect();
-        let costs = by_name.values().flatten().map(BcryptHash::cost);
-        Self {
-            highest_cost: costs.max().unwrap_or(DEFAULT_COST),
-            by_name,
-        }
+    pub(super) fn new(hashes: BTreeMap<String, String>) -> Self {
+        let parsed = |(user, hash): (String, String)| (user, BcryptHash::parse(&hash));
+        Self(hashes.into_iter().map(parsed).collect())
     }
 
     /// Whether nobody is listed, which means everybody.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.0.is_empty()
     }
 
     /// A user's hash, if there is such a user with a hash that is one.
     #[must_use]
     pub fn hash_of(&self, user: &[u8]) -> Option<&BcryptHash> {
-        let user = str::from_utf8(user).ok()?;
-        self.by_name.get(user)?.as_ref().ok()
+        self.0.get(str::from_utf8(user).ok()?)?.as_ref().ok()
     }
 
-    /// The cost of the dearest hash: what each refusal is made to cost.
+    /// The cost of the most expensive hash.
     #[must_use]
-    pub const fn highest_cost(&self) -> u32 {
-        self.highest_cost
+    pub fn highest_cost(&self) -> u32 {
+        let costs = self.0.values().flatten().map(BcryptHash::cost);
+        costs.max().unwrap_or(DEFAULT_COST)
     }
 
     /// Those who can never log in: what a client sends is split at the first colon.
-    pub(super) fn with_colon(&self) -> impl Iterator<Item = &str> {
-        let names = self.by_name.keys().map(String::as_str);
-        names.filter(|name| name.contains(':'))
+    pub(super) fn with_colon(&self) -> impl Iterator<Item = &String> {
+        self.0.keys().filter(|name| name.contains(':'))
     }
 
     /// Every hash is one.
-    pub fn check(&self) -> Result<(), WebFileError> {
-        for (user, hash) in &self.by_name {
-            if let Err(source) = hash {
-                return Err(WebFileError::Hash {
-                    user: user.clone(),
-                    source: *source,
-                });
-            }
-        }
-        Ok(())
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut bad = self.0.iter().filter_map(|(user, hash)| {
+            let (user, reason) = (user.clone(), hash.as_ref().err()?.clone());
+            Some(ConfigError::Hash { user, reason })
+        });
+        bad.next().map_or(Ok(()), Err)
     }
 }
 
@@ -243,15 +214,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_is_told_in_gos_words() {
-        let wrong = |text: &str| BcryptHash::parse(text).unwrap_err();
-        let with = |from: &str, to: &str| wrong(&HASH.replacen(from, to, 1));
-        assert_eq!(wrong(""), HashError::TooShort);
-        assert_eq!(wrong("doe"), HashError::TooShort);
-        assert_eq!(with("$2y", "#2y"), HashError::Prefix { first: '#' });
-        assert_eq!(with("$2y", "$6y"), HashError::Version { version: '6' });
-        assert_eq!(with("$10$", "$03$"), HashError::Cost { cost: 3 });
-        assert_eq!(with("$10$", "$32$"), HashError::Cost { cost: 32 });
+    fn what_is_no_hash_is_described_in_gos_words() {
+        let says = |text: &str, words: &str| {
+            let said = BcryptHash::parse(text).unwrap_err();
+            assert!(said.contains(words), "{text}: {said}");
+        };
+        let with = |from: &str, to: &str| HASH.replacen(from, to, 1);
+        says("", "too short");
+        says("doe", "hashedSecret too short to be a bcrypted password");
+        says(
+            &with("$2y", "#2y"),
+            "must start with '$', but hashedSecret started with '#'",
+        );
+        says(
+            &with("$2y", "$6y"),
+            "algorithm version '6' requested is newer than current version '2'",
+        );
+        says(
+            &with("$10$", "$03$"),
+            "cost 3 is outside allowed inclusive range 4..31",
+        );
+        says(&with("$10$", "$32$"), "cost 32 is outside");
         for (from, to) in [
             ("$2y", "$1y"),
             ("$10$", "$1$0"),
@@ -262,7 +245,7 @@ mod tests {
             ("$2y$", "$2yy$"),
             ("$X0h", "$\u{e9}0"),
         ] {
-            assert_eq!(with(from, to), HashError::Malformed, "{to}");
+            says(&with(from, to), "malformed");
         }
     }
 

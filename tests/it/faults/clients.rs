@@ -250,6 +250,26 @@ fn with_64_descriptors_a_crowd_leaves_enough_for_whole_scrapes() {
 }
 
 #[test]
+fn with_16_descriptors_idle_connections_leave_the_collectors_what_they_need() {
+    in_namespace(|| {
+        let process = Program::start_through(&["prlimit", "--nofile=16"], &[]);
+        let address = process.address();
+        let crowd: Vec<TcpStream> = (0..40)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        for _ in 0..10 {
+            let metrics = get(address, "/metrics").metrics();
+            for collector in ["sockets", "sysctl", "netstat", "sockstat", "snmp"] {
+                assert!(metrics.success(collector), "{collector}");
+            }
+            assert_eq!(get(address, "/-/ready").status, 200);
+        }
+        drop(crowd);
+        process.end();
+    });
+}
+
+#[test]
 fn a_program_that_may_not_open_enough_says_so_and_recovers() {
     // Room for what it always has open, and for less than one scrape beside a client.
     in_namespace(|| {

@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{Steady, figures};
-use crate::support::PATIENCE;
-use crate::support::client::Answer;
+use crate::support::client::{self, Answer};
 use crate::support::exposition::Metrics;
 use crate::support::namespace::in_namespace;
 use crate::support::program::{self, Program, field};
 use crate::support::skip::{has_or_skips, skip};
+use crate::support::{PATIENCE, eventually};
+use crate::web_config::certificates::Folder;
+use crate::web_config::client::basic;
+use crate::web_config::requests::SECRET;
 
 /// A file that gives nothing until somebody writes: who reads it waits.
 fn make_fifo(path: &Path) {
@@ -46,6 +49,48 @@ fn release(fifo: &Path, content: &str, mut is_over: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(1));
     }
     fs::remove_file(&aside).unwrap();
+}
+
+#[test]
+fn where_memory_is_limited_scrapes_are_whole_or_the_program_does_not_start() {
+    if !has_or_skips("prlimit") {
+        return;
+    }
+    let folder = Folder::new();
+    let users = format!("basic_auth_users:\n  alice: {SECRET}\n");
+    let file = format!("--web.config.file={}", folder.write("web.yml", &users));
+    let login = format!(
+        "Authorization: {}\r\nAccept-Encoding: gzip\r\n",
+        basic("alice", "secret")
+    );
+    in_namespace(|| {
+        // Each thread's stack counts.
+        let process = Program::start_through(&["prlimit", "--data=16777216"], &[&file]);
+        for path in ["/metrics", "/", "/api/v1/report", "/-/ready", "/metrics"] {
+            let answer = client::get_with(process.address(), path, &login);
+            assert_eq!(answer.status, 200, "{path}");
+            assert!(!answer.body.is_empty(), "{path}");
+        }
+        process.end();
+        for kib in [3000, 2500, 2000, 1500] {
+            let limit = format!("--data={}", kib * 1024);
+            let mut command = Command::new("prlimit");
+            command.arg(&limit).arg(program::path()).arg(&file);
+            command.arg("--web.listen-address=127.0.0.1:0");
+            let mut process = Program::spawn(&mut command);
+            eventually("it listens or has ended", || {
+                !process.logged("Listening on").is_empty() || !process.is_running()
+            });
+            if process.is_running() {
+                let answer = client::get_with(process.address(), "/metrics", &login);
+                assert_eq!(answer.status, 200, "{limit}");
+                process.end();
+            } else {
+                assert!(!process.wait().success(), "{limit}");
+                println!("{limit}: {}", process.rest().trim_end());
+            }
+        }
+    });
 }
 
 #[test]

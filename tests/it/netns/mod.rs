@@ -12,7 +12,7 @@ mod changes;
 mod discovery;
 mod limits;
 mod metrics;
-mod place;
+pub mod place;
 mod privileges;
 mod report;
 

@@ -78,7 +78,7 @@ fn a_refused_file_ends_the_program_with_the_words_of_its_first_line() {
         let log = String::from_utf8(output.stderr)
             .unwrap()
             .replace("\\\"", "\"");
-        assert_eq!(output.status.code(), Some(1), "{}: {log}", fixture.name);
+        assert_eq!(output.status.code(), Some(2), "{}: {log}", fixture.name);
         let [expected] = fixture.notes("expects")[..] else {
             panic!("{} says not what it expects", fixture.name);
         };
@@ -95,11 +95,11 @@ fn a_file_that_is_not_there_ends_the_program() {
     let path = folder.path().join("nothing.yml");
     let output = run(path.to_str().unwrap());
     let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(log.contains("no such file"), "{log}");
     let output = run(folder.path().to_str().unwrap());
     let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(log.contains("is a directory"), "{log}");
 }
 

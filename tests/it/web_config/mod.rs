@@ -13,7 +13,7 @@ mod files;
 mod handshakes;
 mod health;
 mod passwords;
-mod requests;
+pub mod requests;
 
 use std::process::Output;
 

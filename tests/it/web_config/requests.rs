@@ -1,5 +1,10 @@
 //! What comes before an answer, in which order, and what changes without a restart.
 
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
 use timewait_exporter::web::Limits;
 
 use super::certificates::Folder;
@@ -112,7 +117,7 @@ async fn headers_are_set_on_every_answer_but_those_before_them() {
     // Without them in the file, those of our own are as they were.
     folder.write(
         "web.yml",
-        "http_server_config:\n  headers:\n    Content-Security-Policy: \"\"\n",
+        "basic_auth_users: {}\nhttp_server_config:\n  headers:\n    Content-Security-Policy: \"\"\n",
     );
     let answer = get(&server, "/", None).await;
     assert!(
@@ -221,7 +226,7 @@ async fn users_and_headers_change_without_a_restart() {
     assert_eq!(client.request("GET", "/-/healthy", "").await.status, 401);
     folder.write(
         "web.yml",
-        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n",
+        "basic_auth_users: {}\nhttp_server_config:\n  headers:\n    X-Frame-Options: deny\n",
     );
     let answer = client.request("GET", "/-/healthy", "").await;
     assert_eq!(
@@ -245,6 +250,74 @@ async fn users_and_headers_change_without_a_restart() {
     assert_eq!(client.request("GET", "/metrics", "").await.status, 500);
     folder.write("web.yml", "");
     assert_eq!(client.request("GET", "/metrics", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn while_the_file_is_replaced_by_cp_again_and_again_nobody_gets_in() {
+    let folder = Folder::new();
+    let text = format!("{}http_server_config:\n  http2: true\n", users(SECRET));
+    let server = serve(&folder, &text).await;
+    let path = folder.path().join("web.yml");
+    // In two parts, as a slow disk would have it: the file is empty, then half, then whole.
+    let (half, rest) = text.split_at(text.find("alice").unwrap());
+    let (half, rest) = (half.to_owned(), rest.to_owned());
+    let (end, ended) = mpsc::channel::<()>();
+    let copies = std::thread::spawn(move || {
+        let mut count = 0;
+        // Whole for a millisecond, then again.
+        while ended.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
+            let mut file = std::fs::File::create(&path).unwrap();
+            std::thread::yield_now();
+            file.write_all(half.as_bytes()).unwrap();
+            std::thread::yield_now();
+            file.write_all(rest.as_bytes()).unwrap();
+            count += 1;
+        }
+        count
+    });
+    let mut client = server.connect().await;
+    let mut statuses = BTreeMap::new();
+    // Until both were seen often, or this would show nothing.
+    while statuses.values().filter(|count| **count >= 100).count() < 2 {
+        let status = client.request("GET", "/-/healthy", "").await.status;
+        assert!(status == 401 || status == 500, "{status}");
+        *statuses.entry(status).or_insert(0) += 1;
+        assert!(statuses.values().sum::<i32>() < 100_000, "{statuses:?}");
+    }
+    end.send(()).unwrap();
+    println!(
+        "{} copies; answers by status: {statuses:?}",
+        copies.join().unwrap()
+    );
+    assert_eq!(
+        get(&server, "/-/healthy", Some(("alice", "secret")))
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_stays_without_users_opens_the_door_after_several_seconds() {
+    let folder = Folder::new();
+    let server = serve(&folder, &users(SECRET)).await;
+    let status = async || get(&server, "/-/healthy", None).await.status;
+    assert_eq!(status().await, 401);
+    folder.write("web.yml", "");
+    let begin = Instant::now();
+    assert_eq!(status().await, 500);
+    // It begins anew when the file is written again, be it with the same.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    folder.write("web.yml", "");
+    while status().await == 500 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(
+        begin.elapsed() >= Duration::from_secs(8),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!(status().await, 200);
 }
 
 #[test]

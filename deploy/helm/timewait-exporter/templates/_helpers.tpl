@@ -86,25 +86,31 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- toYaml $merged }}
 {{- end }}
 
-{{- /* uid 65534; for other namespaces uid 0, since a container has no ambient capabilities. OpenShift chooses the uid from
+{{- /* uid 65534; for other namespaces and perf events uid 0, since a container has no ambient capabilities. OpenShift chooses the uid from
        the project's range where the SCC says so, and rejects any other. */}}
 {{- define "timewait-exporter.securityContext" -}}
-{{- $id := ternary 0 65534 .Values.podNamespaces.enabled }}
-{{- $own := dict "runAsNonRoot" (not .Values.podNamespaces.enabled) "seccompProfile" (dict "type" "RuntimeDefault") }}
-{{- if or .Values.podNamespaces.enabled (not .Values.openshift.enabled) }}
+{{- $root := or .Values.podNamespaces.enabled .Values.connectFailures.enabled }}
+{{- $id := ternary 0 65534 $root }}
+{{- $own := dict "runAsNonRoot" (not $root) "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- if or $root (not .Values.openshift.enabled) }}
 {{- $_ := set $own "runAsUser" $id }}
 {{- $_ := set $own "runAsGroup" $id }}
 {{- end }}
 {{- include "timewait-exporter.merged" (dict "own" $own "given" .Values.securityContext) }}
 {{- end }}
 
+{{- define "timewait-exporter.capabilities" -}}
+{{- $added := ternary (list "SYS_ADMIN" "SYS_PTRACE") list .Values.podNamespaces.enabled }}
+{{- concat $added (ternary (list "PERFMON") list .Values.connectFailures.enabled) | toJson }}
+{{- end }}
+
 {{- /* allowPrivilegeEscalation is not set with SYS_ADMIN: the API treats it as true there in any case. */}}
 {{- define "timewait-exporter.containerSecurityContext" -}}
-{{- $own := dict "readOnlyRootFilesystem" true }}
-{{- if .Values.podNamespaces.enabled }}
-{{- $_ := set $own "capabilities" (dict "drop" (list "ALL") "add" (list "SYS_ADMIN" "SYS_PTRACE")) }}
-{{- else }}
-{{- $_ := set $own "capabilities" (dict "drop" (list "ALL")) }}
+{{- $own := dict "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) }}
+{{- with include "timewait-exporter.capabilities" . | fromJsonArray }}
+{{- $_ := set $own.capabilities "add" . }}
+{{- end }}
+{{- if not .Values.podNamespaces.enabled }}
 {{- $_ := set $own "allowPrivilegeEscalation" false }}
 {{- end }}
 {{- include "timewait-exporter.merged" (dict "own" $own "given" .Values.containerSecurityContext) }}
@@ -179,7 +185,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{- /* The SCC that admits the pods. SCCs have no namespace: the release's namespace is part of the name. */}}
 {{- define "timewait-exporter.scc" -}}
-{{- if .Values.podNamespaces.enabled }}
+{{- if or .Values.podNamespaces.enabled .Values.connectFailures.enabled }}
 {{- printf "%s-%s" (include "timewait-exporter.namespace" .) (include "timewait-exporter.fullname" .) | trunc 59 | trimAll "-." }}
 {{- else }}hostnetwork-v2
 {{- end }}
