@@ -45,8 +45,10 @@ impl WebFile {
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         let document = read(text)?;
         let http = document.http_server_config.unwrap_or_default();
+        let tls = document.tls_server_config.unwrap_or_default();
+        tls.check()?;
         Ok(Self {
-            tls: document.tls_server_config.unwrap_or_default(),
+            tls,
             headers: headers(http.headers.unwrap_or_default()).map_err(ConfigError::Yaml)?,
             names_users: document.basic_auth_users.is_some(),
             users: Users::new(document.basic_auth_users.unwrap_or_default().0),

@@ -63,7 +63,7 @@ impl Source {
         let mut warnings = Vec::new();
         if file.tls.is_enabled() {
             let texts = file.tls.read(source.directory(), read)?;
-            warnings = file.tls.load(&texts)?.warnings;
+            warnings = file.tls.load(&texts)?.1;
         }
         Ok((source, file, warnings))
     }
@@ -135,7 +135,7 @@ impl Source {
         {
             return Ok(Arc::clone(config));
         }
-        let config = file.tls.load(&texts)?.config;
+        let (config, _) = file.tls.load(&texts)?;
         state.tls = Some((Arc::clone(file), texts, Arc::clone(&config)));
         Ok(config)
     }

@@ -9,14 +9,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::ring::{ALL_CIPHER_SUITES, ALL_KX_GROUPS, default_provider};
+use rustls::crypto::ring::{ALL_CIPHER_SUITES, default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
+use rustls::{
+    RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite,
+};
 use serde::Deserialize;
 
 use super::client_certs::{ClientAuth, ClientCerts};
@@ -36,11 +38,11 @@ pub struct Tls {
     client_auth_type: Option<String>,
     /// An empty list allows nobody.
     client_allowed_sans: Option<Vec<String>>,
-    min_version: Option<Version>,
-    max_version: Option<Version>,
-    cipher_suites: Option<Vec<Cipher>>,
+    min_version: Option<String>,
+    max_version: Option<String>,
+    cipher_suites: Option<Vec<String>>,
     prefer_server_cipher_suites: Bool,
-    curve_preferences: Option<Vec<Curve>>,
+    curve_preferences: Option<Vec<String>>,
 }
 
 /// True or false, or YAML 1.1's yes, no, on and off; but not in quotes, which Go takes for a text. As in
@@ -86,50 +88,10 @@ pub(super) struct Texts {
     client_ca: Option<Vec<u8>>,
 }
 
-/// Everything that a handshake needs, and what the operator should know: what is narrower here than the
-/// file says, or wider than its author may think.
-pub(super) struct Loaded {
-    pub(super) config: Arc<ServerConfig>,
-    pub(super) warnings: Vec<String>,
-}
-
-/// A version of TLS, in order: its place in [`VERSIONS`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
-struct Version(usize);
-
+/// In order.
 const VERSIONS: [&str; 4] = ["TLS10", "TLS11", "TLS12", "TLS13"];
 
-impl Version {
-    const TLS12: Self = Self(2);
-    const TLS13: Self = Self(3);
-
-    fn name(self) -> &'static str {
-        VERSIONS.get(self.0).copied().unwrap_or_default()
-    }
-}
-
-impl TryFrom<String> for Version {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        let found = VERSIONS.iter().position(|known| *known == name);
-        found
-            .map(Self)
-            .ok_or_else(|| format!("unknown TLS version: {name}"))
-    }
-}
-
-/// What Go's `tls.CipherSuites()` has. Suites with RSA key exchange are not among them since Go 1.22.
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-enum Cipher {
-    /// Those of TLS 1.3 are all there whatever is listed, as in Go.
-    Known(SupportedCipherSuite),
-    /// With CBC, which rustls does not have.
-    Cbc(String),
-}
-
+/// Those of Go's suites that rustls does not have. Suites with RSA key exchange are not among Go's since 1.22.
 const CBC: [&str; 4] = [
     "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
     "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
@@ -137,47 +99,47 @@ const CBC: [&str; 4] = [
     "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
 ];
 
-impl TryFrom<String> for Cipher {
-    type Error = String;
+/// What exporter-toolkit has, which is less than Go. ring has no P-521.
+const CURVES: [(&str, Option<&'static dyn SupportedKxGroup>); 4] = [
+    ("X25519", Some(kx_group::X25519)),
+    ("CurveP256", Some(kx_group::SECP256R1)),
+    ("CurveP384", Some(kx_group::SECP384R1)),
+    ("CurveP521", None),
+];
 
-    fn try_from(name: String) -> Result<Self, String> {
-        // rustls' names, but for those of TLS 1.3.
-        let is_named = |suite: &&SupportedCipherSuite| {
-            let known = suite.suite().as_str().unwrap_or_default();
-            known.replacen("TLS13_", "TLS_", 1) == name
-        };
-        let known = ALL_CIPHER_SUITES.iter().find(is_named).copied();
-        match known {
-            Some(suite) => Ok(Self::Known(suite)),
-            None if CBC.contains(&name.as_str()) => Ok(Self::Cbc(name)),
-            None => Err(format!("unknown cipher: {name}")),
-        }
+/// The place in [`VERSIONS`].
+fn version(name: Option<&String>, default: usize) -> Result<usize, ConfigError> {
+    name.map_or(Ok(default), |name| {
+        let found = VERSIONS.iter().position(|known| known == name);
+        found.ok_or_else(|| unusable(format!("unknown TLS version: {name}")))
+    })
+}
+
+/// `None` for one with CBC.
+fn cipher(name: &String) -> Result<Option<SupportedCipherSuite>, ConfigError> {
+    // rustls' names, but for those of TLS 1.3.
+    let is_named = |suite: &&SupportedCipherSuite| {
+        let known = suite.suite().as_str().unwrap_or_default();
+        known.replacen("TLS13_", "TLS_", 1) == *name
+    };
+    match ALL_CIPHER_SUITES.iter().find(is_named) {
+        None if !CBC.contains(&name.as_str()) => Err(unusable(format!("unknown cipher: {name}"))),
+        known => Ok(known.copied()),
     }
 }
 
-/// What exporter-toolkit has, which is less than Go. `None` is P-521, which ring does not have.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-struct Curve(Option<&'static dyn SupportedKxGroup>);
+fn curve(name: &String) -> Result<Option<&'static dyn SupportedKxGroup>, ConfigError> {
+    let found = CURVES.into_iter().find(|(known, _)| known == name);
+    let found = found.ok_or_else(|| unusable(format!("unknown curve: {name}")))?;
+    Ok(found.1)
+}
 
-impl TryFrom<String> for Curve {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        let of_rustls = match name.as_str() {
-            "X25519" => "X25519",
-            "CurveP256" => "secp256r1",
-            "CurveP384" => "secp384r1",
-            "CurveP521" => return Ok(Self(None)),
-            _ => return Err(format!("unknown curve: {name}")),
-        };
-        let mut groups = ALL_KX_GROUPS.iter();
-        Ok(Self(
-            groups
-                .find(|group| group.name().as_str() == Some(of_rustls))
-                .copied(),
-        ))
-    }
+/// As listed; a list of none is the same as no list.
+fn all<T>(
+    names: Option<&Vec<String>>,
+    named: fn(&String) -> Result<T, ConfigError>,
+) -> Result<Vec<T>, ConfigError> {
+    names.into_iter().flatten().map(named).collect()
 }
 
 fn unusable(reason: impl Into<String>) -> ConfigError {
@@ -279,8 +241,20 @@ impl Tls {
         })
     }
 
-    /// Makes of it what a handshake needs.
-    pub(super) fn load(&self, texts: &Texts) -> Result<Loaded, ConfigError> {
+    /// Every name in it is one.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        version(self.min_version.as_ref(), 0)?;
+        version(self.max_version.as_ref(), 0)?;
+        all(self.cipher_suites.as_ref(), cipher)?;
+        all(self.curve_preferences.as_ref(), curve).map(|_| ())
+    }
+
+    /// Makes of it what a handshake needs. The texts are warnings: what is narrower here than the file
+    /// says, or wider than its author may think.
+    pub(super) fn load(
+        &self,
+        texts: &Texts,
+    ) -> Result<(Arc<ServerConfig>, Vec<String>), ConfigError> {
         let mut warnings = Vec::new();
         let mut provider = default_provider();
         let key = key_pair(&texts.cert, &texts.key, &provider)?;
@@ -306,10 +280,7 @@ impl Tls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.alpn_protocols.push(b"http/1.1".to_vec());
-        Ok(Loaded {
-            config: Arc::new(config),
-            warnings,
-        })
+        Ok((Arc::new(config), warnings))
     }
 
     fn warn_of_policy(&self, policy: ClientAuth, texts: &Texts, warnings: &mut Vec<String>) {
@@ -341,96 +312,79 @@ impl Tls {
         provider: &mut CryptoProvider,
         key: &CertifiedKey,
         warnings: &mut Vec<String>,
-    ) -> Result<Vec<&'static rustls::SupportedProtocolVersion>, ConfigError> {
+    ) -> Result<Vec<&'static SupportedProtocolVersion>, ConfigError> {
         let (min, max) = (
-            self.min_version.unwrap_or(Version::TLS12),
-            self.max_version.unwrap_or(Version::TLS13),
+            version(self.min_version.as_ref(), 2)?,
+            version(self.max_version.as_ref(), 3)?,
         );
-        // First, for then it is so whatever min_version is.
-        if max < Version::TLS12 {
+        if max < 2 || min > max {
             return Err(unusable(format!(
                 "max_version: {} leaves no TLS version: TLS 1.0 and 1.1 cannot be used here, TLS12 \
-                 and TLS13 can",
-                max.name()
+                 and TLS13 can, and min_version must not be above it",
+                VERSIONS.get(max).unwrap_or(&"")
             )));
         }
-        if min > max {
-            return Err(unusable(
-                "min_version and max_version leave no TLS version: the first is above the second; \
-                 TLS12 and TLS13 can be used here",
-            ));
-        }
-        if min < Version::TLS12 {
+        if min < 2 {
+            let name = VERSIONS.get(min).unwrap_or(&"");
             warnings.push(format!(
-                "min_version: {}: TLS 1.0 and 1.1 cannot be used here; it is as if it were TLS12",
-                min.name()
+                "min_version: {name}: TLS 1.0 and 1.1 cannot be used here; it is as if it were TLS12"
             ));
         }
         self.choose_curves(provider, warnings)?;
-        self.choose_ciphers(provider, warnings);
-        let suites_of_12 = || {
-            provider
-                .cipher_suites
-                .iter()
-                .filter(|suite| suite.tls13().is_none())
-        };
-        let fits = |suite: &SupportedCipherSuite| match suite {
-            SupportedCipherSuite::Tls12(suite) => key.key.choose_scheme(suite.sign).is_some(),
-            SupportedCipherSuite::Tls13(_) => false,
-        };
-        let has_13 = max >= Version::TLS13;
-        let wants_12 = min <= Version::TLS12;
-        let has_12 = wants_12 && suites_of_12().any(fits);
-        if wants_12 && !has_12 {
-            let (refused, warning) = if suites_of_12().next().is_none() {
-                (
-                    "that can be used with max_version TLS12: CBC suites cannot be used here, and \
-                     those of TLS 1.3 are not for TLS 1.2",
-                    "none of them can be used with TLS 1.2 here; only TLS 1.3 is left",
-                )
-            } else {
-                (
-                    "that fits the certificate's key: an RSA key needs one with ECDHE_RSA, any other \
-                     ECDHE_ECDSA",
-                    "none of them fits the certificate's key with TLS 1.2; only TLS 1.3 works",
-                )
-            };
-            if !has_13 {
-                return Err(unusable(format!("cipher_suites leave none {refused}")));
-            }
-            warnings.push(format!("cipher_suites: {warning}"));
+        self.choose_ciphers(provider, warnings)?;
+        let has_13 = max >= 3;
+        if min > 2 {
+            return Ok(vec![&TLS13]);
         }
-        let versions = [(has_13, &TLS13), (has_12, &TLS12)];
-        Ok(versions
-            .into_iter()
-            .filter_map(|(has, version)| has.then_some(version))
-            .collect())
+        let of_12 = || provider.cipher_suites.iter().filter_map(suite_of_12);
+        if of_12().any(|suite| key.key.choose_scheme(suite.sign).is_some()) {
+            return Ok(if has_13 {
+                vec![&TLS13, &TLS12]
+            } else {
+                vec![&TLS12]
+            });
+        }
+        let reason = if of_12().next().is_none() {
+            "can be used with TLS 1.2: CBC suites cannot be used here, and those of TLS 1.3 are not for it"
+        } else {
+            "fits the certificate's key with TLS 1.2: an RSA key needs one with ECDHE_RSA, any other \
+             ECDHE_ECDSA"
+        };
+        let message = format!("cipher_suites leave none that {reason}");
+        if !has_13 {
+            return Err(unusable(message));
+        }
+        warnings.push(format!("{message}; only TLS 1.3 is left"));
+        Ok(vec![&TLS13])
     }
 
-    /// Their order counts. Those of TLS 1.3 stay.
-    fn choose_ciphers(&self, provider: &mut CryptoProvider, warnings: &mut Vec<String>) {
-        let Some(listed) = self.cipher_suites.as_ref().filter(|list| !list.is_empty()) else {
-            return;
-        };
-        provider
-            .cipher_suites
-            .retain(|suite| suite.tls13().is_some());
-        let mut cbc = Vec::new();
-        for cipher in listed {
-            match cipher {
-                Cipher::Known(suite) if suite.tls13().is_none() => {
-                    provider.cipher_suites.push(*suite);
-                }
-                Cipher::Known(_) => {}
-                Cipher::Cbc(name) => cbc.push(name.as_str()),
-            }
+    /// Their order counts. Those of TLS 1.3 are all there whatever is listed, as in Go.
+    fn choose_ciphers(
+        &self,
+        provider: &mut CryptoProvider,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ConfigError> {
+        let listed = all(self.cipher_suites.as_ref(), cipher)?;
+        if listed.is_empty() {
+            return Ok(());
         }
-        if !cbc.is_empty() {
-            let names = cbc.join(", ");
+        if listed.iter().any(Option::is_none) {
+            let names = self.cipher_suites.iter().flatten();
+            let cbc: Vec<_> = names
+                .filter(|name| CBC.contains(&name.as_str()))
+                .cloned()
+                .collect();
             warnings.push(format!(
-                "cipher_suites: {names}: CBC suites cannot be used here; they are skipped"
+                "cipher_suites: {}: CBC suites cannot be used here; they are skipped",
+                cbc.join(", ")
             ));
         }
+        let listed = listed.into_iter().flatten();
+        let is_of_13 = |suite: &SupportedCipherSuite| suite_of_12(suite).is_none();
+        provider.cipher_suites.retain(is_of_13);
+        let of_12 = listed.filter(|suite| !is_of_13(suite));
+        provider.cipher_suites.extend(of_12);
+        Ok(())
     }
 
     fn choose_curves(
@@ -438,24 +392,27 @@ impl Tls {
         provider: &mut CryptoProvider,
         warnings: &mut Vec<String>,
     ) -> Result<(), ConfigError> {
-        let Some(listed) = self
-            .curve_preferences
-            .as_ref()
-            .filter(|list| !list.is_empty())
-        else {
-            return Ok(());
-        };
-        provider.kx_groups = listed.iter().filter_map(|curve| curve.0).collect();
-        if provider.kx_groups.is_empty() {
-            return Err(unusable(
-                "curve_preferences leave none that can be used: CurveP521 cannot be used here",
-            ));
-        }
-        if provider.kx_groups.len() < listed.len() {
+        let listed = all(self.curve_preferences.as_ref(), curve)?;
+        if listed.iter().any(Option::is_none) {
+            if listed.iter().all(Option::is_none) {
+                return Err(unusable(
+                    "curve_preferences leave none that can be used: CurveP521 cannot be used here",
+                ));
+            }
             warnings
                 .push("curve_preferences: CurveP521 cannot be used here; it is skipped".to_owned());
         }
+        if !listed.is_empty() {
+            provider.kx_groups = listed.into_iter().flatten().collect();
+        }
         Ok(())
+    }
+}
+
+fn suite_of_12(suite: &SupportedCipherSuite) -> Option<&'static Tls12CipherSuite> {
+    match suite {
+        SupportedCipherSuite::Tls12(suite) => Some(*suite),
+        SupportedCipherSuite::Tls13(_) => None,
     }
 }
 
@@ -506,7 +463,7 @@ fn load_key_pair(
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
-    let chain = chain.map_err(|error| bad_pem("certificate", &error))?;
+    let chain = chain.map_err(|_| bad_pem("certificate"))?;
     if chain.is_empty() {
         return Err("failed to find any PEM data in certificate input".to_owned());
     }
@@ -517,7 +474,7 @@ fn load_key_pair(
         pem::Error::NoItemsFound => {
             "failed to find any PEM private key that is not encrypted in key input".to_owned()
         }
-        error => bad_pem("key", &error),
+        _ => bad_pem("key"),
     })?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => "private key does not match public key".to_owned(),
@@ -533,20 +490,12 @@ fn load_key_pair(
     })
 }
 
-/// What is wrong with a PEM text, in words that have nothing of it: it may be a key.
-fn bad_pem(what: &str, error: &pem::Error) -> String {
-    let fault = match error {
-        // Most likely all of it is one line.
-        pem::Error::MissingSectionEnd { .. } => {
-            "a section has no line \"-----END ...-----\" (in YAML a text of several lines stands \
-             after |, not after >)"
-        }
-        pem::Error::IllegalSectionStart { .. } => {
-            "a line that begins with \"-----BEGIN\" has more than that in it, or less"
-        }
-        _ => "what stands between \"-----BEGIN\" and \"-----END\" is not base64",
-    };
-    format!("bad PEM in {what} input: {fault}")
+/// Says nothing of the text itself: it may be a key.
+fn bad_pem(what: &str) -> String {
+    format!(
+        "bad PEM in {what} input: base64 stands between a line \"-----BEGIN ...-----\" and a line \
+         \"-----END ...-----\" (in YAML a text of several lines stands after |, not after >)"
+    )
 }
 
 /// The first private key is the one that counts, as in Go: the reader would skip one that it cannot
