@@ -31,8 +31,7 @@ use crate::kernel::sock_diag::NetlinkConnect;
 use crate::service_manager::notify;
 use crate::site::{About, Site};
 use crate::web::{
-    BindError, Drained, Limits, ListenAddress, Listener, Passed, PassedError, Protection,
-    ProtectionError,
+    Drained, Limits, ListenAddress, ListenError, Listener, Passed, Protection, ProtectionError,
 };
 
 use signals::Signals;
@@ -58,12 +57,9 @@ pub enum AppError {
     /// The file of `--web.config.file` would not work.
     #[error(transparent)]
     Protection(#[from] ProtectionError),
-    /// An address cannot be listened on.
+    /// An address cannot be listened on, or the sockets that systemd was to pass are not there.
     #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The sockets that systemd was to pass are not there.
-    #[error(transparent)]
-    Passed(#[from] PassedError),
+    Listen(#[from] ListenError),
     /// `healthcheck` finds that the server is not alive.
     #[error("{0}")]
     Unhealthy(String),
@@ -213,7 +209,7 @@ async fn second_signal(signals: tokio::sync::oneshot::Receiver<Signals>) {
 fn listen(
     addresses: &[ListenAddress],
     passed: Option<Vec<Passed>>,
-) -> Result<Vec<Listener>, BindError> {
+) -> Result<Vec<Listener>, ListenError> {
     let Some(passed) = passed else {
         return Listener::bind_all(addresses);
     };
@@ -233,7 +229,7 @@ fn chosen_ports(web: &WebConfig, listeners: &[Listener]) -> Vec<u16> {
         .iter()
         .enumerate()
         .filter(|(index, _)| is_chosen(*index))
-        .filter_map(|(_, listener)| listener.local_address().tcp())
+        .filter_map(|(_, listener)| listener.tcp_address())
         .map(|address| address.port())
         .collect();
     ports.sort_unstable();
@@ -294,9 +290,9 @@ fn log_listeners(listeners: &[Listener], has_tls: bool) {
     } else {
         "TLS is disabled."
     };
-    for address in listeners.iter().map(Listener::local_address) {
-        info!(%address, "Listening on");
-        info!(%address, http2 = false, "{tls}");
+    for address in listeners.iter().map(Listener::address) {
+        info!(address, "Listening on");
+        info!(address, http2 = false, "{tls}");
     }
 }
 

@@ -16,6 +16,7 @@
 //! encoded on the blocking pool. Knows no metric names and no text formats (see
 //! [`crate::exposition`]).
 
+mod answers;
 mod deadline;
 mod metrics;
 mod readiness;
@@ -110,10 +111,10 @@ impl Handler for Site {
     async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
         let route = self.route(path);
         if route == Route::Nothing {
-            return answer::not_found();
+            return answers::not_found();
         }
         if method != Method::GET && method != Method::HEAD {
-            return answer::method_not_allowed();
+            return answers::method_not_allowed();
         }
         match route {
             Route::Metrics => self.metrics.answer(headers).await,
@@ -124,7 +125,7 @@ impl Handler for Site {
             Route::Report => self.report(headers, report::Form::Json).await,
             Route::Healthy => answer::text(StatusCode::OK, "TIME-WAIT Exporter is Healthy."),
             Route::Ready => self.ready().await,
-            Route::Nothing => answer::not_found(),
+            Route::Nothing => answers::not_found(),
         }
     }
 }

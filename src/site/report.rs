@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use tracing::error;
 
-use super::status_page;
+use super::{answers, status_page};
 use crate::build_info::BUILD;
 use crate::config::TelemetryPath;
 use crate::domain::namespace::HostSnapshot;
@@ -52,9 +52,9 @@ fn write(snapshot: HostSnapshot, form: &Form) -> Result<Answer, WriteError> {
     Ok(match form {
         Form::Page(telemetry_path) => {
             let page = status_page::page(&report, telemetry_path)?;
-            answer::html(page, status_page::CONTENT_POLICY)
+            answers::html(page, status_page::CONTENT_POLICY)
         }
-        Form::Json => answer::json(Bytes::from(json::render(&report)?)),
+        Form::Json => answers::json(Bytes::from(json::render(&report)?)),
     })
 }
 

@@ -38,96 +38,65 @@ pub enum ListenHost {
     Name(String),
 }
 
-/// Why a text names no place to listen on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ListenAddressError {
-    /// There is no colon that a port could follow.
-    #[error("the port is missing: write \":PORT\" for all addresses, or \"HOST:PORT\"")]
-    NoPort,
-    /// What follows the last colon is not a port.
-    #[error("\"{port}\" is not a port: it must be a number from 0 to 65535")]
-    BadPort {
-        /// What stands in the port's place.
-        port: String,
-    },
-    /// A bare IPv6 address, whose last group cannot be told from a port.
-    #[error("an IPv6 address must stand in brackets: \"[::1]:PORT\"")]
-    NoBrackets,
-    /// What precedes the port is neither an address nor a host name.
-    #[error("\"{host}\" is neither an IP address nor a host name")]
-    BadHost {
-        /// What stands in the host's place.
-        host: String,
-    },
-    /// What follows `unix:` is no absolute path of a file.
-    #[error("a Unix socket needs the absolute path of a file: \"unix:/PATH\"")]
-    BadPath,
-    /// The kernel's limit.
-    #[error("the path of a Unix socket may have {MAX_PATH_BYTES} bytes, and this has {length}")]
-    PathTooLong {
-        /// How many it has.
-        length: usize,
-    },
-}
+/// Why an address cannot be listened on, or the sockets that systemd was to pass are not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ListenError(pub(super) String);
 
 impl FromStr for ListenAddress {
-    type Err = ListenAddressError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
             // A host may be called "unix".
             Some(path) if decimal_port(path).is_none() => socket_path(path).map(Self::Unix),
-            _ => text.parse().map(Self::Tcp),
+            _ => tcp(text).map(Self::Tcp),
         }
     }
 }
 
-fn socket_path(text: &str) -> Result<PathBuf, ListenAddressError> {
+fn socket_path(text: &str) -> Result<PathBuf, String> {
     if !text.starts_with('/') || text.ends_with('/') || text.contains('\0') {
-        return Err(ListenAddressError::BadPath);
+        return Err("a Unix socket needs the absolute path of a file: \"unix:/PATH\"".to_owned());
     }
     match text.len() {
         ..=MAX_PATH_BYTES => Ok(PathBuf::from(text)),
-        length => Err(ListenAddressError::PathTooLong { length }),
+        length => Err(format!(
+            "the path of a Unix socket may have {MAX_PATH_BYTES} bytes, and this has {length}"
+        )),
     }
 }
 
-impl FromStr for TcpAddress {
-    type Err = ListenAddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // The last colon of "[::1]" is none of a port.
-        let (host, port) = text
-            .rsplit_once(':')
-            .filter(|(_, port)| !port.ends_with(']'))
-            .ok_or(ListenAddressError::NoPort)?;
-        let host = if let Some(inner) = host.strip_prefix('[') {
-            inner.strip_suffix(']').map_or_else(
-                || Err(bad_host(host)),
-                |inner| bracketed_host(inner).ok_or_else(|| bad_host(host)),
-            )?
-        } else {
-            plain_host(host)?
-        };
-        let port = decimal_port(port).ok_or_else(|| ListenAddressError::BadPort {
-            port: port.to_owned(),
-        })?;
-        Ok(Self { host, port })
+fn tcp(text: &str) -> Result<TcpAddress, String> {
+    // The last colon of "[::1]" is none of a port.
+    let split = text
+        .rsplit_once(':')
+        .filter(|(_, port)| !port.ends_with(']'));
+    let Some((host_text, port)) = split else {
+        return Err(
+            "the port is missing: write \":PORT\" for all addresses, or \"HOST:PORT\"".to_owned(),
+        );
+    };
+    let unbracketed = host_text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    if unbracketed.is_none() && !host_text.starts_with('[') && host_text.contains(':') {
+        return Err("an IPv6 address must stand in brackets: \"[::1]:PORT\"".to_owned());
     }
-}
-
-fn bad_host(host: &str) -> ListenAddressError {
-    ListenAddressError::BadHost {
-        host: host.to_owned(),
-    }
+    let host = unbracketed.map_or_else(|| plain_host(host_text), bracketed_host);
+    Ok(TcpAddress {
+        host: host
+            .ok_or_else(|| format!("\"{host_text}\" is neither an IP address nor a host name"))?,
+        port: decimal_port(port).ok_or_else(|| {
+            format!("\"{port}\" is not a port: it must be a number from 0 to 65535")
+        })?,
+    })
 }
 
 /// `str::parse` alone would take "+80".
 pub(crate) fn decimal_port(text: &str) -> Option<u16> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_decimal.then(|| text.parse().ok()).flatten()
 }
 
 fn bracketed_host(inner: &str) -> Option<ListenHost> {
@@ -140,28 +109,21 @@ fn bracketed_host(inner: &str) -> Option<ListenHost> {
     is_zoned.then(|| ListenHost::Name(inner.to_owned()))
 }
 
-fn plain_host(host: &str) -> Result<ListenHost, ListenAddressError> {
+fn plain_host(host: &str) -> Option<ListenHost> {
     if host.is_empty() {
-        return Ok(ListenHost::All);
-    }
-    if host.contains(':') {
-        return Err(ListenAddressError::NoBrackets);
+        return Some(ListenHost::All);
     }
     if let Ok(ip) = host.parse() {
-        return Ok(ListenHost::Ip(IpAddr::V4(ip)));
+        return Some(ListenHost::Ip(IpAddr::V4(ip)));
     }
     let is_name = host
         .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     // The resolver takes "127.1" and "1234" for addresses, and a slip such as "256.0.0.1" for a name.
     let is_numeric = host
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if is_name && !is_numeric {
-        Ok(ListenHost::Name(host.to_owned()))
-    } else {
-        Err(bad_host(host))
-    }
+    (is_name && !is_numeric).then(|| ListenHost::Name(host.to_owned()))
 }
 
 impl fmt::Display for ListenAddress {
@@ -189,7 +151,7 @@ impl fmt::Display for TcpAddress {
 mod tests {
     use super::*;
 
-    fn listen(text: &str) -> Result<ListenAddress, ListenAddressError> {
+    fn listen(text: &str) -> Result<ListenAddress, String> {
         text.parse()
     }
 
@@ -217,36 +179,33 @@ mod tests {
 
     #[test]
     fn other_listen_addresses_are_refused_with_their_reason() {
-        use ListenAddressError as E;
-        assert_eq!(listen("10072"), Err(E::NoPort));
-        assert_eq!(listen(""), Err(E::NoPort));
-        assert_eq!(listen("[::1]"), Err(E::NoPort));
-        for (text, port) in [
-            (":", ""),
-            (":65536", "65536"),
-            (":+80", "+80"),
-            ("a:http", "http"),
+        for (text, reason) in [
+            ("10072", "the port is missing"),
+            ("", "the port is missing"),
+            ("[::1]", "the port is missing"),
+            (":", "\"\" is not a port"),
+            (":65536", "\"65536\" is not a port"),
+            (":+80", "\"+80\" is not a port"),
+            ("a:http", "\"http\" is not a port"),
+            ("::1:80", "must stand in brackets"),
+            (
+                "[::1:80",
+                "\"[::1\" is neither an IP address nor a host name",
+            ),
+            ("[1.2.3.4]:80", "neither an IP address"),
+            ("[]:80", "neither an IP address"),
+            ("256.0.0.1:80", "neither an IP address"),
+            ("1234:80", "neither an IP address"),
+            ("a b:80", "neither an IP address"),
+            ("[fe80::1%]:9", "neither an IP address"),
         ] {
-            let port = port.to_owned();
-            assert_eq!(listen(text), Err(E::BadPort { port }), "{text}");
-        }
-        assert_eq!(listen("::1:80"), Err(E::NoBrackets));
-        for text in [
-            "[::1:80",
-            "[1.2.3.4]:80",
-            "[]:80",
-            "256.0.0.1:80",
-            "1234:80",
-            "a b:80",
-            "[fe80::1%]:9",
-        ] {
-            assert!(matches!(listen(text), Err(E::BadHost { .. })), "{text}");
+            let said = listen(text).unwrap_err();
+            assert!(said.contains(reason), "{text}: {said}");
         }
     }
 
     #[test]
     fn a_unix_socket_has_an_absolute_path_that_the_kernel_takes() {
-        use ListenAddressError as E;
         let longest = format!("/{}", "x".repeat(MAX_PATH_BYTES - 1));
         for path in ["/run/x.sock", "/80", &longest] {
             let text = format!("unix:{path}");
@@ -259,10 +218,10 @@ mod tests {
         for text in [
             "unix:", "unix:x", "unix:@x", "unix:/", "unix:/x/", "unix:\0",
         ] {
-            assert_eq!(listen(text), Err(E::BadPath), "{text}");
+            let said = listen(text).unwrap_err();
+            assert!(said.contains("absolute path"), "{text}: {said}");
         }
-        let length = 108;
-        let error = listen(&format!("unix:{longest}x"));
-        assert_eq!(error, Err(E::PathTooLong { length }));
+        let said = listen(&format!("unix:{longest}x")).unwrap_err();
+        assert!(said.contains("and this has 108"), "{said}");
     }
 }

@@ -1,10 +1,7 @@
 //! What is asked of a handler, and the answers that it makes.
 
 use bytes::Bytes;
-use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{HeaderMap, Method, Response, StatusCode};
 
 /// A head and all of its bytes.
@@ -44,37 +41,6 @@ pub(crate) fn text(status: StatusCode, line: impl Into<String>) -> Answer {
     let mut answer = with_body(status, TEXT, line);
     // A proxy that keeps "not ready" would keep it for too long.
     set(&mut answer, CACHE_CONTROL, "no-store");
-    answer
-}
-
-/// A page, with what a browser may do with it.
-pub(crate) fn html(page: Bytes, content_policy: &'static str) -> Answer {
-    let mut answer = with_body(StatusCode::OK, "text/html; charset=utf-8", page);
-    set(&mut answer, CONTENT_SECURITY_POLICY, content_policy);
-    set(&mut answer, REFERRER_POLICY, "no-referrer");
-    set(&mut answer, CACHE_CONTROL, "no-store");
-    answer
-}
-
-/// A JSON document.
-pub(crate) fn json(document: Bytes) -> Answer {
-    let mut answer = with_body(StatusCode::OK, "application/json", document);
-    set(&mut answer, CACHE_CONTROL, "no-store");
-    answer
-}
-
-/// There is nothing under this path.
-pub(crate) fn not_found() -> Answer {
-    text(StatusCode::NOT_FOUND, "404 page not found")
-}
-
-/// There is something, but not for this method.
-pub(crate) fn method_not_allowed() -> Answer {
-    let mut answer = text(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "Only GET and HEAD are allowed here.",
-    );
-    set(&mut answer, ALLOW, "GET, HEAD");
     answer
 }
 

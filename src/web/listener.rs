@@ -10,14 +10,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
-use rustix::net::{
-    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, getsockname, sockopt,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, getsockname, sockopt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
-use super::address::{ListenAddress, ListenHost, TcpAddress};
+use super::address::{ListenAddress, ListenError, ListenHost, TcpAddress};
 use super::passed::Passed;
-use super::unix_socket::{self, SocketFile, UnixSocketError};
+use super::unix_socket::{self, SocketFile};
 
 /// Connections that may wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -28,7 +26,8 @@ pub struct Listener {
     // Before the socket, so that the file is gone before nobody answers there.
     _file: Option<SocketFile>,
     socket: Socket,
-    local: LocalAddress,
+    address: String,
+    tcp: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -37,77 +36,8 @@ enum Socket {
     Unix(UnixListener),
 }
 
-/// Where a listener listens, as the Go exporters write it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LocalAddress {
-    /// With the port that port 0 became.
-    Tcp(SocketAddr),
-    /// A path, or `@` and a name.
-    Unix(String),
-}
-
-impl LocalAddress {
-    /// The address, if it is one of TCP.
-    #[must_use]
-    pub const fn tcp(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(address) => Some(*address),
-            Self::Unix(_) => None,
-        }
-    }
-
-    fn of(socket: &OwnedFd) -> io::Result<Self> {
-        let address: SocketAddrAny = getsockname(socket)?;
-        if let Ok(tcp) = SocketAddr::try_from(address.clone()) {
-            return Ok(Self::Tcp(tcp));
-        }
-        let unix = SocketAddrUnix::try_from(address)?;
-        Ok(Self::Unix(match (unix.path(), unix.abstract_name()) {
-            (Some(path), _) => path.to_string_lossy().into_owned(),
-            (None, name) => format!("@{}", String::from_utf8_lossy(name.unwrap_or_default())),
-        }))
-    }
-}
-
-impl fmt::Display for LocalAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => f.write_str(path),
-        }
-    }
-}
-
-/// Why an address cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The name means nothing, or there is no one to ask.
-    #[error("cannot listen on {0}: the host name cannot be resolved: {1}")]
-    Resolve(TcpAddress, io::Error),
-    /// The name is known and has no address.
-    #[error("cannot listen on {0}: the host name has no address")]
-    NoAddress(TcpAddress),
-    /// The kernel refused.
-    #[error("cannot listen on {address}: {source}{remedy}")]
-    Refused {
-        /// As it was configured.
-        address: String,
-        /// What the kernel said.
-        source: io::Error,
-        /// What to do about it, after a colon.
-        remedy: String,
-    },
-    /// A socket cannot be made in the file system.
-    #[error("cannot listen on {0}: {1}")]
-    Unix(ListenAddress, UnixSocketError),
-}
-
-fn refused(address: &dyn ToString, source: impl Into<io::Error>, remedy: String) -> BindError {
-    BindError::Refused {
-        address: address.to_string(),
-        source: source.into(),
-        remedy,
-    }
+fn cannot(address: impl fmt::Display, reason: impl fmt::Display) -> ListenError {
+    ListenError(format!("cannot listen on {address}: {reason}"))
 }
 
 /// What to do about the kernel's refusal.
@@ -117,7 +47,7 @@ fn remedy(errno: Errno, tried: SocketAddr, earlier: &[Listener]) -> String {
         let is_any = known.ip().is_unspecified() || tried.ip().is_unspecified();
         known.port() == port && (is_any || known.ip() == tried.ip())
     };
-    let mut earlier = earlier.iter().filter_map(|listener| listener.local.tcp());
+    let mut earlier = earlier.iter().filter_map(|listener| listener.tcp);
     match errno {
         Errno::ADDRINUSE => match earlier.find(is_same) {
             Some(other) => format!(
@@ -145,7 +75,7 @@ fn remedy(errno: Errno, tried: SocketAddr, earlier: &[Listener]) -> String {
 
 impl Listener {
     /// Resolves and binds addresses, in their order. Must be called on a tokio runtime.
-    pub fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<Self>, BindError> {
+    pub fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<Self>, ListenError> {
         let mut listeners = Vec::with_capacity(addresses.len());
         for address in addresses {
             listeners.push(Self::bind(address, &listeners)?);
@@ -153,43 +83,55 @@ impl Listener {
         Ok(listeners)
     }
 
-    fn bind(address: &ListenAddress, earlier: &[Self]) -> Result<Self, BindError> {
-        let (socket, file) = match address {
-            ListenAddress::Tcp(tcp) => (bind_tcp(tcp, earlier)?, None),
+    fn bind(address: &ListenAddress, earlier: &[Self]) -> Result<Self, ListenError> {
+        let bound = match address {
+            ListenAddress::Tcp(tcp) => bind_tcp(tcp, earlier).map(|socket| (socket, None)),
             ListenAddress::Unix(path) => {
-                let bound = unix_socket::bind(path);
-                let (socket, file) =
-                    bound.map_err(|error| BindError::Unix(address.clone(), error))?;
-                (socket, Some(file))
+                unix_socket::bind(path).map(|(socket, file)| (socket, Some(file)))
             }
         };
-        Self::register(socket, file).map_err(|source| refused(address, source, String::new()))
+        let (socket, file) = bound.map_err(|reason| cannot(address, reason))?;
+        Self::register(socket, file).map_err(|error| cannot(address, error))
     }
 
     /// Takes a socket that listens already. Must be called on a tokio runtime.
-    pub fn take_over(passed: Passed) -> Result<Self, BindError> {
-        Self::register(passed.0, None)
-            .map_err(|source| refused(&"a passed socket", source, String::new()))
+    pub fn take_over(passed: Passed) -> Result<Self, ListenError> {
+        Self::register(passed.0, None).map_err(|error| cannot("a passed socket", error))
     }
 
     fn register(socket: OwnedFd, file: Option<SocketFile>) -> io::Result<Self> {
         ioctl_fionbio(&socket, true)?;
-        let local = LocalAddress::of(&socket)?;
-        let socket = match local {
-            LocalAddress::Tcp(_) => Socket::Tcp(TcpListener::from_std(socket.into())?),
-            LocalAddress::Unix(_) => Socket::Unix(UnixListener::from_std(socket.into())?),
+        let address = getsockname(&socket)?;
+        let tcp = SocketAddr::try_from(address.clone()).ok();
+        let (socket, address) = match tcp {
+            Some(tcp) => (
+                Socket::Tcp(TcpListener::from_std(socket.into())?),
+                tcp.to_string(),
+            ),
+            None => (
+                Socket::Unix(UnixListener::from_std(socket.into())?),
+                unix_name(&SocketAddrUnix::try_from(address)?),
+            ),
         };
         Ok(Self {
             _file: file,
             socket,
-            local,
+            address,
+            tcp,
         })
     }
 
-    /// Where it listens.
+    /// Where it listens, as the Go exporters write it: with the port that port 0 became; a path, or `@`
+    /// and a name.
     #[must_use]
-    pub const fn local_address(&self) -> &LocalAddress {
-        &self.local
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The same, if it is an address of TCP.
+    #[must_use]
+    pub const fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp
     }
 
     /// The next connection. tokio's `TcpStream` makes the same system calls as its `UnixStream`, so that
@@ -224,22 +166,32 @@ impl Listener {
     }
 }
 
-fn bind_tcp(address: &TcpAddress, earlier: &[Listener]) -> Result<OwnedFd, BindError> {
-    let mut result = Err(BindError::NoAddress(address.clone()));
+fn unix_name(address: &SocketAddrUnix) -> String {
+    match (address.path(), address.abstract_name()) {
+        (Some(path), _) => path.to_string_lossy().into_owned(),
+        (None, name) => format!("@{}", String::from_utf8_lossy(name.unwrap_or_default())),
+    }
+}
+
+fn bind_tcp(address: &TcpAddress, earlier: &[Listener]) -> Result<OwnedFd, String> {
+    let mut reason = "the host name has no address".to_owned();
     for candidate in candidates(address)? {
-        let bound = bind_one(candidate);
-        let errno = bound.as_ref().err().copied();
-        result = bound.map_err(|errno| refused(address, errno, remedy(errno, candidate, earlier)));
-        // The kernel knows no IPv6, or it is switched off.
-        if !matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) {
+        let errno = match bind_one(candidate) {
+            Ok(socket) => return Ok(socket),
+            Err(errno) => errno,
+        };
+        let source = io::Error::from(errno);
+        reason = format!("{source}{}", remedy(errno, candidate, earlier));
+        // Otherwise the kernel knows no IPv6, or it is switched off.
+        if !matches!(errno, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) {
             break;
         }
     }
-    result
+    Err(reason)
 }
 
 /// What to try until one is bound: more than one for hosts without IPv6 alone.
-fn candidates(address: &TcpAddress) -> Result<Vec<SocketAddr>, BindError> {
+fn candidates(address: &TcpAddress) -> Result<Vec<SocketAddr>, String> {
     let port = address.port;
     Ok(match &address.host {
         ListenHost::All => vec![
@@ -250,7 +202,8 @@ fn candidates(address: &TcpAddress) -> Result<Vec<SocketAddr>, BindError> {
         ListenHost::Ip(ip) => vec![SocketAddr::new(ip.to_canonical(), port)],
         ListenHost::Name(name) => {
             let found = (name.as_str(), port).to_socket_addrs();
-            let found = found.map_err(|source| BindError::Resolve(address.clone(), source))?;
+            let found =
+                found.map_err(|error| format!("the host name cannot be resolved: {error}"))?;
             // IPv4 first, as Go does it: "localhost" means 127.0.0.1 to most configurations.
             found.min_by_key(SocketAddr::is_ipv6).into_iter().collect()
         }
@@ -285,10 +238,10 @@ mod tests {
     use super::*;
 
     fn tcp(listener: &Listener) -> SocketAddr {
-        listener.local_address().tcp().unwrap()
+        listener.tcp_address().unwrap()
     }
 
-    fn bind(text: &str) -> Result<Listener, BindError> {
+    fn bind(text: &str) -> Result<Listener, ListenError> {
         Listener::bind(&text.parse().unwrap(), &[])
     }
 

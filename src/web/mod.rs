@@ -49,11 +49,10 @@ mod tls;
 mod unix_socket;
 
 pub(crate) use address::decimal_port;
-pub use address::{ListenAddress, ListenAddressError, ListenHost, TcpAddress};
+pub use address::{ListenAddress, ListenError, ListenHost, TcpAddress};
 pub use answer::{Answer, Handler};
 pub use connections::Limits;
-pub use listener::{BindError, Listener, LocalAddress};
-pub use passed::{Passed, PassedError};
+pub use listener::Listener;
+pub use passed::Passed;
 pub use protection::{Protection, ProtectionError};
 pub use server::{Drained, serve};
-pub use unix_socket::UnixSocketError;

@@ -5,11 +5,12 @@
 //! A socket's file is removed by who made it, which is systemd.
 
 use std::env;
-use std::io;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
+
+use super::address::ListenError;
 
 /// More than any unit has.
 const MAX: usize = 1024;
@@ -21,73 +22,61 @@ const FIRST: usize = 3;
 #[derive(Debug)]
 pub struct Passed(pub(super) OwnedFd);
 
-/// Why there are no sockets to listen on.
-#[derive(Debug, thiserror::Error)]
-pub enum PassedError {
-    /// `LISTEN_FDS` is not set, or no number.
-    #[error(
-        "no socket activation file descriptors found: LISTEN_FDS is {0}; with --web.systemd-socket \
-         the exporter is to be started by a .socket unit (systemctl enable --now NAME.socket)"
-    )]
-    None(String),
-    /// `LISTEN_PID` is that of another process.
-    #[error(
-        "no socket activation file descriptors found: LISTEN_PID is {0}, and this process is {own}; \
-         let ExecStart= start the exporter itself, or a shell with exec",
-        own = std::process::id()
-    )]
-    NotOurs(String),
-    /// One of them is not what is needed.
-    #[error(
-        "descriptor {0} of those that systemd passed is neither a TCP nor a Unix stream socket: name \
-         it with ListenStream= in the .socket unit ({1})"
-    )]
-    NotAStream(usize, io::Error),
-    /// One of them is a connection.
-    #[error(
-        "descriptor {0} of those that systemd passed does not listen: set Accept=no in the .socket \
-         unit"
-    )]
-    NotListening(usize),
-}
-
 impl Passed {
     /// Takes all of them. To be called once, and before there are other threads that read the
     /// environment or open descriptors: the variables are removed.
-    pub fn take_all() -> Result<Vec<Self>, PassedError> {
-        let variable = |name| {
+    pub fn take_all() -> Result<Vec<Self>, ListenError> {
+        let variable = |name| -> String {
             env::var_os(name).map_or("not set".into(), |value| value.to_string_lossy().into())
         };
-        let count = count(variable("LISTEN_FDS"))?;
+        let count = count(&variable("LISTEN_FDS"))?;
         let pid = variable("LISTEN_PID");
-        if pid.parse() != Ok(std::process::id()) {
-            return Err(PassedError::NotOurs(pid));
+        let own = std::process::id();
+        if pid.parse() != Ok(own) {
+            return Err(ListenError(format!(
+                "no socket activation file descriptors found: LISTEN_PID is {pid}, and this process \
+                 is {own}; let ExecStart= start the exporter itself, or a shell with exec"
+            )));
         }
         let mut passed = ListenFd::from_env();
         (0..count).map(|index| take(&mut passed, index)).collect()
     }
 }
 
-fn count(variable: String) -> Result<usize, PassedError> {
-    match variable.parse() {
-        Ok(count @ 1..=MAX) => Ok(count),
-        _ => Err(PassedError::None(variable)),
-    }
+fn count(variable: &str) -> Result<usize, ListenError> {
+    let count = variable
+        .parse()
+        .ok()
+        .filter(|count| (1..=MAX).contains(count));
+    count.ok_or_else(|| {
+        ListenError(format!(
+            "no socket activation file descriptors found: LISTEN_FDS is {variable}; with \
+             --web.systemd-socket the exporter is to be started by a .socket unit (systemctl enable \
+             --now NAME.socket)"
+        ))
+    })
 }
 
-fn take(passed: &mut ListenFd, index: usize) -> Result<Passed, PassedError> {
-    let number = FIRST.saturating_add(index);
+fn take(passed: &mut ListenFd, index: usize) -> Result<Passed, ListenError> {
+    let wrong = |reason: &str| {
+        let number = FIRST.saturating_add(index);
+        ListenError(format!(
+            "descriptor {number} of those that systemd passed {reason} in the .socket unit"
+        ))
+    };
     let socket = match passed.take_tcp_listener(index) {
         Ok(socket) => socket.map(OwnedFd::from),
         Err(_) => passed
             .take_unix_listener(index)
-            .map_err(|source| PassedError::NotAStream(number, source))?
+            .map_err(|_| {
+                wrong("is neither a TCP nor a Unix stream socket: name it with ListenStream=")
+            })?
             .map(OwnedFd::from),
     };
     socket
         .filter(|socket| socket_acceptconn(socket).unwrap_or(false))
         .map(Passed)
-        .ok_or(PassedError::NotListening(number))
+        .ok_or_else(|| wrong("does not listen: set Accept=no"))
 }
 
 #[cfg(test)]
@@ -96,13 +85,11 @@ mod tests {
 
     #[test]
     fn a_count_that_is_none_is_quoted_as_it_is() {
-        assert!(matches!(count("2".to_owned()), Ok(2)));
+        assert!(matches!(count("2"), Ok(2)));
         for text in ["", "0", "-1", "1025", "two", "99999999999999999999"] {
-            let error = count(text.to_owned());
-            assert!(
-                matches!(&error, Err(PassedError::None(count)) if count == text),
-                "{error:?}"
-            );
+            let said = count(text).map_err(|error| error.to_string());
+            let expected = format!("LISTEN_FDS is {text};");
+            assert!(said.is_err_and(|said| said.contains(&expected)), "{text}");
         }
     }
 }

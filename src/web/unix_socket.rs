@@ -23,38 +23,14 @@ use tracing::warn;
 /// How long another program may hold the lock. Ours hold it for a few system calls.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
+const ANSWERED: &str =
+    "another program listens there: end it, or choose another path (ss -xlp shows it)";
+
+const NOT_A_SOCKET: &str =
+    "there is something else of this name, which is left alone: remove it, or choose another path";
+
 /// How often the lock is tried.
 const LOCK_POLL: Duration = Duration::from_millis(10);
-
-/// Why there is no socket in the file system.
-#[derive(Debug, thiserror::Error)]
-pub enum UnixSocketError {
-    /// The directory is missing.
-    #[error("the directory {}: {source}", .directory.display())]
-    Directory {
-        /// Where the socket was to be.
-        directory: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Somebody listens there.
-    #[error("another program listens there: end it, or choose another path (ss -xlp shows it)")]
-    Answered,
-    /// A file of another type has this name.
-    #[error(
-        "there is something else of this name, which is left alone: remove it, or choose another path"
-    )]
-    NotASocket,
-    /// Neither an answer nor a refusal.
-    #[error("there is a socket already, and it is not clear whether somebody listens on it: {0}")]
-    Unclear(io::Error),
-    /// The socket left by another program cannot be removed.
-    #[error("the socket there, on which nobody listens, cannot be removed: {0}")]
-    Remove(io::Error),
-    /// The kernel refused.
-    #[error("{0}")]
-    Refused(io::Error),
-}
 
 /// A file by device and inode, which is removed when this is dropped, if it is still the same.
 #[derive(Debug)]
@@ -91,36 +67,40 @@ fn identity(found: &Metadata) -> (u64, u64) {
 }
 
 /// Makes a socket that listens, in place of one on which nobody does. May block for [`LOCK_TIMEOUT`].
-pub(super) fn bind(path: &Path) -> Result<(OwnedFd, SocketFile), UnixSocketError> {
+pub(super) fn bind(path: &Path) -> Result<(OwnedFd, SocketFile), String> {
     let _lock = lock(path);
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            remove_if_nobody_answers(path)?;
-            UnixListener::bind(path)
+    let mut bound = UnixListener::bind(path);
+    if matches!(&bound, Err(error) if error.kind() == ErrorKind::AddrInUse) {
+        remove_if_nobody_answers(path)?;
+        bound = UnixListener::bind(path);
+    }
+    let listener = bound.map_err(|error| match path.parent() {
+        Some(parent) if error.kind() == ErrorKind::NotFound => {
+            format!("the directory {}: {error}", parent.display())
         }
-        Err(source) if source.kind() == ErrorKind::NotFound => {
-            let directory = path.parent().unwrap_or(path).to_owned();
-            return Err(UnixSocketError::Directory { directory, source });
-        }
-        result => result,
-    };
-    let listener = listener.map_err(UnixSocketError::Refused)?;
-    let found = fs::symlink_metadata(path).map_err(UnixSocketError::Refused)?;
-    let file = SocketFile::new(path, &found);
-    Ok((listener.into(), file))
+        _ => error.to_string(),
+    })?;
+    let found = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
+    Ok((listener.into(), SocketFile::new(path, &found)))
 }
 
-fn remove_if_nobody_answers(path: &Path) -> Result<(), UnixSocketError> {
-    let found = fs::symlink_metadata(path).map_err(UnixSocketError::Unclear)?;
+fn remove_if_nobody_answers(path: &Path) -> Result<(), String> {
+    let unclear = |error| {
+        format!(
+            "there is a socket already, and it is not clear whether somebody listens on it: {error}"
+        )
+    };
+    let found = fs::symlink_metadata(path).map_err(unclear)?;
     if !found.file_type().is_socket() {
-        return Err(UnixSocketError::NotASocket);
+        return Err(NOT_A_SOCKET.to_owned());
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(UnixSocketError::Answered),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(UnixSocketError::Remove)
-        }
-        Err(error) => Err(UnixSocketError::Unclear(error)),
+        Ok(_) => Err(ANSWERED.to_owned()),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
+            .map_err(|error| {
+                format!("the socket there, on which nobody listens, cannot be removed: {error}")
+            }),
+        Err(error) => Err(unclear(error)),
     }
 }
 
@@ -216,7 +196,7 @@ mod tests {
         let (_directory, path) = place();
         let first = UnixListener::bind(&path).unwrap();
         let error = bind(&path).unwrap_err();
-        assert!(matches!(error, UnixSocketError::Answered), "{error}");
+        assert_eq!(error, ANSWERED);
         first.accept().unwrap();
         UnixStream::connect(&path).unwrap();
     }
@@ -226,7 +206,7 @@ mod tests {
         let (_directory, path) = place();
         let other = UnixDatagram::bind(&path).unwrap();
         let error = bind(&path).unwrap_err();
-        assert!(matches!(error, UnixSocketError::Unclear(_)), "{error}");
+        assert!(error.contains("not clear"), "{error}");
         UnixDatagram::unbound()
             .unwrap()
             .send_to(b"x", &path)
@@ -247,10 +227,7 @@ mod tests {
                 _ => std::os::unix::fs::symlink(&stale, &path).unwrap(),
             }
             let error = bind(&path).unwrap_err();
-            assert!(
-                matches!(error, UnixSocketError::NotASocket),
-                "{kind}: {error}"
-            );
+            assert_eq!(error, NOT_A_SOCKET, "{kind}");
             fs::remove_file(&path)
                 .or_else(|_| fs::remove_dir(&path))
                 .unwrap();
@@ -273,7 +250,7 @@ mod tests {
         let (directory, _) = place();
         let missing = directory.path().join("none");
         let error = bind(&missing.join("x.sock")).unwrap_err();
-        let text = error.to_string();
+        let text = error;
         assert!(text.contains(&missing.display().to_string()), "{text}");
     }
 
@@ -295,7 +272,7 @@ mod tests {
         let (listener, _file) = listening.next().unwrap();
         assert!(listening.next().is_none());
         for error in results.iter().filter_map(|result| result.as_ref().err()) {
-            assert!(matches!(error, UnixSocketError::Answered), "{error}");
+            assert_eq!(error, ANSWERED);
         }
         UnixStream::connect(&path).unwrap();
         UnixListener::from(listener.try_clone().unwrap())
@@ -334,7 +311,7 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         // What holds without the lock, too: who listens stays, who is gone makes way.
         let error = bind(&path).unwrap_err();
-        assert!(matches!(error, UnixSocketError::Answered), "{error}");
+        assert_eq!(error, ANSWERED);
         drop(listener);
         let _successor = bind(&path).unwrap();
         drop(held);

@@ -8,7 +8,9 @@
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -62,64 +64,38 @@ impl ClientAuth {
 /// Decides on the certificate of one client.
 #[derive(Debug)]
 pub(super) struct ClientCerts {
-    trust: Trust,
-    is_mandatory: bool,
+    policy: ClientAuth,
+    cas: Vec<CertificateDer<'static>>,
+    /// `None` where there is no CA that could have signed.
+    chains: Option<Arc<dyn ClientCertVerifier>>,
     /// Names of which a certificate must have one.
     allowed_sans: Option<Vec<String>>,
-    /// Tells the client which CAs are wanted.
+    /// Say to the client which CAs are wanted.
     hints: Vec<DistinguishedName>,
-    provider: Arc<CryptoProvider>,
-}
-
-#[derive(Debug)]
-enum Trust {
-    /// Whoever has the key.
-    Anyone,
-    /// There is no CA that could have signed.
-    Nobody,
-    Cas {
-        verifier: Arc<dyn ClientCertVerifier>,
-        themselves: Vec<CertificateDer<'static>>,
-    },
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCerts {
-    /// `None` where clients are not asked.
     pub(super) fn new(
         policy: ClientAuth,
         cas: Vec<CertificateDer<'static>>,
         allowed_sans: Option<Vec<String>>,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Option<Arc<Self>>, Error> {
-        if policy == ClientAuth::None {
-            return Ok(None);
-        }
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(cas.iter().cloned());
         let hints = roots.subjects();
-        let trust = if !policy.verifies() {
-            Trust::Anyone
-        } else if roots.is_empty() {
-            Trust::Nobody
-        } else {
-            let builder =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-            let verifier = builder
-                .build()
-                .map_err(|error| Error::General(error.to_string()))?;
-            Trust::Cas {
-                verifier,
-                themselves: cas,
-            }
-        };
-        Ok(Some(Arc::new(Self {
-            trust,
-            // Go's exporters break off where a name is wanted and there is no certificate at all.
-            is_mandatory: policy.requires() || allowed_sans.is_some(),
+        let roots = Arc::new(roots);
+        let chains = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+        Self {
+            policy,
+            cas,
+            // Fails only without a CA.
+            chains: chains.build().ok(),
             allowed_sans,
             hints,
-            provider: Arc::clone(provider),
-        })))
+            algorithms: provider.signature_verification_algorithms,
+        }
     }
 
     fn has_allowed_san(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
@@ -141,7 +117,8 @@ impl ClientCerts {
 
 impl ClientCertVerifier for ClientCerts {
     fn client_auth_mandatory(&self) -> bool {
-        self.is_mandatory
+        // Go's exporters refuse where a name is wanted and there is no certificate at all.
+        self.policy.requires() || self.allowed_sans.is_some()
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -154,14 +131,12 @@ impl ClientCertVerifier for ClientCerts {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match &self.trust {
-            Trust::Anyone => {}
-            Trust::Nobody => return Err(CertificateError::UnknownIssuer.into()),
-            Trust::Cas { themselves, .. } if themselves.contains(end_entity) => {
-                is_valid_for_clients(&parse(end_entity)?, now)?;
-            }
-            Trust::Cas { verifier, .. } => {
-                verifier.verify_client_cert(end_entity, intermediates, now)?;
+        match &self.chains {
+            _ if !self.policy.verifies() => {}
+            _ if self.cas.contains(end_entity) => is_valid_for_clients(&parse(end_entity)?, now)?,
+            None => return Err(CertificateError::UnknownIssuer.into()),
+            Some(chains) => {
+                chains.verify_client_cert(end_entity, intermediates, now)?;
             }
         }
         self.has_allowed_san(end_entity)?;
@@ -174,8 +149,7 @@ impl ClientCertVerifier for ClientCerts {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -184,13 +158,11 @@ impl ClientCertVerifier for ClientCerts {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -202,28 +174,27 @@ fn bad_encoding(_: x509_cert::der::Error) -> Error {
     CertificateError::BadEncoding.into()
 }
 
-/// What rustls' verifier would have looked at, but for the signature: the operator has vouched for
-/// these very bytes.
+/// What rustls' verifier would have checked, but for the signature: the operator has vouched for these
+/// very bytes.
 fn is_valid_for_clients(certificate: &Certificate, now: UnixTime) -> Result<(), Error> {
     let certificate = certificate.tbs_certificate();
-    let validity = certificate.validity();
-    let now = now.as_secs();
-    if now < validity.not_before.to_unix_duration().as_secs() {
-        return Err(CertificateError::NotValidYet.into());
-    }
-    if now > validity.not_after.to_unix_duration().as_secs() {
+    let (from, to) = (
+        certificate.validity().not_before,
+        certificate.validity().not_after,
+    );
+    let (from, to) = (
+        from.to_unix_duration().as_secs(),
+        to.to_unix_duration().as_secs(),
+    );
+    if !(from..=to).contains(&now.as_secs()) {
         return Err(CertificateError::Expired.into());
     }
     let usage = certificate
         .get_extension::<ExtendedKeyUsage>()
         .map_err(bad_encoding)?;
-    let is_for_clients = usage.is_none_or(|(_, usage)| {
-        usage
-            .0
-            .iter()
-            .any(|purpose| [ID_KP_CLIENT_AUTH, ANY_EXTENDED_KEY_USAGE].contains(purpose))
-    });
-    if is_for_clients {
+    let is_for_clients =
+        |purpose: &_| [ID_KP_CLIENT_AUTH, ANY_EXTENDED_KEY_USAGE].contains(purpose);
+    if usage.is_none_or(|(_, usage)| usage.0.iter().any(is_for_clients)) {
         Ok(())
     } else {
         Err(CertificateError::InvalidPurpose.into())

@@ -146,11 +146,6 @@ fn unusable(reason: impl Into<String>) -> ConfigError {
     ConfigError::Tls(reason.into())
 }
 
-/// What rustls says of what should be sound by now.
-fn refused(error: &rustls::Error) -> ConfigError {
-    ConfigError::Tls(format!("tls: {error}"))
-}
-
 impl Tls {
     /// Whether there is to be TLS at all.
     #[must_use]
@@ -265,14 +260,13 @@ impl Tls {
 
         let provider = Arc::new(provider);
         let sans = self.client_allowed_sans.clone();
-        let client_certs =
-            ClientCerts::new(policy, cas, sans, &provider).map_err(|error| refused(&error))?;
+        let client_certs = ClientCerts::new(policy, cas, sans, &provider);
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
-            .map_err(|error| refused(&error))?;
-        let builder = match client_certs {
-            Some(client_certs) => builder.with_client_cert_verifier(client_certs),
-            None => builder.with_no_client_auth(),
+            .map_err(|error| unusable(format!("tls: {error}")))?;
+        let builder = match policy {
+            ClientAuth::None => builder.with_no_client_auth(),
+            _ => builder.with_client_cert_verifier(Arc::new(client_certs)),
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
         config.ignore_client_order = self.prefer_server_cipher_suites.is_true();

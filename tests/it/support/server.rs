@@ -115,7 +115,7 @@ impl Running {
         let listeners = Listener::bind_all(&listen_addresses).unwrap();
         let addresses = listeners
             .iter()
-            .map(|listener| listener.local_address().tcp().unwrap())
+            .map(|listener| listener.tcp_address().unwrap())
             .collect();
         let web = config(flags).web;
         let about = About {
