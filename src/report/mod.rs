@@ -20,7 +20,7 @@ pub(crate) use table::Table;
 use std::time::SystemTime;
 
 use crate::domain::advice::wording::counted;
-use crate::domain::advice::{Advice, Severity, advise};
+use crate::domain::advice::{Advice, Finding, Id, Severity, advise};
 use crate::domain::collectors::CollectorId;
 use crate::domain::holders::Holders;
 use crate::domain::namespace::{HostSnapshot, NamespaceIdentity};
@@ -155,6 +155,14 @@ impl NamespaceReport {
         } else {
             format!("{}, {}", self.title(), printable(&owner))
         }
+    }
+
+    /// The findings but for the one that there is no problem, which the headline says.
+    pub(crate) fn problems(&self) -> Vec<&Finding> {
+        let findings = self.advice.findings.iter();
+        findings
+            .filter(|finding| finding.id != Id::Plentiful)
+            .collect()
     }
 
     /// The state that the findings leave it in.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::table::Table;
 use super::wrap::wrap;
 use super::{NamespaceReport, Report, State, printable, tables};
-use crate::domain::advice::{Finding, Id, OF_FILES, Remedy};
+use crate::domain::advice::{Finding, OF_FILES, Remedy};
 
 /// How the text looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,9 +153,9 @@ impl Text {
         if self.is_watching {
             self.destinations(namespace, before, WATCHED_ROWS);
             self.changes(namespace, before);
-            self.findings(&namespace.advice.findings);
+            self.findings(&namespace.problems());
         } else {
-            self.findings(&namespace.advice.findings);
+            self.findings(&namespace.problems());
             self.destinations(namespace, None, ROWS);
         }
         if let Some(range) = tables::range(namespace) {
@@ -191,12 +191,7 @@ impl Text {
         }
     }
 
-    fn findings(&mut self, findings: &[Finding]) {
-        // The headline says it already.
-        let findings = findings
-            .iter()
-            .filter(|finding| finding.id != Id::Plentiful);
-        let findings: Vec<&Finding> = findings.collect();
+    fn findings(&mut self, findings: &[&Finding]) {
         if findings.is_empty() {
             return;
         }

@@ -19,7 +19,7 @@ const STYLE: &str = include_str!("templates/status.css");
 
 /// What a browser may do with the page: show it, with this one style and the empty icon.
 pub(super) const CONTENT_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-sLqSL27m/L/i10PFIDLNvfbpS1hiDV4SnQYp93soazE='; img-src data:; \
+    style-src 'sha256-C1q7w3JfJhd/H6J5alPhtJS28AzrMih97FUeS3nUX7k='; img-src data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page.

@@ -1,9 +1,10 @@
 """Makes a host with a history: to be run in a network namespace of its own, as its root.
 
-    host.py busy|quiet|pods COMMAND...
+    host.py quiet|slow|busy|pods|unknown COMMAND...
 
-Sets the ports up, runs the command with them, and ends with its exit status. `pods` has two other network
-namespaces with names, one of them busy; it needs a mount namespace of its own.
+Uses the ports, runs the command meanwhile, and ends with its exit status. `slow` uses more than half of the port
+range; `pods` has two other network namespaces with names, one of them busy, and needs a mount namespace of its own;
+in `unknown` nothing happens, as in `quiet`.
 """
 
 import socket
@@ -73,6 +74,16 @@ def busy():
     time.sleep(1.2)
 
 
+def slow():
+    sysctl("tcp_tw_reuse", "0")
+    for address in ["192.0.2.10/32", "198.51.100.7/32"]:
+        subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
+    database = listen("198.51.100.7", 5432)
+    # All ports of one parity, and some of the other.
+    for _ in range(14_300):
+        connect(database, "192.0.2.10", close=True)
+
+
 def pods():
     # ip-netns(8) wants its folder there, which only the real root could make.
     subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
@@ -92,6 +103,8 @@ subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 residents = []
 if sys.argv[1] == "busy":
     busy()
+elif sys.argv[1] == "slow":
+    slow()
 elif sys.argv[1] == "pods":
     residents = pods()
 status = subprocess.call(sys.argv[2:])

@@ -176,6 +176,14 @@ impl<'a> Case<'a> {
         if let Some(seconds) = self.seconds_left {
             finding = finding.value("seconds_left", Value::Number(seconds));
         }
+        let other = [
+            ("close_wait", states.close_wait),
+            ("syn_sent", states.syn_sent),
+            ("fin_wait2_orphans", states.orphans),
+        ];
+        for (name, number) in other.into_iter().filter(|(_, number)| *number > 0) {
+            finding = finding.count(name, number);
+        }
         finding
             .ratio("exhaustion_ratio", usage.exhaustion_ratio)
             .count("headroom_ports", usage.headroom)
@@ -183,9 +191,6 @@ impl<'a> Case<'a> {
             .count("time_wait", usage.in_use.time_wait)
             .count("established", usage.in_use.established)
             .count("other_states", usage.in_use.other)
-            .count("close_wait", usage.other_states.close_wait)
-            .count("syn_sent", usage.other_states.syn_sent)
-            .count("fin_wait2_orphans", usage.other_states.fin_wait2_orphans)
             .count("reusable", usage.reusable)
             .value("closes_per_second", Value::Number(usage.close_rate))
             .count("search_ports", usage.search_ports)

@@ -35,7 +35,9 @@ struct NamespaceView<'a> {
     /// `None` for the exporter's own.
     name: Option<String>,
     owner: String,
-    findings: &'a [Finding],
+    state: &'static str,
+    headline: &'a str,
+    findings: Vec<&'a Finding>,
     range: Option<String>,
     time_wait: Option<String>,
     chart: Option<Chart>,
@@ -96,7 +98,9 @@ fn namespace(namespace: &NamespaceReport) -> NamespaceView<'_> {
     NamespaceView {
         name: namespace.name().map(printable),
         owner: printable(&owner),
-        findings: &namespace.advice.findings,
+        state: namespace.state().as_str(),
+        headline: &namespace.advice.headline,
+        findings: namespace.problems(),
         range: tables::range(namespace),
         chart: ages.filter(|_| time_wait.is_some()).map(chart),
         time_wait,
