@@ -25,7 +25,8 @@ pub(super) struct SourcePools {
     v6_only_wildcard: SmallPortSet,
     /// In use by outgoing sockets of IPv6. Their port is in use on the IPv4 wildcard too, though on no
     /// other IPv4 address (observed on Linux 6.18). It is not if they were bound to an address
-    /// before connect(), which the table does not show: then the value of 0.0.0.0 is too high.
+    /// before connect(), which the table does not show: then the value of 0.0.0.0 is too high. Nor is it
+    /// if the sockets keep to IPv6.
     outgoing_v6: SmallPortSet,
     /// `net.ipv6.bindv6only`: sockets keep to IPv6 unless they ask otherwise.
     keeps_to_v6: bool,
@@ -147,7 +148,7 @@ impl SourcePools {
         } else if let Some(ports) = self.by_address.get(&address) {
             ports.add_to(taken);
         }
-        if address == Address::ANY_V4 {
+        if address == Address::ANY_V4 && !self.keeps_to_v6 {
             self.outgoing_v6.add_to(taken);
         }
         self.add_covering(address.family(), taken);
@@ -263,6 +264,11 @@ mod tests {
             pools.add_owner(&owner);
         }
         assert_eq!(ports(&pools, "::"), Some(3));
+        assert_eq!(ports(&pools, "0.0.0.0"), Some(3));
+        let mut by_connect = SmallPortSet::default();
+        by_connect.insert(105);
+        pools.add_outgoing(addr("2001:db8::1"), &by_connect);
+        assert_eq!(ports(&pools, "::"), Some(4));
         assert_eq!(ports(&pools, "0.0.0.0"), Some(3));
     }
 

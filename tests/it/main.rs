@@ -22,6 +22,7 @@
 //! - [`report`]: report, check, the page and the API;
 //! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
 //! - [`probe`]: the probe of ports, and that it does no harm;
+//! - [`kinds`]: smaller kinds of sockets, each as connect() and bind() treat it;
 //! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own;
 //! - [`netns`]: what is told of other network namespaces;
 //! - [`oracle`]: what a figure promises of connect() or bind();
@@ -64,6 +65,7 @@ mod golden;
 mod healthcheck;
 mod http;
 mod kernel;
+mod kinds;
 mod limits;
 mod listening;
 mod netns;

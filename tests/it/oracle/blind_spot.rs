@@ -142,6 +142,8 @@ fn half_of_the_range_by_bind() -> Situation {
         tw_reuse_delay_ms: 1_000,
         timestamps: 1,
         fin_timeout_seconds: 60,
+        bind_v6_only: false,
+        autobind_reuse: false,
         servers: vec![server("127.0.0.2"), server("127.0.0.3")],
         owners: Vec::new(),
         routes: vec![route(0, "127.0.0.2"), route(1, "127.0.0.3")],

@@ -306,6 +306,9 @@ fn set_sysctls(situation: &Situation) {
     for (name, value) in &settings {
         set_sysctl(name, value);
     }
+    let bit = |on: bool| if on { "1" } else { "0" };
+    set_sysctl_if_any("ip_autobind_reuse", bit(situation.autobind_reuse));
+    set_sysctl("../ipv6/bindv6only", bit(situation.bind_v6_only));
     set_sysctl_if_any(REUSE_DELAY, &situation.tw_reuse_delay_ms.to_string());
 }
 

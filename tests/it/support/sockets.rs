@@ -27,6 +27,9 @@ fn tcp_socket_with(for_address: SocketAddr, flags: SocketFlags) -> OwnedFd {
     };
     let flags = flags | SocketFlags::CLOEXEC;
     let socket = socket_with(family, SocketType::STREAM, flags, None).unwrap();
+    if is_mapped(for_address) {
+        sockopt::set_ipv6_v6only(&socket, false).unwrap();
+    }
     // A connect() that nobody answers is to fail the test, not to hang it.
     sockopt::set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).unwrap();
     socket
@@ -226,6 +229,10 @@ fn wait_for_end_of_stream(socket: &OwnedFd) {
 /// The local address that a socket gets which is bound to none. A UDP socket is asked: that sends
 /// nothing and takes no TCP port. Fails while an address that has just been added is not ready.
 pub fn source_towards(to: SocketAddr) -> io::Result<IpAddr> {
+    if is_mapped(to) {
+        let plain = SocketAddr::new(to.ip().to_canonical(), to.port());
+        return Ok(mapped(SocketAddr::new(source_towards(plain)?, 0)).ip());
+    }
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
