@@ -131,12 +131,12 @@ fn added(dump: &Dump) -> Census {
     census
 }
 
-fn figures(dump: &Dump) -> SocketSummary {
+fn summary(dump: &Dump) -> SocketSummary {
     added(dump).finish(Source::Netlink, dump.records.into())
 }
 
 fn snapshot() -> HostSnapshot {
-    let own = Snapshot::default().with(CollectorId::Sockets, figures(&destinations()));
+    let own = Snapshot::default().with(CollectorId::Sockets, summary(&destinations()));
     own.into()
 }
 
@@ -195,7 +195,7 @@ fn adding(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(input.records.into()));
         group.sample_size(10).bench_function(name, |bench| {
             // With its end, since what is put off while adding is done there.
-            bench.iter(|| figures(&input));
+            bench.iter(|| summary(&input));
         });
     }
     group.finish();

@@ -1,6 +1,6 @@
-//! The floor: a loop that asks for the dump in one walk and throws the bytes away.
+//! The floor: a loop that requests one dump and throws the bytes away.
 //!
-//! Shares no code with the exporter on purpose, and does the least that tells a whole dump.
+//! Shares no code with the exporter on purpose, and does the least that shows a dump to be complete.
 
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, connect, recv, send, socket};

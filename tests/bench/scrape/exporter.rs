@@ -140,7 +140,7 @@ impl Server {
         }
     }
 
-    /// A line of `/proc/<pid>/status` that tells a size, in bytes.
+    /// A line of `/proc/<pid>/status` with a size, in bytes.
     pub fn status_bytes(&self, name: &str) -> u64 {
         self.status(name) * 1024
     }
@@ -174,7 +174,7 @@ impl Server {
             .count()
     }
 
-    /// The lines of its log that tell an error.
+    /// The lines of its log with an error.
     pub fn errors(&self) -> Vec<String> {
         let log = self.log.as_ref().expect("the exporter's log is kept");
         fs::read_to_string(log)

@@ -13,7 +13,7 @@
 //! right to make user namespaces; not root.
 //!
 //! The floor is [`bare`]: a loop that asks for the same dump and throws the bytes away. Both run in
-//! turns on the same sockets (exporter, floor, exporter, …), and what is told is the median of each
+//! turns on the same sockets (exporter, floor, exporter, …), and the result is the median of each
 //! and the ratio of the medians. CPU is that of the whole process as the scheduler accounts it, in
 //! nanoseconds, the kernel's work for it included; wall time is from the first byte of the request to
 //! the last byte of the answer.
@@ -107,7 +107,7 @@ fn plan(arguments: &[String]) -> Plan {
     plan
 }
 
-/// Has each situation measured in a process and namespaces of its own, and tells the whole.
+/// Has each situation measured in a process and namespaces of its own, and prints all of it.
 fn outside(plan: &Plan) {
     namespace::raise_descriptor_limit();
     let mut table = Table::default();

@@ -1,7 +1,7 @@
 //! Starts the benchmark anew, one situation at a time, in namespaces of its own.
 //!
 //! With its namespace all sockets of a situation are gone at once, TIME-WAIT or not, so that the next
-//! one does not walk over them: the kernel's hash table is one for all namespaces.
+//! a dump does not pass over them: the kernel's hash table is one for all namespaces.
 
 use std::env;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::bare;
 /// Set in the process inside.
 const INSIDE: &str = "TIMEWAIT_BENCH_INSIDE";
 
-/// A walk that takes longer meets many sockets of other namespaces.
+/// A dump that takes longer meets many sockets of other namespaces.
 const QUIET_WALK: Duration = Duration::from_millis(2);
 
 /// Whether this process is the one inside.
@@ -72,7 +72,7 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// Sets up the namespace, and waits until nothing of an earlier one is left to walk over.
+/// Sets up the namespace, and waits until nothing of an earlier one is left to pass over.
 pub fn prepare() {
     ip(&["link", "set", "lo", "up"]);
     ip(&["-6", "route", "add", "local", "2001:db8::/32", "dev", "lo"]);

@@ -1,4 +1,4 @@
-//! Others that tell how many sockets are in TIME-WAIT, on the same sockets.
+//! Other programs that count how many sockets are in TIME-WAIT, on the same sockets.
 
 use std::fs::File;
 use std::io::Read;

@@ -42,7 +42,7 @@ pub const ALL: [(&str, Row); 10] = [
 pub const FULL_SOAK: Duration = Duration::from_secs(60);
 pub const SMOKE_SOAK: Duration = Duration::from_secs(2);
 
-/// As for an ordinary user: only root may read what the slabs hold, and others tell no such thing.
+/// As for an ordinary user: only root may read the slabs.
 const ORDINARY: &str = "--no-collector.slabinfo";
 
 /// How many of everything.
@@ -125,18 +125,18 @@ impl Pairs {
         pairs
     }
 
-    fn tell(&self, situation: &str, goal: &str, table: &mut Table) {
+    fn record(&self, situation: &str, goal: &str, table: &mut Table) {
         let (scrape, bare) = (median(&self.scrape), median(&self.bare));
         let (least_scrape, least_bare) = (least(&self.scrape), least(&self.bare));
         for (name, of) in TIMES {
-            let told = format!(
+            let measured = format!(
                 "{:.2} ({} of {}; least {:.2})",
                 ratio(of(&scrape), of(&bare)),
                 ms(of(&scrape)),
                 ms(of(&bare)),
                 ratio(of(&least_scrape), of(&least_bare)),
             );
-            table.add(situation, &format!("{name}, of the bare dump"), goal, told);
+            table.add(situation, &format!("{name}, of the bare dump"), goal, measured);
         }
     }
 }
@@ -162,9 +162,9 @@ fn many(
     );
     server.reset_peak();
     let pairs = Pairs::measure(&server, bare::CONNECTED, scale.pairs);
-    let told = values(&pairs.answer, "timewait_scrape_dump_messages");
-    eprintln!("  {} stand at the end, {told:?} told", time_wait_sockets());
-    pairs.tell(situation, goal, table);
+    let measured = values(&pairs.answer, "timewait_scrape_dump_messages");
+    eprintln!("  {} stand at the end, {measured:?} exported", time_wait_sockets());
+    pairs.record(situation, goal, table);
     table.add(
         situation,
         "peak memory",
@@ -224,7 +224,7 @@ fn established(scale: &Scale, table: &mut Table) {
     let _held = sockets::established(scale.accepted);
     sockets::time_wait_of_clients(scale.few, scale.few / 2);
     let pairs = Pairs::measure(&server, bare::TIME_WAIT, scale.pairs);
-    pairs.tell(&situation, "≤ 1.5 of TIME-WAIT alone", table);
+    pairs.record(&situation, "≤ 1.5 of TIME-WAIT alone", table);
     tell_filter(&situation, scale, table);
 }
 
@@ -236,20 +236,20 @@ fn tell_filter(situation: &str, scale: &Scale, table: &mut Table) {
         all.push(bare::dump(bare::CONNECTED).1);
         filtered.push(bare::filtered_dump(bare::CONNECTED).1);
     }
-    let told = format!(
+    let measured = format!(
         "{} with, {} without",
         ms(median(&filtered).cpu),
         ms(median(&all).cpu)
     );
-    table.add(situation, "bare dump, filter program, CPU", "", told);
-    let told = ms(median(&owners).cpu);
-    table.add(situation, "bare dump of listening and bound, CPU", "", told);
+    table.add(situation, "bare dump, filter program, CPU", "", measured);
+    let measured = ms(median(&owners).cpu);
+    table.add(situation, "bare dump of listening and bound sockets, CPU", "", measured);
 }
 
 fn nothing(scale: &Scale, table: &mut Table) {
     let flags: [(&str, &[&str]); 2] = [
         ("nothing", &[ORDINARY]),
-        ("nothing, as root, who is told of slabs too", &[]),
+        ("nothing, as root, with the memory of slabs", &[]),
     ];
     for (situation, flags) in flags {
         let server = Server::exporter(flags);
@@ -261,7 +261,7 @@ fn nothing(scale: &Scale, table: &mut Table) {
         ] {
             table.add(
                 situation,
-                &format!("{name} above the empty walk"),
+                &format!("{name} above the empty dump"),
                 "≤ 1 ms",
                 format!(
                     "{} ({} less {})",
@@ -301,7 +301,7 @@ fn against_peers(scale: &Scale, table: &mut Table) {
         ("reading /proc/net/tcp6, which has none", ""),
     ];
     for ((name, goal), costs) in names.into_iter().zip(&others) {
-        let told = if costs.is_empty() {
+        let measured = if costs.is_empty() {
             "not installed".to_owned()
         } else {
             let cpu = median(costs).cpu;
@@ -313,7 +313,7 @@ fn against_peers(scale: &Scale, table: &mut Table) {
                 ratio(cpu, floor)
             )
         };
-        table.add(&situation, name, goal, told);
+        table.add(&situation, name, goal, measured);
     }
 }
 
@@ -330,7 +330,7 @@ fn namespaces(scale: &Scale, table: &mut Table) {
     sockets::many_time_wait_of_clients(scale.some, scale.some / 10);
     let series = |answer: &str| answer.matches("timewait_netns_info{").count();
     let found = series(&all.scrape().0);
-    assert_eq!(found, scale.namespaces, "all namespaces are told");
+    assert_eq!(found, scale.namespaces, "all namespaces are exported");
     alone.scrape();
     let (mut of_one, mut of_all) = (Vec::new(), Vec::new());
     for _ in 0..scale.pairs {
@@ -339,12 +339,12 @@ fn namespaces(scale: &Scale, table: &mut Table) {
     }
     for (name, time) in TIMES {
         let (one, all) = (time(&median(&of_one)), time(&median(&of_all)));
-        let told = format!("{:.2} ({} of {})", ratio(all, one), ms(all), ms(one));
+        let measured = format!("{:.2} ({} of {})", ratio(all, one), ms(all), ms(one));
         table.add(
             &situation,
             &format!("{name}, of that one alone"),
             "≤ 1.15",
-            told,
+            measured,
         );
     }
     let resident = all.status_bytes("VmRSS");
@@ -435,8 +435,8 @@ fn crowd(scale: &Scale, table: &mut Table) {
         "≤ 2",
         dumps.len().to_string(),
     );
-    let told = format!("{} (one scrape: {})", ms(cost.cpu), ms(single.cpu));
-    table.add(&situation, "CPU in all", "", told);
+    let measured = format!("{} (one scrape: {})", ms(cost.cpu), ms(single.cpu));
+    table.add(&situation, "CPU in all", "", measured);
     let peak = server.status_bytes("VmHWM");
     let more = format!(
         "{} ({} for one)",
@@ -456,21 +456,21 @@ fn clients(scale: &Scale, table: &mut Table) {
     );
     let rounds = scale.pairs;
     let usual = || -> Vec<Cost> { (0..rounds).map(|_| scraped_through(&server)).collect() };
-    let mut tell = |name: &str, before: &[Cost], during: &[Cost]| {
+    let mut record = |name: &str, before: &[Cost], during: &[Cost]| {
         let (before, during) = (median(before).wall, median(during).wall);
-        let told = format!(
+        let measured = format!(
             "{:.2} ({} of {})",
             ratio(during, before),
             ms(during),
             ms(before)
         );
-        table.add(&situation, name, "≤ 1.2", told);
+        table.add(&situation, name, "≤ 1.2", measured);
     };
     server.scrape();
 
     let before = usual();
     let (refused, during) = at_the_limit(&server, rounds);
-    tell(
+    record(
         &format!("--web.max-requests reached, {refused} refused"),
         &before,
         &during,
@@ -483,7 +483,7 @@ fn clients(scale: &Scale, table: &mut Table) {
     // Until the connections' buffers are full these are clients that ask for thousands of pages.
     server.wait_until_idle();
     let during = usual();
-    tell(
+    record(
         &format!("{} clients that do not read", readers.len()),
         &before,
         &during,
@@ -495,14 +495,14 @@ fn clients(scale: &Scale, table: &mut Table) {
         .filter_map(|_| TcpStream::connect(server.address).ok())
         .collect();
     let during = usual();
-    tell(
+    record(
         &format!("{} idle connections", grouped(idle.len())),
         &before,
         &during,
     );
 }
 
-/// A scrape that is tried again while another one holds the only slot.
+/// A scrape that is tried again while another one occupies the only slot.
 fn scraped_through(server: &Server) -> Cost {
     loop {
         let mut stream = TcpStream::connect(server.address).unwrap();
@@ -514,7 +514,7 @@ fn scraped_through(server: &Server) -> Cost {
     }
 }
 
-/// Scrapes that hold the only slot, while others come and are refused.
+/// Scrapes that occupy the only slot, while others come and are refused.
 fn at_the_limit(server: &Server, rounds: usize) -> (usize, Vec<Cost>) {
     let (under_way, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     let refused = AtomicUsize::new(0);
@@ -549,7 +549,7 @@ fn at_the_limit(server: &Server, rounds: usize) -> (usize, Vec<Cost>) {
             under_way.store(false, Ordering::Relaxed);
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).unwrap();
-            // One of the others may have come first, and hold the slot.
+            // One of the others may have come first, and occupy the slot.
             if head.ends_with(b"200") {
                 costs.push(Cost {
                     cpu: Duration::ZERO,
@@ -579,8 +579,8 @@ fn idle(scale: &Scale, table: &mut Table) {
         .map(|_| Server::start_to_first_answer())
         .collect();
     starts.sort_unstable();
-    let told = format!("{} (least {})", ms(starts[starts.len() / 2]), ms(starts[0]));
-    table.add(situation, "start to first answer", "≤ 20 ms", told);
+    let measured = format!("{} (least {})", ms(starts[starts.len() / 2]), ms(starts[0]));
+    table.add(situation, "start to first answer", "≤ 20 ms", measured);
     let server = Server::exporter(&[ORDINARY]);
     server.scrape();
     let resident = server.status_bytes("VmRSS");
@@ -595,8 +595,8 @@ fn idle(scale: &Scale, table: &mut Table) {
     let before = server.wake_ups();
     thread::sleep(scale.idle);
     let woken = server.wake_ups() - before;
-    let told = format!("{woken} in {:?}", scale.idle);
-    table.add(situation, "wake-ups", "none", told);
+    let measured = format!("{woken} in {:?}", scale.idle);
+    table.add(situation, "wake-ups", "none", measured);
     let size = std::fs::metadata(exporter_path()).unwrap().len();
     table.add(situation, "size of the binary", "≤ 8 MiB", mib(size));
 }

@@ -25,7 +25,7 @@ struct Sample {
     descriptors: usize,
 }
 
-/// Runs for so long, and tells how much grew and what went wrong.
+/// Runs for so long, and reports how much grew and what went wrong.
 pub fn run(duration: Duration, table: &mut Table) {
     let server = Server::exporter(&[]);
     let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -60,10 +60,10 @@ pub fn run(duration: Duration, table: &mut Table) {
         duration.as_secs(),
         made.load(Ordering::Relaxed)
     );
-    tell(&situation, &samples, &failures, table);
+    record(&situation, &samples, &failures, table);
 }
 
-fn tell(situation: &str, samples: &[Sample], failures: &BTreeSet<String>, table: &mut Table) {
+fn record(situation: &str, samples: &[Sample], failures: &BTreeSet<String>, table: &mut Table) {
     // The first fifth is warming up: TIME-WAIT sockets pile up for the first 60 s.
     let (_, steady) = samples.split_at(samples.len() / 5);
     let (first, last) = steady.split_at(steady.len() / 2);
@@ -82,12 +82,12 @@ fn tell(situation: &str, samples: &[Sample], failures: &BTreeSet<String>, table:
         format!("{}, then {}", descriptors(first), descriptors(last)),
     );
     let failures: Vec<&str> = failures.iter().map(String::as_str).collect();
-    let told = if failures.is_empty() {
+    let measured = if failures.is_empty() {
         "none".to_owned()
     } else {
         failures.join("; ")
     };
-    table.add(situation, "errors", "none", told);
+    table.add(situation, "errors", "none", measured);
 }
 
 /// Connections of clients and servers that come and go, some 2,000 a second.

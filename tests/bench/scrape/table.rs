@@ -30,7 +30,7 @@ impl Table {
             measured: measured.into(),
         };
         eprintln!(
-            "  {}: {} (to reach: {})",
+            "  {}: {} (target: {})",
             line.measure, line.measured, line.goal
         );
         self.lines.push(line);
@@ -64,7 +64,7 @@ impl Table {
 
     /// A table as GitHub shows it.
     pub fn markdown(&self) -> String {
-        let mut text = String::from("| situation | | to reach | measured |\n|---|---|---|---|\n");
+        let mut text = String::from("| situation | | target | measured |\n|---|---|---|---|\n");
         let mut before = "";
         for line in &self.lines {
             let nothing = String::new();
