@@ -136,7 +136,12 @@ impl Pairs {
                 ms(of(&bare)),
                 ratio(of(&least_scrape), of(&least_bare)),
             );
-            table.add(situation, &format!("{name}, of the bare dump"), goal, measured);
+            table.add(
+                situation,
+                &format!("{name}, of the bare dump"),
+                goal,
+                measured,
+            );
         }
     }
 }
@@ -163,7 +168,10 @@ fn many(
     server.reset_peak();
     let pairs = Pairs::measure(&server, bare::CONNECTED, scale.pairs);
     let measured = values(&pairs.answer, "timewait_scrape_dump_messages");
-    eprintln!("  {} stand at the end, {measured:?} exported", time_wait_sockets());
+    eprintln!(
+        "  {} stand at the end, {measured:?} exported",
+        time_wait_sockets()
+    );
     pairs.record(situation, goal, table);
     table.add(
         situation,
@@ -243,7 +251,12 @@ fn tell_filter(situation: &str, scale: &Scale, table: &mut Table) {
     );
     table.add(situation, "bare dump, filter program, CPU", "", measured);
     let measured = ms(median(&owners).cpu);
-    table.add(situation, "bare dump of listening and bound sockets, CPU", "", measured);
+    table.add(
+        situation,
+        "bare dump of listening and bound sockets, CPU",
+        "",
+        measured,
+    );
 }
 
 fn nothing(scale: &Scale, table: &mut Table) {
