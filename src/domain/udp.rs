@@ -5,6 +5,8 @@
 //! bound, which first bind to the wildcard (`udp_lib_get_port` in net/ipv4/udp.c, `inet_autobind` in
 //! net/ipv4/af_inet.c).
 
+use serde::Serialize;
+
 use super::address::{Address, Family};
 use super::fast_map::FastMap;
 use super::ports::{PortRange, PortSet};
@@ -24,13 +26,16 @@ pub struct UdpSocket {
 }
 
 /// UDP ports of the range in use on one local address.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UdpSourceUsage {
-    /// A wildcard address stands for sockets that are not bound to an address.
+    /// The local address; a wildcard for sockets that are not bound to an address.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub src_addr: Address,
     /// Distinct unreserved ports of the range that a socket without `SO_REUSEADDR` and `SO_REUSEPORT` cannot bind.
     pub ports: u32,
     /// 0 to 1; 1 exactly when the next bind(addr, 0) fails.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub exhaustion_ratio: f64,
 }
 

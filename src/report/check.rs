@@ -96,14 +96,19 @@ fn of_namespace(namespace: &NamespaceReport, thresholds: Thresholds) -> (State, 
         return (of_ratio, ratio, text);
     };
     let _infallible = write!(text, ". {}", finding.summary().trim_end_matches('.'));
-    (of_ratio.max(State::Warning), ratio, text)
+    let of_finding = if finding.severity == Severity::Critical {
+        State::Critical
+    } else {
+        State::Warning
+    };
+    (of_ratio.max(of_finding), ratio, text)
 }
 
 /// Whether a finding is a warning about ports that the ratio does not show.
 fn counts(finding: &Finding) -> bool {
     let is_about_ports = matches!(
         finding.id,
-        Id::RateTooHigh | Id::ConnectSlow | Id::BindPoolLow
+        Id::RateTooHigh | Id::ConnectSlow | Id::BindPoolLow | Id::UdpPortsLow
     );
     is_about_ports && finding.severity >= Severity::Warning
 }

@@ -17,6 +17,7 @@ use crate::domain::holders::Holders;
 use crate::domain::snapshot::{
     Destination, DestinationUsage, PortUsage, PortsInUse, SocketSummary, Source, SourceUsage,
 };
+use crate::domain::udp::UdpSourceUsage;
 
 /// The version of what is written here.
 const SCHEMA_VERSION: u32 = 1;
@@ -101,6 +102,8 @@ struct Namespace<'a> {
     other_destinations: Option<PortsInUse>,
     /// The local addresses with the highest ratio first.
     sources: Option<&'a [SourceUsage]>,
+    /// UDP: the local addresses with the highest ratio first.
+    udp_sources: Option<&'a [UdpSourceUsage]>,
     time_wait: Option<TimeWaitOut>,
     buckets: Option<BucketsOut>,
     /// The sysctls in reading order, without those that this kernel lacks.
@@ -277,6 +280,7 @@ impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
             destinations: by_destination.map(|breakdown| &*breakdown.exported),
             other_destinations: by_destination.map(|breakdown| breakdown.other),
             sources: ports.and_then(|ports| ports.by_source.as_deref()),
+            udp_sources: snapshot.udp().map(|udp| &*udp.by_source),
             time_wait: sockets.map(TimeWaitOut::from),
             buckets: in_use.map(|in_use| BucketsOut {
                 in_use,

@@ -2,6 +2,7 @@
 
 use super::table::{Cell, Column, Kind, Table, column};
 use super::{NamespaceReport, Report, collectors, printable};
+use crate::domain::address::Address;
 use crate::domain::advice::explain::explain;
 use crate::domain::advice::thresholds::{POOL_WARNING, RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::advice::wording::{self, count, counted, percent};
@@ -170,21 +171,40 @@ pub(crate) fn range(namespace: &NamespaceReport) -> Option<String> {
 }
 
 fn addresses(namespace: &NamespaceReport) -> Option<Table> {
+    let sources = namespace.snapshot.ports()?.by_source.as_ref()?;
+    let rows = sources
+        .iter()
+        .map(|source| (source.src_addr, source.exhaustion_ratio, source.ports));
+    let caption = "Ports in use for bind() without a port";
+    Some(by_address("Local addresses", caption, rows))
+}
+
+fn udp(namespace: &NamespaceReport) -> Option<Table> {
+    let in_use = namespace.snapshot.udp()?.by_source.iter();
+    let in_use = in_use.filter(|source| source.ports > 0);
+    let rows = in_use.map(|source| (source.src_addr, source.exhaustion_ratio, source.ports));
+    Some(by_address("UDP", "Ports in use by UDP sockets", rows))
+}
+
+fn by_address(
+    title: &'static str,
+    caption: &str,
+    rows: impl Iterator<Item = (Address, f64, u32)>,
+) -> Table {
     let columns = [
         column("Address", Kind::Text, 0),
         column("In use", POOL_RATIO, 0),
         column("Ports", Kind::Number, 1),
     ];
-    let caption = "Ports in use for bind() without a port";
-    let mut table = Table::new("Local addresses", caption, &columns);
-    for source in namespace.snapshot.ports()?.by_source.as_ref()? {
+    let mut table = Table::new(title, caption, &columns);
+    for (address, in_use, ports) in rows {
         table.row([
-            source.src_addr.to_string().into(),
-            ratio(source.exhaustion_ratio),
-            count(source.ports.into()).into(),
+            address.to_string().into(),
+            ratio(in_use),
+            count(ports.into()).into(),
         ]);
     }
-    Some(table)
+    table
 }
 
 /// TIME-WAIT sockets by family in a sentence.
@@ -286,6 +306,7 @@ fn collected(namespace: &NamespaceReport) -> Table {
 pub(crate) fn rest(namespace: &NamespaceReport) -> Vec<Table> {
     let tables = [
         addresses(namespace),
+        udp(namespace),
         processes(namespace),
         sysctls(namespace),
         Some(collected(namespace)),

@@ -80,6 +80,7 @@ ids! {
         BoundInRange = "bound_in_range", "Bound, unconnected sockets inside the port range";
         BindOwned = "bind_owned_ports", "bind() chose ports that connect() cannot use";
         BindPoolLow = "bind_pool_low", "Few ports left for bind() without a port";
+        UdpPortsLow = "udp_ports_low", "Few ports left for UDP";
         BucketsNearLimit = "buckets_near_limit", "TIME-WAIT sockets near tcp_max_tw_buckets";
         BucketOverflows = "bucket_overflows", "tcp_max_tw_buckets was reached";
         ServerSide = "server_side_time_wait", "Harmless TIME-WAIT sockets of servers";

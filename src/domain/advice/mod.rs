@@ -20,6 +20,7 @@ mod range;
 mod remedy;
 mod settings;
 pub mod thresholds;
+mod udp;
 mod whatif;
 pub mod wording;
 
@@ -68,11 +69,12 @@ impl Advice {
 type Rule = fn(&View<'_>, &mut Vec<Finding>);
 
 /// Of findings that are equally severe, those of earlier rules come first.
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     destinations::find,
     range::find,
     failures::find,
     bind::find,
+    udp::find,
     buckets::find,
     settings::find,
     unread,

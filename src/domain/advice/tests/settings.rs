@@ -1,6 +1,8 @@
 //! Settings and buckets.
 
 use super::*;
+use crate::domain::address::Address;
+use crate::domain::udp::{UdpSourceUsage, UdpUsage};
 
 #[test]
 fn reuse_two_is_told_where_it_would_need_one() {
@@ -34,6 +36,44 @@ fn the_age_from_which_sockets_are_taken_over_is_that_of_this_host() {
         let reuse = remedy(found(&advice, Id::DestinationLow), RemedyId::Reuse);
         assert!(reuse.action.contains(says), "{}", reuse.action);
     }
+}
+
+#[test]
+fn udp_ports_are_low_from_the_threshold_and_critical_when_none_is_left() {
+    let usage = |ports: u32| {
+        let source = UdpSourceUsage {
+            src_addr: Address::ANY_V4,
+            ports,
+            exhaustion_ratio: f64::from(ports) / 28_232.0,
+        };
+        let udp = UdpUsage {
+            by_source: vec![source],
+        };
+        advise(
+            &spent(10, TcpState::TimeWait)
+                .snapshot()
+                .with(CollectorId::Udp, udp),
+        )
+    };
+    assert!(find(&usage(25_000), Id::UdpPortsLow).is_none());
+    let low = usage(28_000);
+    let finding = found(&low, Id::UdpPortsLow);
+    assert_eq!(finding.severity, Severity::Warning);
+    assert!(
+        finding.sentence.contains("has 232 ports left of 28,232"),
+        "{}",
+        finding.sentence
+    );
+    let wider = remedy(finding, RemedyId::WidenRange);
+    assert!(wider.effect.unwrap().after.headroom > 20_000);
+    let full = usage(28_232);
+    assert_eq!(found(&full, Id::UdpPortsLow).severity, Severity::Critical);
+    assert!(
+        full.headline
+            .starts_with("A new UDP socket on 0.0.0.0 fails."),
+        "{}",
+        full.headline
+    );
 }
 
 #[test]
