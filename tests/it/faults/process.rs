@@ -3,52 +3,40 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Steady, figures};
+use super::Steady;
 use crate::support::client::{self, Answer};
+use crate::support::eventually;
 use crate::support::exposition::Metrics;
 use crate::support::namespace::in_namespace;
 use crate::support::program::{self, Program, field};
 use crate::support::skip::{has_or_skips, skip};
-use crate::support::{PATIENCE, eventually};
 use crate::web_config::certificates::Folder;
 use crate::web_config::client::basic;
 use crate::web_config::requests::SECRET;
 
-/// A file that gives nothing until somebody writes: who reads it waits.
-fn make_fifo(path: &Path) {
-    let _regular = fs::remove_file(path);
-    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
-}
-
-/// Puts a file in a FIFO's place, and lets whoever waits at the FIFO have the same, once: a second writer
-/// could come before the reader has seen the first one's end. Only a file that one thread reads.
-fn release(fifo: &Path, content: &str, mut is_over: impl FnMut() -> bool) {
-    let (aside, file) = (fifo.with_extension("aside"), fifo.with_extension("new"));
-    fs::hard_link(fifo, &aside).unwrap();
-    fs::write(&file, content).unwrap();
-    // At one stroke: whoever comes now reads all of it.
-    fs::rename(&file, fifo).unwrap();
-    let begin = Instant::now();
-    while !is_over() {
-        assert!(begin.elapsed() < PATIENCE, "nobody is content");
-        let mut open = fs::OpenOptions::new();
-        open.write(true).custom_flags(nix::libc::O_NONBLOCK);
-        // Without a reader it cannot be opened.
-        if let Ok(mut writer) = open.open(&aside) {
-            writer.write_all(content.as_bytes()).unwrap();
-            break;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    fs::remove_file(&aside).unwrap();
+/// Puts a connection table of so many sockets in the place of a tree's, which takes its time to read.
+/// Returns what puts the former one back.
+fn lengthen_table(tree: &Path, sockets: usize) -> impl FnOnce() + use<> {
+    let (table, aside, long) = (
+        tree.join("net/tcp"),
+        tree.join("net/aside"),
+        tree.join("net/long"),
+    );
+    let line = "   0: 0100007F:1F90 0200007F:4E20 06 00000000:00000000 03:00000BB8 00000000     0        \
+                0 0 3 0000000000000000\n";
+    let header = "  sl  local_address rem_address   st\n";
+    fs::write(&long, [header, &line.repeat(sockets)].concat()).unwrap();
+    fs::hard_link(&table, &aside).unwrap();
+    // At one stroke: a scrape has the one or the other.
+    fs::rename(&long, &table).unwrap();
+    move || fs::rename(&aside, &table).unwrap()
 }
 
 #[test]
@@ -96,11 +84,10 @@ fn where_memory_is_limited_scrapes_are_whole_or_the_program_does_not_start() {
 #[test]
 fn scrapes_under_way_at_sigterm_are_answered_in_full() {
     const SCRAPES: usize = 20;
+    const SOCKETS: usize = 100_000;
     in_namespace(|| {
         let mut steady = Steady::start("SIGTERM during scrapes");
-        let netstat = steady.tree.path().join("net/netstat");
-        let content = fs::read_to_string(&netstat).unwrap();
-        make_fifo(&netstat);
+        let restore = lengthen_table(steady.tree.path(), SOCKETS);
         let mut waiting: Vec<TcpStream> = (0..SCRAPES).map(|_| steady.connect()).collect();
         for stream in &mut waiting {
             stream
@@ -115,26 +102,22 @@ fn scrapes_under_way_at_sigterm_are_answered_in_full() {
         steady.process.signal(Signal::TERM);
         steady.process.line_with("Shutting down");
         let begin = Instant::now();
-        let answers = thread::scope(|scope| {
-            let read = scope.spawn(|| {
-                let read = |mut stream: TcpStream| {
-                    let mut answer = String::new();
-                    stream.read_to_string(&mut answer).unwrap();
-                    answer
-                };
-                waiting.into_iter().map(read).collect::<Vec<_>>()
-            });
-            release(&netstat, &content, || read.is_finished());
-            read.join().unwrap()
-        });
+        let answers: Vec<String> = waiting
+            .into_iter()
+            .map(|stream| std::io::read_to_string(stream).unwrap())
+            .collect();
         for answer in &answers {
-            assert_eq!(figures(&Answer::parse(answer)), steady.answer);
+            let metrics = Answer::parse(answer).metrics();
+            assert!(metrics.success("sockets"), "{answer}");
+            let sockets = metrics.value("timewait_sockets{family=\"ipv4\"}");
+            // Those of tcp6 in the form of IPv4 are among them.
+            assert!(sockets >= SOCKETS as f64, "{sockets}");
         }
+        restore();
         steady.process.line_with("Stopped");
         assert_eq!(steady.process.wait().code(), Some(0));
         println!(
-            "FIGURE SIGTERM during scrapes: {} of {SCRAPES} whole answers, {} ms after they could be \
-             read",
+            "FIGURE SIGTERM during scrapes: {} of {SCRAPES} whole answers, the last after {} ms",
             answers.len(),
             begin.elapsed().as_millis()
         );
@@ -231,12 +214,10 @@ fn a_clock_that_jumps_moves_no_deadline_and_no_figure() {
             idle.set_nonblocking(false).unwrap();
         };
         ask_again();
-        let netstat = steady.tree.path().join("net/netstat");
-        let content = fs::read_to_string(&netstat).unwrap();
         let jumps = [("+3653d", 10), ("-7306d", -20), ("+0d", 0), ("-3653d", -10)];
         for (to, years) in jumps {
             // While a scrape waits for its deadline, half a second away.
-            make_fifo(&netstat);
+            let restore = lengthen_table(steady.tree.path(), 400_000);
             let mut late = steady.connect();
             let begin = Instant::now();
             late.write_all(
@@ -249,11 +230,10 @@ fn a_clock_that_jumps_moves_no_deadline_and_no_figure() {
             late.read_to_string(&mut answer).unwrap();
             let waited = begin.elapsed();
             assert!(waited >= Duration::from_millis(450), "{to}: {waited:?}");
-            let failed = "timewait_scrape_collector_success{collector=\"netstat\"} 0";
+            let failed = "timewait_scrape_collector_success{collector=\"sockets\"} 0";
             assert!(answer.contains(failed), "{to}: {answer}");
-            // Whoever still waits for the file is let go.
-            release(&netstat, &content, || false);
-            crate::support::eventually("all is told again", || steady.scrape() == steady.answer);
+            restore();
+            eventually("all is exposed again", || steady.scrape() == steady.answer);
             // The program's clock did jump, and the idle connection outlived it.
             let now = logged_year(&mut steady);
             assert!((now - year - years).abs() <= 1, "{to}: {year}, {now}");

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::listen;
 use timewait_exporter::domain::snapshot::{Destination, PortUsage};
-use timewait_exporter::domain::socket::TcpState;
-use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 use super::situation::{ADDRESSES, Group, PortTaken, Route, Situation, State};
 use crate::support::eventually;
@@ -18,7 +16,7 @@ use crate::support::namespace::{enter_new_namespace, set_sysctl, set_sysctl_if_a
 use crate::support::scraper::Scraper;
 use crate::support::sockets::{
     Connection, Sharing, accepted, at, bound_with, connect_bound, connect_from, connect_sharing,
-    connecting, listening_with, repaired, source_towards,
+    connecting, listening_with, repaired, settle, source_towards,
 };
 
 /// How exactly an age is known: the kernel tells it by a timer that counts in ticks (4 or 10 ms).
@@ -26,14 +24,6 @@ const AGE_TOLERANCE: Duration = Duration::from_millis(25);
 
 /// Linux >= 6.14.
 const REUSE_DELAY: &str = "tcp_tw_reuse_delay";
-
-/// A socket in one of these states leaves it as soon as its peer answers.
-const PASSING_STATES: [TcpState; 4] = [
-    TcpState::SynRecv,
-    TcpState::FinWait1,
-    TcpState::LastAck,
-    TcpState::Closing,
-];
 
 /// A situation that is set up.
 pub struct Stage {
@@ -231,23 +221,6 @@ impl Stage {
                 .first_young
                 .is_none_or(|first| first.elapsed() + AGE_TOLERANCE < delay)
     }
-}
-
-fn deadline() -> Instant {
-    Instant::now() + Duration::from_secs(10)
-}
-
-/// Waits until no socket is in a state that passes by itself. (By /proc/net/tcp that would take
-/// ten times as long.)
-fn settle() {
-    let mut dumper = Dumper::new(Box::new(NetlinkConnect));
-    eventually("no socket is on its way to another state", || {
-        let mut dump = dumper.open(deadline()).unwrap();
-        let mut passing = 0;
-        dump.sockets(|socket| passing += u32::from(PASSING_STATES.contains(&socket.state)))
-            .unwrap();
-        passing == 0
-    });
 }
 
 /// Closes what is to be closed, and returns what is to be kept open.

@@ -10,7 +10,7 @@ use super::{
     about_server, apply, client, count, exhaust, finding, hold, look, remedy, server, small_host,
 };
 use crate::support::namespace::{in_namespace, set_sysctl};
-use crate::support::sockets::{connected, connecting, listening_with};
+use crate::support::sockets::{connected, connecting, listening_with, settle};
 
 fn has(finding: &Finding, id: RemedyId) -> bool {
     finding.remedies.iter().any(|remedy| remedy.id == id)
@@ -30,7 +30,9 @@ fn says(finding: &Finding, words: &[&str]) {
 /// Connections that the client has closed and the server has not. Returns the server's ends.
 fn orphans(listener: &OwnedFd, times: usize) -> Vec<OwnedFd> {
     let orphan = |_| connected(client(), listener, server()).orphan_client();
-    (0..times).map(orphan).collect()
+    let servers = (0..times).map(orphan).collect();
+    settle();
+    servers
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
@@ -13,7 +13,10 @@ use rustix::net::{
     socket_with, sockopt,
 };
 
-use super::PATIENCE;
+use timewait_exporter::domain::socket::TcpState;
+use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
+
+use super::{PATIENCE, eventually};
 
 /// An unbound TCP socket of the family that fits the address; an IPv4-mapped one needs IPv6.
 pub fn tcp_socket(for_address: SocketAddr) -> OwnedFd {
@@ -257,4 +260,25 @@ pub fn mapped(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(Ipv6Addr::from(v4.to_ipv6_mapped().octets())),
         address.port(),
     )
+}
+
+/// A socket in one of these states leaves it as soon as its peer answers.
+const PASSING_STATES: [TcpState; 4] = [
+    TcpState::SynRecv,
+    TcpState::FinWait1,
+    TcpState::LastAck,
+    TcpState::Closing,
+];
+
+/// Waits until no socket is in a state that passes by itself. (By /proc/net/tcp that would take ten times
+/// as long.)
+pub fn settle() {
+    let mut dumper = Dumper::new(Box::new(NetlinkConnect));
+    eventually("no socket is on its way to another state", || {
+        let mut dump = dumper.open(Instant::now() + PATIENCE).unwrap();
+        let mut passing = 0;
+        dump.sockets(|socket| passing += u32::from(PASSING_STATES.contains(&socket.state)))
+            .unwrap();
+        passing == 0
+    });
 }
