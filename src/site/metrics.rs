@@ -1,7 +1,7 @@
-//! The handler that tells the figures.
+//! The handler of `/metrics`.
 //!
 //! Takes a slot, has the collector read the kernel until the scraper's deadline, and has the result
-//! encoded off the async threads. What is told and how it is written is [`crate::exposition`]'s
+//! encoded off the async threads. Names and formats are [`crate::exposition`]'s
 //! matter.
 
 use std::fmt;
@@ -28,7 +28,7 @@ use crate::web::answer::{self, Answer};
 /// How the process is doing; `None` where that cannot be read. It may block.
 pub type ReadProcess = dyn Fn() -> Option<ProcessUsage> + Send + Sync;
 
-/// What the exporter tells about itself.
+/// What the exporter exposes about itself.
 pub struct About {
     /// Which build it is.
     pub build: BuildInfo,
@@ -114,7 +114,7 @@ impl Metrics {
         );
         let job = move || render(&snapshot, &about.figures(&slots), wanted);
         match tokio::task::spawn_blocking(job).await {
-            Ok(Ok(encoded)) => told(encoded),
+            Ok(Ok(encoded)) => ok_response(encoded),
             Ok(Err(defect)) => {
                 error!(error = %Chain(&defect), "Could not write the metrics, which is a defect: please report");
                 failed(slot, &Chain(&defect))
@@ -149,7 +149,7 @@ fn lines(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     headers.get_all(name).into_iter().map(HeaderValue::as_bytes)
 }
 
-fn told(encoded: Encoded) -> Answer {
+fn ok_response(encoded: Encoded) -> Answer {
     let body = Bytes::from(encoded.body);
     let mut answer = answer::with_body(StatusCode::OK, encoded.content_type, body);
     answer::set(&mut answer, VARY, "Accept, Accept-Encoding");

@@ -40,7 +40,7 @@ use metrics::Metrics;
 use readiness::{Readiness, State};
 use slots::Slots;
 
-/// How long `/-/ready` looks before it says no. The kubelet waits a second for a probe.
+/// How long `/-/ready` reads before it says no. The kubelet waits a second for a probe.
 const PROBE_TIME: Duration = Duration::from_millis(900);
 
 /// Everything that is answered, on all connections of all listeners.
@@ -52,7 +52,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// From the configuration and the collector that reads the figures.
+    /// From the configuration and the collectors.
     #[must_use]
     pub fn new(web: &WebConfig, collector: Arc<Collector>, about: About) -> Self {
         let readiness = Arc::new(Readiness::default());

@@ -5,7 +5,7 @@
 //! an impatient scraper does not take the exporter out of service. Where the sockets collector is
 //! switched off, having answered once is enough.
 //!
-//! There is no timer that looks: scrapes do, and `/-/ready` itself does while the answer is no.
+//! There is no timer: scrapes decide, and `/-/ready` itself while the answer is no.
 //! Does not know how sockets are read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ pub(super) struct Readiness {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Ready,
-    /// Not yet, or not any more: worth another look.
+    /// Not yet, or not any more: worth another reading.
     NotWorking,
     ShuttingDown,
 }

@@ -1,4 +1,4 @@
-//! The handlers that tell the state of this host in whole: as a page and as JSON.
+//! The handlers of the status page and of the report as JSON.
 //!
 //! Both read the kernel for their request, through the collector that scrapes use, so that what comes
 //! in together shares one dump. How either is written is [`crate::report`]'s and

@@ -73,7 +73,7 @@ impl Slots {
             ],
             errors: HandlerErrors {
                 encoding: load(&self.encoding_errors),
-                // A collector's failure is told as its success 0 and fails no scrape.
+                // A collector's failure is exported as its success 0 and fails no scrape.
                 gathering: 0,
             },
         }

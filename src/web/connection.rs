@@ -93,6 +93,8 @@ impl<H: Handler> Service<H> {
                 }
             },
         };
+        let status = answer.status().as_u16();
+        debug!(%method, path, status, "Answered a request");
         answer.map(Full::new)
     }
 }

@@ -153,7 +153,7 @@ impl Listener {
         Ok(stream)
     }
 
-    /// Whether somebody waits to be accepted. Without a free descriptor accept() fails before it looks,
+    /// Whether somebody waits to be accepted. Without a free descriptor accept() fails before it checks,
     /// and fails where nobody waits, too.
     pub(super) fn is_awaited(&self) -> bool {
         let socket = match &self.socket {

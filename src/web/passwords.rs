@@ -9,7 +9,7 @@
 //! **Invariant:** a flood of wrong passwords delays nobody but the users it names. [`THREADS`] threads
 //! compute bcrypt, of which at most one is at work on a hash above [`SLOW_COST`]; the next is the newest
 //! login of the user whose turn was longest ago. At most [`WAITING`] logins wait, or half as many as
-//! there can be connections; one more is answered in place of the oldest, whoever that is for.
+//! there can be connections; one more is answered in place of the oldest, whatever name that has.
 //!
 //! **Invariant:** a result is remembered for one (user, hash, password), told apart by a keyed digest
 //! over their lengths and bytes; no two of them can be taken for each other (CVE-2022-46146), and no
@@ -174,7 +174,8 @@ impl Passwords {
         }
     }
 
-    /// Takes a place among those that wait: what says that it is taken away, and when a refusal is due.
+    /// Takes a place among those that wait. The receiver ends when it is lost; a refusal is due at the
+    /// instant.
     fn enter_room(&self, refusal_takes: Duration) -> (oneshot::Receiver<Infallible>, Instant) {
         let (place, displaced) = oneshot::channel();
         let now = Instant::now();

@@ -20,8 +20,8 @@ use super::config::{ConfigError, Source, WebFile};
 use super::passwords::{Passwords, Unchecked};
 use super::rate_limit::Bucket;
 
-/// From this cost on a password takes seconds, and others wait for it.
-const DEAR: u32 = 16;
+/// From this cost on a password takes seconds.
+const EXPENSIVE: u32 = 16;
 
 /// The web configuration at work.
 #[derive(Debug)]
@@ -52,8 +52,8 @@ pub enum ProtectionError {
 }
 
 impl Protection {
-    /// Reads the file of `--web.config.file`, refuses one that would not work, and tells the log what
-    /// its reader should know.
+    /// Reads the file of `--web.config.file`, refuses one that would not work, and logs what its
+    /// author should know.
     pub fn open(path: PathBuf) -> Result<Self, ProtectionError> {
         let (source, file, warnings) =
             Source::open(path.clone()).map_err(|source| ProtectionError::File { path, source })?;
@@ -167,11 +167,11 @@ fn log(file: &WebFile) {
             warn!("Web configuration: rate_limit: a burst of 0 refuses every request");
         }
     }
-    if file.users.highest_cost() >= DEAR {
+    if file.users.highest_cost() >= EXPENSIVE {
         warn!(
             cost = file.users.highest_cost(),
             "Web configuration: basic_auth_users: a hash of this cost takes seconds to check, and \
-             passwords are checked one at a time"
+             logins with it wait for one another"
         );
     }
     if !file.users.is_empty() && !file.tls.is_enabled() {

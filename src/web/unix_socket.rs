@@ -5,7 +5,7 @@
 //! A program that was killed leaves its socket behind, and bind() takes the name for used. Whether
 //! somebody listens shows in connect(). Two programs that find out so at the same time would remove
 //! each other's sockets; a lock keeps them apart. It is on a file of ours next to the socket, which is
-//! there for as long as it takes: anybody who may read the directory could hold a lock on that.
+//! there for as long as it takes: anybody who may read the directory could lock that.
 //!
 //! Who may connect is decided by the directory and the process's umask, as the kernel has it.
 
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use tracing::warn;
 
-/// How long another program may hold the lock. Ours hold it for a few system calls.
+/// How long another program may have the lock. Ours has it for a few system calls.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 const ANSWERED: &str =
@@ -120,7 +120,7 @@ fn lock(socket: &Path) -> Option<(SocketFile, File)> {
         match try_lock(&path) {
             Ok(Some(lock)) => return Some(lock),
             Ok(None) if begin.elapsed() < LOCK_TIMEOUT => std::thread::sleep(LOCK_POLL),
-            Ok(None) => break "another program holds it (lslocks shows it)".to_owned(),
+            Ok(None) => break "another program has locked it (lslocks shows it)".to_owned(),
             // bind() says it too, and better.
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => break error.to_string(),
@@ -307,14 +307,14 @@ mod tests {
     #[test]
     fn a_lock_that_stays_is_waited_for_for_a_second() {
         let (directory, path) = place();
-        let held = lock(&path).unwrap();
+        let locked = lock(&path).unwrap();
         let listener = UnixListener::bind(&path).unwrap();
-        // What holds without the lock, too: who listens stays, who is gone makes way.
+        // The same is true without the lock: who listens stays, who is gone makes way.
         let error = bind(&path).unwrap_err();
         assert_eq!(error, ANSWERED);
         drop(listener);
         let _successor = bind(&path).unwrap();
-        drop(held);
+        drop(locked);
         UnixStream::connect(&path).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

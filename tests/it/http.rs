@@ -8,8 +8,9 @@ use timewait_exporter::web::{Drained, Limits};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::support::client::Client;
+use crate::support::client::{self, Client};
 use crate::support::patiently;
+use crate::support::program::{Program, field};
 use crate::support::server::{Gate, Running, Switch, collector, generous, outcome};
 
 /// Leaves the collector 50 ms.
@@ -78,7 +79,7 @@ async fn other_methods_are_refused_and_bodies_ignored() {
 #[tokio::test]
 async fn head_has_the_headers_of_get_and_no_body() {
     let server = Running::start(collector(|_| outcome(true))).await;
-    // For figures do not change between the two.
+    // Without values that change between the two.
     for path in ["/", "/-/healthy", "/nothing"] {
         let mut client = server.connect().await;
         let head = client.request("HEAD", path, "").await;
@@ -152,6 +153,22 @@ async fn a_request_without_one_sound_host_is_refused_and_the_connection_closed()
         client.send(&format!("{head}\r\n")).await;
         assert_eq!(client.answer(true).await.status, 200, "{head}");
     }
+}
+
+#[test]
+fn requests_and_their_answers_are_logged_at_debug_level() {
+    let program = Program::start(&["--log.level=debug"]);
+    assert_eq!(client::get(program.address(), "/-/healthy").status, 200);
+    assert_eq!(client::get(program.address(), "/no%0Athing").status, 404);
+    let lines = program.wait_for("Answered a request", 2);
+    for (line, path, status) in [
+        (&lines[0], "/-/healthy", "200"),
+        (&lines[1], "/no%0Athing", "404"),
+    ] {
+        let logged = ["level", "method", "path", "status"].map(|key| field(line, key));
+        assert_eq!(logged, ["DEBUG", "GET", path, status], "{line}");
+    }
+    program.end();
 }
 
 #[tokio::test]

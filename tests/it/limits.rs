@@ -1,4 +1,4 @@
-//! What a client may hold, and for how long, on real loopback connections.
+//! What a client may use, and for how long, on real loopback connections.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
     let mut slow = server.connect().await;
     slow.send("GET / HTTP/1.1\r\nHost:").await;
     assert_eq!(slow.closed().await, b"");
-    // The same holds for the second request of a connection.
+    // The same is true of the second request of a connection.
     let mut second = server.connect().await;
     assert_eq!(second.request("GET", "/-/healthy", "").await.status, 200);
     second.send("GET").await;
@@ -95,19 +95,16 @@ async fn at_the_limit_of_connections_the_idle_one_makes_way() {
     assert_eq!(busy.answer(true).await.status, 200);
 }
 
-/// Figures whose text is some 12 MB: more than the kernel's buffers take.
+/// Metrics whose text is some 12 MB: more than the kernel's buffers take.
 pub(crate) fn endless(_: std::time::Instant) -> Outcome {
-    let told = (0..200_000_u32)
+    let exported = (0..200_000_u32)
         .map(|bits| (std::net::IpAddr::from(bits.to_be_bytes()).into(), 1))
         .collect();
-    let figures = SocketSummary {
+    let summary = SocketSummary {
         source: Some(Source::Netlink),
         messages: 0,
         time_wait: PerFamily::default(),
-        by_src_addr: Some(Breakdown {
-            exported: told,
-            other: 0,
-        }),
+        by_src_addr: Some(Breakdown { exported, other: 0 }),
         by_src_port: None,
         by_dst_addr: None,
         by_dst_port: None,
@@ -115,7 +112,7 @@ pub(crate) fn endless(_: std::time::Instant) -> Outcome {
         ports: None,
     };
     Outcome {
-        value: Some(figures.into()),
+        value: Some(summary.into()),
         ..outcome(true)
     }
 }

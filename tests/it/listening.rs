@@ -1,4 +1,4 @@
-//! Where the program listens, and what it tells the service manager.
+//! Where the program listens, and what it sends to the service manager.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -179,8 +179,8 @@ fn what_stands_in_the_way_of_a_unix_socket_is_left_alone_and_named() {
 fn a_socket_of_a_start_that_fails_does_not_stay() {
     let (_directory, socket) = place();
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = format!("--web.listen-address={}", holder.local_addr().unwrap());
-    let mut process = Program::spawn(program::command().args([flag(&socket), taken]));
+    let in_use = format!("--web.listen-address={}", holder.local_addr().unwrap());
+    let mut process = Program::spawn(program::command().args([flag(&socket), in_use]));
     assert_eq!(process.wait().code(), Some(1));
     assert!(!socket.exists());
 }
@@ -215,7 +215,7 @@ fn all_sockets_that_systemd_passes_are_served_and_none_is_removed() {
     // Waits in the backlog until the program runs.
     let early = TcpStream::connect(&address).unwrap();
     let mut command = activated(tcp, Some(unix.into()));
-    // Is not listened on: it could not be, for the test holds none of its ports.
+    // Is not listened on: it could not be, for no port of it is the test's.
     command.arg("--web.listen-address=192.0.2.1:1");
     let mut process = Program::spawn(&mut command);
     process.line_with("Listening on systemd activated listeners instead of port listeners.");
@@ -333,7 +333,7 @@ impl Manager {
         Self(socket)
     }
 
-    fn told(&self) -> String {
+    fn received(&self) -> String {
         let mut buffer = [0; 100];
         let length = self.0.recv(&mut buffer).unwrap();
         let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
@@ -356,11 +356,11 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
             .arg("--web.listen-address=127.0.0.1:0")
             .env("NOTIFY_SOCKET", variable);
         let mut process = Program::spawn(&mut command);
-        assert_eq!(manager.told(), "READY=1");
+        assert_eq!(manager.received(), "READY=1");
         // By then it listens: this needs no patience.
         assert_answers(&get(process.address(), "/metrics"));
         process.signal(Signal::TERM);
-        assert_eq!(manager.told(), "STOPPING=1");
+        assert_eq!(manager.received(), "STOPPING=1");
         assert_eq!(process.wait().code(), Some(0));
         manager.0.set_nonblocking(true).unwrap();
         assert!(manager.0.recv(&mut [0; 100]).is_err());

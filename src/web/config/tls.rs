@@ -34,7 +34,7 @@ pub struct Tls {
     key_file: Option<PathBuf>,
     client_ca: Option<String>,
     client_ca_file: Option<PathBuf>,
-    /// Not yet known to be one: exporter-toolkit looks at it last.
+    /// Not yet known to be one: exporter-toolkit checks it last.
     client_auth_type: Option<String>,
     /// An empty list allows nobody.
     client_allowed_sans: Option<Vec<String>>,

@@ -51,7 +51,7 @@ impl BcryptHash {
     /// follows the 2 makes no difference, as in Go; it may be missing.
     pub fn parse(text: &str) -> Result<Self, String> {
         let malformed = || "malformed hash: no password can fit it".to_owned();
-        // In this order, as Go looks at it.
+        // In this order, as Go checks it.
         if text.len() < 59 {
             return Err("hashedSecret too short to be a bcrypted password".to_owned());
         }

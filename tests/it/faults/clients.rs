@@ -60,7 +60,7 @@ fn a_thousand_clients_that_send_their_heads_slowly_keep_nobody_waiting() {
             }
             assert!(
                 begin.elapsed() < PATIENCE * 3,
-                "{} clients are still let dawdle",
+                "{} clients are still connected",
                 crowd.len()
             );
             thread::sleep(Duration::from_millis(200));

@@ -1,7 +1,7 @@
 //! What clients, the system and the kernel can do wrong, one test each with its figure: while it lasts
 //! others are answered, and afterwards the answer, the memory and the descriptors are as before.
 //!
-//! - [`clients`]: crowds that dawdle, do not read, vanish, or leave too few descriptors;
+//! - [`clients`]: crowds that are slow, do not read, vanish, or leave too few descriptors;
 //! - [`tls`]: the same crowds where there is TLS;
 //! - [`requests`]: bytes that are no good request;
 //! - [`process`]: signals, the log, the clock, /proc;

@@ -162,7 +162,7 @@ async fn a_flood_of_guesses_leaves_room_for_those_who_know() {
             )
         });
     }
-    // Those for whom there is no room are told so at once, and may come again.
+    // Those for whom there is no room get 503 at once, and may come again.
     for _ in 0..150 {
         let (status, retry) = patiently(guesses.join_next()).await.unwrap().unwrap();
         if status == 503 {

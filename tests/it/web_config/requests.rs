@@ -343,9 +343,9 @@ fn a_broken_file_is_told_once_and_again_when_it_breaks_otherwise() {
     ask(500);
     exporter.wait_for("Unable to parse configuration", 3);
     exporter.wait_for("Configuration can be used again", 1);
-    let told = exporter.logged("Unable to parse configuration");
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[1].contains("rate_limits"), "{told:?}");
+    let logged = exporter.logged("Unable to parse configuration");
+    assert_eq!(logged.len(), 3, "{logged:?}");
+    assert!(logged[1].contains("rate_limits"), "{logged:?}");
     assert_eq!(exporter.logged("Configuration can be used again").len(), 1);
 }
 
