@@ -94,3 +94,14 @@ fn the_rust_version_of_the_documents_is_that_of_the_manifest() {
         assert!(text.contains(&shown), "{path}: {shown}");
     }
 }
+
+#[test]
+fn the_performance_of_the_readme_is_that_of_the_benchmarks_table() {
+    let benchmark = read("tests/bench/README.md");
+    let rows = table_after(&read("README.md"), "<!-- generated: performance -->");
+    assert!(rows.len() >= 3, "{rows:?}");
+    for row in rows {
+        let cell = format!("| {} |", row[1]);
+        assert!(benchmark.contains(&cell), "{row:?}");
+    }
+}
