@@ -1,4 +1,4 @@
-//! The laws of the pass, held against a model that keeps a list.
+//! The laws of the census, compared with a model that keeps a list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ fn settings() -> Settings {
     }
 }
 
-/// 40,003 listens, 40,004 is merely bound.
+/// 40,003 listens, 40,004 is bound and unconnected.
 fn owners() -> [PortOwner; 3] {
     let owner = |port, listening| PortOwner {
         addr: addr("::1"),
@@ -66,14 +66,14 @@ fn counted(sockets: &[Socket]) -> SocketSummary {
 }
 
 fn only_destination(sockets: &[Socket]) -> DestinationUsage {
-    let told = counted(sockets)
+    let exported = counted(sockets)
         .ports
         .unwrap()
         .by_destination
         .unwrap()
         .exported;
-    assert_eq!(told.len(), 1, "{told:?}");
-    *told.first().unwrap()
+    assert_eq!(exported.len(), 1, "{exported:?}");
+    *exported.first().unwrap()
 }
 
 #[test]
@@ -127,12 +127,12 @@ fn a_socket_is_outgoing_by_its_local_port_alone() {
         time_wait(local(40_001), server, 0),
         time_wait(local(40_003), server, 0),
     ];
-    let figures = counted(&sockets);
-    let by_src_port = figures.by_src_port.unwrap();
+    let summary = counted(&sockets);
+    let by_src_port = summary.by_src_port.unwrap();
     assert_eq!(by_src_port.ephemeral, 1);
-    let told = [(39_999, 1), (40_001, 1), (40_003, 1), (40_020, 1)];
-    assert_eq!(by_src_port.ports.exported, told);
-    let by_dst_port = figures.by_dst_port.unwrap();
+    let exported = [(39_999, 1), (40_001, 1), (40_003, 1), (40_020, 1)];
+    assert_eq!(by_src_port.ports.exported, exported);
+    let by_dst_port = summary.by_dst_port.unwrap();
     assert_eq!(
         (by_dst_port.ports.exported, by_dst_port.ephemeral),
         (vec![(443, 1)], 4)
@@ -147,9 +147,9 @@ fn a_port_that_is_merely_bound_is_told_as_held_but_takes_no_headroom_twice() {
         TcpState::Established,
         0,
     )];
-    let figures = only_destination(&sockets);
-    assert_eq!(figures.in_use.established, 1);
-    assert_eq!((figures.headroom, figures.exhaustion_ratio), (16, 0.0));
+    let summary = only_destination(&sockets);
+    assert_eq!(summary.in_use.established, 1);
+    assert_eq!((summary.headroom, summary.exhaustion_ratio), (16, 0.0));
 }
 
 #[test]
@@ -159,9 +159,9 @@ fn a_port_told_twice_by_a_dump_that_is_not_atomic_is_spent_once() {
         socket(ends.0, ends.1, TcpState::Established, 0),
         time_wait(ends.0, ends.1, 0),
     ];
-    let figures = only_destination(&sockets);
-    assert_eq!(figures.in_use.total(), 2);
-    assert_eq!(figures.headroom, 15);
+    let summary = only_destination(&sockets);
+    assert_eq!(summary.in_use.total(), 2);
+    assert_eq!(summary.headroom, 15);
 }
 
 #[test]
@@ -178,9 +178,9 @@ fn only_time_wait_older_than_the_delay_on_loopback_is_reusable_with_the_value_tw
         TcpState::FinWait2,
         10_000,
     )];
-    let figures = only_destination(&fin);
+    let summary = only_destination(&fin);
     assert_eq!(
-        (figures.reusable, figures.in_use.other, figures.headroom),
+        (summary.reusable, summary.in_use.other, summary.headroom),
         (0, 1, 15)
     );
 }
@@ -228,9 +228,9 @@ fn with_no_usable_port_every_destination_is_exhausted() {
     assert_eq!(ports.usable, 0);
     // No destination is none, whatever the range has.
     assert_eq!(ports.worst_ratio, PerFamily::default());
-    let told = ports.by_destination.unwrap().exported;
+    let exported = ports.by_destination.unwrap().exported;
     assert_eq!(
-        told.first().map(|pinned| pinned.exhaustion_ratio),
+        exported.first().map(|pinned| pinned.exhaustion_ratio),
         Some(1.0)
     );
 }
@@ -273,18 +273,18 @@ fn pinned_destinations_are_told_at_zero_and_outside_the_top() {
         .unwrap()
         .by_destination;
     let by_destination = by_destination.unwrap();
-    let told: BTreeMap<String, u64> = by_destination
+    let exported: BTreeMap<String, u64> = by_destination
         .exported
         .iter()
-        .map(|told| {
+        .map(|exported| {
             let Destination {
                 src_addr,
                 dst_addr,
                 dst_port,
-            } = told.destination;
+            } = exported.destination;
             (
                 format!("{src_addr} {dst_addr} {dst_port}"),
-                told.in_use.total(),
+                exported.in_use.total(),
             )
         })
         .collect();
@@ -295,7 +295,7 @@ fn pinned_destinations_are_told_at_zero_and_outside_the_top() {
         (":: 2001:db8::9 443", 0),
     ];
     assert_eq!(
-        told,
+        exported,
         expected
             .map(|(name, count)| (name.to_owned(), count))
             .into()
@@ -310,13 +310,13 @@ fn a_pinned_port_is_told_on_both_sides_even_at_zero() {
         ..CensusOptions::default()
     };
     let sockets = [time_wait(("192.0.2.1", 40_005), ("192.0.2.9", 443), 0)];
-    let figures = census(&options, &settings(), &sockets);
+    let summary = census(&options, &settings(), &sockets);
     assert_eq!(
-        figures.by_src_port.unwrap().ports.exported,
+        summary.by_src_port.unwrap().ports.exported,
         [(443, 0), (8080, 0)]
     );
     assert_eq!(
-        figures.by_dst_port.unwrap().ports.exported,
+        summary.by_dst_port.unwrap().ports.exported,
         [(443, 1), (8080, 0)]
     );
 }
@@ -328,11 +328,11 @@ fn without_a_range_nothing_that_depends_on_direction_is_told() {
         ..settings()
     };
     let sockets = [time_wait(("192.0.2.1", 40_005), ("192.0.2.9", 443), 0)];
-    let figures = census(&CensusOptions::default(), &settings, &sockets);
-    assert_eq!(figures.time_wait, PerFamily { ipv4: 1, ipv6: 0 });
-    assert_eq!(figures.by_dst_addr.map(|by| by.total()), Some(1));
-    assert_eq!((figures.by_src_port, figures.by_dst_port), (None, None));
-    assert_eq!(figures.ports, None);
+    let summary = census(&CensusOptions::default(), &settings, &sockets);
+    assert_eq!(summary.time_wait, PerFamily { ipv4: 1, ipv6: 0 });
+    assert_eq!(summary.by_dst_addr.map(|by| by.total()), Some(1));
+    assert_eq!((summary.by_src_port, summary.by_dst_port), (None, None));
+    assert_eq!(summary.ports, None);
 }
 
 #[test]
@@ -345,13 +345,13 @@ fn what_is_switched_off_is_absent_and_the_rest_stays() {
         ..CensusOptions::default()
     };
     let sockets = [time_wait(("192.0.2.1", 80), ("192.0.2.9", 40_005), 0)];
-    let figures = census(&options, &settings(), &sockets);
+    let summary = census(&options, &settings(), &sockets);
     assert_eq!(
-        (figures.by_src_addr, figures.by_dst_addr, figures.by_age),
+        (summary.by_src_addr, summary.by_dst_addr, summary.by_age),
         (None, None, None)
     );
-    assert_eq!(figures.by_src_port.unwrap().ports.total(), 1);
-    assert_eq!(figures.ports.unwrap().by_destination, None);
+    assert_eq!(summary.by_src_port.unwrap().ports.total(), 1);
+    assert_eq!(summary.ports.unwrap().by_destination, None);
 }
 
 fn any_addr() -> impl Strategy<Value = Address> {
@@ -387,7 +387,7 @@ fn is_outgoing(port: u16) -> bool {
     (RANGE.0..=RANGE.1).contains(&port) && ![40_001, 40_002, 40_003].contains(&port)
 }
 
-/// The figures of each destination, from a list of all sockets and the contract's words.
+/// The usage of each destination, from a list of all sockets and the contract's words.
 fn model(sockets: &[Socket]) -> BTreeMap<Destination, (PortsInUse, BTreeSet<u16>)> {
     let mut destinations: BTreeMap<Destination, (PortsInUse, BTreeSet<u16>)> = BTreeMap::new();
     for socket in sockets.iter().filter(|socket| is_outgoing(socket.src_port)) {
@@ -397,7 +397,7 @@ fn model(sockets: &[Socket]) -> BTreeMap<Destination, (PortsInUse, BTreeSet<u16>
             dst_port,
             ..
         } = *socket;
-        let (held, taken) = destinations
+        let (in_use, taken) = destinations
             .entry(Destination {
                 src_addr,
                 dst_addr,
@@ -405,9 +405,9 @@ fn model(sockets: &[Socket]) -> BTreeMap<Destination, (PortsInUse, BTreeSet<u16>
             })
             .or_default();
         match socket.state {
-            TcpState::TimeWait => held.time_wait += 1,
-            TcpState::Established => held.established += 1,
-            _ => held.other += 1,
+            TcpState::TimeWait => in_use.time_wait += 1,
+            TcpState::Established => in_use.established += 1,
+            _ => in_use.other += 1,
         }
         let loopback = src_addr.is_loopback() || dst_addr.is_loopback();
         let old = socket.state == TcpState::TimeWait && socket.remaining_ms < 59_000;
@@ -424,16 +424,16 @@ proptest! {
         sockets in prop::collection::vec(any_socket(), 0..120), top in 1_usize..5,
     ) {
         let options = CensusOptions { top, pinned_ports: vec![80, 1], ..CensusOptions::default() };
-        let figures = census(&options, &settings(), &sockets);
+        let summary = census(&options, &settings(), &sockets);
         let expected = sockets.iter().filter(|s| s.state == TcpState::TimeWait).count() as u64;
         let ports = |by: Option<PortBreakdown>| by.map(|by| by.ports.total() + by.ephemeral);
         let totals = [
-            Some(figures.time_wait.ipv4 + figures.time_wait.ipv6),
-            figures.by_src_addr.map(|by| by.total()),
-            ports(figures.by_src_port),
-            figures.by_dst_addr.map(|by| by.total()),
-            ports(figures.by_dst_port),
-            figures.by_age.map(|bands| bands.iter().sum()),
+            Some(summary.time_wait.ipv4 + summary.time_wait.ipv6),
+            summary.by_src_addr.map(|by| by.total()),
+            ports(summary.by_src_port),
+            summary.by_dst_addr.map(|by| by.total()),
+            ports(summary.by_dst_port),
+            summary.by_age.map(|bands| bands.iter().sum()),
         ];
         prop_assert_eq!(totals, [Some(expected); 6]);
     }
@@ -448,15 +448,15 @@ proptest! {
         prop_assert_eq!(ports.destinations, model.len() as u64);
         let by_destination = ports.by_destination.unwrap();
         prop_assert_eq!(by_destination.exported.len(), top.min(model.len()));
-        for told in &by_destination.exported {
-            let (held, taken) = model.get(&told.destination).unwrap();
-            prop_assert_eq!(told.in_use, *held);
-            prop_assert_eq!(told.headroom as usize, 16 - taken.len());
-            prop_assert_eq!(told.exhaustion_ratio, taken.len() as f64 / 16.0);
+        for exported in &by_destination.exported {
+            let (in_use, taken) = model.get(&exported.destination).unwrap();
+            prop_assert_eq!(exported.in_use, *in_use);
+            prop_assert_eq!(exported.headroom as usize, 16 - taken.len());
+            prop_assert_eq!(exported.exhaustion_ratio, taken.len() as f64 / 16.0);
         }
-        let told: u64 = by_destination.exported.iter().map(|told| told.in_use.total()).sum();
-        let all: u64 = model.values().map(|(held, _)| held.total()).sum();
-        prop_assert_eq!(told + by_destination.other.total(), all);
+        let exported: u64 = by_destination.exported.iter().map(|exported| exported.in_use.total()).sum();
+        let all: u64 = model.values().map(|(in_use, _)| in_use.total()).sum();
+        prop_assert_eq!(exported + by_destination.other.total(), all);
         for family in Family::ALL {
             let worst = model.iter().filter(|(d, _)| d.dst_addr.family() == family);
             let worst = worst.map(|(_, (_, taken))| taken.len()).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Which container a process lives in, told from the path of its control group.
+//! Which container a process lives in, by the path of its control group.
 //!
 //! The kernel knows no containers. What every runtime leaves behind is the name that it gives to a
 //! container's control group, and these names are read here: `/proc/PID/cgroup`, version 1 (a line a
@@ -48,7 +48,7 @@ impl ContainerIdentity {
         let mut components = path.split('/').peekable();
         while let Some(component) = components.next() {
             let after = components.peek().copied().unwrap_or_default();
-            // containerd joins the three parts of systemd's name with colons if told to use the other
+            // containerd joins the three parts of systemd's name with colons if it is to use the other
             // driver: kubepods-podUID.slice:cri-containerd:ID.
             for part in component.split(':') {
                 if let Some(uid) = pod_uid(part) {
@@ -118,7 +118,7 @@ fn is_of_machines(slice: &str) -> bool {
 /// A task's 32 digits and a container's number, as the ECS agent names what runs on Fargate.
 fn ecs_id(name: &str) -> bool {
     name.split_once('-').is_some_and(|(task, number)| {
-        // Of 64 bits at most: whoever may make a control group may call it anything.
+        // Of 64 bits at most: anyone who may make a control group may call it anything.
         let is_number =
             matches!(number.len(), 1..=20) && number.bytes().all(|byte| byte.is_ascii_digit());
         task.len() == 32 && is_hexadecimal(task) && is_number
@@ -156,13 +156,13 @@ mod tests {
     const ID: &str = "8f1a5e3c0b7d94f26a1c3e5b7d9f0a2c4e6b8d0f1a3c5e7b9d1f3a5c7e9b0d2f";
     const UID: &str = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0";
 
-    fn told(text: &str) -> (Option<String>, Option<String>) {
+    fn found(text: &str) -> (Option<String>, Option<String>) {
         let found = ContainerIdentity::parse(text);
         (found.container_id, found.pod_uid)
     }
 
     #[test]
-    fn what_is_no_container_is_told_as_none() {
+    fn what_is_no_container_is_none() {
         for path in [
             "/",
             "/init.scope",
@@ -174,16 +174,17 @@ mod tests {
             "/machine.slice/machine-qemu\\x2d1\\x2ddb.scope",
             "/machine.slice/machine-bad\\xzz.scope",
         ] {
-            assert_eq!(told(&format!("0::{path}\n")), (None, None), "{path}");
+            assert_eq!(found(&format!("0::{path}\n")), (None, None), "{path}");
         }
-        assert_eq!(told(""), (None, None));
-        assert_eq!(told("no colons\n"), (None, None));
+        assert_eq!(found(""), (None, None));
+        assert_eq!(found("no colons\n"), (None, None));
     }
 
     #[test]
     fn a_name_like_that_of_ecs_is_not_taken_at_any_length() {
         let task = ID.get(..32).unwrap_or_default();
-        let of_digits = |digits: usize| told(&format!("0::/ecs/{task}-{}\n", "7".repeat(digits))).0;
+        let of_digits =
+            |digits: usize| found(&format!("0::/ecs/{task}-{}\n", "7".repeat(digits))).0;
         assert!(of_digits(10).is_some() && of_digits(20).is_some());
         assert_eq!(
             (of_digits(0), of_digits(21), of_digits(3_000)),
@@ -194,7 +195,7 @@ mod tests {
     #[test]
     fn a_monitor_is_not_in_the_container_that_it_watches() {
         let path = format!("0::/machine.slice/libpod-conmon-{ID}.scope\n");
-        assert_eq!(told(&path), (None, None));
+        assert_eq!(found(&path), (None, None));
     }
 
     #[test]
@@ -205,9 +206,9 @@ mod tests {
             "0::/docker/{outer}/kubelet.slice/kubelet-kubepods.slice/\
              kubelet-kubepods-pod{pod}.slice/cri-containerd-{ID}.scope\n"
         );
-        assert_eq!(told(&path), (Some(ID.to_owned()), Some(UID.to_owned())));
+        assert_eq!(found(&path), (Some(ID.to_owned()), Some(UID.to_owned())));
         let path = format!("0::/docker/{outer}/kubepods/besteffort/pod{UID}\n");
-        assert_eq!(told(&path), (None, Some(UID.to_owned())));
+        assert_eq!(found(&path), (None, Some(UID.to_owned())));
     }
 
     proptest! {

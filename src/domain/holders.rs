@@ -1,4 +1,4 @@
-//! Which processes hold live sockets to a destination. Told by `report` only: finding out reads
+//! Which processes have live sockets to a destination. For `report` only: finding out reads
 //! other processes' descriptors.
 
 use serde::Serialize;

@@ -1,6 +1,6 @@
-//! What a process spends, as far as operators of exporters look at it.
+//! What a process uses, as far as it matters to operators of exporters.
 
-/// What the process has spent and may spend.
+/// What the process has used and may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProcessUsage {
     /// User and system time of all its threads, in seconds. `utime` and `stime` of `proc_pid_stat(5)`.
@@ -17,6 +17,6 @@ pub struct ProcessUsage {
     /// The soft limit of `RLIMIT_AS`, in bytes; `None` is unlimited.
     pub virtual_memory_max_bytes: Option<u64>,
     /// When it started, in seconds since 1970; as exact as a clock tick plus the second in which the
-    /// kernel tells its boot time. `starttime` of `proc_pid_stat(5)`, `btime` of `proc_stat(5)`.
+    /// kernel reports its boot time. `starttime` of `proc_pid_stat(5)`, `btime` of `proc_stat(5)`.
     pub start_time_seconds: f64,
 }

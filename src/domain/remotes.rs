@@ -7,7 +7,7 @@
 /// 4,000 values each, of a million.
 const PARTITIONS: usize = 256;
 
-/// So many values are set down in a partition before they are counted: what is held uncounted is no
+/// How many values are set down in a partition before they are counted: what is kept uncounted is no
 /// more than this or, where that is more, as many as there are different ones.
 const PENDING: usize = 4_096;
 
@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    fn hold_against_a_model<K: Countable + std::fmt::Debug>(
+    fn compare_with_a_model<K: Countable + std::fmt::Debug>(
         values: &[K],
         settles: usize,
         absent: K,
@@ -196,8 +196,8 @@ mod tests {
             absent: u32,
             settles in 1_usize..4,
         ) {
-            hold_against_a_model(&few, settles, absent)?;
-            hold_against_a_model(&any, settles, absent.into())?;
+            compare_with_a_model(&few, settles, absent)?;
+            compare_with_a_model(&any, settles, absent.into())?;
         }
 
         #[test]
@@ -205,22 +205,22 @@ mod tests {
             // 40,000 values of one partition or many, each several times.
             let values: Vec<u32> =
                 (0..40_000).map(|number| (number % different).wrapping_mul(step)).collect();
-            hold_against_a_model(&values, 1, 3)?;
+            compare_with_a_model(&values, 1, 3)?;
         }
     }
 
     #[test]
-    fn what_is_held_uncounted_has_a_bound() {
+    fn what_is_kept_uncounted_has_a_bound() {
         let mut counts = Counts::default();
         for number in 0..1_000_000_u32 {
             counts.add(number % 7);
         }
-        let held: usize = counts
+        let kept: usize = counts
             .partitions
             .iter()
             .map(|one| one.pending.capacity())
             .sum();
-        assert!(held <= 7 * PENDING, "{held}");
+        assert!(kept <= 7 * PENDING, "{kept}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How long the search for a free port can get.
 //!
 //! connect() tries the ports of one parity from a random place on, then those of the other
-//! (`__inet_hash_connect` in net/ipv4/inet_hashtables.c), and looks each up in two hash tables.
+//! (`__inet_hash_connect` in net/ipv4/inet_hashtables.c), and finds each in two hash tables.
 
 use super::capacity::PortPool;
 use super::ports::PortSet;
@@ -9,7 +9,7 @@ use super::small_port_set::SmallPortSet;
 
 /// How many ports in use connect() may have to examine for this destination: the longest run of them
 /// of one parity, in the order in which it tries them; at the end of the range it goes on at the
-/// beginning. Reserved, blocked and bind-owned ports, which it passes over at little cost, neither
+/// beginning. Reserved, blocked and bind-owned ports, which it skips at little cost, neither
 /// count nor end a run; a free or a reusable port ends it.
 ///
 /// With `ip_local_port_step_width` (Linux >= 7.2) the order is a random one: any of them may come first.

@@ -143,24 +143,24 @@ mod tests {
             ],
         ) {
             let all: PortSet = (0..=u16::MAX).collect();
-            let mut held = SmallPortSet::default();
+            let mut set = SmallPortSet::default();
             for port in &ports {
-                held.insert(*port);
+                set.insert(*port);
             }
             let mut joined = SmallPortSet::default();
             for port in &more {
                 joined.insert(*port);
             }
-            joined.union_with(&held);
+            joined.union_with(&set);
             let both: BTreeSet<u16> = ports.iter().chain(&more).copied().collect();
             prop_assert_eq!(usize::try_from(joined.len_within(&all)), Ok(both.len()));
             let model: BTreeSet<u16> = ports.into_iter().collect();
-            prop_assert_eq!(usize::try_from(held.len_within(&all)), Ok(model.len()));
+            prop_assert_eq!(usize::try_from(set.len_within(&all)), Ok(model.len()));
             let few: PortSet = more.iter().copied().collect();
             let within = model.iter().filter(|port| few.contains(**port)).count();
-            prop_assert_eq!(usize::try_from(held.len_within(&few)), Ok(within));
+            prop_assert_eq!(usize::try_from(set.len_within(&few)), Ok(within));
             let mut target = PortSet::new();
-            held.add_to(&mut target);
+            set.add_to(&mut target);
             prop_assert!(target.iter().eq(model));
         }
     }

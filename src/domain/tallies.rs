@@ -1,4 +1,4 @@
-//! The destinations' tallies, found by destination: the look-up that each outgoing socket needs.
+//! The destinations' tallies, found by destination: which each outgoing socket needs.
 
 use std::fmt;
 use std::hash::BuildHasher;

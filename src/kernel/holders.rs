@@ -22,7 +22,7 @@ use crate::domain::socket::LiveSocket;
 /// How many processes are named for each destination.
 const MOST_PROCESSES: usize = 10;
 
-/// Looks for the processes that have sockets open.
+/// Finds the processes that have sockets open.
 #[derive(Clone, Debug)]
 pub struct HolderFinder {
     procfs: PathBuf,
@@ -43,7 +43,7 @@ type Found = HashMap<(usize, i32), HashSet<u64>>;
 
 impl HolderFinder {
     /// For the procfs at this path, where `tcp` of the thread is read if netlink is not to be used or cannot be.
-    /// Nothing is looked at yet.
+    /// Nothing is read yet.
     #[must_use]
     pub const fn new(procfs: PathBuf, netlink: bool) -> Self {
         Self { procfs, netlink }
@@ -141,7 +141,7 @@ impl Sought {
     }
 }
 
-/// The inodes of the sockets that a process has open; none where it may not be looked into.
+/// The inodes of the sockets that a process has open; none where it may not be read.
 fn socket_inodes(process: &Path) -> Vec<u64> {
     let Ok(entries) = fs::read_dir(process.join("fd")) else {
         return Vec::new();

@@ -21,6 +21,7 @@
 //! - [`thresholds`]: the same ones everywhere;
 //! - [`report`]: report, check, the page and the API;
 //! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
+//! - [`memory`]: what very many destinations cost;
 //! - [`probe`]: the probe of ports, and that it does no harm;
 //! - [`kinds`]: smaller kinds of sockets, each as connect() and bind() treat it;
 //! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own;
@@ -68,6 +69,7 @@ mod kernel;
 mod kinds;
 mod limits;
 mod listening;
+mod memory;
 mod netns;
 mod oracle;
 mod probe;

@@ -236,18 +236,18 @@ mod tests {
         let mut datagram = message(18, 2, SEQUENCE, b"abcde");
         datagram.extend([0; 3]);
         datagram.extend(message(20, 2, SEQUENCE, b"f"));
-        let told: Vec<_> = Messages::new(&datagram, SEQUENCE).collect();
+        let messages: Vec<_> = Messages::new(&datagram, SEQUENCE).collect();
         let record = |message_type, payload| {
             Ok(Message::Record {
                 message_type,
                 payload,
             })
         };
-        assert_eq!(told, [record(18, &b"abcde"[..]), record(20, &b"f"[..])]);
+        assert_eq!(messages, [record(18, &b"abcde"[..]), record(20, &b"f"[..])]);
     }
 
     #[test]
-    fn the_end_and_a_refusal_tell_their_errno() {
+    fn the_end_and_a_refusal_have_their_errno() {
         let code = |code: i32| code.to_ne_bytes();
         let done = message(3, 2, SEQUENCE, &code(0));
         assert_eq!(first(&done), Some(Ok(Message::Done { errno: 0 })));
@@ -297,9 +297,9 @@ mod tests {
         assert_eq!(first(&short), Some(Err(error)));
         let mut tail = message(18, 2, SEQUENCE, b"abcd");
         tail.extend([0; 15]);
-        let told: Vec<_> = Messages::new(&tail, SEQUENCE).collect();
+        let messages: Vec<_> = Messages::new(&tail, SEQUENCE).collect();
         assert_eq!(
-            told.last(),
+            messages.last(),
             Some(&Err(DatagramError::ShortHeader {
                 offset: 20,
                 left: 15
@@ -311,9 +311,9 @@ mod tests {
     fn an_answer_to_another_request_is_an_error_and_ends_the_datagram() {
         let mut datagram = message(18, 2, SEQUENCE + 1, b"abcd");
         datagram.extend(message(3, 2, SEQUENCE, &[0; 4]));
-        let told: Vec<_> = Messages::new(&datagram, SEQUENCE).collect();
+        let messages: Vec<_> = Messages::new(&datagram, SEQUENCE).collect();
         assert_eq!(
-            told,
+            messages,
             [Err(DatagramError::WrongSequence {
                 offset: 0,
                 expected: 7,

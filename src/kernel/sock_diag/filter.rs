@@ -6,7 +6,7 @@
 //!
 //! The language is that of `INET_DIAG_REQ_BYTECODE` (include/uapi/linux/inet_diag.h; checked by
 //! `inet_diag_bc_audit`, run by `inet_diag_bc_run` in net/ipv4/inet_diag.c). An operation is a code and
-//! two jumps, in bytes forward: one if it holds, one if not. The program lets a socket pass that ends
+//! two jumps, in bytes forward: one if it is true, one if not. The program lets a socket pass that ends
 //! exactly at its end; a jump to four bytes behind it does not. A jump can only go where the chain of
 //! `yes` jumps from the beginning comes by.
 
@@ -17,10 +17,10 @@ use netlink_packet_sock_diag::{AF_INET, AF_INET6};
 use crate::domain::address::Address;
 use crate::domain::ports::PortRange;
 
-/// `INET_DIAG_REQ_BYTECODE`: the attribute that holds the program.
+/// `INET_DIAG_REQ_BYTECODE`: the attribute with the program.
 const REQUEST_BYTECODE: u16 = 1;
 
-/// A condition that never holds.
+/// A condition that is never true.
 const JUMP: u8 = 1;
 /// Local port >= operand.
 const SOURCE_PORT_FROM: u8 = 2;
@@ -73,7 +73,7 @@ pub fn ephemeral_or_time_wait(range: PortRange) -> Vec<u8> {
 #[must_use]
 pub fn to_any_of(ends: &[(Address, u16)]) -> Vec<u8> {
     let mut program = Vec::new();
-    // Backwards, for each one that holds jumps over all behind it.
+    // Backwards, since each one that is true jumps over all behind it.
     for (address, port) in ends.iter().rev() {
         let (family, bytes) = match IpAddr::from(*address) {
             IpAddr::V4(v4) => (AF_INET, v4.octets().to_vec()),
@@ -144,7 +144,7 @@ mod tests {
         let mut at = 0;
         while at < program.len() {
             let (code, yes, no) = operation(program, at);
-            let holds = match code {
+            let is_true = match code {
                 1 => false,
                 2 => port >= operand(program, at),
                 3 => port <= operand(program, at),
@@ -161,7 +161,7 @@ mod tests {
                 13 => cgroup == u64::from_ne_bytes(program[at + 4..at + 12].try_into().unwrap()),
                 other => panic!("operation {other}"),
             };
-            at += if holds { yes } else { no };
+            at += if is_true { yes } else { no };
         }
         at == program.len()
     }

@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_families_and_states_are_told_as_such() {
+    fn unknown_families_and_states_are_counted_as_such() {
         for (family, state) in [(AF_INET, 0), (AF_INET, 14), (AF_INET, 255), (1, 6), (0, 1)] {
             let record = bytes(family, state, v4(1), v4(2), 0);
             let unknown = Decoded::Unknown { family, state };
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_tell_whether_they_listen_and_whether_they_keep_to_ipv6() {
+    fn owners_show_whether_they_listen_and_whether_they_keep_to_ipv6() {
         let mut record = bytes(AF_INET6, 10, v6("::"), v6("::"), 0);
         // INET_DIAG_SHUTDOWN (8) in front, padded to four bytes, then INET_DIAG_SKV6ONLY (11).
         record.extend([5, 0, 8, 0, 1, 0, 0, 0, 5, 0, 11, 0, 1, 0, 0, 0]);

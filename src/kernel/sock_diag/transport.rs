@@ -10,7 +10,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use rustix::net::RecvFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-/// The kernel never puts more into a datagram of a dump than the receiver's buffer holds, and never
+/// The kernel never puts more into a datagram of a dump than the receiver's buffer takes, and never
 /// more than 32 KiB (`netlink_recvmsg` and `netlink_dump` in net/netlink/af_netlink.c).
 pub const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
 
@@ -23,7 +23,7 @@ pub trait Transport {
     fn send(&mut self, request: &[u8]) -> io::Result<()>;
 
     /// Receives one datagram into `buffer`, whose content is replaced, and returns the datagram's
-    /// true length: more than the buffer holds if it was cut. Fails with `WouldBlock` or `TimedOut`
+    /// true length: more than the buffer takes if it was cut. Fails with `WouldBlock` or `TimedOut`
     /// if none comes for as long as the deadline was away when the conversation was opened.
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
 }
@@ -58,7 +58,7 @@ impl Connect for NetlinkConnect {
         for direction in [Timeout::Recv, Timeout::Send] {
             set_socket_timeout(&socket, direction, Some(patience))?;
         }
-        // Connected to the kernel (port 0), it takes datagrams from nobody else.
+        // Connected to the kernel (port 0), it accepts datagrams from nobody else.
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Box::new(NetlinkTransport { socket }))
     }
