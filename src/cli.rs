@@ -11,6 +11,7 @@ mod values;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
@@ -18,7 +19,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::build_info::BUILD;
 use crate::collector::{CollectorConfig, MOST_NAMESPACES, NamespaceChoice, SourceChoice};
-use crate::config::{Command, Config, LogConfig, TelemetryPath, WebConfig, boolean};
+use crate::config::{Command, Config, LogConfig, TelemetryPath, WebConfig, boolean, max_age};
 use crate::domain::options::{CensusOptions, PinnedDestination};
 use crate::web::ListenAddress;
 
@@ -179,6 +180,16 @@ struct CollectorFlags {
     )]
     most_namespaces: usize,
 
+    /// Maximum age of the socket metrics of other namespaces. Those whose highest ratio can be 0.4 or more
+    /// are always read anew; 0 reads all of them anew. Seconds up to 86400, or a duration as in 5m
+    #[arg(
+        long = "collector.netns-max-age",
+        value_name = "AGE",
+        default_value = "5m",
+        value_parser = max_age,
+    )]
+    max_age: Duration,
+
     /// Directory with the names of network namespaces, see ip-netns(8)
     #[arg(long = "path.netns", value_name = "DIR", default_value = "/run/netns")]
     namespace_names: PathBuf,
@@ -291,6 +302,7 @@ impl Cli {
                 census,
                 namespaces: self.collector.namespaces,
                 most_namespaces: self.collector.most_namespaces,
+                max_age: self.collector.max_age,
                 namespace_names: self.collector.namespace_names,
             },
             log: self.log,

@@ -184,6 +184,12 @@ fn interval(text: &str) -> Result<Duration, &'static str> {
         .ok_or("write seconds from 0.5 to 86400, or a duration as in 5m")
 }
 
+pub(crate) fn max_age(text: &str) -> Result<Duration, &'static str> {
+    duration(text)
+        .filter(|time| *time <= Duration::from_secs(86_400))
+        .ok_or("write seconds from 0 to 86400, or a duration as in 5m")
+}
+
 fn timeout(text: &str) -> Result<Duration, &'static str> {
     duration(text)
         .filter(|time| (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(time))

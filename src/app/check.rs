@@ -2,7 +2,7 @@
 
 use crate::domain::collectors::CollectorId;
 use std::io::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::report::look;
 use super::warn_of_missing_rights;
@@ -24,6 +24,7 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
         CollectorId::Failures,
     ];
     collector.enabled = collector.enabled.without(&unneeded);
+    collector.max_age = Duration::ZERO;
     warn_of_missing_rights(&collector.namespaces);
     let deadline = Instant::now() + check.timeout;
     let snapshot = Collector::open(collector, Box::new(NetlinkConnect))

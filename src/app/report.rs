@@ -32,6 +32,7 @@ const HELD_DESTINATIONS: usize = 3;
 /// Tells the report; the exit status is 1 where the connection table could not be read.
 pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
     config.census.whole_table = true;
+    config.max_age = Duration::ZERO;
     warn_of_missing_rights(&config.namespaces);
     let finder = (!options.no_processes)
         .then(|| HolderFinder::new(config.procfs.clone(), config.source != SourceChoice::Procfs));

@@ -1,22 +1,23 @@
-//! Which sockets are merely bound, asked for no more often than it pays.
+//! Which sockets are bound and unconnected, dumped no more often than it pays.
 //!
-//! The kernel finds them by walking over all sockets that have a local port, those in TIME-WAIT and
-//! those accepted included (Linux 6.18: 175 to 240 ns each, 35 ms with 200,000 in TIME-WAIT, against 60 ms
-//! for the whole dump). On most hosts that is little. Where it is not, what was read last is used for five
-//! minutes, unless a ratio is near its limit: then every port counts, and the walk is made every time.
-//! Elsewhere it matters little: ports that programs bind and do not connect are few, and either held
-//! for long or for a moment. Listening sockets stand in a table of their own and are read every time.
+//! The kernel finds them by passing over all sockets of all network namespaces that have a local port, those in
+//! TIME-WAIT and those accepted included (Linux 6.18: 175 to 240 ns each, 35 ms with 200,000 in TIME-WAIT, against 60 ms
+//! for the whole dump). On most hosts that is little. Where it is not, the last reading serves for five
+//! minutes, unless a ratio is near its limit: then every port counts, and they are dumped every time.
+//! Elsewhere it matters little: ports that programs bind and do not connect are few, and are kept either
+//! long or for a moment. In other namespaces than the exporter's they are then dumped near a limit only. Listening
+//! sockets have a table of their own and are read every time.
 
 use std::time::{Duration, Instant};
 
 use crate::domain::advice::thresholds::RATIO_WARNING;
-use crate::domain::snapshot::{Counts, SocketSummary};
+use crate::domain::snapshot::SocketSummary;
 use crate::domain::socket::PortOwner;
 
-/// Up to so many sockets the walk is made every time: 17 to 24 ms.
-const QUICK_WALK_SOCKETS: u64 = 100_000;
+/// Up to so many sockets they are dumped every time: 17 to 24 ms.
+const QUICK_SOCKETS: u64 = 100_000;
 
-/// How long a reading serves where the walk is long: at a scrape every 15 s one in twenty walks, which
+/// How long a reading serves where a dump is long: at a scrape every 15 s one in twenty dumps, which
 /// adds 3 % to the CPU time of the others with 200,000 in TIME-WAIT, and 7 % with 100,000 accepted.
 const SERVES_FOR: Duration = Duration::from_secs(300);
 
@@ -27,24 +28,25 @@ pub(super) struct BoundSockets {
     /// When a ratio was seen near its limit last. Serves as long as a reading does, so that a ratio
     /// that goes up and down has none read twice.
     near_limit: Option<Instant>,
+    /// Whether it does not matter how old a reading is elsewhere.
+    near_limit_only: bool,
 }
 
 impl BoundSockets {
-    pub(super) const fn new() -> Self {
+    pub(super) const fn new(near_limit_only: bool) -> Self {
         Self {
             last: None,
             near_limit: None,
+            near_limit_only,
         }
     }
 
-    /// Whether they are to be read anew. Without figures there is no guess, and they are.
-    pub(super) fn are_due(&self, now: Instant, statistics: Option<&Counts>) -> bool {
-        let walked = statistics
-            .and_then(|figures| Some(figures.get("inuse")?.saturating_add(figures.get("tw")?)));
-        let is_quick = walked.is_none_or(|sockets| sockets <= QUICK_WALK_SOCKETS);
+    /// Whether they are to be dumped, which passes over so many sockets. Where that is unknown, they are.
+    pub(super) fn are_due(&self, now: Instant, sockets: Option<u64>) -> bool {
+        let is_quick = sockets.is_none_or(|sockets| sockets <= QUICK_SOCKETS);
         let is_recent = |time: Instant| now.saturating_duration_since(time) < SERVES_FOR;
         let serves = self.last.as_ref().is_some_and(|(read, _)| is_recent(*read));
-        is_quick || !serves || self.near_limit.is_some_and(is_recent)
+        is_quick || !(serves || self.near_limit_only) || self.near_limit.is_some_and(is_recent)
     }
 
     /// Notes those among the owners that were read just now.
@@ -91,13 +93,7 @@ mod tests {
     use crate::domain::settings::Settings;
     use crate::domain::snapshot::{Source, SourceUsage};
 
-    fn many() -> Counts {
-        statistics(200_000)
-    }
-
-    fn statistics(time_wait: u64) -> Counts {
-        [("tw", time_wait), ("inuse", 10)].into_iter().collect()
-    }
+    const MANY: Option<u64> = Some(200_000);
 
     fn owner(port: u16, listening: bool) -> PortOwner {
         PortOwner {
@@ -135,51 +131,59 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_walk_is_made_every_time() {
-        let (mut bound, now) = (BoundSockets::new(), Instant::now());
-        assert!(bound.are_due(now, Some(&statistics(QUICK_WALK_SOCKETS - 10))));
+    fn where_a_dump_is_quick_it_is_made_every_time() {
+        let (mut bound, now) = (BoundSockets::new(false), Instant::now());
+        assert!(bound.are_due(now, Some(QUICK_SOCKETS)));
         bound.note(now, &[]);
-        assert!(bound.are_due(now, Some(&statistics(QUICK_WALK_SOCKETS - 10))));
-        assert!(!bound.are_due(now, Some(&statistics(QUICK_WALK_SOCKETS - 9))));
+        assert!(bound.are_due(now, Some(QUICK_SOCKETS)));
+        assert!(!bound.are_due(now, Some(QUICK_SOCKETS + 1)));
     }
 
     #[test]
-    fn a_long_walk_is_made_when_nothing_was_read_for_five_minutes() {
-        let (mut bound, now) = (BoundSockets::new(), Instant::now());
-        assert!(bound.are_due(now, Some(&many())));
+    fn a_long_dump_is_made_when_nothing_was_read_for_five_minutes() {
+        let (mut bound, now) = (BoundSockets::new(false), Instant::now());
+        assert!(bound.are_due(now, MANY));
         bound.note(now, &[owner(1, true), owner(2, false)]);
         assert_eq!(bound.noted(), [owner(2, false)]);
-        assert!(!bound.are_due(now + Duration::from_secs(299), Some(&many())));
-        assert!(bound.are_due(now + SERVES_FOR, Some(&many())));
+        assert!(!bound.are_due(now + Duration::from_secs(299), MANY));
+        assert!(bound.are_due(now + SERVES_FOR, MANY));
     }
 
     #[test]
     fn near_a_limit_it_is_made_every_time_and_five_minutes_longer() {
         for near in [figures(0.75, 0.0), figures(0.0, 0.75)] {
-            let (mut bound, begin) = (BoundSockets::new(), Instant::now());
+            let (mut bound, begin) = (BoundSockets::new(false), Instant::now());
             let after = |seconds| begin + Duration::from_secs(seconds);
             bound.note(begin, &[]);
             assert!(bound.suffice_for(&figures(0.74, 0.74), after(15)));
-            assert!(!bound.are_due(after(30), Some(&many())));
+            assert!(!bound.are_due(after(30), MANY));
             // Read before this scrape, when the ratio was a low one.
             assert!(!bound.suffice_for(&near, after(30)));
-            assert!(bound.are_due(after(30), Some(&many())));
+            assert!(bound.are_due(after(30), MANY));
             bound.note(after(31), &[]);
             assert!(bound.suffice_for(&near, after(31)));
-            assert!(bound.are_due(after(45), Some(&many())));
+            assert!(bound.are_due(after(45), MANY));
             bound.note(after(45), &[]);
             assert!(bound.suffice_for(&figures(0.1, 0.1), after(45)));
-            assert!(bound.are_due(after(330), Some(&many())));
+            assert!(bound.are_due(after(330), MANY));
             bound.note(after(330), &[]);
-            assert!(!bound.are_due(after(331), Some(&many())));
+            assert!(!bound.are_due(after(331), MANY));
         }
     }
 
     #[test]
-    fn without_figures_it_is_made_every_time() {
-        let (mut bound, now) = (BoundSockets::new(), Instant::now());
+    fn where_its_length_is_unknown_it_is_made_every_time() {
+        let (mut bound, now) = (BoundSockets::new(false), Instant::now());
         bound.note(now, &[]);
         assert!(bound.are_due(now, None));
-        assert!(bound.are_due(now, Some(&Counts::default())));
+    }
+
+    #[test]
+    fn of_other_namespaces_a_long_dump_is_made_near_a_limit_only() {
+        let (mut bound, now) = (BoundSockets::new(true), Instant::now());
+        assert!(bound.are_due(now, Some(QUICK_SOCKETS)));
+        assert!(!bound.are_due(now, MANY));
+        assert!(!bound.suffice_for(&figures(0.75, 0.0), now));
+        assert!(bound.are_due(now, MANY));
     }
 }

@@ -18,6 +18,7 @@ mod udp;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,9 @@ pub enum NamespaceChoice {
 /// How many namespaces beside the own one are told unless it is said otherwise.
 pub const MOST_NAMESPACES: usize = 256;
 
+/// How old the socket metrics of another namespace may be unless it is said otherwise.
+pub const MAX_NAMESPACE_AGE: Duration = Duration::from_secs(300);
+
 /// What the collector needs to know.
 #[derive(Clone, Debug)]
 pub struct CollectorConfig {
@@ -81,6 +85,9 @@ pub struct CollectorConfig {
     pub namespaces: NamespaceChoice,
     /// How many of them are told at most, those with the worst ratio.
     pub most_namespaces: usize,
+    /// How old the socket metrics of one of them may be where no ratio can be high; zero for never older than the
+    /// scrape.
+    pub max_age: Duration,
     /// Where those with a name are, as ip-netns(8) has them: `/run/netns`.
     pub namespace_names: PathBuf,
 }
@@ -94,6 +101,7 @@ impl Default for CollectorConfig {
             census: CensusOptions::default(),
             namespaces: NamespaceChoice::default(),
             most_namespaces: MOST_NAMESPACES,
+            max_age: MAX_NAMESPACE_AGE,
             namespace_names: "/run/netns".into(),
         }
     }
@@ -105,13 +113,16 @@ struct NamespacesLane {
     lane: Lane<Arc<Outcome<Namespaces>>>,
     /// What the last run found, each namespace as late.
     last: Arc<Mutex<Option<Namespaces>>>,
+    /// Whether the next run must dump the namespaces that are asked for by name.
+    fresh: Arc<AtomicBool>,
 }
 
 impl NamespacesLane {
     fn start(config: CollectorConfig) -> io::Result<Self> {
         let last = Arc::new(Mutex::new(None));
         let (enabled, to_note) = (config.enabled.clone(), Arc::clone(&last));
-        let mut job = NamespacesJob::new(config);
+        let fresh = Arc::new(AtomicBool::new(false));
+        let mut job = NamespacesJob::new(config, Arc::clone(&fresh));
         let lane = Lane::start_for_first("netns", move |deadline| {
             let outcome = job.run(deadline);
             let found = outcome.value.as_ref();
@@ -119,7 +130,7 @@ impl NamespacesLane {
             *to_note.lock().unwrap_or_else(PoisonError::into_inner) = found;
             outcome
         })?;
-        Ok(Self { lane, last })
+        Ok(Self { lane, last, fresh })
     }
 
     /// Where a run that had begun before is not done by the deadline: which there were at the last look.
@@ -196,6 +207,14 @@ impl Collector {
             lanes: lanes.collect::<io::Result<_>>()?,
             namespaces: None,
         })
+    }
+
+    /// The same for a person: of namespaces that were asked for by name no older dump is used.
+    pub async fn scrape_fresh(&self, deadline: Instant) -> HostSnapshot {
+        if let Some(namespaces) = &self.namespaces {
+            namespaces.fresh.store(true, Ordering::Relaxed);
+        }
+        self.scrape(deadline).await
     }
 
     /// One scrape: readings that begin after this call, as far as they are there by the deadline.

@@ -66,6 +66,9 @@ pub(super) struct Given<'a> {
     pub(super) settings: &'a Settings,
     /// The `sockstat` of the same namespace.
     pub(super) statistics: Option<&'a Counts>,
+    /// How many sockets the kernel passes over to find the bound ones: those of all namespaces. `None` where only the
+    /// same namespace's are known.
+    pub(super) bind_table: Option<u64>,
     pub(super) deadline: Instant,
 }
 
@@ -108,6 +111,15 @@ fn is_worth_filtering(statistics: &Counts) -> bool {
     }
 }
 
+/// How many sockets of a namespace have a local port.
+fn with_port(statistics: &Counts) -> Option<u64> {
+    Some(
+        statistics
+            .get("inuse")?
+            .saturating_add(statistics.get("tw")?),
+    )
+}
+
 impl SocketsJob {
     pub(super) fn new(reader: SocketReader, logs_settings: bool) -> Self {
         Self {
@@ -130,6 +142,7 @@ impl SocketsJob {
         let given = Given {
             settings: &settings,
             statistics: statistics.as_ref(),
+            bind_table: None,
             deadline,
         };
         let outcome = self.reader.read(&mut self.memory, given);
@@ -144,7 +157,7 @@ impl SocketMemory {
     /// Of the namespace with this label; `None` is the exporter's.
     pub(super) fn new(netns: Option<String>) -> Self {
         Self {
-            bound: BoundSockets::new(),
+            bound: BoundSockets::new(netns.is_some()),
             probe: ProbeMemory::default(),
             timestamps: TimestampsSeen::default(),
             source: None,
@@ -259,13 +272,17 @@ impl SocketReader {
         let Given {
             settings,
             statistics,
+            bind_table,
             deadline,
         } = given;
         let filters = !self.options.whole_table && statistics.is_some_and(is_worth_filtering);
         let mut dump = self.dumper.open(deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
         let mut owners = Vec::new();
-        let owner_count = if memory.bound.are_due(now, statistics) {
+        let owner_count = if memory
+            .bound
+            .are_due(now, bind_table.or_else(|| with_port(statistics?)))
+        {
             let count = dump.owners(|owner| owners.push(owner))?;
             memory.bound.note(now, &owners);
             count

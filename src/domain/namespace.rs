@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::container::ContainerIdentity;
 use super::snapshot::{Outcome, Snapshot};
@@ -88,8 +89,10 @@ fn quoted(name: &[u8]) -> String {
 pub struct NamespaceSnapshot {
     /// Which one.
     pub identity: NamespaceIdentity,
-    /// What was read. What is of the host as a whole is with the own namespace alone.
+    /// What was read. What is of the whole host is with the exporter's namespace alone.
     pub snapshot: Snapshot,
+    /// How old its socket metrics are: zero if they were read for this scrape; `None` where there are none.
+    pub age: Option<Duration>,
 }
 
 /// By what namespaces are ranked: their worst ratio, but 1 where no port is usable. None is spent there, and yet
@@ -113,7 +116,7 @@ pub fn usable_ports(snapshot: &Snapshot) -> Option<u32> {
 pub struct Namespaces {
     /// Those that are told, by their labels. One that was not read by the deadline is among them,
     /// with collectors that had no success.
-    pub told: Vec<NamespaceSnapshot>,
+    pub exported: Vec<NamespaceSnapshot>,
     /// Those found that could not be entered. All processes whose namespace may not be looked up count as one.
     pub unreadable: u64,
     /// Those found and readable that are not told, since there are more than are to be told.
@@ -138,7 +141,7 @@ impl HostSnapshot {
     pub fn others(&self) -> impl Iterator<Item = &NamespaceSnapshot> {
         let namespaces = self.namespaces.as_ref();
         let found = namespaces.and_then(|outcome| outcome.value.as_ref());
-        found.into_iter().flat_map(|found| &found.told)
+        found.into_iter().flat_map(|found| &found.exported)
     }
 }
 

@@ -157,11 +157,12 @@ pub(super) fn rich_host() -> HostSnapshot {
         snapshot: rich_snapshot()
             .without(CollectorId::Slabinfo)
             .without(CollectorId::Failures),
+        age: Some(Duration::from_millis(12_500)),
     };
     HostSnapshot {
         own: rich_snapshot(),
         namespaces: Some(Arc::new(found(Namespaces {
-            told: vec![other],
+            exported: vec![other],
             unreadable: 1,
             left_out: 2,
             absent: 0,

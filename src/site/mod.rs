@@ -75,7 +75,8 @@ impl Site {
     }
 
     async fn report(&self, headers: &HeaderMap, form: report::Form) -> Answer {
-        let snapshot = self.metrics.read(deadline::time_allowed(headers)).await;
+        let time = deadline::time_allowed(headers);
+        let snapshot = self.metrics.read_fresh(time).await;
         report::answer(snapshot, form).await
     }
 

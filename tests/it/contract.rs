@@ -201,9 +201,10 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
             .clone()
             .without(CollectorId::Slabinfo)
             .without(CollectorId::Failures),
+        age: Some(Duration::from_millis(12_500)),
     };
     let namespaces = Namespaces {
-        told: vec![other],
+        exported: vec![other],
         ..Namespaces::default()
     };
     HostSnapshot {

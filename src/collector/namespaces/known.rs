@@ -2,16 +2,20 @@
 
 use std::path::Path;
 
+use super::due::{Check, LastDump};
 use crate::collector::CollectorConfig;
 use crate::collector::complaint::Complaint;
 use crate::collector::files::FilesJob;
 use crate::collector::sockets::SocketMemory;
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{NamespaceIdentity, rank, usable_ports};
-use crate::domain::snapshot::{Outcome, Snapshot};
+use crate::domain::settings::Settings;
+use crate::domain::snapshot::Snapshot;
 use crate::kernel::namespaces::{FoundNamespace, NamespaceLister, Resident, read_resident};
+use crate::kernel::procfs::ProcRoot;
 
-use super::turn::Turn;
+/// Read in each run; the other files only where these differ, and in turn.
+const READ_EACH_TIME: [CollectorId; 2] = [CollectorId::Sockstat, CollectorId::Snmp];
 
 /// What is remembered of a namespace as long as it is there.
 #[derive(Debug)]
@@ -20,17 +24,22 @@ pub(super) struct Known {
     /// When its file was made, where that does not change.
     made: Option<(i64, i64)>,
     pub(super) pid: Option<u32>,
-    pub(super) resident: Option<Resident>,
+    resident: Option<Resident>,
     pub(super) entry: Complaint,
-    pub(super) sockstat: Option<FilesJob>,
-    pub(super) files: Vec<FilesJob>,
-    pub(super) readings: Option<Vec<(CollectorId, Option<Outcome>)>>,
-    /// The run in which the files were read last.
+    jobs: Vec<FilesJob>,
+    /// What its files said last.
+    pub(super) files: Snapshot,
+    /// The run in which all of them were read last; 0 is none.
     pub(super) files_read: u64,
+    /// What [`Check`] said then; `None` where there was no TCP socket.
+    checked: Option<Check>,
     pub(super) udp: Complaint,
     pub(super) sockets: SocketMemory,
-    /// When it is to be walked.
-    pub(super) turn: Turn,
+    /// The last dump, unless it is known not to serve.
+    pub(super) last: Option<LastDump>,
+    /// The number of its last dump among all dumps: the lowest is the next. One that was cut off by the deadline
+    /// keeps its number, but not if it had the time of a whole run, or it would have all others' turns.
+    pub(super) turn: u64,
     /// By what it is ranked, as far as that is known.
     pub(super) rank: Option<f64>,
     /// Whether its range had no usable port when that was read last.
@@ -40,26 +49,24 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn new(label: String, found: &FoundNamespace, config: &CollectorConfig) -> Self {
         let netns = Some(label.clone());
-        // Also where they are not exported: the dump goes by them.
+        // Also where they are not exported: dumps go by them.
         let mut needed = config.enabled.clone();
-        needed.set(CollectorId::Sysctl, true);
-        needed.set(CollectorId::Sockstat, true);
-        let mut files = FilesJob::all(&needed, Some(&label));
-        let sockstat = files
-            .extract_if(.., |job| job.id == CollectorId::Sockstat)
-            .next();
+        for id in [CollectorId::Sysctl].iter().chain(&READ_EACH_TIME) {
+            needed.set(*id, true);
+        }
         Self {
             made: found.made,
             pid: None,
             resident: None,
             entry: Complaint::new("netns", netns.clone()),
-            sockstat,
-            files,
-            readings: None,
+            jobs: FilesJob::all(&needed, Some(&label)),
+            files: Snapshot::default(),
             files_read: 0,
+            checked: None,
             udp: Complaint::new(CollectorId::Udp.name(), netns.clone()),
             sockets: SocketMemory::new(netns),
-            turn: Turn::default(),
+            last: None,
+            turn: 0,
             rank: None,
             is_without_ports: false,
             label,
@@ -72,7 +79,7 @@ impl Known {
         self.label == label && self.made == found.made
     }
 
-    /// The same process as before as long as it lives there, so that series do not change.
+    /// The same process as before as long as it is in there, so that series do not change.
     pub(super) fn choose_resident(&mut self, lister: &NamespaceLister, found: &FoundNamespace) {
         if let Some(pid) = self.pid
             && (found.pids.contains(&pid) || lister.lives_in(pid, found.key))
@@ -84,7 +91,8 @@ impl Known {
         if pid != self.pid {
             if self.pid.is_some() && found.made.is_none() {
                 // Nothing is left that says whether it is the same namespace.
-                self.readings = None;
+                self.files_read = 0;
+                self.last = None;
                 self.sockets = SocketMemory::new(Some(self.label.clone()));
             }
             self.pid = pid;
@@ -92,19 +100,51 @@ impl Known {
         }
     }
 
-    /// What it would be ranked by without sockets.
-    pub(super) const fn rank_if_quiet(&self) -> f64 {
-        if self.is_without_ports { 1.0 } else { 0.0 }
+    /// Reads what tells whether a dump is needed, in the namespace that the thread is in; `None` where there is no
+    /// TCP socket but, perhaps, bound ones. Reads the other files too where something happened, or in turn.
+    pub(super) fn check(&mut self, procfs: &ProcRoot, run: u64, in_turn: bool) -> Option<Check> {
+        self.read(procfs, |id| id == CollectorId::Sockstat);
+        let sockets = self.files.counts(CollectorId::Sockstat);
+        let sockets = sockets.cloned().unwrap_or_default();
+        let is_empty = sockets.get("tw") == Some(0) && sockets.get("inuse") == Some(0);
+        let check = (!is_empty).then(|| {
+            self.read(procfs, |id| id == CollectorId::Snmp);
+            let opens = self.files.counts(CollectorId::Snmp);
+            Check {
+                opens: opens.cloned().unwrap_or_default(),
+                port_settings: procfs.read_port_settings(),
+                sockets,
+            }
+        });
+        if in_turn || self.files_read == 0 || check != self.checked {
+            self.read(procfs, |id| {
+                is_empty && id == CollectorId::Snmp || !READ_EACH_TIME.contains(&id)
+            });
+            self.files_read = run;
+            self.checked.clone_from(&check);
+        }
+        check
     }
 
-    /// What was read in it but for the sockets.
-    pub(super) fn snapshot(&self, statistics: Outcome) -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        for (id, outcome) in self.readings.iter().flatten() {
-            snapshot.set(*id, outcome.clone());
+    fn read(&mut self, procfs: &ProcRoot, is_wanted: impl Fn(CollectorId) -> bool) {
+        for job in self.jobs.iter_mut().filter(|job| is_wanted(job.id)) {
+            let outcome = job.run(procfs);
+            self.files.set(job.id, outcome);
         }
-        snapshot.set(CollectorId::Sockstat, Some(statistics));
-        snapshot
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        self.files.settings().cloned().unwrap_or_default()
+    }
+
+    /// Reads anew who the owner is.
+    pub(super) fn read_resident(&mut self, procfs: &Path) {
+        self.resident = self.pid.map(|pid| read_resident(procfs, pid));
+    }
+
+    /// What it is ranked by without sockets.
+    pub(super) const fn rank_if_empty(&self) -> f64 {
+        if self.is_without_ports { 1.0 } else { 0.0 }
     }
 
     /// Ranks it by what was read; what was not is as before.
@@ -115,7 +155,7 @@ impl Known {
         }
     }
 
-    /// As told with the host's procfs mounted here.
+    /// As exported with the host's procfs mounted here.
     pub(super) fn identity(&self, found: &FoundNamespace, procfs: &Path) -> NamespaceIdentity {
         let resident = self.resident.as_ref();
         NamespaceIdentity {

@@ -1,21 +1,23 @@
-//! The job that looks into the host's other network namespaces, one after the other.
+//! The job that reads the host's other network namespaces, one after the other.
 //!
-//! First each is entered for a glance at `sockstat`, which costs some 20 us: where that shows no TCP
-//! socket there is nothing to walk for, and a walk would pass over the sockets of all namespaces, which
-//! share one table. Then the others are walked, those first whose turn is the longest ago, until all are done
-//! or the deadline comes; what was not reached is told as late and is first the next time.
+//! First each is entered and checked: `sockstat`, `snmp` and the port range cost some 70 us. Where there is no TCP
+//! socket there is nothing to dump. A dump passes over the sockets of all namespaces, which share one table, so that
+//! it is only made where it can show something that matters ([`due`]): where a ratio may have become high, in this very
+//! run; elsewhere in turn, so that no dump is older than `--collector.netns-max-age`. Meanwhile the last one is
+//! exported again, with its age.
 //!
 //! Runs on one thread that enters one namespace after the other and goes home in the end. Nothing that
 //! would keep a namespace alive is held between runs.
 
+mod due;
 mod known;
 mod place;
-mod turn;
 mod visit;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
@@ -24,72 +26,80 @@ use super::complaint::Complaint;
 use super::{CollectorConfig, NamespaceChoice};
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels};
-use crate::domain::snapshot::{Outcome, Reading};
+use crate::domain::snapshot::Outcome;
 use crate::kernel::namespaces::{Listing, NamespaceKey, NamespaceLister, missing_rights};
-use crate::kernel::procfs::UDP_IN_USE;
 
+use due::Turns;
 use known::Known;
-use place::{Place, barred};
+use place::{Place, tcp_sockets};
 pub(super) use visit::all_late;
-use visit::{Progress, Visit};
+use visit::{Progress, Visit, only};
 
-/// Of the namespaces without any TCP socket, so many have their settings and counters read anew in each
-/// run, those first that were read the longest ago: the files take 100 us a namespace, five times the
-/// glance. Of the others, what was read last is told.
-const QUIET_READ_ANEW: usize = 8;
+/// So many namespaces have all their files read anew in each run, those first that were read the longest ago: that
+/// takes 200 us a namespace, and is done of the others where something happened.
+const FILES_IN_TURN: usize = 8;
 
-/// What of the time until the deadline is left for the answer: one part of so many, but at least so much, as a
-/// busy machine lets a thread wait, where that is not more than a quarter.
+/// How long namespaces that were never dumped, and are far from their limit, may keep a scrape waiting. The others of
+/// them come with the next one.
+const FIRST_DUMPS: Duration = Duration::from_millis(1_500);
+
+/// Time kept for answering: 1/20 of the budget, at least 25 ms, at most a quarter.
 const RESERVE: u32 = 20;
 const LEAST_RESERVE: Duration = Duration::from_millis(25);
 
-/// How long a run may last, so that what it comes to is there by the deadline. What comes later is not told at
-/// all, not even as late.
+/// How long a run may last, so that its result is there by the deadline.
 fn usable(allowed: Duration) -> Duration {
     allowed.saturating_sub((allowed / RESERVE).max(LEAST_RESERVE.min(allowed / 4)))
 }
 
-/// What is logged where the time did not suffice, without figures, so that it is said once.
+/// What is logged where the time did not suffice: without numbers, so that it is logged once.
 const LATE: &str =
-    "not all network namespaces were read by the deadline; those left out are the first next time";
+    "not all network namespaces were read by the deadline; the others are the first next time";
 
-/// How long it takes until a named namespace in which no process was found is looked for one again.
+/// How often a process is sought in named namespaces that have none.
 const RESIDENTS_AGAIN: Duration = Duration::from_secs(60);
 
-/// Looks into other namespaces.
+/// Reads other namespaces.
 #[derive(Debug)]
 pub(super) struct NamespacesJob {
     config: CollectorConfig,
     place: Option<Place>,
     known: HashMap<NamespaceKey, Known>,
     run: u64,
-    /// How many walks there were, in all runs.
-    walks: u64,
+    /// How many dumps there were, in all runs.
+    dumps: u64,
+    dumps_in_run: u64,
+    turns: Turns,
+    /// Whether the next run is not to export older dumps of namespaces that were asked for by name.
+    fresh: Arc<AtomicBool>,
     residents_sought: Option<Instant>,
     complaint: Complaint,
-    /// Whether rights are missing altogether, which was said at the start.
+    /// Whether capabilities are missing altogether, which was logged at the start.
     lacks_rights: bool,
-    /// The names of which it was said that they may not be looked at.
+    /// The names of which it was logged that they may not be read.
     barred: HashSet<PathBuf>,
-    /// Whether it was said that there are processes that may not be looked at.
-    told_of_hidden: bool,
+    /// Whether it was logged that there are processes that may not be looked up.
+    has_logged_hidden: bool,
     /// How many of the names asked for were not on the list, in this run.
     absent: u64,
 }
 
 impl NamespacesJob {
-    pub(super) fn new(config: CollectorConfig) -> Self {
+    pub(super) fn new(config: CollectorConfig, fresh: Arc<AtomicBool>) -> Self {
         Self {
             config,
             place: None,
             known: HashMap::new(),
             run: 0,
-            walks: 0,
+            dumps: 0,
+            dumps_in_run: 0,
+            turns: Turns::default(),
+            fresh,
             residents_sought: None,
             complaint: Complaint::new("netns", None),
             lacks_rights: false,
             barred: HashSet::new(),
-            told_of_hidden: false,
+            has_logged_hidden: false,
             absent: 0,
         }
     }
@@ -98,7 +108,7 @@ impl NamespacesJob {
         let begin = Instant::now();
         let allowed = deadline.saturating_duration_since(begin);
         let deadline = begin + usable(allowed);
-        let (value, lacking) = match self.look_around(begin, deadline) {
+        let (value, lacking) = match self.read_all(begin, deadline) {
             Ok((namespaces, lacking)) => (Some(namespaces), lacking),
             Err(error) => (None, Some(error)),
         };
@@ -112,7 +122,7 @@ impl NamespacesJob {
     }
 
     /// What was found, and why that is not all of it.
-    fn look_around(
+    fn read_all(
         &mut self,
         begin: Instant,
         deadline: Instant,
@@ -123,12 +133,12 @@ impl NamespacesJob {
         };
         let listing = self.list(&place.lister, begin);
         let result = listing.map(|listing| {
-            let (told, is_whole) = self.look_into(&mut place, &listing, deadline);
+            let (exported, is_whole) = self.read(&mut place, &listing, deadline);
             if let Err(error) = place.home.come_back() {
-                warn!(err = %error, "The thread that looks into network namespaces cannot go back to its own");
+                warn!(err = %error, "The thread that reads network namespaces cannot go back to its own");
             }
             let late = (!is_whole).then(|| LATE.to_owned());
-            (told, listing.unlisted_names.or(late))
+            (exported, listing.unlisted_names.or(late))
         });
         self.place = Some(place);
         result
@@ -138,7 +148,7 @@ impl NamespacesJob {
     fn settle(&mut self) -> Result<Place, String> {
         let of_processes = self.config.namespaces == NamespaceChoice::All;
         self.lacks_rights = !missing_rights(of_processes).is_empty();
-        Place::new(&self.config).map_err(|error| error.to_string())
+        Place::new(&self.config, self.lacks_rights).map_err(|error| error.to_string())
     }
 
     fn list(&mut self, lister: &NamespaceLister, now: Instant) -> Result<Listing, String> {
@@ -156,7 +166,7 @@ impl NamespacesJob {
             self.residents_sought = Some(now);
         }
         let mut absent = only_absent(&self.config.namespaces, &listing);
-        // The own one is told in any case.
+        // The exporter's is exported in any case.
         absent.retain(|name| !lister.is_own(name));
         self.absent = count(absent.len());
         if self.run == 0 {
@@ -173,7 +183,7 @@ impl NamespacesJob {
     }
 
     fn complain_of_absent(&self, absent: &[&str]) {
-        // Said at the first look alone: a namespace that comes and goes is nothing unusual.
+        // Logged at the first run alone: a namespace that comes and goes is nothing unusual.
         if !absent.is_empty() {
             warn!(
                 names = absent.join(","),
@@ -183,7 +193,7 @@ impl NamespacesJob {
         }
     }
 
-    /// Says what may not be looked at, each once.
+    /// Logs what may not be read, each once.
     fn complain_of_barred(&mut self, listing: &Listing) {
         if self.lacks_rights {
             return;
@@ -195,14 +205,14 @@ impl NamespacesJob {
                     netns = barred.name,
                     file = %barred.file.display(),
                     err = barred.reason,
-                    "A network namespace may not be looked at"
+                    "A network namespace may not be read"
                 );
             }
         }
         let barred = listing.barred.iter();
         self.barred = barred.map(|barred| barred.file.clone()).collect();
         if let Some(pid) = listing.hidden_process
-            && !std::mem::replace(&mut self.told_of_hidden, true)
+            && !std::mem::replace(&mut self.has_logged_hidden, true)
         {
             // Once and for all: which processes these are changes from scrape to scrape.
             error!(
@@ -250,140 +260,139 @@ impl NamespacesJob {
             .collect()
     }
 
-    /// What is told, and whether all of that was read.
-    fn look_into(
+    /// What is exported, and whether all of that was read.
+    fn read(
         &mut self,
         place: &mut Place,
         listing: &Listing,
         deadline: Instant,
     ) -> (Namespaces, bool) {
         self.run += 1;
+        self.dumps_in_run = 0;
+        let begin = Instant::now();
+        let mut sockets = place.sockets();
         let mut visits = self.visits(place, listing);
-        for visit in &mut visits {
+        // Those first that were read the longest ago, so that a deadline that comes soon is no one's alone.
+        visits.sort_by_key(|visit| visit.known.files_read);
+        for (turn, visit) in visits.iter_mut().enumerate() {
             if Instant::now() >= deadline {
                 break;
             }
-            visit.progress = match place.glance(&mut visit.known, visit.found) {
-                Ok(progress) => progress,
-                Err(error) => barred(&mut visit.known, &error, self.lacks_rights),
-            };
-            if matches!(visit.progress, Progress::Quiet(_)) {
-                // Also of one that there will be no room for, and whatever it was before.
-                visit.known.rank = Some(visit.known.rank_if_quiet());
+            let in_turn = turn < FILES_IN_TURN;
+            place.check(visit, self.run, in_turn, &self.config.enabled, deadline);
+            match &visit.progress {
+                Progress::Empty => place.finish_empty(visit, &self.config.enabled),
+                Progress::Checked(check) => sockets += tcp_sockets(&check.sockets),
+                _ => {}
             }
         }
-        self.read_quiet(place, &mut visits, deadline);
-        self.walk_busy(place, &mut visits, deadline);
-        self.rank_quiet(place, &mut visits, deadline);
-        let result = self.told(&mut visits, listing);
+        for visit in self.choose(&mut visits, begin) {
+            let is_new = visit.known.last.is_none() && !self.config.max_age.is_zero();
+            let end = if is_new {
+                deadline.min(begin + FIRST_DUMPS)
+            } else {
+                deadline
+            };
+            if Instant::now() >= deadline {
+                break;
+            }
+            if Instant::now() < end {
+                self.dump(place, visit, sockets, end);
+            }
+        }
+        visits.sort_by(|a, b| a.known.label.cmp(&b.known.label));
+        let result = self.exported(&mut visits, listing, begin);
         let visits = visits.into_iter();
         self.known = visits.map(|visit| (visit.found.key, visit.known)).collect();
         result
     }
 
-    /// Finishes those without sockets, as far as there may be room for them to be told.
-    fn read_quiet(&self, place: &mut Place, visits: &mut [Visit<'_>], deadline: Instant) {
-        let is_quiet = |visit: &&mut Visit<'_>| matches!(visit.progress, Progress::Quiet(_));
-        let mut quiet: Vec<&mut Visit<'_>> = visits.iter_mut().filter(is_quiet).collect();
-        // Of equals, most of them with ratio 0, those are told whose labels come first. Those with sockets may
-        // come to ratio 0, too, and then stand behind them.
-        quiet.sort_unstable_by(|a, b| {
-            let (a_rank, b_rank) = (a.known.rank_if_quiet(), b.known.rank_if_quiet());
-            let worst_first = b_rank.total_cmp(&a_rank);
-            worst_first.then(a.known.label.cmp(&b.known.label))
-        });
-        quiet.truncate(self.config.most_namespaces);
-        quiet.sort_by_key(|visit| visit.known.files_read);
-        for (turn, visit) in quiet.into_iter().enumerate() {
-            if Instant::now() >= deadline {
-                return;
+    /// Those to be dumped in this run, in order: first where an older dump cannot be exported, as a ratio may have
+    /// become high; then new ones; then those whose turn it is. In each group the longest ago is first.
+    fn choose<'a, 'b>(
+        &mut self,
+        visits: &'a mut [Visit<'b>],
+        now: Instant,
+    ) -> Vec<&'a mut Visit<'b>> {
+        let (mut urgent, mut new, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        let is_fresh = self.is_fresh_wanted();
+        for visit in visits {
+            let Progress::Checked(check) = &visit.progress else {
+                continue;
+            };
+            let settings = visit.known.settings();
+            let known = &mut visit.known;
+            if known
+                .last
+                .as_ref()
+                .is_some_and(|last| last.is_outdated(check, &settings))
+            {
+                known.last = None;
             }
-            let is_due = turn < QUIET_READ_ANEW || visit.known.readings.is_none();
-            self.finish_quiet(place, visit, is_due, deadline);
+            let highest = check.highest_ratio(&settings);
+            match &known.last {
+                Some(_) if !is_fresh => others.push(visit),
+                None if !is_fresh && highest < due::ALWAYS_FRESH_FROM => new.push(visit),
+                _ => urgent.push(visit),
+            }
         }
+        let turns = self.turns.take(now, others.len(), self.config.max_age);
+        for group in [&mut urgent, &mut new, &mut others] {
+            group.sort_by_key(|visit| visit.known.turn);
+        }
+        let is_old = |visit: &Visit<'_>| {
+            let last = visit.known.last.as_ref();
+            last.is_none_or(|last| last.age(now) >= self.config.max_age)
+        };
+        let mut turn = 0;
+        others.retain(|visit| {
+            turn += 1;
+            turn <= turns || is_old(visit)
+        });
+        urgent.into_iter().chain(new).chain(others).collect()
     }
 
-    fn finish_quiet(
-        &self,
-        place: &mut Place,
-        visit: &mut Visit<'_>,
-        is_due: bool,
-        deadline: Instant,
-    ) {
-        let Progress::Quiet(statistics) = &visit.progress else {
+    fn dump(&mut self, place: &mut Place, visit: &mut Visit<'_>, sockets: u64, deadline: Instant) {
+        let Progress::Checked(check) = &visit.progress else {
             return;
         };
-        let statistics = statistics.clone();
-        let known = &mut visit.known;
-        // The dump of UDP sockets is made inside.
-        let is_due = is_due || has_udp_sockets(&statistics);
-        if is_due && let Err(error) = place.enter_and_read(known, visit.found, self.run) {
-            visit.progress = barred(known, &error, self.lacks_rights);
-            return;
-        }
-        let snapshot = place.quiet_snapshot(known, statistics, &self.config.enabled, deadline);
-        known.note_rank(&snapshot);
-        visit.progress = Progress::Done(Box::new(snapshot));
-    }
-
-    /// Looks whether those without sockets that there was no room for have a usable port, for the rest of the time:
-    /// each once, and then some in each run. What was read of those that have is forgotten.
-    fn rank_quiet(&self, place: &mut Place, visits: &mut [Visit<'_>], deadline: Instant) {
-        let is_quiet = |visit: &&mut Visit<'_>| matches!(visit.progress, Progress::Quiet(_));
-        let mut quiet: Vec<&mut Visit<'_>> = visits.iter_mut().filter(is_quiet).collect();
-        quiet.sort_by_key(|visit| visit.known.files_read);
-        for (turn, visit) in quiet.into_iter().enumerate() {
-            let is_due = turn < QUIET_READ_ANEW || visit.known.files_read == 0;
-            if !is_due || Instant::now() >= deadline {
-                return;
-            }
-            self.finish_quiet(place, visit, true, deadline);
-            visit.known.readings = None;
+        let is_first = self.dumps_in_run == 0;
+        self.dumps_in_run += 1;
+        self.dumps += 1;
+        place.dump(
+            visit,
+            check.clone(),
+            sockets,
+            &self.config.enabled,
+            deadline,
+        );
+        if is_first || !matches!(visit.progress, Progress::Late) {
+            visit.known.turn = self.dumps;
         }
     }
 
-    /// Walks those with sockets, the one first whose turn it is.
-    fn walk_busy(&mut self, place: &mut Place, visits: &mut [Visit<'_>], deadline: Instant) {
-        let is_busy = |visit: &&mut Visit<'_>| matches!(visit.progress, Progress::Busy(_));
-        let mut busy: Vec<&mut Visit<'_>> = visits.iter_mut().filter(is_busy).collect();
-        busy.sort_unstable_by(|a, b| {
-            let turn = a.known.turn.cmp(&b.known.turn);
-            turn.then(a.known.label.cmp(&b.known.label))
-        });
-        for (place_in_run, visit) in busy.into_iter().enumerate() {
-            if Instant::now() >= deadline {
-                return;
-            }
-            let Progress::Busy(statistics) = &visit.progress else {
-                continue;
-            };
-            let statistics = statistics.clone();
-            let known = &mut visit.known;
-            if let Err(error) = place.enter_and_read(known, visit.found, self.run) {
-                visit.progress = barred(known, &error, self.lacks_rights);
-                continue;
-            }
-            let enabled = &self.config.enabled;
-            let snapshot = place.busy_snapshot(known, statistics, enabled, deadline);
-            known.note_rank(&snapshot);
-            let sockets = snapshot.outcome(CollectorId::Sockets);
-            let is_read = sockets.is_none_or(|outcome| outcome.value.is_some());
-            let is_cut_off = !is_read && Instant::now() >= deadline;
-            self.walks += 1;
-            known.turn = known
-                .turn
-                .after_walk(self.walks, place_in_run == 0, is_cut_off);
-            // One that failed is told so; one that was not done is told as late.
-            visit.progress = if is_cut_off {
-                Progress::Late(Box::new(snapshot))
-            } else {
-                Progress::Done(Box::new(snapshot))
+    /// Where an older dump serves, and was not made anew, it is exported again.
+    fn reuse(&self, visit: &mut Visit<'_>, now: Instant) {
+        if let Progress::Checked(_) | Progress::Late = &visit.progress {
+            visit.progress = match &visit.known.last {
+                Some(last) => {
+                    let mut snapshot = visit.known.files.clone();
+                    snapshot.set(CollectorId::Sockets, Some(last.outcome.clone()));
+                    let snapshot = only(snapshot, &self.config.enabled);
+                    Progress::Done(Box::new(snapshot), last.age(now))
+                }
+                None => Progress::Late,
             };
         }
     }
 
-    /// Those that are told, and whether all of them were read.
-    fn told(&self, visits: &mut [Visit<'_>], listing: &Listing) -> (Namespaces, bool) {
+    /// Those that are exported, and whether all of them were read.
+    fn exported(
+        &self,
+        visits: &mut [Visit<'_>],
+        listing: &Listing,
+        now: Instant,
+    ) -> (Namespaces, bool) {
         let is_refused = |visit: &&Visit<'_>| matches!(visit.progress, Progress::Refused);
         let refused = visits.iter().filter(is_refused).count();
         let absent = match self.config.namespaces {
@@ -399,18 +408,20 @@ impl NamespacesJob {
         let kept = keep_worst(&ranked, self.config.most_namespaces);
         let left_out = kept.iter().filter(|is_kept| !**is_kept).count();
         let mut is_whole = true;
-        let mut told = Vec::with_capacity(kept.len() - left_out);
+        let mut exported = Vec::with_capacity(kept.len() - left_out);
         for (visit, _) in there.into_iter().zip(kept).filter(|(_, kept)| *kept) {
-            is_whole &= matches!(visit.progress, Progress::Done(_));
-            told.push(NamespaceSnapshot {
+            self.reuse(visit, now);
+            is_whole &= matches!(visit.progress, Progress::Done(..));
+            let (snapshot, age) = visit.result(&self.config.enabled);
+            exported.push(NamespaceSnapshot {
                 identity: visit.known.identity(visit.found, &self.config.procfs),
-                snapshot: visit.snapshot(&self.config.enabled),
+                snapshot,
+                age,
             });
         }
-        told.sort_by(|a, b| a.identity.label.cmp(&b.identity.label));
         let namespaces = Namespaces {
-            told,
-            // Processes that may not be looked at may be of one namespace or of many.
+            exported,
+            // Processes that may not be looked up may be of one namespace or of many.
             unreadable: count(refused)
                 + count(listing.barred.len())
                 + u64::from(listing.hidden_process.is_some()),
@@ -420,12 +431,12 @@ impl NamespacesJob {
         };
         (namespaces, is_whole)
     }
-}
 
-fn has_udp_sockets(statistics: &Outcome) -> bool {
-    match &statistics.value {
-        Some(Reading::Counts(counts)) => counts.get(UDP_IN_USE) != Some(0),
-        _ => true,
+    /// Whether no older dump is to be exported.
+    fn is_fresh_wanted(&self) -> bool {
+        let is_by_name = matches!(self.config.namespaces, NamespaceChoice::Listed(_));
+        let is_asked = self.fresh.swap(false, Ordering::Relaxed);
+        self.config.max_age.is_zero() || is_asked && is_by_name
     }
 }
 

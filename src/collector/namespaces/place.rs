@@ -5,16 +5,17 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::due::{Check, LastDump};
 use super::known::Known;
-use super::visit::Progress;
+use super::visit::{Progress, Visit, only};
 use crate::collector::CollectorConfig;
 use crate::collector::sockets::{Given, SocketReader};
 use crate::collector::udp::UdpReader;
 use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::{Counts, Outcome, Reading, Snapshot};
+use crate::domain::snapshot::{Counts, Outcome, Reading};
 use crate::domain::udp::UdpUsage;
-use crate::kernel::namespaces::{EnterError, FoundNamespace, Home, NamespaceLister, read_resident};
+use crate::kernel::namespaces::{EnterError, Home, NamespaceLister};
 use crate::kernel::procfs::{ProcRoot, UDP_IN_USE};
 use crate::kernel::sock_diag::NetlinkConnect;
 
@@ -23,17 +24,19 @@ use crate::kernel::sock_diag::NetlinkConnect;
 pub(super) struct Place {
     pub(super) home: Home,
     pub(super) lister: NamespaceLister,
-    pub(super) procfs: ProcRoot,
+    procfs: ProcRoot,
     reader: SocketReader,
     udp: UdpReader,
-    /// What was told last of a namespace without sockets, and for which settings.
-    nothing: Option<(Settings, Reading)>,
+    /// What was exported last of a namespace without sockets, and for which settings.
+    empty: Option<(Settings, Reading)>,
+    /// Whether missing capabilities were logged at the start.
+    lacks_rights: bool,
 }
 
 impl Place {
     /// # Errors
     /// There is no /proc, or no descriptor to be had.
-    pub(super) fn new(config: &CollectorConfig) -> io::Result<Self> {
+    pub(super) fn new(config: &CollectorConfig, lacks_rights: bool) -> io::Result<Self> {
         let home = Home::open()?;
         let procfs = ProcRoot::new(config.procfs.clone()).of_thread();
         let (names, key) = (config.namespace_names.clone(), home.key());
@@ -48,148 +51,131 @@ impl Place {
             ),
             udp: UdpReader::new(config.source, procfs.clone(), config.census.top),
             procfs,
-            nothing: None,
+            empty: None,
+            lacks_rights,
         })
     }
 
-    /// Enters a namespace and looks whether there are sockets.
-    pub(super) fn glance(
-        &self,
-        known: &mut Known,
-        found: &FoundNamespace,
-    ) -> Result<Progress, EnterError> {
-        self.home.leave_for(&self.lister, found)?;
-        known.entry.note(None);
-        let sockstat = known
-            .sockstat
-            .as_mut()
-            .and_then(|job| job.run(&self.procfs));
-        let statistics = sockstat.unwrap_or(Outcome::missing(Duration::ZERO));
-        Ok(
-            if matches!(&statistics.value, Some(Reading::Counts(counts)) if is_quiet(counts)) {
-                Progress::Quiet(statistics)
-            } else {
-                Progress::Busy(statistics)
-            },
-        )
+    /// The TCP sockets of the namespace that the thread is in.
+    pub(super) fn sockets(&self) -> u64 {
+        self.procfs
+            .read_socket_statistics()
+            .map_or(0, |counts| tcp_sockets(&counts))
     }
 
-    /// Enters a namespace again and reads its settings and counters, and who lives there.
-    pub(super) fn enter_and_read(
-        &self,
-        known: &mut Known,
-        found: &FoundNamespace,
+    /// Enters a namespace; whether that went well.
+    fn enter(&self, visit: &mut Visit<'_>) -> bool {
+        let entry = &mut visit.known.entry;
+        match self.home.leave_for(&self.lister, visit.found) {
+            Ok(()) => {
+                entry.note(None);
+                return true;
+            }
+            Err(EnterError::Gone) => visit.progress = Progress::Gone,
+            Err(error) => {
+                if !self.lacks_rights {
+                    entry.note_in_words(error.reason(), &error.to_string());
+                }
+                visit.progress = Progress::Refused;
+            }
+        }
+        false
+    }
+
+    /// Enters a namespace and reads what tells whether there is something to dump, and its UDP sockets.
+    pub(super) fn check(
+        &mut self,
+        visit: &mut Visit<'_>,
         run: u64,
-    ) -> Result<(), EnterError> {
-        self.home.leave_for(&self.lister, found)?;
-        let files = known.files.iter_mut();
-        known.readings = Some(files.map(|job| (job.id, job.run(&self.procfs))).collect());
-        known.files_read = run;
-        let pid = known.pid;
-        known.resident = pid.map(|pid| read_resident(self.lister.procfs(), pid));
-        Ok(())
-    }
-
-    pub(super) fn quiet_snapshot(
-        &mut self,
-        known: &mut Known,
-        statistics: Outcome,
-        enabled: &Enabled,
-        deadline: Instant,
-    ) -> Snapshot {
-        let duration = statistics.duration;
-        let mut snapshot = known.snapshot(statistics);
-        let settings = snapshot.settings().cloned().unwrap_or_default();
-        let nothing = self.nothing(settings);
-        snapshot.set(
-            CollectorId::Sockets,
-            Some(Outcome::whole(Some(nothing), duration)),
-        );
-        self.add_udp(known, &mut snapshot, enabled, deadline);
-        only(snapshot, enabled)
-    }
-
-    /// Reads the UDP sockets, unless sockstat says that there are none.
-    fn add_udp(
-        &mut self,
-        known: &mut Known,
-        snapshot: &mut Snapshot,
+        in_turn: bool,
         enabled: &Enabled,
         deadline: Instant,
     ) {
-        if !enabled.has(CollectorId::Udp) {
+        if !self.enter(visit) {
             return;
         }
-        let is_empty = snapshot.count(CollectorId::Sockstat, UDP_IN_USE) == Some(0);
-        let outcome = if is_empty {
-            Some(Outcome::whole(Some(UdpUsage::default()), Duration::ZERO))
-        } else {
-            let settings = snapshot.settings().cloned().unwrap_or_default();
-            self.udp.run(&settings, &mut known.udp, deadline)
-        };
-        snapshot.set(CollectorId::Udp, outcome);
+        let known = &mut visit.known;
+        let check = known.check(&self.procfs, run, in_turn);
+        if known.files_read == run {
+            known.read_resident(self.lister.procfs());
+        }
+        if enabled.has(CollectorId::Udp) {
+            let outcome = self.read_udp(known, deadline);
+            known.files.set(CollectorId::Udp, outcome);
+        }
+        visit.progress = check.map_or(Progress::Empty, Progress::Checked);
     }
 
-    fn nothing(&mut self, settings: Settings) -> Reading {
-        match &self.nothing {
+    /// Reads the UDP sockets, unless sockstat says that there are none.
+    fn read_udp(&mut self, known: &mut Known, deadline: Instant) -> Option<Outcome> {
+        if known.files.count(CollectorId::Sockstat, UDP_IN_USE) == Some(0) {
+            return Some(Outcome::whole(Some(UdpUsage::default()), Duration::ZERO));
+        }
+        self.udp.run(&known.settings(), &mut known.udp, deadline)
+    }
+
+    /// Finishes a namespace without sockets.
+    pub(super) fn finish_empty(&mut self, visit: &mut Visit<'_>, enabled: &Enabled) {
+        let known = &mut visit.known;
+        let outcome = Outcome::whole(Some(self.empty(known.settings())), Duration::ZERO);
+        let mut snapshot = known.files.clone();
+        snapshot.set(CollectorId::Sockets, Some(outcome));
+        known.note_rank(&snapshot);
+        known.rank = Some(known.rank_if_empty());
+        known.last = None;
+        let snapshot = only(snapshot, enabled);
+        visit.progress = Progress::Done(Box::new(snapshot), Duration::ZERO);
+    }
+
+    fn empty(&mut self, settings: Settings) -> Reading {
+        match &self.empty {
             Some((same, reading)) if *same == settings => reading.clone(),
             _ => {
                 let reading = Reading::from(self.reader.empty(&settings));
-                self.nothing = Some((settings, reading.clone()));
+                self.empty = Some((settings, reading.clone()));
                 reading
             }
         }
     }
 
-    /// Walks the namespace that the thread is in.
-    pub(super) fn busy_snapshot(
+    /// Enters a namespace again and dumps its sockets. It is late if the deadline came first.
+    pub(super) fn dump(
         &mut self,
-        known: &mut Known,
-        statistics: Outcome,
+        visit: &mut Visit<'_>,
+        check: Check,
+        host_sockets: u64,
         enabled: &Enabled,
         deadline: Instant,
-    ) -> Snapshot {
-        let mut snapshot = known.snapshot(statistics);
+    ) {
+        if !self.enter(visit) {
+            return;
+        }
+        let known = &mut visit.known;
+        let settings = known.settings();
+        let mut snapshot = known.files.clone();
+        let begin = Instant::now();
         if enabled.has(CollectorId::Sockets) {
-            let settings = snapshot.settings().cloned().unwrap_or_default();
             let given = Given {
                 settings: &settings,
-                statistics: snapshot.counts(CollectorId::Sockstat),
+                statistics: Some(&check.sockets),
+                bind_table: Some(host_sockets),
                 deadline,
             };
             let outcome = self.reader.read(&mut known.sockets, given);
+            if outcome.value.is_none() && Instant::now() >= deadline {
+                visit.progress = Progress::Late;
+                return;
+            }
+            known.last = LastDump::new(begin, &outcome, check, settings);
             snapshot.set(CollectorId::Sockets, Some(outcome));
         }
-        self.add_udp(known, &mut snapshot, enabled, deadline);
-        only(snapshot, enabled)
+        known.note_rank(&snapshot);
+        visit.progress = Progress::Done(Box::new(only(snapshot, enabled)), Duration::ZERO);
     }
 }
 
-/// How far a run came with a namespace that was not entered. `lacks_rights` is whether the reason has been
-/// said already.
-pub(super) fn barred(known: &mut Known, error: &EnterError, lacks_rights: bool) -> Progress {
-    if matches!(error, EnterError::Gone) {
-        return Progress::Gone;
-    }
-    if !lacks_rights {
-        let entry = &mut known.entry;
-        entry.note_in_words(error.reason(), &error.to_string());
-    }
-    Progress::Refused
-}
-
-/// Without what is not to be exported.
-fn only(mut snapshot: Snapshot, enabled: &Enabled) -> Snapshot {
-    for id in CollectorId::ALL {
-        if !enabled.has(*id) {
-            snapshot.set(*id, None);
-        }
-    }
-    snapshot
-}
-
-/// Whether there is no TCP socket but, at most, some that are merely bound, which the kernel does not
-/// count.
-fn is_quiet(statistics: &Counts) -> bool {
-    statistics.get("tw") == Some(0) && statistics.get("inuse") == Some(0)
+/// Sockets in the connection table, as `sockstat` counts them.
+pub(super) fn tcp_sockets(counts: &Counts) -> u64 {
+    let count = |name| counts.get(name).unwrap_or(0);
+    count("tw").saturating_add(count("inuse"))
 }

@@ -1,7 +1,8 @@
-//! How far a run came with each namespace, and what is told of those that it did not come to the end of.
+//! How far a run came with each namespace, and what is exported of those that it did not come to the end of.
 
 use std::time::Duration;
 
+use super::due::Check;
 use super::known::Known;
 use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces};
@@ -9,24 +10,26 @@ use crate::domain::snapshot::{Outcome, Snapshot};
 use crate::kernel::namespaces::FoundNamespace;
 
 /// How far a run came with one namespace.
+#[derive(Debug)]
 pub(super) enum Progress {
-    /// It had not been looked at when time was up.
+    /// It had not been entered when time was up.
     NotSeen,
     /// It has gone since it was listed.
     Gone,
     /// It cannot be entered.
     Refused,
     /// It has no TCP socket.
-    Quiet(Outcome),
-    /// It has some, or does not say.
-    Busy(Outcome),
-    /// Its walk was cut off by the deadline; the rest of it is read.
-    Late(Box<Snapshot>),
-    /// It is read.
-    Done(Box<Snapshot>),
+    Empty,
+    /// It has some, or does not say. Its dump is to come, or an older one serves.
+    Checked(Check),
+    /// It was not dumped by the deadline, and no older dump serves.
+    Late,
+    /// It is read, its sockets so long ago.
+    Done(Box<Snapshot>, Duration),
 }
 
 /// One namespace in the course of a run.
+#[derive(Debug)]
 pub(super) struct Visit<'a> {
     pub(super) found: &'a FoundNamespace,
     pub(super) known: Known,
@@ -34,19 +37,29 @@ pub(super) struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// What is exported of it, wherever its visit ended.
-    pub(super) fn snapshot(&mut self, enabled: &Enabled) -> Snapshot {
-        let mut snapshot = unread(enabled);
+    /// What is exported of it, wherever its visit ended, and how old its socket metrics are.
+    pub(super) fn result(&mut self, enabled: &Enabled) -> (Snapshot, Option<Duration>) {
         match std::mem::replace(&mut self.progress, Progress::NotSeen) {
-            Progress::Done(snapshot) | Progress::Late(snapshot) => return *snapshot,
-            Progress::Quiet(statistics) | Progress::Busy(statistics) => {
-                let statistics = enabled.has(CollectorId::Sockstat).then_some(statistics);
-                snapshot.set(CollectorId::Sockstat, statistics);
+            Progress::Done(snapshot, age) => (*snapshot, Some(age)),
+            Progress::Empty | Progress::Checked(_) | Progress::Late => {
+                let mut snapshot = self.known.files.clone();
+                let late = Some(Outcome::missing(Duration::ZERO));
+                snapshot.set(CollectorId::Sockets, late);
+                (only(snapshot, enabled), None)
             }
-            Progress::NotSeen | Progress::Gone | Progress::Refused => {}
+            Progress::NotSeen | Progress::Gone | Progress::Refused => (unread(enabled), None),
         }
-        snapshot
     }
+}
+
+/// Without what is not to be exported.
+pub(super) fn only(mut snapshot: Snapshot, enabled: &Enabled) -> Snapshot {
+    for id in CollectorId::ALL {
+        if !enabled.has(*id) {
+            snapshot.set(*id, None);
+        }
+    }
+    snapshot
 }
 
 /// Of a namespace in which nothing was read.
@@ -58,24 +71,15 @@ fn unread(enabled: &Enabled) -> Snapshot {
     snapshot
 }
 
-/// The same namespaces, each as late: for those who cannot wait for the next run to end.
+/// The same namespaces, each as late: for scrapes that cannot wait for the next run to end.
 pub(in crate::collector) fn all_late(found: &Namespaces, enabled: &Enabled) -> Namespaces {
-    let Namespaces {
-        told,
-        unreadable,
-        left_out,
-        absent,
-        has_unlisted_names,
-    } = found;
-    let told = told.iter().map(|one| NamespaceSnapshot {
+    let exported = found.exported.iter().map(|one| NamespaceSnapshot {
         identity: one.identity.clone(),
         snapshot: unread(enabled),
+        age: None,
     });
     Namespaces {
-        told: told.collect(),
-        unreadable: *unreadable,
-        left_out: *left_out,
-        absent: *absent,
-        has_unlisted_names: *has_unlisted_names,
+        exported: exported.collect(),
+        ..*found
     }
 }

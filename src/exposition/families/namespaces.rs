@@ -15,6 +15,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
         Host(info),
     ),
     MetricDescription::gauge(
+        "timewait_netns_age_seconds",
+        &["netns"],
+        "Age of the socket metrics of another network namespace: 0 when dumped for this scrape, at most \
+         --collector.netns-max-age otherwise. They are never of an older dump where a ratio can be 0.4 or \
+         more. Absent where they are.",
+        Host(age),
+    ),
+    MetricDescription::gauge(
         "timewait_netns_unreadable",
         &[],
         "Network namespaces that were found and could not be entered. All processes whose namespace may \
@@ -30,6 +38,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
         HostValue(|host| Some(float(found(host)?.left_out))),
     ),
 ];
+
+fn age(host: &HostSnapshot, series: &mut Series) {
+    for namespace in host.others() {
+        if let Some(age) = namespace.age {
+            series.push(&[&namespace.identity.label], age.as_secs_f64());
+        }
+    }
+}
 
 fn found(host: &HostSnapshot) -> Option<&Namespaces> {
     host.namespaces.as_ref()?.value.as_ref()

@@ -135,6 +135,18 @@ impl ProcRoot {
         SettingsReader::new(self.path.join("sys/net")).read(name, sysctl::parse_integer)
     }
 
+    /// The port range and the reserved ports as they are written, to be compared; empty where they cannot be read.
+    pub fn read_port_settings(&self) -> String {
+        let path = self.path.join("sys/net/ipv4");
+        let Ok(directory) = file::open_directory(&path) else {
+            return String::new();
+        };
+        let read =
+            |name| file::read_setting(directory.as_fd(), Path::new(name), || path.join(name));
+        let files = ["ip_local_port_range", "ip_local_reserved_ports"].map(read);
+        files.map(Result::unwrap_or_default).concat()
+    }
+
     /// The `TcpExt` counters of `net/netstat`.
     ///
     /// # Errors

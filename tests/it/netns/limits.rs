@@ -120,6 +120,7 @@ fn collector(names: &Names) -> (Collector, tokio::runtime::Runtime) {
     let config = CollectorConfig {
         namespaces: NamespaceChoice::Named,
         namespace_names: names.0.path().to_owned(),
+        max_age: Duration::ZERO,
         ..CollectorConfig::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

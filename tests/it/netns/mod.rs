@@ -4,10 +4,12 @@
 //! - [`discovery`]: which ones are found;
 //! - [`metrics`]: what is exported of each;
 //! - [`limits`]: too many of them, or too little time;
+//! - [`age`]: which dumps are exported again, and that none is where ports run out;
 //! - [`changes`]: what comes and goes, and what moves;
 //! - [`privileges`]: which capabilities it takes;
 //! - [`report`]: what `report`, `check` and the page say of them.
 
+mod age;
 mod changes;
 mod discovery;
 mod limits;
@@ -22,7 +24,13 @@ use crate::support::exposition::Metrics;
 use crate::support::program::Program;
 use place::Names;
 
+/// Reads every namespace anew in each scrape.
 fn start(names: &Names, flags: &[&str]) -> Program {
+    let flags = [flags, &["--collector.netns-max-age=0"]].concat();
+    start_by_age(names, &flags)
+}
+
+fn start_by_age(names: &Names, flags: &[&str]) -> Program {
     let path = names.flag();
     let all: Vec<&str> = flags.iter().copied().chain([&*path]).collect();
     Program::start(&all)

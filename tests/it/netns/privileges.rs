@@ -150,7 +150,7 @@ fn a_name_that_may_not_be_looked_at_counts_as_unreadable_and_is_logged_once() {
             let metrics = (0..3).map(|_| scraper.metrics()).last().unwrap();
             assert_eq!(exported(&metrics), ["blue"], "{flag}");
             assert_eq!(metrics.value("timewait_netns_unreadable"), 1.0, "{flag}");
-            let text = "may not be looked at";
+            let text = "may not be read";
             eventually(text, || !program.logged(text).is_empty());
             let said = program.logged(text);
             assert_eq!(said.len(), 1, "{said:?}");

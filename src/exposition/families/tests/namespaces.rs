@@ -35,6 +35,7 @@ fn who_lives_in_a_namespace_and_what_is_not_told_is_told() {
         told(&samples, "timewait_netns_info"),
         ["blue 4026532281 77 nginx c0ffee : 1"]
     );
+    assert_eq!(told(&samples, "timewait_netns_age_seconds"), ["blue: 12.5"]);
     assert_eq!(told(&samples, "timewait_netns_unreadable"), [": 1"]);
     assert_eq!(told(&samples, "timewait_netns_left_out"), [": 2"]);
     let own_alone = self::samples(&rich_snapshot());
