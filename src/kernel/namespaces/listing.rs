@@ -196,6 +196,10 @@ impl NamespaceLister {
         let direct = fs::symlink_metadata(file)?;
         let is_link = direct.is_symlink();
         let metadata = if is_link { fs::metadata(file)? } else { direct };
+        // On 5.10.262 a link of /proc that may not be followed leads to its own directory.
+        if is_link && metadata.is_dir() && fs::metadata(&self.procfs)?.dev() == metadata.dev() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let key = NamespaceKey::of(&metadata);
         if self.is_another(key) {
             let namespace = found
@@ -252,6 +256,8 @@ impl NamespaceLister {
             };
             // Half the cost of following the link.
             match fs::read_link(process_file(&self.procfs, pid)) {
+                // On 5.10.262 what may not be looked at has an empty target.
+                Ok(target) if target.as_os_str().is_empty() => hidden = hidden.or(Some(pid)),
                 Ok(target) => {
                     let Some(key) = self.key_named(&target).filter(|key| self.is_another(*key))
                     else {
