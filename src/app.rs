@@ -1,6 +1,4 @@
-//! The program as a whole: what is started, said and ended, in which order.
-//!
-//! Has no logic of its own that a part could have: reads no figures, answers no requests.
+//! The program as a whole: what starts, logs and ends in which order. Everything else is in its parts.
 
 pub mod check;
 mod healthcheck;
@@ -37,7 +35,7 @@ use crate::web::{
 use signals::Signals;
 
 /// Threads for what may block: encoding, and the resolver at start. More would only compete with the
-/// host's own work; fewer would let one slow answer hold up all others.
+/// host's own work; with fewer one slow answer would delay all others.
 const BLOCKING_THREADS: usize = 2;
 
 /// Encoding goes a few calls deep, and a limit on memory (RLIMIT_DATA) counts all of it.
@@ -150,7 +148,7 @@ async fn serve(
     collector: Collector,
     about: About,
 ) -> Result<(), AppError> {
-    // First, so that whoever sees the port open can end the program in good order.
+    // First: once the port is open, a signal must end the program in good order.
     let mut signals = Signals::receive().map_err(AppError::system(
         "cannot start the thread that receives signals",
     ))?;
@@ -252,10 +250,10 @@ fn log_start() {
     }
 }
 
-const REMEDY_OF_RIGHTS: &str = "run it as root or give it the capabilities (systemd: AmbientCapabilities=, \
+const CAPABILITIES_REMEDY: &str = "run it as root or give it the capabilities (systemd: AmbientCapabilities=, \
      CapabilityBoundingSet=; Kubernetes: runAsUser 0 with capabilities.add)";
 
-/// Says which right is missing to look into other network namespaces. The own one is told without.
+/// Names the capabilities that other network namespaces need; the exporter's own needs none.
 pub(crate) fn warn_of_missing_rights(namespaces: &NamespaceChoice) {
     let (choice, of_processes) = match namespaces {
         NamespaceChoice::OwnOnly => return,
@@ -264,23 +262,20 @@ pub(crate) fn warn_of_missing_rights(namespaces: &NamespaceChoice) {
         NamespaceChoice::All => ("all", true),
     };
     let missing = missing_rights(of_processes);
-    if missing == ["CAP_SYS_PTRACE"] {
-        warn!(
-            flag = format!("--collector.netns={choice}"),
-            missing = missing.join(", "),
-            remedy = REMEDY_OF_RIGHTS,
-            "Network namespaces to which only other users' processes lead cannot be told for want of capabilities; \
-             those with a name and the exporter's own are told all the same"
-        );
-    } else if !missing.is_empty() {
-        warn!(
-            flag = format!("--collector.netns={choice}"),
-            missing = missing.join(", "),
-            remedy = REMEDY_OF_RIGHTS,
-            "Other network namespaces cannot be told for want of capabilities; the exporter's own is told all \
-             the same"
-        );
+    if missing.is_empty() {
+        return;
     }
+    let unreadable = if missing == ["CAP_SYS_PTRACE"] {
+        "Network namespaces of other users' processes"
+    } else {
+        "Other network namespaces"
+    };
+    warn!(
+        flag = format!("--collector.netns={choice}"),
+        missing = missing.join(", "),
+        remedy = CAPABILITIES_REMEDY,
+        "{unreadable} cannot be read: capabilities are missing. All others are exported"
+    );
 }
 
 /// In the words of the Go exporters.
@@ -308,7 +303,7 @@ fn log_end(drained: Drained) {
     }
 }
 
-/// Reads everything once, so that the log tells from the start what works.
+/// Reads everything once, so that the log shows from the start what works.
 async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
     let snapshot = site.first_look().await.own;
     if let Some(sockets) = snapshot.sockets()
@@ -324,7 +319,7 @@ async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
     if let Some(settings) = snapshot.settings() {
         warn_of_own_ports(&ports, settings);
     } else if snapshot.outcome(CollectorId::Sysctl).is_none()
-        // Switched off, which is about metrics and not about this.
+        // The collector is off, but that is about metrics.
         && let Ok((settings, _)) = tokio::task::spawn_blocking(move || procfs.read_settings()).await
     {
         warn_of_own_ports(&ports, &settings);
@@ -339,8 +334,8 @@ fn warn_of_own_ports(ports: &[u16], settings: &Settings) {
         ports = %advice.ports(),
         range = %advice.range(),
         remedy = %advice.remedy(),
-        "The exporter's own port lies inside the ephemeral range: an outgoing connection can hold it \
-         when the exporter is to start, which then fails. Reserve it, or choose another"
+        "The exporter's own port lies inside the ephemeral range: an outgoing connection can use it \
+         when the exporter starts, which then fails. Reserve it, or choose another"
     );
 }
 

@@ -1,10 +1,10 @@
-//! `check`: one look, one line, one exit status.
+//! `check`: one reading, one line, one exit status.
 
 use crate::domain::collectors::CollectorId;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use super::report::look;
+use super::report::read;
 use super::warn_of_missing_rights;
 use crate::build_info::BUILD;
 use crate::collector::{Collector, CollectorConfig};
@@ -28,7 +28,7 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     warn_of_missing_rights(&collector.namespaces);
     let deadline = Instant::now() + check.timeout;
     let snapshot = Collector::open(collector, Box::new(NetlinkConnect))
-        .and_then(|collector| look(&collector, deadline, |_| ()));
+        .and_then(|collector| read(&collector, deadline, |_| ()));
     let (state, line) = match snapshot {
         Ok(snapshot) => {
             let report = Report::new(BUILD.version, host_name(), kernel_release(), snapshot);
@@ -69,6 +69,6 @@ fn unknown(reason: &str) -> (State, String) {
 }
 
 fn say(line: &str) {
-    // The exit status tells the state even if nobody reads the line.
+    // The exit status is the state, whether the line is read or not.
     let _closed = writeln!(std::io::stdout(), "{line}");
 }

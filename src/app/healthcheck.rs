@@ -2,7 +2,7 @@
 //! them that could ask.
 //!
 //! Asks for `/-/healthy` at the first address that the server listens on. A server that wants a password
-//! or TLS and says so is healthy: it is alive, and this has neither. Looks at no figures: that is `check`.
+//! or TLS and says so is healthy: it is alive, and this has neither. Reads no metrics: that is `check`.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -111,7 +111,7 @@ fn beginning(stream: OwnedFd) -> io::Result<Vec<u8>> {
     stream.write_all(REQUEST)?;
     let mut answer = Vec::new();
     match stream.take(STATUS_BYTES).read_to_end(&mut answer) {
-        // Whoever ends the connection may reset it, after what it had to say.
+        // The server may reset the connection after its answer.
         Err(_) if !answer.is_empty() => Ok(answer),
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
         Ok(_) => Ok(answer),

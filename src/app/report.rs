@@ -1,7 +1,7 @@
-//! `report`: one look at this host after the other, without a server.
+//! `report`: reads this host once or repeatedly, without a server.
 //!
-//! Reads through the same [`Collector`] as the server. Ends by itself after one look, with `--watch`
-//! on a signal or when nobody reads any more.
+//! Reads through the same [`Collector`] as the server. Ends after one report; with `--watch` on a signal,
+//! or when stdout is closed.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -26,10 +26,10 @@ use crate::report::{Report, json};
 /// After so long without a result it is said that it goes on.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// To how many destinations, the fullest, the holders of live sockets are sought.
+/// For how many destinations, the fullest, the processes with live sockets are looked up.
 const HELD_DESTINATIONS: usize = 3;
 
-/// Tells the report; the exit status is 1 where the connection table could not be read.
+/// Prints the report; the exit status is 1 where the connection table could not be read.
 pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
     config.census.whole_table = true;
     config.max_age = Duration::ZERO;
@@ -71,7 +71,7 @@ fn one(
 ) -> Result<Report, AppError> {
     let deadline = Instant::now() + timeout;
     let mut progress = Progress::default();
-    let snapshot = look(collector, deadline, |waited| progress.say(waited));
+    let snapshot = read(collector, deadline, |waited| progress.say(waited));
     let snapshot = snapshot.map_err(AppError::system("cannot start the runtime"))?;
     let mut report = Report::new(BUILD.version, host_name(), kernel_release(), snapshot);
     if let Some(finder) = finder {
@@ -79,7 +79,7 @@ fn one(
             let worst = worst_destinations(&namespace.snapshot);
             namespace.holders = match &namespace.identity {
                 None => finder.find(&worst, deadline),
-                // Only where there is something to see to: on a host of many pods this would take long.
+                // Only where there is an issue: on a host of many pods this would take long.
                 Some(identity) if namespace.advice.severity >= Severity::Warning => {
                     inside(identity, || finder.find(&worst, deadline))
                         .ok()
@@ -93,19 +93,20 @@ fn one(
     Ok(report)
 }
 
-/// Those among the fullest destinations to which something live is held.
+/// Those among the fullest destinations with live sockets.
 fn worst_destinations(snapshot: &Snapshot) -> Vec<Destination> {
-    let told = snapshot.destinations();
-    let told = told.map_or(&[][..], |breakdown| &breakdown.exported);
-    told.iter()
-        .filter(|figures| figures.in_use.established + figures.in_use.other > 0)
+    let exported = snapshot.destinations();
+    let exported = exported.map_or(&[][..], |breakdown| &breakdown.exported);
+    exported
+        .iter()
+        .filter(|usage| usage.in_use.established + usage.in_use.other > 0)
         .take(HELD_DESTINATIONS)
-        .map(|figures| figures.destination)
+        .map(|usage| usage.destination)
         .collect()
 }
 
-/// One look; `on_wait` is called each second with the time waited so far.
-pub(super) fn look(
+/// One reading; `on_wait` is called each second with the time waited so far.
+pub(super) fn read(
     collector: &Collector,
     deadline: Instant,
     mut on_wait: impl FnMut(Duration),
@@ -178,7 +179,7 @@ fn screen_size() -> (usize, Option<usize>) {
     )
 }
 
-/// On a terminal, unless it is a dumb one, in the place of what stood there; elsewhere with a line in front that sets it apart.
+/// On a terminal, unless it is a dumb one, in place of the last one; elsewhere after a separating line.
 fn in_place(text: &str) -> String {
     if !io::stdout().is_terminal() || is_dumb() {
         return format!("----\n{text}");
@@ -193,7 +194,7 @@ fn show(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Says on stderr that a look takes long: on a terminal on one line again and again, elsewhere once.
+/// Reports on stderr that reading takes long: on a terminal repeatedly on one line, elsewhere once.
 #[derive(Debug, Default)]
 struct Progress {
     has_said: bool,
@@ -203,7 +204,7 @@ impl Progress {
     fn say(&mut self, waited: Duration) {
         let mut stderr = io::stderr();
         let seconds = waited.as_secs();
-        // Nobody who could not be told would know of it.
+        // A closed stderr is not an error.
         let _closed = if stderr.is_terminal() && !is_dumb() {
             write!(
                 stderr,
@@ -239,7 +240,7 @@ mod tests {
     use crate::domain::snapshot::Outcome;
 
     #[test]
-    fn a_look_that_takes_long_is_told_of_while_it_lasts() {
+    fn a_reading_that_takes_long_is_reported_while_it_lasts() {
         let (leave, may_leave) = mpsc::channel();
         let sockets = move |_| {
             may_leave.recv().unwrap();
@@ -252,10 +253,10 @@ mod tests {
         let job: Job = Box::new(sockets);
         let collector = Collector::start([(CollectorId::Sockets, job)]).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
-        let mut told = Vec::new();
-        // The walk does not end before somebody was told of it.
-        let snapshot = look(&collector, deadline, |waited| {
-            told.push(waited);
+        let mut waits = Vec::new();
+        // The dump does not end before the wait was reported.
+        let snapshot = read(&collector, deadline, |waited| {
+            waits.push(waited);
             leave.send(()).unwrap();
         });
         assert!(
@@ -266,6 +267,6 @@ mod tests {
                 .unwrap()
                 .success
         );
-        assert!(told.first().unwrap() >= &PATIENCE, "{told:?}");
+        assert!(waits.first().unwrap() >= &PATIENCE, "{waits:?}");
     }
 }

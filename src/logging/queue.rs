@@ -16,7 +16,7 @@ const CAPACITY: usize = 1024;
 /// A limit on memory (RLIMIT_DATA) counts all of it.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// How often the end of the program looks whether a full queue has room again.
+/// How often the end of the program checks whether a full queue has room again.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
@@ -66,11 +66,11 @@ impl Queue {
             };
             #[expect(
                 clippy::disallowed_methods,
-                reason = "a bounded channel tells no one of room"
+                reason = "a bounded channel does not report room"
             )]
             thread::sleep(FLUSH_POLL);
         }
-        // A timeout means that nobody reads: there is no one to tell.
+        // A timeout means that stderr is not read.
         let _timeout = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
@@ -78,14 +78,14 @@ impl Queue {
 fn write_all(receiver: &Receiver<Message>, dropped: &AtomicU64, mut output: impl Write) {
     while let Ok(message) = receiver.recv() {
         match message {
-            // A closed pipe is no reason to end: the figures are still wanted.
+            // A closed pipe is no reason to end: metrics are still exported.
             Message::Line(line) => drop(output.write_all(line.as_bytes())),
             Message::Flush(written) => drop(written.send(())),
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             // Goes through the front door, so that it has the log's format.
-            tracing::warn!(lines = lost, "Log lines were dropped: nobody read them");
+            tracing::warn!(lines = lost, "Log lines were dropped: stderr was not read");
         }
     }
 }
@@ -127,7 +127,7 @@ mod tests {
         for _ in 0..CAPACITY + 10 {
             queue.push("x\n".to_owned());
         }
-        // The thread may hold one line already.
+        // The thread may have taken one line already.
         let dropped = queue.dropped.load(Ordering::Relaxed);
         assert!((9..=10).contains(&dropped), "{dropped}");
         queue.flush(Duration::from_millis(1));

@@ -22,6 +22,9 @@ use crate::domain::udp::UdpSourceUsage;
 /// The version of what is written here.
 const SCHEMA_VERSION: u32 = 1;
 
+/// The schema of the report.
+pub(crate) const SCHEMA: &str = include_str!("report.schema.json");
+
 /// The report on one line.
 ///
 /// # Errors
@@ -70,6 +73,9 @@ struct Document<'a> {
     /// Network namespaces not exported because of --collector.netns-max; those with the highest ratio
     /// are kept. null where others were not requested.
     namespaces_left_out: Option<u64>,
+    /// Whether the names of network namespaces could be listed: if not, there may be others. null where
+    /// others were not requested.
+    namespace_names_listed: Option<bool>,
 }
 
 /// One network namespace.
@@ -245,6 +251,7 @@ impl<'a> From<&'a Report> for Document<'a> {
             namespaces: report.namespaces.iter().map(Namespace::from).collect(),
             namespaces_unreadable: report.missing.and_then(|missing| missing.unreadable),
             namespaces_left_out: report.missing.map(|missing| missing.left_out),
+            namespace_names_listed: report.missing.map(|missing| !missing.has_unlisted_names),
         }
     }
 }

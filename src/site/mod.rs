@@ -6,6 +6,7 @@
 //! | `/metrics` (or `--web.telemetry-path`) | the metrics, read for this request; 500 if they cannot be encoded, 503 above `--web.max-requests` |
 //! | `/` | the status page, read for this request, with links to the other paths |
 //! | `/api/v1/report` | the same for programs, as JSON (src/report/report.schema.json) |
+//! | `/api/v1/report/schema` | that schema |
 //! | `/-/healthy` | 200 while the program answers at all |
 //! | `/-/ready` | 200 while the socket table can be read (see `readiness`), otherwise 503 |
 //! | anything else | 404 |
@@ -27,6 +28,7 @@ mod status_page;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode};
 
 pub use metrics::{About, ReadProcess};
@@ -34,6 +36,7 @@ pub use metrics::{About, ReadProcess};
 use crate::collector::Collector;
 use crate::config::{TelemetryPath, WebConfig};
 use crate::domain::namespace::HostSnapshot;
+use crate::report::json::SCHEMA;
 use crate::web::Handler;
 use crate::web::answer::{self, Answer};
 use metrics::Metrics;
@@ -86,6 +89,7 @@ impl Site {
             path if path == self.telemetry_path.as_str() => Route::Metrics,
             "/" => Route::Page,
             "/api/v1/report" => Route::Report,
+            "/api/v1/report/schema" => Route::Schema,
             "/-/healthy" => Route::Healthy,
             "/-/ready" => Route::Ready,
             _ => Route::Nothing,
@@ -124,6 +128,7 @@ impl Handler for Site {
                 self.report(headers, form).await
             }
             Route::Report => self.report(headers, report::Form::Json).await,
+            Route::Schema => answers::json(Bytes::from_static(SCHEMA.as_bytes())),
             Route::Healthy => answer::text(StatusCode::OK, "TIME-WAIT Exporter is Healthy."),
             Route::Ready => self.ready().await,
             Route::Nothing => answers::not_found(),
@@ -136,6 +141,7 @@ enum Route {
     Metrics,
     Page,
     Report,
+    Schema,
     Healthy,
     Ready,
     Nothing,

@@ -39,6 +39,29 @@ fn help_and_version_are_no_failures() {
         " (revision: "
     );
     assert!(text.starts_with(first) && text.ends_with('\n'), "{text}");
+    let git = |arguments: &[&str]| Command::new("git").args(arguments).output();
+    let is_clone = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.git")).exists();
+    let is_given = std::env::var_os("TIMEWAIT_EXPORTER_BUILD_REVISION").is_some();
+    if is_clone
+        && !is_given
+        && let Ok(head) = git(&["rev-parse", "HEAD"])
+        && head.status.success()
+    {
+        let revision = text
+            .split("revision: ")
+            .nth(1)
+            .unwrap()
+            .split(')')
+            .next()
+            .unwrap();
+        // That of the build: a test may run after another commit.
+        let known = git(&["cat-file", "-t", revision]).unwrap();
+        assert_eq!(
+            str::from_utf8(&known.stdout).unwrap().trim(),
+            "commit",
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::remedies::{close, hold, small_host};
+use crate::support::client::get;
 use crate::support::namespace::{in_namespace, set_sysctl};
 use crate::support::program::Program;
 use crate::support::server::{Gate, Running, collector, outcome};
@@ -290,4 +291,21 @@ async fn page_api_and_scrapes_that_come_in_together_share_a_dump() {
         assert_eq!(client.answer(true).await.status, 200);
     }
     assert!(!gate.was_entered(), "one dump was enough for all of them");
+}
+
+#[test]
+fn the_schema_of_the_report_is_served() {
+    let program = Program::start(&[]);
+    let answer = get(program.address(), "/api/v1/report/schema");
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/json"),
+        "{answer:?}"
+    );
+    assert_eq!(
+        answer.text(),
+        include_str!("../../src/report/report.schema.json")
+    );
+    program.end();
 }
