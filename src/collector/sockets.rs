@@ -88,8 +88,7 @@ impl ReadError {
     const fn is_late(&self) -> bool {
         matches!(
             self,
-            Self::Dump(DumpError::Deadline { .. })
-                | Self::Table(TableError::DeadlineReached { .. })
+            Self::Dump(DumpError::Deadline(_)) | Self::Table(TableError::DeadlineReached { .. })
         )
     }
 }

@@ -23,79 +23,37 @@ const HEADER_LENGTH: usize = size_of::<Header>();
 /// `NLMSG_ALIGNTO`: every message but the last is padded to a multiple of it.
 const ALIGNMENT: usize = 4;
 
-/// One netlink message.
+/// One netlink message. An errno is a positive number, or 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// A record of the protocol: what the dump is about.
-    Record {
-        /// Its type, which answers the request's.
-        message_type: u16,
-        /// What follows the header.
-        payload: &'a [u8],
-    },
+    /// A record of the protocol: its type, which answers the request's, and what follows the header.
+    Record(u16, &'a [u8]),
     /// The dump has ended; the errno is 0 if it ended well.
-    Done {
-        /// Why it ended early, as a positive number, or 0.
-        errno: i32,
-    },
+    Done(i32),
     /// The request was refused.
-    Refused {
-        /// Why, as a positive number.
-        errno: i32,
-    },
+    Refused(i32),
     /// The kernel lost data.
     Overrun,
     /// Nothing.
     Noop,
 }
 
-/// What is wrong with a datagram. Offsets are in bytes from its start.
+/// What is wrong with a datagram. The first number is the message's offset, in bytes.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[expect(missing_docs, reason = "their messages say it")]
 pub enum DatagramError {
-    /// Fewer bytes than a header are left.
-    #[error("{left} bytes are left at offset {offset}, a netlink header has 16")]
-    ShortHeader {
-        /// Where.
-        offset: usize,
-        /// How many.
-        left: usize,
-    },
-    /// A length that is less than its own header or more than the datagram has left.
-    #[error("the message at offset {offset} says it has {length} bytes, {left} are there")]
-    WrongLength {
-        /// Where.
-        offset: usize,
-        /// What it says.
-        length: u32,
-        /// What is there, header included.
-        left: usize,
-    },
+    #[error("{1} bytes are left at offset {0}, a netlink header has 16")]
+    ShortHeader(usize, usize),
+    /// Less than its own header, or more than the datagram has left.
+    #[error("the message at offset {0} says it has {1} bytes, {2} are there")]
+    WrongLength(usize, u32, usize),
     /// An answer to another request.
-    #[error("the message at offset {offset} answers request {got}, not {expected}")]
-    WrongSequence {
-        /// Where.
-        offset: usize,
-        /// The request that was sent.
-        expected: u32,
-        /// The request that it answers.
-        got: u32,
-    },
-    /// An error or end message without its number, or with a number that is no errno.
-    #[error("the message at offset {offset} of type {message_type} has no valid errno")]
-    NoErrno {
-        /// Where.
-        offset: usize,
-        /// `NLMSG_ERROR` or `NLMSG_DONE`.
-        message_type: u16,
-    },
-    /// A control message that netlink does not know.
-    #[error("the message at offset {offset} has the unknown control type {message_type}")]
-    UnknownControl {
-        /// Where.
-        offset: usize,
-        /// The type.
-        message_type: u16,
-    },
+    #[error("the message at offset {0} answers request {1}, not {2}")]
+    WrongSequence(usize, u32, u32),
+    #[error("the message at offset {0} of type {1} has no valid errno")]
+    NoErrno(usize, u16),
+    #[error("the message at offset {0} has the unknown control type {1}")]
+    UnknownControl(usize, u16),
 }
 
 /// The messages of one datagram. Ends after the first error.
@@ -129,29 +87,16 @@ impl<'a> Messages<'a> {
     fn take(&mut self) -> Result<Message<'a>, DatagramError> {
         let (bytes, offset) = (self.bytes, self.offset);
         let Ok((header, _)) = Header::ref_from_prefix(bytes) else {
-            return Err(DatagramError::ShortHeader {
-                offset,
-                left: bytes.len(),
-            });
+            return Err(DatagramError::ShortHeader(offset, bytes.len()));
         };
         let length = header.length.get();
-        let Some(payload) = usize::try_from(length)
-            .ok()
-            .and_then(|end| bytes.get(HEADER_LENGTH..end))
-        else {
-            return Err(DatagramError::WrongLength {
-                offset,
-                length,
-                left: bytes.len(),
-            });
+        let end = usize::try_from(length).ok();
+        let Some(payload) = end.and_then(|end| bytes.get(HEADER_LENGTH..end)) else {
+            return Err(DatagramError::WrongLength(offset, length, bytes.len()));
         };
         let got = header.sequence.get();
         if got != self.sequence {
-            return Err(DatagramError::WrongSequence {
-                offset,
-                expected: self.sequence,
-                got,
-            });
+            return Err(DatagramError::WrongSequence(offset, got, self.sequence));
         }
         self.interrupted |= header.flags.get() & NLM_F_DUMP_INTR != 0;
         // The last message need not be padded.
@@ -159,37 +104,22 @@ impl<'a> Messages<'a> {
         self.bytes = bytes.get(padded..).unwrap_or_default();
         self.offset += padded;
         let message_type = header.message_type.get();
+        let errno = || errno(payload).ok_or(DatagramError::NoErrno(offset, message_type));
         match message_type {
-            NLMSG_MIN_TYPE.. => Ok(Message::Record {
-                message_type,
-                payload,
-            }),
-            NLMSG_DONE => Ok(Message::Done {
-                errno: errno(offset, message_type, payload)?,
-            }),
-            NLMSG_ERROR => Ok(Message::Refused {
-                errno: errno(offset, message_type, payload)?,
-            }),
+            NLMSG_MIN_TYPE.. => Ok(Message::Record(message_type, payload)),
+            NLMSG_DONE => errno().map(Message::Done),
+            NLMSG_ERROR => errno().map(Message::Refused),
             NLMSG_OVERRUN => Ok(Message::Overrun),
             NLMSG_NOOP => Ok(Message::Noop),
-            _ => Err(DatagramError::UnknownControl {
-                offset,
-                message_type,
-            }),
+            _ => Err(DatagramError::UnknownControl(offset, message_type)),
         }
     }
 }
 
-fn errno(offset: usize, message_type: u16, payload: &[u8]) -> Result<i32, DatagramError> {
-    let no_errno = DatagramError::NoErrno {
-        offset,
-        message_type,
-    };
-    let (code, _) = I32::ref_from_prefix(payload).map_err(|_| no_errno.clone())?;
-    match code.get().checked_neg() {
-        Some(errno) if errno >= 0 => Ok(errno),
-        _ => Err(no_errno),
-    }
+/// A negative number, or 0.
+fn errno(payload: &[u8]) -> Option<i32> {
+    let (code, _) = I32::ref_from_prefix(payload).ok()?;
+    code.get().checked_neg().filter(|errno| *errno >= 0)
 }
 
 impl<'a> Iterator for Messages<'a> {
@@ -237,12 +167,7 @@ mod tests {
         datagram.extend([0; 3]);
         datagram.extend(message(20, 2, SEQUENCE, b"f"));
         let messages: Vec<_> = Messages::new(&datagram, SEQUENCE).collect();
-        let record = |message_type, payload| {
-            Ok(Message::Record {
-                message_type,
-                payload,
-            })
-        };
+        let record = |message_type, payload| Ok(Message::Record(message_type, payload));
         assert_eq!(messages, [record(18, &b"abcde"[..]), record(20, &b"f"[..])]);
     }
 
@@ -250,21 +175,16 @@ mod tests {
     fn the_end_and_a_refusal_have_their_errno() {
         let code = |code: i32| code.to_ne_bytes();
         let done = message(3, 2, SEQUENCE, &code(0));
-        assert_eq!(first(&done), Some(Ok(Message::Done { errno: 0 })));
+        assert_eq!(first(&done), Some(Ok(Message::Done(0))));
         let done = message(3, 2, SEQUENCE, &code(-12));
-        assert_eq!(first(&done), Some(Ok(Message::Done { errno: 12 })));
+        assert_eq!(first(&done), Some(Ok(Message::Done(12))));
         let busy = message(2, 0, SEQUENCE, &code(-16));
-        assert_eq!(first(&busy), Some(Ok(Message::Refused { errno: 16 })));
+        assert_eq!(first(&busy), Some(Ok(Message::Refused(16))));
     }
 
     #[test]
     fn an_errno_that_is_missing_or_none_is_an_error() {
-        let wrong = |message_type| {
-            Some(Err(DatagramError::NoErrno {
-                offset: 0,
-                message_type,
-            }))
-        };
+        let wrong = |message_type| Some(Err(DatagramError::NoErrno(0, message_type)));
         assert_eq!(first(&message(3, 2, SEQUENCE, &[0; 3])), wrong(3));
         assert_eq!(first(&message(2, 2, SEQUENCE, &[])), wrong(2));
         assert_eq!(
@@ -281,29 +201,18 @@ mod tests {
     fn lengths_that_lie_are_errors() {
         let mut long = message(18, 2, SEQUENCE, b"abcd");
         long.truncate(19);
-        let error = DatagramError::WrongLength {
-            offset: 0,
-            length: 20,
-            left: 19,
-        };
+        let error = DatagramError::WrongLength(0, 20, 19);
         assert_eq!(first(&long), Some(Err(error)));
         let mut short = message(18, 2, SEQUENCE, b"abcd");
         short.splice(..4, 15_u32.to_ne_bytes());
-        let error = DatagramError::WrongLength {
-            offset: 0,
-            length: 15,
-            left: 20,
-        };
+        let error = DatagramError::WrongLength(0, 15, 20);
         assert_eq!(first(&short), Some(Err(error)));
         let mut tail = message(18, 2, SEQUENCE, b"abcd");
         tail.extend([0; 15]);
         let messages: Vec<_> = Messages::new(&tail, SEQUENCE).collect();
         assert_eq!(
             messages.last(),
-            Some(&Err(DatagramError::ShortHeader {
-                offset: 20,
-                left: 15
-            }))
+            Some(&Err(DatagramError::ShortHeader(20, 15)))
         );
     }
 
@@ -312,14 +221,7 @@ mod tests {
         let mut datagram = message(18, 2, SEQUENCE + 1, b"abcd");
         datagram.extend(message(3, 2, SEQUENCE, &[0; 4]));
         let messages: Vec<_> = Messages::new(&datagram, SEQUENCE).collect();
-        assert_eq!(
-            messages,
-            [Err(DatagramError::WrongSequence {
-                offset: 0,
-                expected: 7,
-                got: 8
-            })]
-        );
+        assert_eq!(messages, [Err(DatagramError::WrongSequence(0, 8, 7))]);
     }
 
     #[test]
@@ -327,7 +229,7 @@ mod tests {
         for (flags, is_interrupted) in [(2, false), (2 | 16, true)] {
             let bytes = message(3, flags, SEQUENCE, &[0; 4]);
             let mut messages = Messages::new(&bytes, SEQUENCE);
-            assert_eq!(messages.next(), Some(Ok(Message::Done { errno: 0 })));
+            assert_eq!(messages.next(), Some(Ok(Message::Done(0))));
             assert_eq!(messages.is_interrupted(), is_interrupted);
         }
     }
@@ -342,10 +244,7 @@ mod tests {
             first(&message(4, 0, SEQUENCE, &[])),
             Some(Ok(Message::Overrun))
         );
-        let unknown = DatagramError::UnknownControl {
-            offset: 0,
-            message_type: 9,
-        };
+        let unknown = DatagramError::UnknownControl(0, 9);
         assert_eq!(first(&message(9, 0, SEQUENCE, &[])), Some(Err(unknown)));
     }
 

@@ -46,80 +46,35 @@ impl DumpCount {
     }
 }
 
-/// Why a dump failed. Whatever it reported before must not be used.
+/// Why a dump failed. Whatever it reported before must not be used. The last number is that of the records
+/// that had come, for [`DumpError::Record`] with the malformed one.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "their messages say it")]
 pub enum DumpError {
-    /// No netlink socket.
     #[error("cannot open a netlink socket for sock_diag: {0}")]
     Open(#[source] io::Error),
-    /// The request was not taken.
     #[error("cannot send a sock_diag request: {0}")]
     Send(#[source] io::Error),
-    /// Nothing could be received.
     #[error("cannot receive from sock_diag: {0}")]
     Receive(#[source] io::Error),
-    /// The kernel answered the request with an error.
     #[error("the kernel refused the sock_diag dump: {0}")]
     Refused(#[source] io::Error),
-    /// The kernel ended the dump with an error.
-    #[error("the sock_diag dump failed after {records} records: {error}")]
-    Failed {
-        /// Which.
-        #[source]
-        error: io::Error,
-        /// How many records had come.
-        records: u64,
-    },
-    /// A datagram was larger than the buffer.
-    #[error("a sock_diag datagram of {length} bytes was cut to {capacity}")]
-    Truncated {
-        /// Its true length.
-        length: usize,
-        /// What was received.
-        capacity: usize,
-    },
-    /// The conversation ended before the dump did.
-    #[error("the sock_diag dump ended after {records} records without NLMSG_DONE")]
-    EndedEarly {
-        /// How many records had come.
-        records: u64,
-    },
-    /// The kernel dropped data.
-    #[error("the kernel lost data of the sock_diag dump after {records} records")]
-    Overrun {
-        /// How many records had come.
-        records: u64,
-    },
-    /// A malformed datagram.
-    #[error("a sock_diag datagram after {records} records is malformed: {error}")]
-    Datagram {
-        /// What is wrong.
-        error: DatagramError,
-        /// How many records had come before.
-        records: u64,
-    },
-    /// A malformed record.
-    #[error("sock_diag record {records} is malformed: {error}")]
-    Record {
-        /// What is wrong.
-        error: ShortRecord,
-        /// Its number, from 1.
-        records: u64,
-    },
-    /// A record that answers no request of ours.
-    #[error("a sock_diag record after {records} others has the unknown type {message_type}")]
-    UnknownType {
-        /// Its netlink message type.
-        message_type: u16,
-        /// How many records had come before.
-        records: u64,
-    },
-    /// Time was up.
-    #[error("the deadline came after {records} records of the sock_diag dump")]
-    Deadline {
-        /// How many records had come.
-        records: u64,
-    },
+    #[error("the sock_diag dump failed after {1} records: {0}")]
+    Failed(#[source] io::Error, u64),
+    #[error("a sock_diag datagram of {0} bytes was cut to {1}")]
+    Truncated(usize, usize),
+    #[error("the sock_diag dump ended after {0} records without NLMSG_DONE")]
+    EndedEarly(u64),
+    #[error("the kernel lost data of the sock_diag dump after {0} records")]
+    Overrun(u64),
+    #[error("a sock_diag datagram after {1} records is malformed: {0}")]
+    Datagram(DatagramError, u64),
+    #[error("sock_diag record {1} is malformed: {0}")]
+    Record(ShortRecord, u64),
+    #[error("a sock_diag record after {1} others has the unknown type {0}")]
+    UnknownType(u16, u64),
+    #[error("the deadline came after {0} records of the sock_diag dump")]
+    Deadline(u64),
 }
 
 impl DumpError {
@@ -146,7 +101,7 @@ impl DumpError {
             Self::Open(error)
             | Self::Send(error)
             | Self::Refused(error)
-            | Self::Failed { error, records: 0 } => is_one_of(error, &UNUSABLE),
+            | Self::Failed(error, 0) => is_one_of(error, &UNUSABLE),
             _ => false,
         }
     }
@@ -160,8 +115,8 @@ impl DumpError {
             | Self::Send(error)
             | Self::Receive(error)
             | Self::Refused(error)
-            | Self::Failed { error, .. } => is_one_of(error, &PASSING),
-            Self::Overrun { .. } => true,
+            | Self::Failed(error, _) => is_one_of(error, &PASSING),
+            Self::Overrun(_) => true,
             _ => false,
         }
     }
@@ -330,47 +285,31 @@ impl Dump<'_> {
         self.send(&request(*self.sequence))?;
         let mut count = DumpCount::default();
         loop {
-            self.receive(&count)?;
-            let records = count.records;
+            self.receive(count.records)?;
             let mut messages = Messages::new(self.buffer, *self.sequence);
             while let Some(message) = messages.next() {
                 count.interrupted |= messages.is_interrupted();
-                match message.map_err(|error| DumpError::Datagram { error, records })? {
-                    Message::Record {
-                        message_type: TCPDIAG_GETSOCK | SOCK_DIAG_BY_FAMILY,
-                        payload,
-                    } => {
-                        let decoded = decode(payload, self.links);
-                        let decoded = decoded.map_err(|error| DumpError::Record {
-                            error,
-                            records: count.records + 1,
-                        })?;
+                let records = count.records;
+                match message.map_err(|error| DumpError::Datagram(error, records))? {
+                    Message::Record(TCPDIAG_GETSOCK | SOCK_DIAG_BY_FAMILY, payload) => {
+                        let decoded = decode(payload, self.links)
+                            .map_err(|error| DumpError::Record(error, records + 1))?;
                         if let Some(record) = count.add(decoded) {
                             on_record(record);
                         }
                     }
-                    Message::Record { message_type, .. } => {
-                        return Err(DumpError::UnknownType {
-                            message_type,
-                            records: count.records,
-                        });
+                    Message::Record(other, _) => {
+                        return Err(DumpError::UnknownType(other, records));
                     }
-                    Message::Done { errno: 0 } => return Ok(count),
-                    Message::Done { errno } => {
+                    Message::Done(0) => return Ok(count),
+                    Message::Done(errno) => {
                         let error = io::Error::from_raw_os_error(errno);
-                        return Err(DumpError::Failed {
-                            error,
-                            records: count.records,
-                        });
+                        return Err(DumpError::Failed(error, records));
                     }
-                    Message::Refused { errno } => {
+                    Message::Refused(errno) => {
                         return Err(DumpError::Refused(io::Error::from_raw_os_error(errno)));
                     }
-                    Message::Overrun => {
-                        return Err(DumpError::Overrun {
-                            records: count.records,
-                        });
-                    }
+                    Message::Overrun => return Err(DumpError::Overrun(records)),
                     Message::Noop => {}
                 }
             }
@@ -387,11 +326,10 @@ impl Dump<'_> {
     }
 
     /// Receives one whole datagram.
-    fn receive(&mut self, count: &DumpCount) -> Result<(), DumpError> {
-        let records = count.records;
+    fn receive(&mut self, records: u64) -> Result<(), DumpError> {
         let received = loop {
             if Instant::now() >= self.deadline {
-                return Err(DumpError::Deadline { records });
+                return Err(DumpError::Deadline(records));
             }
             match self.transport.receive(self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -399,16 +337,16 @@ impl Dump<'_> {
             }
         };
         let length = received.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DumpError::Deadline { records },
-            _ if is_one_of(&error, &[Errno::NOBUFS]) => DumpError::Overrun { records },
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DumpError::Deadline(records),
+            _ if is_one_of(&error, &[Errno::NOBUFS]) => DumpError::Overrun(records),
             _ => DumpError::Receive(error),
         })?;
         let capacity = self.buffer.len();
         if length > capacity {
-            return Err(DumpError::Truncated { length, capacity });
+            return Err(DumpError::Truncated(length, capacity));
         }
         if length == 0 {
-            return Err(DumpError::EndedEarly { records });
+            return Err(DumpError::EndedEarly(records));
         }
         Ok(())
     }

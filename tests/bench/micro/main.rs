@@ -120,7 +120,7 @@ fn added(dump: &Dump) -> Census {
     let (mut census, mut links) = (census(), LinkNames::default());
     for datagram in &dump.datagrams {
         for message in Messages::new(datagram, 1) {
-            let Ok(Message::Record { payload, .. }) = message else {
+            let Ok(Message::Record(_, payload)) = message else {
                 panic!("no record");
             };
             if let Ok(Decoded::Known(socket)) = decode_socket(payload, &mut links) {
