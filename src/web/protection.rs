@@ -2,7 +2,7 @@
 //!
 //! In this order, as in Go's exporters: the file as it is now (500 if it is broken), the rate (429),
 //! the headers, name and password (401), and then whatever is asked for. Everything is behind it,
-//! `/-/healthy` too. The rate and whether there is TLS and HTTP/2 are as they were at start.
+//! `/-/healthy` too. The rate and whether there is TLS are as they were at start.
 
 use std::io;
 use std::path::PathBuf;
