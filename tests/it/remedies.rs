@@ -78,7 +78,7 @@ fn about_server(advice: &Advice) -> &Finding {
         let destination = finding.destination.as_ref();
         destination.is_some_and(|to| to.dst_port == 443 && to.src_addr.to_string() == CLIENT)
     });
-    found.unwrap_or_else(|| panic!("the server is not told of in {advice:#?}"))
+    found.unwrap_or_else(|| panic!("no finding about the server in {advice:#?}"))
 }
 
 #[track_caller]
@@ -89,7 +89,7 @@ fn remedy(finding: &Finding, id: RemedyId) -> Remedy {
         .clone()
 }
 
-/// Types what is told, as an operator would.
+/// Types the commands, as an operator would.
 fn apply(remedy: &Remedy) {
     assert!(!remedy.commands().is_empty(), "{remedy:?}");
     for command in remedy.commands() {
@@ -106,7 +106,7 @@ fn apply(remedy: &Remedy) {
 fn effect(remedy: &Remedy) -> Effect {
     remedy
         .effect
-        .unwrap_or_else(|| panic!("{remedy:?} foretells nothing"))
+        .unwrap_or_else(|| panic!("{remedy:?} has no effect"))
 }
 
 /// Connects until there is no port any more; the connections stay.

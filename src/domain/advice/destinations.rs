@@ -1,7 +1,7 @@
 //! Destinations with few ports left, with a rate that cannot be sustained, or with a slow connect().
 
 use super::finding::{Finding, Id, Severity, Value};
-use super::help::{self, Remedies};
+use super::help;
 use super::thresholds::{
     MIN_CLOSE_RATE, RATIO_CRITICAL, RATIO_WARNING, SEARCH_SHARE_RED, SECONDS_LEFT_WARNING,
     SLOW_SEARCH_PORTS,
@@ -45,7 +45,9 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
     }
     let exported = view.destinations();
     let cases = exported.iter().map(|usage| Case::of(view, ports, usage));
-    let cases: Vec<_> = cases.filter(|case| case.severity > Severity::Ok).collect();
+    let cases: Vec<_> = cases
+        .filter(|case| case.severity() > Severity::Ok)
+        .collect();
     findings.extend(cases.iter().take(MAX_SINGLE).map(Case::finding));
     if let Some(rest @ [first, ..]) = cases.get(MAX_SINGLE..) {
         // Where all exported ones have problems, those that are not exported may have some as well.
@@ -58,8 +60,8 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
             counted(number, "further destination", "further destinations"),
             if number == 1 { "has" } else { "have" },
         );
-        let severity = rest.iter().map(|case| case.severity).max();
-        let severity = severity.unwrap_or(first.severity);
+        let severity = rest.iter().map(Case::severity).max();
+        let severity = severity.unwrap_or(first.severity());
         findings.push(
             Finding::new(Id::MoreDestinations, severity, sentence).count("destinations", number),
         );
@@ -87,59 +89,48 @@ fn unnamed(view: &View<'_>, ports: &PortUsage, ratio: f64) -> Finding {
 /// The load that a ratio was computed from.
 pub(super) fn load_of_ratio(ratio: f64, ports: &PortUsage) -> Load {
     let usable = ports.usable;
-    let is_below = |taken: &u32| f64::from(*taken) < ratio * f64::from(usable) - 0.5;
-    // Bisection, since no cast from a float is exact by its type.
-    let (mut low, mut high) = (0, usable);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if is_below(&middle) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
+    let is_enough = |taken: &u32| f64::from(*taken) >= ratio * f64::from(usable) - 0.5;
+    Load {
+        taken: (0..usable).find(is_enough).unwrap_or(usable),
+        usable,
     }
-    Load { taken: low, usable }
 }
 
 /// Everything that is wrong with one destination.
-struct Case<'a> {
-    view: &'a View<'a>,
-    ports: &'a PortUsage,
-    usage: &'a DestinationUsage,
-    severity: Severity,
-    /// Until no port is left, where the TIME-WAIT rate cannot be sustained.
+pub(super) struct Case<'a> {
+    pub(super) view: &'a View<'a>,
+    pub(super) ports: &'a PortUsage,
+    pub(super) usage: &'a DestinationUsage,
+    pub(super) states: States,
+    /// Where the TIME-WAIT rate cannot be sustained: until no port is left, at the earliest.
     seconds_left: Option<f64>,
-    is_slow: bool,
+    pub(super) is_slow: bool,
 }
 
 impl<'a> Case<'a> {
     fn of(view: &'a View<'a>, ports: &'a PortUsage, usage: &'a DestinationUsage) -> Self {
         let has_room = usage.headroom > 0;
         let sustainable = f64::from(ports.usable) / help::port_seconds(view, usage);
-        // What becomes free in the meantime is not counted: at the earliest.
-        let is_too_high = usage.close_rate > sustainable && usage.close_rate >= MIN_CLOSE_RATE;
-        let seconds_left =
-            (has_room && is_too_high).then(|| f64::from(usage.headroom) / usage.close_rate);
-        let is_slow = has_room && is_slow(view, ports, usage);
-        let of_rate = match seconds_left {
-            Some(seconds) if seconds <= SECONDS_LEFT_WARNING => Severity::Warning,
-            Some(_) => Severity::Info,
-            None => Severity::Ok,
-        };
-        let of_search = if is_slow {
-            Severity::Warning
-        } else {
-            Severity::Ok
-        };
-        let of_ratio = severity_of(usage.exhaustion_ratio);
+        let is_too_high = usage.close_rate > sustainable.max(MIN_CLOSE_RATE);
         Self {
             view,
             ports,
             usage,
-            severity: of_ratio.max(of_rate).max(of_search),
-            seconds_left,
-            is_slow,
+            states: States::of(usage),
+            seconds_left: (has_room && is_too_high)
+                .then(|| f64::from(usage.headroom) / usage.close_rate),
+            is_slow: has_room && is_slow(view, ports, usage),
         }
+    }
+
+    fn severity(&self) -> Severity {
+        let of_rate = match self.seconds_left {
+            _ if self.is_slow => Severity::Warning,
+            Some(seconds) if seconds <= SECONDS_LEFT_WARNING => Severity::Warning,
+            Some(_) => Severity::Info,
+            None => Severity::Ok,
+        };
+        severity_of(self.usage.exhaustion_ratio).max(of_rate)
     }
 
     fn id(&self) -> Id {
@@ -155,23 +146,24 @@ impl<'a> Case<'a> {
     }
 
     fn finding(&self) -> Finding {
-        let (usage, ports) = (self.usage, self.ports);
+        let (usage, states) = (self.usage, &self.states);
         let id = self.id();
-        let states = States::of(usage);
         let target = if id == Id::ConnectSlow {
             SEARCH_SHARE_RED
         } else {
             RATIO_WARNING
         };
-        let remedies = Remedies {
-            view: self.view,
-            ports,
-            usage,
-            load: load(usage, ports),
-            target,
-            is_slow: self.is_slow,
-        };
-        let mut finding = Finding::new(id, self.severity, self.sentence(id, &states));
+        let mut finding = Finding::new(id, self.severity(), self.sentence(id))
+            .remedies(self.remedies(target))
+            .ratio("exhaustion_ratio", usage.exhaustion_ratio)
+            .count("headroom_ports", usage.headroom)
+            .count("usable_ports", self.ports.usable)
+            .count("time_wait", usage.in_use.time_wait)
+            .count("established", usage.in_use.established)
+            .count("other_states", usage.in_use.other)
+            .count("reusable", usage.reusable)
+            .value("closes_per_second", Value::Number(usage.close_rate))
+            .count("search_ports", usage.search_ports);
         finding.destination = Some(usage.destination);
         if let Some(seconds) = self.seconds_left {
             finding = finding.value("seconds_left", Value::Number(seconds));
@@ -181,23 +173,13 @@ impl<'a> Case<'a> {
             ("syn_sent", states.syn_sent),
             ("fin_wait2_orphans", states.orphans),
         ];
-        for (name, number) in other.into_iter().filter(|(_, number)| *number > 0) {
-            finding = finding.count(name, number);
-        }
-        finding
-            .ratio("exhaustion_ratio", usage.exhaustion_ratio)
-            .count("headroom_ports", usage.headroom)
-            .count("usable_ports", ports.usable)
-            .count("time_wait", usage.in_use.time_wait)
-            .count("established", usage.in_use.established)
-            .count("other_states", usage.in_use.other)
-            .count("reusable", usage.reusable)
-            .value("closes_per_second", Value::Number(usage.close_rate))
-            .count("search_ports", usage.search_ports)
-            .remedies(remedies.all(&states))
+        let other = other.into_iter().filter(|(_, number)| *number > 0);
+        other.fold(finding, |finding, (name, number)| {
+            finding.count(name, number)
+        })
     }
 
-    fn sentence(&self, id: Id, states: &States) -> String {
+    fn sentence(&self, id: Id) -> String {
         let usage = self.usage;
         let place = wording::destination(&usage.destination);
         let usable = counted(self.ports.usable.into(), "usable port", "usable ports");
@@ -209,14 +191,8 @@ impl<'a> Case<'a> {
                 )
             }
             (Id::DestinationLow, _) => {
-                let odd = usage.headroom == 1 && !self.ports.range.ports().is_multiple_of(2);
-                let odd = if odd {
-                    " (connect() may not find it, since the range has an odd number of ports)"
-                } else {
-                    ""
-                };
                 let ratio = percent(usage.exhaustion_ratio);
-                format!("{left} left to {place}{odd}: {ratio} of {usable} are in use.")
+                format!("{left} left to {place}: {ratio} of {usable} are in use.")
             }
             (Id::RateTooHigh, Some(seconds)) => format!(
                 "Connections to {place} close faster than ports become free, no port is left in about {} s: {}. {left} \
@@ -226,7 +202,7 @@ impl<'a> Case<'a> {
             ),
             _ => format!("connect() to {place} is slow: {}.", self.search()),
         };
-        let mut sentences = vec![lead, format!("Ports in use: {}.", states.listed())];
+        let mut sentences = vec![lead, format!("Ports in use: {}.", self.states.listed())];
         if let Some(seconds) = self.seconds_left.filter(|_| id != Id::RateTooHigh) {
             let seconds = seconds.ceil();
             sentences.push(format!(
@@ -237,8 +213,10 @@ impl<'a> Case<'a> {
         if self.is_slow && id != Id::ConnectSlow {
             sentences.push(format!("connect() is slow: {}.", self.search()));
         }
-        sentences.extend(states.hints());
-        if usage.peer_timestamps == PeerTimestamps::Absent && states.matters(states.waiting) {
+        sentences.extend(self.states.hints());
+        if usage.peer_timestamps == PeerTimestamps::Absent
+            && self.states.matters(self.states.waiting)
+        {
             let useless = "The peer has no TCP timestamps: tcp_tw_reuse will not help.";
             sentences.push(useless.to_owned());
         }

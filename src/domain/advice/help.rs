@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::destinations::{States, load_of_ratio};
+use super::destinations::{Case, load, load_of_ratio};
 use super::remedy::{Remedy, RemedyId};
 use super::thresholds::RATIO_WARNING;
 use super::whatif::{self, Load, Plan};
@@ -16,55 +16,33 @@ const TIME_WAIT_SECONDS: f64 = 60.0;
 /// What `tcp_fin_timeout` is lowered to, in seconds.
 const FIN_TIMEOUT_SECONDS: i64 = 10;
 
-/// What there is to know about one destination's remedies.
-pub(super) struct Remedies<'a> {
-    pub(super) view: &'a View<'a>,
-    pub(super) ports: &'a PortUsage,
-    pub(super) usage: &'a DestinationUsage,
-    pub(super) load: Load,
-    /// The ratio to stay below.
-    pub(super) target: f64,
-    pub(super) is_slow: bool,
-}
-
-impl Remedies<'_> {
-    pub(super) fn all(&self, states: &States) -> Vec<Remedy> {
-        let Self {
-            view, usage, load, ..
-        } = self;
-        let mut remedies = Vec::new();
-        if states.are_mostly_closed() {
-            remedies.push(self.reuse_connections());
+impl Case<'_> {
+    /// What helps, so that the ratio stays below the target.
+    pub(super) fn remedies(&self, target: f64) -> Vec<Remedy> {
+        let (view, usage, states) = (self.view, self.usage, &self.states);
+        let load = load(usage, self.ports);
+        let of_states = [
+            states.are_mostly_closed().then(|| self.reuse_connections()),
+            states
+                .matters(states.close_wait)
+                .then(|| self.close_sockets()),
+            (states.matters(states.established) || states.matters(states.rest))
+                .then(|| self.find_holders()),
+            states.matters(states.syn_sent).then(syn_retries),
+            fin_timeout(view).filter(|_| states.matters(states.orphans)),
+            reuse(view, usage, load).filter(|_| states.matters(states.waiting)),
+        ];
+        let mut remedies: Vec<Remedy> = of_states.into_iter().flatten().collect();
+        remedies.extend(more_ports(view, self.ports, load, target));
+        let widen = |remedy: &&mut Remedy| remedy.id == RemedyId::WidenRange && self.is_slow;
+        for remedy in remedies.iter_mut().filter(widen) {
+            remedy.notes.push(
+                "connect() gets slow when half of the range is in use: a wider range moves that point, once the sockets \
+                 that are in use now have gone."
+                    .to_owned(),
+            );
         }
-        if states.matters(states.close_wait) {
-            remedies.push(self.close_sockets());
-        }
-        if states.matters(states.established) || states.matters(states.rest) {
-            remedies.push(self.find_holders());
-        }
-        if states.matters(states.syn_sent) {
-            remedies.push(syn_retries());
-        }
-        if states.matters(states.orphans) {
-            remedies.extend(fin_timeout(view));
-        }
-        if states.matters(states.waiting) {
-            remedies.extend(reuse(view, usage, *load));
-        }
-        let mut ports = more_ports(view, self.ports, *load, self.target);
-        if self.is_slow {
-            for remedy in ports
-                .iter_mut()
-                .filter(|remedy| remedy.id == RemedyId::WidenRange)
-            {
-                *remedy = remedy.clone().note(
-                    "connect() gets slow when half of the range is in use: a wider range moves that point, once the \
-                     sockets that are in use now have gone.",
-                );
-            }
-        }
-        remedies.extend(ports);
-        remedies.extend(self.elsewhere());
+        remedies.extend(self.elsewhere(load, target));
         remedies
     }
 
@@ -74,9 +52,9 @@ impl Remedies<'_> {
             RemedyId::ReuseConnections,
             format!(
                 "Keep connections open and reuse them (keep-alive, a connection pool), or let the server close first. \
-                 {} sustain {} per second to one destination, since each port stays in use for {}.",
+                 {} sustain {} new connections per second to one destination, since each port stays in use for {}.",
                 counted(self.ports.usable.into(), "usable port", "usable ports"),
-                new_connections(self.ports, seconds),
+                sustainable(self.ports, seconds),
                 duration(seconds),
             ),
         )
@@ -131,13 +109,13 @@ impl Remedies<'_> {
     }
 
     /// More destinations, each of which has the whole range.
-    fn elsewhere(&self) -> Vec<Remedy> {
-        let Load { taken, usable } = self.load;
+    fn elsewhere(&self, load: Load, target: f64) -> Vec<Remedy> {
+        let Load { taken, usable } = load;
         let closed = self.usage.close_rate * port_seconds(self.view, self.usage);
         let needed = f64::from(taken).max(closed);
-        let is_enough = |n: &u32| needed < self.target * f64::from(usable) * f64::from(n + 1);
+        let is_enough = |n: &u32| needed < target * f64::from(usable) * f64::from(n + 1);
         let n = (1..=100).find(is_enough).unwrap_or(100);
-        let effect = self.load.spread(n, 0);
+        let effect = load.spread(n, 0);
         let each = counted(usable.into(), "port", "ports");
         let destination = &self.usage.destination;
         let server = Remedy::new(
@@ -300,20 +278,12 @@ pub(super) fn duration(seconds: f64) -> String {
 
 /// New connections per second to one destination, each of which uses its port for so long.
 pub(super) fn sustainable(ports: &PortUsage, seconds: f64) -> String {
-    let milliseconds = Duration::from_secs_f64(seconds).as_millis().max(1);
-    let rate = u128::from(ports.usable) * 1_000 / milliseconds;
-    match u64::try_from(rate) {
-        Ok(rate @ 1..) => count(rate),
-        _ => "less than 1".to_owned(),
+    let rate = f64::from(ports.usable) / seconds;
+    if rate < 10.0 {
+        return format!("{rate:.1}");
     }
-}
-
-pub(super) fn new_connections(ports: &PortUsage, seconds: f64) -> String {
-    match &*sustainable(ports, seconds) {
-        less @ "less than 1" => format!("{less} new connection"),
-        "1" => "at most 1 new connection".to_owned(),
-        rate => format!("at most {rate} new connections"),
-    }
+    let rate = Duration::try_from_secs_f64(rate).unwrap_or_default();
+    count(rate.as_secs())
 }
 
 /// The smallest step that brings the ratio below the target, or the widest range.

@@ -1,4 +1,4 @@
-//! Laws: what a remedy foretells is what a new pass over the same sockets finds once it is applied.
+//! Laws: the predicted effect of a remedy is what counting the same sockets again finds once it is applied.
 
 use std::collections::BTreeSet;
 
@@ -119,19 +119,19 @@ impl Host {
             dst_port: destination.dst_port,
         }];
         let snapshot = host.snapshot();
-        let figures = View::of(&snapshot)
+        let usage = View::of(&snapshot)
             .destinations()
             .iter()
-            .find(|figures| figures.destination == destination)
+            .find(|usage| usage.destination == destination)
             .copied()
             .unwrap();
         Room {
-            headroom: figures.headroom.into(),
-            ratio: figures.exhaustion_ratio,
+            headroom: usage.headroom.into(),
+            ratio: usage.exhaustion_ratio,
         }
     }
 
-    /// Whether a socket that is not outgoing holds a port: then remedies foretell the least.
+    /// Whether a socket that is not outgoing uses a port: then effects are lower bounds.
     fn holds_elsewhere(&self) -> bool {
         let snapshot = self.snapshot();
         let ports = View::of(&snapshot).ports.unwrap().clone();
@@ -250,7 +250,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn a_remedy_gives_what_it_foretells(host in hosts()) {
+    fn a_remedy_has_the_predicted_effect(host in hosts()) {
         let advice = host.advice();
         for finding in &advice.findings {
             let Some(destination) = finding.destination else { continue };
@@ -290,7 +290,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_that_is_told_with_an_effect_makes_anything_worse(host in hosts()) {
+    fn no_remedy_with_an_effect_makes_anything_worse(host in hosts()) {
         let advice = host.advice();
         prop_assert!(!advice.headline.is_empty());
         prop_assert!(advice.findings.iter().all(|finding| finding.severity <= advice.severity));

@@ -3,7 +3,7 @@
 use super::destinations::load_of_ratio;
 use super::finding::{Finding, Id, Severity, Value};
 use super::help::{
-    LIST_REPLACES, duration, more_ports, new_connections, port_seconds_elsewhere, widen_for_all,
+    LIST_REPLACES, duration, more_ports, port_seconds_elsewhere, sustainable, widen_for_all,
 };
 use super::remedy::{Remedy, RemedyId};
 use super::thresholds::{NARROW_RANGE_PORTS, RATIO_WARNING};
@@ -61,10 +61,10 @@ fn narrow(view: &View<'_>, ports: &PortUsage) -> Option<Finding> {
     }
     let seconds = port_seconds_elsewhere(view);
     let sentence = format!(
-        "The range {} has {}. They sustain {} per second to one destination, since each port stays in use for {}.",
+        "The range {} has {}. They sustain {} new connections per second to one destination, since each port stays in use for {}.",
         range_text(ports),
         counted(ports.usable.into(), "usable port", "usable ports"),
-        new_connections(ports, seconds),
+        sustainable(ports, seconds),
         duration(seconds),
     );
     let finding = Finding::new(Id::NarrowRange, Severity::Info, sentence)

@@ -158,7 +158,7 @@ pub struct Remedy {
     /// A command that shows or changes something else.
     pub command: Option<String>,
     /// What to know before, except about files.
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
     /// What it changes at once. `None` if that cannot be computed, or if it does not act at once.
     pub effect: Option<Effect>,
     /// Runs a command in the network namespace in question; `None` for the exporter's own.

@@ -33,15 +33,15 @@ fn has(finding: &Finding, id: RemedyId) -> bool {
 }
 
 /// 32768-60999 with this many ports to one server.
-fn spent(ports: u16, state: TcpState) -> Host {
+fn using(ports: u16, state: TcpState) -> Host {
     let mut host = Host::new(32_768, 60_999);
     host.hold("198.51.100.1", 32_768..32_768 + ports, state);
     host
 }
 
 #[test]
-fn a_quiet_host_is_said_to_be_well() {
-    let advice = spent(100, TcpState::TimeWait).advice();
+fn a_quiet_host_has_no_problems() {
+    let advice = using(100, TcpState::TimeWait).advice();
     assert_eq!(advice.severity, Severity::Ok);
     assert!(
         advice.headline.starts_with("No problems found. "),
@@ -75,8 +75,8 @@ fn severities_begin_at_the_thresholds_and_not_below() {
 }
 
 #[test]
-fn an_exhausted_destination_is_told_with_what_each_remedy_gives() {
-    let advice = spent(28_232, TcpState::TimeWait).advice();
+fn an_exhausted_destination_is_reported_with_the_effect_of_each_remedy() {
+    let advice = using(28_232, TcpState::TimeWait).advice();
     let finding = found(&advice, Id::DestinationExhausted);
     assert!(
         finding.sentence.contains("EADDRNOTAVAIL"),
@@ -143,7 +143,7 @@ fn of_a_list_that_sysctl_cuts_in_its_file_it_is_said_who_takes_it_whole() {
 
 #[test]
 fn what_may_give_more_is_said_to_give_at_least_that_much() {
-    let mut host = spent(28_000, TcpState::TimeWait);
+    let mut host = using(28_000, TcpState::TimeWait);
     let advice = host.advice();
     let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
     assert!(!widen.caution().unwrap_or_default().contains("at least"));
@@ -155,7 +155,7 @@ fn what_may_give_more_is_said_to_give_at_least_that_much() {
 
 #[test]
 fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
-    let advice = spent(28_000, TcpState::Established).advice();
+    let advice = using(28_000, TcpState::Established).advice();
     let finding = found(&advice, Id::DestinationLow);
     assert!(
         finding.sentence.contains("will not help"),
@@ -180,7 +180,7 @@ fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
         command,
         ["ss -tnp state connected src '[2001:db8::1]' dst '[2001:db8::2]:443'"]
     );
-    let advice = spent(28_000, TcpState::FinWait2).advice();
+    let advice = using(28_000, TcpState::FinWait2).advice();
     assert!(
         found(&advice, Id::DestinationLow)
             .sentence
@@ -190,7 +190,7 @@ fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
 
 #[test]
 fn widening_keeps_listeners_out_by_reserving_them_beside_what_is_reserved() {
-    let mut host = spent(28_000, TcpState::TimeWait);
+    let mut host = using(28_000, TcpState::TimeWait);
     host.listen(9_100);
     host.listen(20_000);
     host.listen(60_000);
@@ -260,7 +260,7 @@ fn reserved_ports_are_released_but_not_those_of_listeners() {
 }
 
 #[test]
-fn a_range_without_a_usable_port_is_critical_though_nothing_is_held() {
+fn a_range_without_a_usable_port_is_critical_though_nothing_is_in_use() {
     let mut host = Host::new(40_000, 40_009);
     host.settings.reserved_ports = Some((40_000..=40_009).collect());
     let advice = host.advice();
@@ -270,7 +270,7 @@ fn a_range_without_a_usable_port_is_critical_though_nothing_is_held() {
 }
 
 #[test]
-fn narrow_and_odd_ranges_are_told() {
+fn narrow_and_odd_ranges_are_reported() {
     let advice = Host::new(40_001, 40_101).advice();
     let parity = found(&advice, Id::RangeParity);
     assert_eq!(
@@ -282,23 +282,23 @@ fn narrow_and_odd_ranges_are_told() {
     assert!(
         narrow
             .sentence
-            .contains("at most 1 new connection per second"),
+            .contains("sustain 1.7 new connections per second"),
         "{}",
         narrow.sentence
     );
     let advice = Host::new(40_000, 40_049).advice();
     let narrow = &found(&advice, Id::NarrowRange).sentence;
     assert!(
-        narrow.contains("less than 1 new connection per second"),
+        narrow.contains("sustain 0.8 new connections per second"),
         "{narrow}"
     );
-    // What is taken over after a second can be had again after a second.
+    // A port that is reused after a second is available again after a second.
     let mut host = Host::new(40_000, 40_049);
     host.settings.tcp_timestamps = Some(1);
     for (reuse, delay, rate) in [
-        (2, None, "less than 1 new connection per"),
-        (1, None, "at most 50 new connections per"),
-        (1, Some(500), "at most 100 new connections per"),
+        (2, None, "sustain 0.8 new connections per"),
+        (1, None, "sustain 50 new connections per"),
+        (1, Some(500), "sustain 100 new connections per"),
     ] {
         host.settings.tcp_tw_reuse = Some(reuse);
         host.settings.tcp_tw_reuse_delay_ms = delay;
@@ -311,7 +311,7 @@ fn narrow_and_odd_ranges_are_told() {
 }
 
 #[test]
-fn a_bind_pool_that_runs_low_is_told_by_its_address() {
+fn ports_for_bind_that_run_low_are_reported_by_their_address() {
     let mut host = Host::new(40_000, 40_099);
     for server in ["198.51.100.1", "198.51.100.2"] {
         let from = if server.ends_with('1') {
@@ -382,7 +382,7 @@ fn time_wait_on_the_servers_side_is_said_to_be_harmless() {
 }
 
 #[test]
-fn many_low_destinations_are_told_one_by_one_up_to_a_limit() {
+fn many_low_destinations_are_reported_individually_up_to_a_limit() {
     let mut host = Host::new(40_000, 40_009);
     for index in 1..=13 {
         host.hold(
@@ -412,8 +412,8 @@ fn many_low_destinations_are_told_one_by_one_up_to_a_limit() {
 }
 
 #[test]
-fn a_destination_that_is_not_told_is_not_kept_quiet_about() {
-    let mut host = spent(28_000, TcpState::TimeWait);
+fn a_full_destination_that_is_not_exported_is_reported_all_the_same() {
+    let mut host = using(28_000, TcpState::TimeWait);
     host.options.by_destination = false;
     let advice = host.advice();
     let finding = found(&advice, Id::DestinationLow);
@@ -433,7 +433,7 @@ fn a_destination_that_is_not_told_is_not_kept_quiet_about() {
 
 #[test]
 fn what_could_not_be_read_is_never_taken_for_health() {
-    let mut snapshot = spent(10, TcpState::TimeWait).snapshot();
+    let mut snapshot = using(10, TcpState::TimeWait).snapshot();
     let failed = Outcome::missing(std::time::Duration::ZERO);
     snapshot.set(CollectorId::Sockets, Some(failed));
     let advice = advise(&snapshot);
@@ -529,12 +529,12 @@ fn random_steps_of_the_search_are_slow_only_where_one_parity_is_in_use() {
 
 #[test]
 fn a_destination_that_is_low_and_slow_has_one_finding() {
-    let advice = spent(22_000, TcpState::TimeWait).advice();
+    let advice = using(22_000, TcpState::TimeWait).advice();
     assert!(find(&advice, Id::ConnectSlow).is_none());
     let low = &found(&advice, Id::DestinationLow).sentence;
     assert!(low.contains("connect() is slow: "), "{low}");
     // Where it fails, that is all that matters.
-    let advice = spent(28_232, TcpState::TimeWait).advice();
+    let advice = using(28_232, TcpState::TimeWait).advice();
     let exhausted = &found(&advice, Id::DestinationExhausted).sentence;
     assert!(!exhausted.contains("slow"), "{exhausted}");
 }
@@ -572,7 +572,7 @@ fn a_rate_is_compared_with_how_long_ports_stay_in_use_here() {
 
 #[test]
 fn remedies_are_in_one_order_everywhere_and_begin_with_fewer_connections() {
-    let mut host = spent(28_000, TcpState::TimeWait);
+    let mut host = using(28_000, TcpState::TimeWait);
     host.listen(60_000);
     for finding in host.advice().findings {
         let ids: Vec<RemedyId> = finding.remedies.iter().map(|remedy| remedy.id).collect();
@@ -617,7 +617,7 @@ fn with_ports(host: &Host, change: impl Fn(&mut crate::domain::snapshot::PortUsa
 
 #[test]
 fn ports_that_bind_chose_are_reported_where_they_are_known_and_where_they_are_not() {
-    let host = spent(28_000, TcpState::TimeWait);
+    let host = using(28_000, TcpState::TimeWait);
     let advice = with_ports(&host, |ports| ports.bind_owned = Some(300));
     let owned = found(&advice, Id::BindOwned);
     assert!(
@@ -643,7 +643,7 @@ fn ports_that_bind_chose_are_reported_where_they_are_known_and_where_they_are_no
 
 #[test]
 fn a_peer_without_timestamps_is_not_helped_by_reuse() {
-    let host = spent(28_000, TcpState::TimeWait);
+    let host = using(28_000, TcpState::TimeWait);
     let advice = with_ports(&host, |ports| {
         for usage in ports
             .by_destination

@@ -17,7 +17,7 @@ fn with_failures(host: &Host, recent: u64, seconds: u64) -> Advice {
 
 #[test]
 fn failed_calls_are_a_finding_while_they_are_recent() {
-    let quiet = spent(100, TcpState::TimeWait);
+    let quiet = using(100, TcpState::TimeWait);
     let advice = with_failures(&quiet, 0, 600);
     assert!(find(&advice, Id::ConnectFailures).is_none());
     let advice = with_failures(&quiet, 73, 600);
@@ -32,7 +32,7 @@ fn failed_calls_are_a_finding_while_they_are_recent() {
     );
     assert!(finding.sentence.contains("it was a burst"));
     assert!(has(finding, RemedyId::FindHolders));
-    let full = spent(28_232, TcpState::Established);
+    let full = using(28_232, TcpState::Established);
     let advice = with_failures(&full, 1, 0);
     let finding = found(&advice, Id::ConnectFailures);
     assert!(finding.sentence.starts_with("1 connect() call found"));

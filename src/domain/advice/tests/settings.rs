@@ -5,8 +5,8 @@ use crate::domain::address::Address;
 use crate::domain::udp::{UdpSourceUsage, UdpUsage};
 
 #[test]
-fn reuse_two_is_told_where_it_would_need_one() {
-    let mut host = spent(28_000, TcpState::TimeWait);
+fn reuse_two_is_reported_where_it_would_need_one() {
+    let mut host = using(28_000, TcpState::TimeWait);
     host.settings.tcp_tw_reuse = Some(2);
     let advice = host.advice();
     let finding = found(&advice, Id::ReuseLoopbackOnly);
@@ -15,17 +15,17 @@ fn reuse_two_is_told_where_it_would_need_one() {
         ["sysctl -w net.ipv4.tcp_tw_reuse=1"]
     );
     // Not on a host that has ports, nor where it is live connections that hold them.
-    let mut quiet = spent(10, TcpState::TimeWait);
+    let mut quiet = using(10, TcpState::TimeWait);
     quiet.settings.tcp_tw_reuse = Some(2);
     assert!(find(&quiet.advice(), Id::ReuseLoopbackOnly).is_none());
-    let mut live = spent(28_000, TcpState::Established);
+    let mut live = using(28_000, TcpState::Established);
     live.settings.tcp_tw_reuse = Some(2);
     assert!(find(&live.advice(), Id::ReuseLoopbackOnly).is_none());
 }
 
 #[test]
 fn the_age_from_which_sockets_are_taken_over_is_that_of_this_host() {
-    let mut host = spent(28_000, TcpState::TimeWait);
+    let mut host = using(28_000, TcpState::TimeWait);
     for (delay, says) in [
         (None, "older than 1 s."),
         (Some(1_000), "older than 1 s."),
@@ -50,7 +50,7 @@ fn udp_ports_are_low_from_the_threshold_and_critical_when_none_is_left() {
             by_source: vec![source],
         };
         advise(
-            &spent(10, TcpState::TimeWait)
+            &using(10, TcpState::TimeWait)
                 .snapshot()
                 .with(CollectorId::Udp, udp),
         )
@@ -77,8 +77,8 @@ fn udp_ports_are_low_from_the_threshold_and_critical_when_none_is_left() {
 }
 
 #[test]
-fn reuse_without_timestamps_is_told_and_both_are_remedied() {
-    let mut host = spent(28_000, TcpState::TimeWait);
+fn reuse_without_timestamps_is_reported_with_both_remedies() {
+    let mut host = using(28_000, TcpState::TimeWait);
     host.settings.tcp_timestamps = Some(0);
     host.settings.tcp_tw_reuse = Some(1);
     let advice = host.advice();
@@ -104,7 +104,7 @@ fn reuse_without_timestamps_is_told_and_both_are_remedied() {
 }
 
 #[test]
-fn recycling_is_told_with_what_it_dropped_and_with_reuse_beside_it() {
+fn recycling_is_reported_with_what_it_dropped_and_in_addition_to_reuse() {
     let mut host = Host::new(32_768, 60_999);
     host.settings.tcp_tw_recycle = Some(1);
     host.settings.tcp_tw_reuse = Some(1);
@@ -125,12 +125,12 @@ fn recycling_is_told_with_what_it_dropped_and_with_reuse_beside_it() {
 
 #[test]
 fn a_lowered_fin_timeout_is_said_not_to_shorten_time_wait() {
-    for (seconds, is_told) in [(15, true), (59, true), (60, false), (120, false)] {
+    for (seconds, is_reported) in [(15, true), (59, true), (60, false), (120, false)] {
         let mut host = Host::new(32_768, 60_999);
         host.settings.tcp_fin_timeout_seconds = Some(seconds);
         assert_eq!(
             find(&host.advice(), Id::FinTimeout).is_some(),
-            is_told,
+            is_reported,
             "{seconds}"
         );
     }
@@ -147,7 +147,7 @@ fn with_buckets(host: &Host, used: u64, limit: i64, overflows: u64) -> Advice {
 }
 
 #[test]
-fn buckets_near_their_limit_and_past_overflows_are_told() {
+fn buckets_near_their_limit_and_past_overflows_are_reported() {
     let host = Host::new(32_768, 60_999);
     let advice = with_buckets(&host, 209_715, 262_144, 0);
     assert!(find(&advice, Id::BucketsNearLimit).is_none());
@@ -160,7 +160,7 @@ fn buckets_near_their_limit_and_past_overflows_are_told() {
     found(&with_buckets(&host, 10, 262_144, 5), Id::BucketOverflows);
     assert_eq!(remedy(near, RemedyId::MoreBuckets).caution(), None);
     // Where TIME-WAIT holds the ports, more of it would make things worse.
-    let advice = with_buckets(&spent(28_000, TcpState::TimeWait), 28_000, 28_000, 5);
+    let advice = with_buckets(&using(28_000, TcpState::TimeWait), 28_000, 28_000, 5);
     let near = found(&advice, Id::BucketsNearLimit);
     let caution = remedy(near, RemedyId::MoreBuckets).caution().unwrap();
     assert!(caution.contains("fix that first"), "{caution}");
