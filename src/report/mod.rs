@@ -15,7 +15,7 @@ mod testing;
 pub mod text;
 mod wrap;
 
-pub(crate) use table::Table;
+pub(crate) use table::{Kind, Table};
 
 use std::time::SystemTime;
 
@@ -304,35 +304,25 @@ impl Report {
                 "The other network namespaces could not be listed: see the log.".to_owned(),
             );
         };
-        let namespaces = |number| counted(number, "network namespace", "network namespaces");
-        let sentences = [
-            (unreadable > 0).then(|| {
-                format!(
-                    "{} could not be entered: the log names the missing capability.",
-                    namespaces(unreadable)
-                )
-            }),
-            missing.has_unlisted_names.then(|| {
-                "The names of network namespaces could not be listed, so there may be more: see the log."
-                    .to_owned()
-            }),
-            (missing.absent > 0).then(|| {
-                let subject = counted(
-                    missing.absent,
-                    "requested network namespace does",
-                    "requested network namespaces do",
-                );
-                format!("{subject} not exist.")
-            }),
-            (missing.left_out > 0).then(|| {
-                let subject = namespaces(missing.left_out);
-                format!("{subject} not exported because of --collector.netns-max, none of them worse.")
-            }),
+        let namespaces = [
+            (
+                unreadable,
+                "could not be entered: the log names the missing capability.",
+            ),
+            (missing.absent, "requested by name but not found."),
+            (
+                missing.left_out,
+                "not exported because of --collector.netns-max, none of them worse.",
+            ),
         ];
-        sentences
-            .into_iter()
-            .flatten()
-            .reduce(|a, b| format!("{a} {b}"))
+        let namespaces = namespaces.into_iter().filter(|(number, _)| *number > 0);
+        let namespaces = namespaces.map(|(number, what)| {
+            let subject = counted(number, "network namespace", "network namespaces");
+            format!("{subject} {what}")
+        });
+        let unlisted = "The names of network namespaces could not be listed, so there may be more: see the log.";
+        let unlisted = missing.has_unlisted_names.then(|| unlisted.to_owned());
+        namespaces.chain(unlisted).reduce(|a, b| format!("{a} {b}"))
     }
 }
 

@@ -30,28 +30,6 @@ pub(crate) struct Column {
     rank: u8,
 }
 
-impl Column {
-    pub(crate) const fn is_number(&self) -> bool {
-        matches!(self.kind, Kind::Number)
-    }
-
-    pub(crate) const fn is_code(&self) -> bool {
-        matches!(self.kind, Kind::Code)
-    }
-
-    pub(crate) const fn is_state(&self) -> bool {
-        matches!(self.kind, Kind::State)
-    }
-
-    /// The thresholds of a meter.
-    pub(crate) const fn meter(&self) -> Option<(f64, f64)> {
-        match self.kind {
-            Kind::Ratio { warning, critical } => Some((warning, critical)),
-            _ => None,
-        }
-    }
-}
-
 pub(super) const fn column(title: &'static str, kind: Kind, rank: u8) -> Column {
     Column { title, kind, rank }
 }
@@ -116,7 +94,11 @@ impl Table {
     pub(super) fn lines(&self, width: Option<usize>) -> Vec<String> {
         let mut order: Vec<usize> = (0..self.columns.len()).collect();
         // Names of rows are long: behind the numbers these stay aligned.
-        if self.columns.iter().any(|column| column.meter().is_some()) {
+        if self
+            .columns
+            .iter()
+            .any(|column| matches!(column.kind, Kind::Ratio { .. }))
+        {
             order.rotate_left(1);
         }
         let mut widths = self.widths(&order);

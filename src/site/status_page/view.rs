@@ -9,7 +9,7 @@ use crate::domain::age::BANDS;
 use crate::domain::namespace::NamespaceIdentity;
 use crate::domain::snapshot::AGE_BANDS;
 use crate::domain::text::printable;
-use crate::report::{NamespaceReport, Report, Table, tables};
+use crate::report::{Kind, NamespaceReport, Report, Table, tables};
 
 #[derive(Template)]
 #[template(path = "status.html")]

@@ -171,7 +171,7 @@ fn check_is_unknown_where_a_namespace_that_was_asked_for_is_not_there() {
         assert_eq!(check("--collector.netns=there").0, Some(0));
         let (status, line) = check("--collector.netns=there,gone");
         assert_eq!(status, Some(3), "{line}");
-        let says = "1 requested network namespace does not exist";
+        let says = "1 network namespace requested by name but not found";
         assert!(line.contains(says), "{line}");
         // Nor is one of another kind that has its name.
         std::os::unix::fs::symlink("/proc/self/ns/uts", names.0.path().join("uts")).unwrap();
