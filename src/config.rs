@@ -95,11 +95,11 @@ pub struct WebConfig {
     /// At least one; unused with `systemd_socket`.
     pub listen_addresses: Vec<ListenAddress>,
     /// Whether to listen on the sockets that systemd passes instead.
-    pub systemd_socket: bool,
+    pub(crate) systemd_socket: bool,
     /// Where the metrics are exported.
-    pub telemetry_path: TelemetryPath,
+    pub(crate) telemetry_path: TelemetryPath,
     /// Maximum number of parallel scrapes; `None` for no limit.
-    pub max_requests: Option<NonZeroUsize>,
+    pub(crate) max_requests: Option<NonZeroUsize>,
     /// Whether to export `promhttp_*` and `process_*`.
     pub exporter_metrics: bool,
     /// See [`crate::web::config`].
@@ -201,7 +201,7 @@ fn timeout(text: &str) -> Result<Duration, &'static str> {
 /// **Invariant:** begins with a slash, contains only characters that a URL path may contain unescaped,
 /// and is no other route's, except perhaps `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TelemetryPath(String);
+pub(crate) struct TelemetryPath(String);
 
 impl TelemetryPath {
     pub(crate) fn as_str(&self) -> &str {

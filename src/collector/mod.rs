@@ -65,10 +65,10 @@ pub enum NamespaceChoice {
 }
 
 /// How many namespaces beside the own one are told unless it is said otherwise.
-pub const MOST_NAMESPACES: usize = 256;
+pub(crate) const MOST_NAMESPACES: usize = 256;
 
 /// How old the socket metrics of another namespace may be unless it is said otherwise.
-pub const MAX_NAMESPACE_AGE: Duration = Duration::from_secs(300);
+pub(crate) const MAX_NAMESPACE_AGE: Duration = Duration::from_secs(300);
 
 /// What the collector needs to know.
 #[derive(Clone, Debug)]
@@ -210,7 +210,7 @@ impl Collector {
     }
 
     /// The same for a person: of namespaces that were asked for by name no older dump is used.
-    pub async fn scrape_fresh(&self, deadline: Instant) -> HostSnapshot {
+    pub(crate) async fn scrape_fresh(&self, deadline: Instant) -> HostSnapshot {
         if let Some(namespaces) = &self.namespaces {
             namespaces.fresh.store(true, Ordering::Relaxed);
         }

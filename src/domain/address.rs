@@ -43,7 +43,7 @@ impl Address {
     /// The IPv4 wildcard, 0.0.0.0.
     pub const ANY_V4: Self = Self::from_v4_bytes([0; 4]);
     /// The IPv6 wildcard, ::.
-    pub const ANY_V6: Self = Self { high: 0, low: 0 };
+    pub(crate) const ANY_V6: Self = Self { high: 0, low: 0 };
 
     /// From the 32 bits of an IPv4 address, most significant byte first.
     #[inline]
@@ -60,13 +60,13 @@ impl Address {
     /// IPv4 by itself.
     #[inline]
     #[must_use]
-    pub fn from_v6_bytes(bytes: [u8; 16]) -> Self {
+    pub(crate) fn from_v6_bytes(bytes: [u8; 16]) -> Self {
         u128::from_be_bytes(bytes).into()
     }
 
     /// The same address on this link, if it is link-local: on another link it is another place.
     #[must_use]
-    pub fn with_zone(self, zone: Zone) -> Self {
+    pub(crate) fn with_zone(self, zone: Zone) -> Self {
         let (_, plain) = self.zone().unwrap_or((zone, self));
         if plain.is_link_local() && plain.high << 16 == 0 {
             let high = plain.high | ZONED | u64::from(zone.number());
@@ -78,7 +78,7 @@ impl Address {
     /// fe80::/10.
     #[inline]
     #[must_use]
-    pub const fn is_link_local(self) -> bool {
+    pub(crate) const fn is_link_local(self) -> bool {
         self.high >> 54 == 0xfe80 >> 6
     }
 
@@ -93,7 +93,7 @@ impl Address {
     /// The 32 bits of an IPv4 address; nothing for IPv6.
     #[inline]
     #[must_use]
-    pub fn to_v4_bits(self) -> Option<u32> {
+    pub(crate) fn to_v4_bits(self) -> Option<u32> {
         self.is_v4()
             .then(|| u32::try_from(self.low & 0xffff_ffff).unwrap_or_default())
     }

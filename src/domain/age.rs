@@ -5,30 +5,30 @@ use super::snapshot::AGE_BANDS;
 
 /// How long TIME-WAIT lasts: `TCP_TIMEWAIT_LEN` in include/net/tcp.h, in milliseconds. A constant
 /// of the kernel that no sysctl changes, but for that of [`time_wait_ms`].
-pub const TIME_WAIT_MS: u32 = 60_000;
+pub(crate) const TIME_WAIT_MS: u32 = 60_000;
 
 /// How long TIME-WAIT lasts on this kernel: Alibaba Cloud Linux has `tcp_tw_timeout`.
 #[must_use]
-pub fn time_wait_ms(settings: &Settings) -> u32 {
+pub(crate) fn time_wait_ms(settings: &Settings) -> u32 {
     let seconds = settings.tcp_tw_timeout_seconds;
     let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
     seconds.map_or(TIME_WAIT_MS, |seconds| seconds.saturating_mul(1_000))
 }
 
 /// The window in which sockets count towards the close rate, in milliseconds.
-pub const CLOSE_RATE_WINDOW_MS: u32 = 10_000;
+pub(crate) const CLOSE_RATE_WINDOW_MS: u32 = 10_000;
 
 /// One band of ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Band {
+pub(crate) struct Band {
     /// From-to in seconds.
     pub name: &'static str,
     /// The first age that no longer belongs to it. The last band takes all that is older.
-    pub end_ms: u32,
+    pub(crate) end_ms: u32,
 }
 
 /// The age bands, youngest first, lower bound inclusive.
-pub const BANDS: [Band; AGE_BANDS] = [
+pub(crate) const BANDS: [Band; AGE_BANDS] = [
     Band::new("0-1", 1_000),
     Band::new("1-5", 5_000),
     Band::new("5-15", 15_000),
@@ -47,14 +47,14 @@ impl Band {
 /// kernel built with another length) counts as just begun.
 #[inline]
 #[must_use]
-pub const fn age_ms(time_wait_ms: u32, remaining_ms: u32) -> u32 {
+pub(crate) const fn age_ms(time_wait_ms: u32, remaining_ms: u32) -> u32 {
     time_wait_ms.saturating_sub(remaining_ms)
 }
 
 /// Which of [`BANDS`] an age belongs to.
 #[inline]
 #[must_use]
-pub fn band_index(age_ms: u32) -> usize {
+pub(crate) fn band_index(age_ms: u32) -> usize {
     BANDS
         .iter()
         .take(AGE_BANDS - 1)

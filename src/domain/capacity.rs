@@ -154,9 +154,9 @@ impl ReuseRule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
     /// CLOCK_MONOTONIC of the kernel that has the sockets, its part below a second. `None` if unknown.
-    pub milliseconds_of_second: Option<u16>,
+    pub(crate) milliseconds_of_second: Option<u16>,
     /// How long ago `tcp_timestamps` was last seen switched the other way; `None` if never.
-    pub timestamps_changed_ms: Option<u32>,
+    pub(crate) timestamps_changed_ms: Option<u32>,
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ impl Census {
     }
 
     /// Says that live sockets outside the range will not be added.
-    pub const fn without_others(&mut self) {
+    pub(crate) const fn without_others(&mut self) {
         self.sets.elsewhere_is_whole = false;
     }
 
@@ -156,7 +156,7 @@ impl Census {
     }
 
     /// The usable ports, by whether a socket uses them; `None` while the range is unknown.
-    pub fn usable_ports(&self) -> Option<UsablePorts> {
+    pub(crate) fn usable_ports(&self) -> Option<UsablePorts> {
         let usable = &self.pool.as_ref()?.usable;
         let (mut in_use, mut free) = (usable.clone(), usable.clone());
         in_use.intersect_with(&self.in_use);
@@ -166,7 +166,7 @@ impl Census {
 
     /// Takes those of the usable ports for closed to connect() that were found so; an empty set if none
     /// were.
-    pub fn close_ports(&mut self, closed: &PortSet) {
+    pub(crate) fn close_ports(&mut self, closed: &PortSet) {
         if let Some(pool) = &mut self.pool {
             pool.close(closed, &self.in_use);
             self.sets.closed.union_with(closed);
@@ -174,7 +174,7 @@ impl Census {
     }
 
     /// The destinations, the worst of them, for which it matters whether TIME-WAIT sockets are reusable.
-    pub fn depending_on_reuse(&self) -> Vec<Destination> {
+    pub(crate) fn depending_on_reuse(&self) -> Vec<Destination> {
         let Some(pool) = &self.pool else {
             return Vec::new();
         };
@@ -188,7 +188,7 @@ impl Census {
     }
 
     /// Notes whether the peer of a destination uses TCP timestamps.
-    pub fn note_peer(&mut self, destination: &Destination, timestamps: PeerTimestamps) {
+    pub(crate) fn note_peer(&mut self, destination: &Destination, timestamps: PeerTimestamps) {
         if let Some(tally) = self.destinations.get_mut(destination) {
             tally.note_peer(timestamps);
         }
@@ -343,7 +343,7 @@ impl Census {
 
 /// The ports that connect() may take, as far as the socket table shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsablePorts {
+pub(crate) struct UsablePorts {
     /// An outgoing socket uses them, towards whatever destination.
     pub in_use: PortSet,
     /// No socket does.

@@ -31,7 +31,7 @@ macro_rules! collectors {
 
             /// Whether each network namespace has readings of its own.
             #[must_use]
-            pub const fn is_of_namespace(self) -> bool {
+            pub(crate) const fn is_of_namespace(self) -> bool {
                 match self { $(Self::$id => matches!(Scope::$scope, Scope::Namespace),)* }
             }
         }
@@ -58,7 +58,7 @@ collectors! {
 
 /// A value for each collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PerCollector<T>([T; CollectorId::ALL.len()]);
+pub(crate) struct PerCollector<T>([T; CollectorId::ALL.len()]);
 
 impl<T> PerCollector<T> {
     /// The value of one collector.
@@ -67,7 +67,7 @@ impl<T> PerCollector<T> {
         clippy::as_conversions,
         reason = "as long as there are variants"
     )]
-    pub const fn get(&self, id: CollectorId) -> &T {
+    pub(crate) const fn get(&self, id: CollectorId) -> &T {
         &self.0[id as usize]
     }
 
@@ -77,12 +77,12 @@ impl<T> PerCollector<T> {
         clippy::as_conversions,
         reason = "as long as there are variants"
     )]
-    pub const fn get_mut(&mut self, id: CollectorId) -> &mut T {
+    pub(crate) const fn get_mut(&mut self, id: CollectorId) -> &mut T {
         &mut self.0[id as usize]
     }
 
     /// All values, with their collectors.
-    pub fn iter(&self) -> impl Iterator<Item = (CollectorId, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (CollectorId, &T)> {
         CollectorId::ALL.iter().copied().zip(&self.0)
     }
 }

@@ -28,4 +28,4 @@ mod tallies;
 pub mod text;
 mod top;
 pub mod udp;
-pub mod zone;
+pub(crate) mod zone;

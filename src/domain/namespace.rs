@@ -35,7 +35,7 @@ pub struct NamespaceIdentity {
 impl NamespaceIdentity {
     /// What to write before a command so that it is run in this namespace, as root.
     #[must_use]
-    pub fn command_prefix(&self) -> String {
+    pub(crate) fn command_prefix(&self) -> String {
         let entrance = self.entrance_on_host.as_deref();
         let entrance = entrance.unwrap_or(Path::new("FILE"));
         format!("nsenter --net={}", quoted(entrance.as_os_str().as_bytes()))
@@ -98,7 +98,7 @@ pub struct NamespaceSnapshot {
 /// By what namespaces are ranked: their worst ratio, but 1 where no port is usable. None is spent there, and yet
 /// every connect() fails.
 #[must_use]
-pub fn rank(snapshot: &Snapshot) -> Option<f64> {
+pub(crate) fn rank(snapshot: &Snapshot) -> Option<f64> {
     match usable_ports(snapshot)? {
         0 => Some(1.0),
         _ => snapshot.worst_ratio(),
@@ -107,7 +107,7 @@ pub fn rank(snapshot: &Snapshot) -> Option<f64> {
 
 /// How many ports of the range are usable; `None` where the sockets or the range could not be read.
 #[must_use]
-pub fn usable_ports(snapshot: &Snapshot) -> Option<u32> {
+pub(crate) fn usable_ports(snapshot: &Snapshot) -> Option<u32> {
     Some(snapshot.ports()?.usable)
 }
 
@@ -178,7 +178,7 @@ pub fn labels<'a>(found: impl Iterator<Item = (u64, &'a [String])> + Clone) -> V
 /// Which of the namespaces are told if at most `max` may be: those with the worst [`rank`], of equals
 /// those whose labels come first. The result has one answer for each.
 #[must_use]
-pub fn keep_worst(ranked: &[(Option<f64>, &str)], max: usize) -> Vec<bool> {
+pub(crate) fn keep_worst(ranked: &[(Option<f64>, &str)], max: usize) -> Vec<bool> {
     let mut order: Vec<usize> = (0..ranked.len()).collect();
     let key = |index: &usize| {
         let (ratio, label) = ranked.get(*index).copied().unwrap_or_default();

@@ -38,7 +38,7 @@ pub struct CensusOptions {
 
 impl CensusOptions {
     /// Tells sums alone.
-    pub const fn without_breakdowns(&mut self) {
+    pub(crate) const fn without_breakdowns(&mut self) {
         self.by_src_addr = false;
         self.by_src_port = false;
         self.by_dst_addr = false;

@@ -44,7 +44,7 @@ impl PortSet {
 
     /// Every port of a range, both ends inclusive.
     #[must_use]
-    pub fn of_range(range: PortRange) -> Self {
+    pub(crate) fn of_range(range: PortRange) -> Self {
         let mut set = Self::new();
         let from = |bit: u16| u64::MAX << (bit % WORD_BITS);
         let (first, last) = (range.min / WORD_BITS, range.max / WORD_BITS);
@@ -90,7 +90,7 @@ impl PortSet {
     }
 
     /// Adds every port of another set.
-    pub fn union_with(&mut self, other: &Self) {
+    pub(crate) fn union_with(&mut self, other: &Self) {
         let Some(more) = &other.words else { return };
         for (word, more) in self.bits_mut().iter_mut().zip(more.iter()) {
             *word |= more;
@@ -98,7 +98,7 @@ impl PortSet {
     }
 
     /// Takes out every port that another set does not have.
-    pub fn intersect_with(&mut self, other: &Self) {
+    pub(crate) fn intersect_with(&mut self, other: &Self) {
         let Some(words) = &mut self.words else { return };
         for (word, mask) in words.iter_mut().zip(other.bits()) {
             *word &= mask;
@@ -106,7 +106,7 @@ impl PortSet {
     }
 
     /// Takes out every port that another set has.
-    pub fn subtract(&mut self, other: &Self) {
+    pub(crate) fn subtract(&mut self, other: &Self) {
         let (Some(words), Some(masks)) = (&mut self.words, &other.words) else {
             return;
         };

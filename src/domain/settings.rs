@@ -75,7 +75,7 @@ sysctls! {
 impl Sysctl {
     /// Its name without `net.ipv4.` or, for one of another family, without `net.`: as metrics and remedies have it.
     #[must_use]
-    pub fn short_name(&self) -> &'static str {
+    pub(crate) fn short_name(&self) -> &'static str {
         let name = self.name;
         name.strip_prefix("net.ipv4.")
             .or_else(|| name.strip_prefix("net."))

@@ -457,7 +457,7 @@ pub struct PortSets {
     /// those outside the range that are not in TIME-WAIT.
     pub elsewhere: PortSet,
     /// Whether those of live sockets outside the range are among them: a dump may skip them.
-    pub elsewhere_is_whole: bool,
+    pub(crate) elsewhere_is_whole: bool,
 }
 
 /// The ports available to bind(addr, 0) on one local address.
@@ -474,7 +474,7 @@ pub struct SourceUsage {
     pub listened: u32,
     /// Those among them that a wildcard socket owns: in use on any further address as well.
     #[serde(skip)]
-    pub on_wildcards: u32,
+    pub(crate) on_wildcards: u32,
     /// 0 to 1; 1 exactly when bind(addr, 0) fails.
     #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub exhaustion_ratio: f64,
@@ -540,13 +540,13 @@ pub enum PeerTimestamps {
 /// Sockets of [`PortsInUse::other`] by the states that have remedies of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct OtherStates {
+pub(crate) struct OtherStates {
     /// Sockets in CLOSE-WAIT: the peer has closed, the program on this host has not.
     pub close_wait: u32,
     /// Sockets in SYN-SENT: connect() waits for the peer's answer.
     pub syn_sent: u32,
     /// Sockets in FIN-WAIT-2 that no process owns any more: time-wait mini-sockets, which last `tcp_fin_timeout`.
-    pub fin_wait2_orphans: u32,
+    pub(crate) fin_wait2_orphans: u32,
 }
 
 /// Ports in use towards one destination.
@@ -561,13 +561,13 @@ pub struct DestinationUsage {
     pub in_use: PortsInUse,
     /// Parts of `in_use.other`.
     #[serde(flatten)]
-    pub other_states: OtherStates,
+    pub(crate) other_states: OtherStates,
     /// TIME-WAIT sockets among them that the next connect() may reuse now.
     pub reusable: u64,
     /// TIME-WAIT sockets on usable ports that are not reusable and would be with `tcp_tw_reuse` 1 and
     /// `tcp_timestamps` on.
     #[serde(skip)]
-    pub reuse_gain: u32,
+    pub(crate) reuse_gain: u32,
     /// Whether it is known that `reusable` sockets are.
     #[serde(skip)]
     pub peer_timestamps: PeerTimestamps,

@@ -39,7 +39,7 @@ impl TcpState {
     /// The state with this number, or nothing for a number that no kernel known to us uses.
     #[inline]
     #[must_use]
-    pub const fn from_number(number: u8) -> Option<Self> {
+    pub(crate) const fn from_number(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::Established,
             2 => Self::SynSent,
@@ -102,7 +102,7 @@ pub struct LiveSocket {
     /// Its number among the kernel's files; 0 where no process has it open any more.
     pub inode: u64,
     /// Whether its peer uses TCP timestamps, if that was asked for and is known by now.
-    pub has_timestamps: Option<bool>,
+    pub(crate) has_timestamps: Option<bool>,
 }
 
 #[cfg(test)]

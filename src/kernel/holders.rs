@@ -24,7 +24,7 @@ const MOST_PROCESSES: usize = 10;
 
 /// Finds the processes that have sockets open.
 #[derive(Clone, Debug)]
-pub struct HolderFinder {
+pub(crate) struct HolderFinder {
     procfs: PathBuf,
     netlink: bool,
 }
@@ -45,13 +45,17 @@ impl HolderFinder {
     /// For the procfs at this path, where `tcp` of the thread is read if netlink is not to be used or cannot be.
     /// Nothing is read yet.
     #[must_use]
-    pub const fn new(procfs: PathBuf, netlink: bool) -> Self {
+    pub(crate) const fn new(procfs: PathBuf, netlink: bool) -> Self {
         Self { procfs, netlink }
     }
 
     /// Which processes have live sockets to these destinations. `None` where the sockets could not be read.
     #[must_use]
-    pub fn find(&self, destinations: &[Destination], deadline: Instant) -> Option<Vec<Holders>> {
+    pub(crate) fn find(
+        &self,
+        destinations: &[Destination],
+        deadline: Instant,
+    ) -> Option<Vec<Holders>> {
         if destinations.is_empty() {
             return Some(Vec::new());
         }

@@ -140,7 +140,7 @@ impl PortProbe {
 /// Whether bound, unconnected sockets are listed: since Linux 6.8, which nothing but its version shows
 /// without binding a port.
 #[must_use]
-pub fn lists_bound_sockets() -> bool {
+pub(crate) fn lists_bound_sockets() -> bool {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
     let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);

@@ -14,7 +14,7 @@ use crate::domain::process::ProcessUsage;
 
 /// Why the process could not find out about itself.
 #[derive(Debug, thiserror::Error)]
-pub enum ProcessError {
+pub(crate) enum ProcessError {
     /// A file of /proc/self, or /proc/stat. The error names it.
     #[error("cannot read what /proc tells of the exporter: {0}")]
     Proc(#[from] ProcError),
@@ -30,7 +30,7 @@ pub enum ProcessError {
 ///
 /// # Errors
 /// /proc is not mounted, or tells something that is not understood.
-pub fn read_process_figures() -> Result<ProcessUsage, ProcessError> {
+pub(crate) fn read_process_figures() -> Result<ProcessUsage, ProcessError> {
     let open_fds = count_open_fds().map_err(ProcessError::FileDescriptors)?;
     let stat = Process::myself()?.stat()?;
     let booted = Duration::from_secs(::procfs::boot_time_secs()?);
@@ -52,13 +52,13 @@ pub fn page_size_bytes() -> u64 {
 }
 
 /// The release of the running kernel, `uname -r`.
-pub fn kernel_release() -> String {
+pub(crate) fn kernel_release() -> String {
     let name = rustix::system::uname();
     name.release().to_string_lossy().into_owned()
 }
 
 /// The host's name, `uname -n`: that of the UTS namespace.
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
 }

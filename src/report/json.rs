@@ -29,7 +29,7 @@ pub(crate) const SCHEMA: &str = include_str!("report.schema.json");
 ///
 /// # Errors
 /// A defect: every report can be written.
-pub fn render(report: &Report) -> Result<String, serde_json::Error> {
+pub(crate) fn render(report: &Report) -> Result<String, serde_json::Error> {
     serde_json::to_string(&Document::from(report))
 }
 
@@ -37,7 +37,7 @@ pub fn render(report: &Report) -> Result<String, serde_json::Error> {
 ///
 /// # Errors
 /// A defect: every report can be written.
-pub fn render_pretty(report: &Report) -> Result<String, serde_json::Error> {
+pub(crate) fn render_pretty(report: &Report) -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(&Document::from(report))
 }
 

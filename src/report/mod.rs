@@ -216,7 +216,7 @@ impl Report {
 
     /// All namespaces, the worst first; of equal ones the exporter's own, then by name.
     #[must_use]
-    pub fn worst_first(&self) -> Vec<&NamespaceReport> {
+    pub(crate) fn worst_first(&self) -> Vec<&NamespaceReport> {
         let rank = |namespace: &NamespaceReport| {
             let ratio = namespace.snapshot.worst_ratio().unwrap_or(0.0);
             (namespace.state(), ratio)
@@ -233,7 +233,7 @@ impl Report {
     /// The namespaces that are shown in detail, the worst first: the exporter's own, all with problems, and a
     /// few others. On a host with many pods the rest is a row each.
     #[must_use]
-    pub fn detailed(&self) -> Vec<&NamespaceReport> {
+    pub(crate) fn detailed(&self) -> Vec<&NamespaceReport> {
         let mut healthy = 0;
         let mut detailed = self.worst_first();
         detailed.retain(|namespace| {
@@ -269,7 +269,7 @@ impl Report {
 
     /// Whether everything that was requested is known: the exit status of `report`.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         let was_read = |namespace: &NamespaceReport| {
             namespace.snapshot.ports().is_some()
                 || namespace.snapshot.outcome(CollectorId::Sockets).is_none()

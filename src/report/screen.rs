@@ -5,13 +5,13 @@ use crate::domain::advice::wording::counted;
 /// The cursor home; each line is then overwritten and its rest cleared, which does not flicker.
 const HOME: &str = "\x1b[H";
 /// Clears the rest of the cursor's line.
-pub const CLEAR_LINE: &str = "\x1b[K";
+pub(crate) const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
 /// As many lines of the text as fit on a screen of this size: with more, the terminal would scroll and
 /// show only the end. `None` is an unknown number of rows.
 #[must_use]
-pub fn in_place(text: &str, columns: usize, rows: Option<usize>) -> String {
+pub(crate) fn in_place(text: &str, columns: usize, rows: Option<usize>) -> String {
     let columns = columns.max(1);
     let lines: Vec<&str> = text.lines().collect();
     let shown = rows.map_or(lines.len(), |rows| fitting(&lines, columns, rows));

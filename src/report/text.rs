@@ -12,9 +12,9 @@ use crate::domain::advice::{Finding, OF_FILES, Remedy};
 
 /// How the text looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Style {
+pub(crate) struct Style {
     /// Whether to use the terminal's colours.
-    pub color: bool,
+    pub(crate) color: bool,
     /// The number of columns; `None` where it does not matter, as in a file.
     pub width: Option<usize>,
 }
@@ -31,7 +31,11 @@ const WATCHED_ROWS: usize = 6;
 /// The report. `watch` is the previous one while watching: then the destinations come first, with what has
 /// changed.
 #[must_use]
-pub fn render(report: &Report, watch: Option<Option<&Report>>, style: Style) -> String {
+#[expect(
+    clippy::option_option,
+    reason = "the first report while watching has none before"
+)]
+pub(crate) fn render(report: &Report, watch: Option<Option<&Report>>, style: Style) -> String {
     let mut text = Text {
         out: String::new(),
         shown: HashSet::new(),

@@ -68,7 +68,7 @@ impl Site {
     }
 
     /// One reading that nobody asked for, to learn at start whether it works.
-    pub async fn first_look(&self) -> HostSnapshot {
+    pub(crate) async fn first_look(&self) -> HostSnapshot {
         self.metrics.read(deadline::DEFAULT).await
     }
 

@@ -95,7 +95,7 @@ impl Listener {
     }
 
     /// Takes a socket that listens already. Must be called on a tokio runtime.
-    pub fn take_over(passed: Passed) -> Result<Self, ListenError> {
+    pub(crate) fn take_over(passed: Passed) -> Result<Self, ListenError> {
         Self::register(passed.0, None).map_err(|error| cannot("a passed socket", error))
     }
 

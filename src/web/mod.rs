@@ -53,6 +53,6 @@ pub use address::{ListenAddress, ListenError, ListenHost, TcpAddress};
 pub use answer::{Answer, Handler};
 pub use connections::Limits;
 pub use listener::Listener;
-pub use passed::Passed;
+pub(crate) use passed::Passed;
 pub use protection::{Protection, ProtectionError};
 pub use server::{Drained, serve};

@@ -20,12 +20,12 @@ const FIRST: usize = 3;
 
 /// A TCP or Unix socket that listens.
 #[derive(Debug)]
-pub struct Passed(pub(super) OwnedFd);
+pub(crate) struct Passed(pub(super) OwnedFd);
 
 impl Passed {
     /// Takes all of them. To be called once, and before there are other threads that read the
     /// environment or open descriptors: the variables are removed.
-    pub fn take_all() -> Result<Vec<Self>, ListenError> {
+    pub(crate) fn take_all() -> Result<Vec<Self>, ListenError> {
         let variable = |name| -> String {
             env::var_os(name).map_or("not set".into(), |value| value.to_string_lossy().into())
         };

@@ -84,7 +84,7 @@ impl Protection {
 
     /// Whether connections are encrypted.
     #[must_use]
-    pub const fn has_tls(&self) -> bool {
+    pub(crate) const fn has_tls(&self) -> bool {
         self.has_tls
     }
 

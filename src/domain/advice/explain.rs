@@ -5,7 +5,7 @@ use crate::domain::settings::{SYSCTLS, Settings};
 
 /// One sysctl in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explained {
+pub(crate) struct Explained {
     /// Its name as sysctl(8) spells it.
     pub name: &'static str,
     /// As the kernel writes it.
@@ -17,14 +17,14 @@ pub struct Explained {
 impl Explained {
     /// Its name without `net.ipv4.`.
     #[must_use]
-    pub fn short_name(&self) -> &'static str {
+    pub(crate) fn short_name(&self) -> &'static str {
         self.name.strip_prefix("net.ipv4.").unwrap_or(self.name)
     }
 }
 
 /// The sysctls that are known, in reading order.
 #[must_use]
-pub fn explain(settings: &Settings) -> Vec<Explained> {
+pub(crate) fn explain(settings: &Settings) -> Vec<Explained> {
     let range = settings.port_range.map(|range| Explained {
         name: "net.ipv4.ip_local_port_range",
         value: format!("{} {}", range.min(), range.max()),

@@ -12,7 +12,7 @@
 mod bind;
 mod buckets;
 mod destinations;
-pub mod explain;
+pub(crate) mod explain;
 mod failures;
 mod finding;
 mod help;
@@ -37,7 +37,8 @@ mod laws;
 mod tests;
 
 pub use finding::{Finding, Id, Severity, Value};
-pub use remedy::{Effect, OF_FILES, Persistent, Remedy, RemedyId, Room, Setting};
+pub use remedy::{Effect, Remedy, RemedyId, Room, Setting};
+pub(crate) use remedy::{OF_FILES, Persistent};
 
 use super::collectors::CollectorId;
 use super::settings::Settings;

@@ -55,7 +55,7 @@ pub struct Effect {
 impl Effect {
     /// Whether it helps and makes nothing worse.
     #[must_use]
-    pub fn is_gain(&self) -> bool {
+    pub(crate) fn is_gain(&self) -> bool {
         self.after.headroom > self.before.headroom && self.after.ratio <= self.before.ratio
     }
 }
@@ -86,7 +86,7 @@ pub struct Setting {
 /// A file that makes a sysctl survive a reboot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Persistent {
+pub(crate) struct Persistent {
     /// A file in /etc/sysctl.d.
     pub path: String,
     /// Its only line.
@@ -101,7 +101,7 @@ const CUT_IN_FILE: &str = "sysctl(8) silently cuts so long a line of the file at
                            all of it: `systemctl restart systemd-sysctl`.";
 
 /// What to know about all files that keep sysctls.
-pub const OF_FILES: &str = "Files in /etc/sysctl.d take effect at the next boot, in the order of their names, after \
+pub(crate) const OF_FILES: &str = "Files in /etc/sysctl.d take effect at the next boot, in the order of their names, after \
                             /etc/sysctl.d/99-sysctl.conf. But `sysctl --system` reads /etc/sysctl.conf last: a \
                             sysctl that is set there must be changed there.";
 
@@ -128,7 +128,7 @@ impl Setting {
     /// The file that keeps it. One for each sysctl, so that none overwrites another; its name sorts
     /// after `99-sysctl.conf`, under which many systems have /etc/sysctl.conf (sysctl.d(5)).
     #[must_use]
-    pub fn persistent(&self) -> Persistent {
+    pub(crate) fn persistent(&self) -> Persistent {
         let Self { name, value } = self;
         let line = format!("net.ipv4.{name} = {value}");
         Persistent {
@@ -141,7 +141,7 @@ impl Setting {
 impl Persistent {
     /// What to type.
     #[must_use]
-    pub fn command(&self) -> String {
+    pub(crate) fn command(&self) -> String {
         format!("echo '{}' | sudo tee {}", self.line, self.path)
     }
 }
@@ -223,7 +223,7 @@ impl Remedy {
 
     /// What to know before.
     #[must_use]
-    pub fn caution(&self) -> Option<String> {
+    pub(crate) fn caution(&self) -> Option<String> {
         let mut notes: Vec<&str> = self.notes.iter().map(String::as_str).collect();
         let is_cut = |setting: &Setting| setting.value.len() > MAX_BYTES;
         if self.inside.is_none() && self.settings.iter().any(is_cut) {
@@ -235,7 +235,7 @@ impl Remedy {
     /// The files that keep the sysctls. None for another network namespace: whatever creates it sets
     /// its sysctls.
     #[must_use]
-    pub fn persistent(&self) -> Vec<Persistent> {
+    pub(crate) fn persistent(&self) -> Vec<Persistent> {
         let settings = self.settings.iter().filter(|_| self.inside.is_none());
         settings.map(Setting::persistent).collect()
     }

@@ -12,21 +12,21 @@ pub const RATIO_CRITICAL: f64 = 0.9;
 pub const POOL_WARNING: f64 = 0.9;
 /// Ports that one connect() may examine (`search_ports`): warning. An absolute number, which small
 /// ranges never reach: examining 5,000 ports takes about 0.5 ms, an empty range about 0.02 ms.
-pub const SLOW_SEARCH_PORTS: u32 = 5_000;
+pub(crate) const SLOW_SEARCH_PORTS: u32 = 5_000;
 /// For how long the alert rule waits, in seconds.
 pub const SLOW_SEARCH_FOR_SECONDS: u32 = 120;
 /// `search_ports` as a share of the port range: orange on dashboards.
 pub const SEARCH_SHARE_ORANGE: f64 = 0.25;
 /// The same: red. At one half, one parity is used up, and each connect() first examines all of it.
-pub const SEARCH_SHARE_RED: f64 = 0.5;
+pub(crate) const SEARCH_SHARE_RED: f64 = 0.5;
 /// Seconds until no port is left at the present TIME-WAIT rate: warning.
-pub const SECONDS_LEFT_WARNING: f64 = 30.0;
+pub(crate) const SECONDS_LEFT_WARNING: f64 = 30.0;
 /// A lower TIME-WAIT rate is not judged: fewer than 50 sockets in the 10 s of the window are a burst.
-pub const MIN_CLOSE_RATE: f64 = 5.0;
+pub(crate) const MIN_CLOSE_RATE: f64 = 5.0;
 /// `tcp_max_tw_buckets`, share in use: warning.
 pub const BUCKETS_WARNING: f64 = 0.8;
 /// Fewer usable ports than this are a narrow range: 10,000 sustain 166 new connections per second to
 /// one destination.
 pub const NARROW_RANGE_PORTS: u32 = 10_000;
 /// From this number of TIME-WAIT sockets on the server's side on, a finding says that they are harmless.
-pub const MANY_SERVER_SIDE: u64 = 1_000;
+pub(crate) const MANY_SERVER_SIDE: u64 = 1_000;

@@ -66,7 +66,7 @@ pub fn destination(destination: &Destination) -> String {
 
 /// The first few items: `a, b and 3 more`.
 #[must_use]
-pub fn some_of(items: &[String], most: usize) -> String {
+pub(crate) fn some_of(items: &[String], most: usize) -> String {
     let shown = items.get(..most).unwrap_or(items);
     let mut text = shown.join(", ");
     if items.len() > shown.len() {

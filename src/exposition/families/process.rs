@@ -24,7 +24,7 @@ pub struct HandlerErrors {
     /// While the answer was being written.
     pub encoding: u64,
     /// While the values were being collected.
-    pub gathering: u64,
+    pub(crate) gathering: u64,
 }
 
 pub(super) const METRICS: &[MetricDescription] = &[

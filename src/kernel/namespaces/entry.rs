@@ -22,7 +22,7 @@ const HERE: &str = "/proc/thread-self/ns/net";
 
 /// Why a namespace was not entered.
 #[derive(Debug, thiserror::Error)]
-pub enum EnterError {
+pub(crate) enum EnterError {
     /// It has gone since it was listed. Not an error.
     #[error("the network namespace has gone")]
     Gone,
@@ -39,7 +39,7 @@ pub enum EnterError {
 impl EnterError {
     /// The same without the file, which is another one where processes come and go.
     #[must_use]
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         match self {
             Self::Gone => self.to_string(),
             Self::Failed { path: _, source } => source.to_string(),
@@ -58,7 +58,7 @@ fn what_it_takes(error: &io::Error) -> &'static str {
 
 /// The namespace that the exporter began in, for a thread to go back to.
 #[derive(Debug)]
-pub struct Home {
+pub(crate) struct Home {
     file: File,
     key: NamespaceKey,
 }
@@ -68,7 +68,7 @@ impl Home {
     ///
     /// # Errors
     /// There is no /proc, or no descriptor to be had.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let file = File::open(OWN)?;
         let key = NamespaceKey::of(&file.metadata()?);
         Ok(Self { file, key })
@@ -76,7 +76,7 @@ impl Home {
 
     /// Which one it is.
     #[must_use]
-    pub const fn key(&self) -> NamespaceKey {
+    pub(crate) const fn key(&self) -> NamespaceKey {
         self.key
     }
 
@@ -84,7 +84,11 @@ impl Home {
     ///
     /// # Errors
     /// [`EnterError::Gone`] where none of its files leads to it any more.
-    pub fn leave_for(
+    #[expect(
+        clippy::unused_self,
+        reason = "only a thread that can return may leave"
+    )]
+    pub(crate) fn leave_for(
         &self,
         lister: &NamespaceLister,
         found: &FoundNamespace,
@@ -105,7 +109,7 @@ impl Home {
     ///
     /// # Errors
     /// The right to move was taken away meanwhile.
-    pub fn come_back(&self) -> io::Result<()> {
+    pub(crate) fn come_back(&self) -> io::Result<()> {
         move_to(&self.file).or_else(|error| {
             let here = fs::metadata(HERE).ok();
             let is_home = here.is_some_and(|here| NamespaceKey::of(&here) == self.key);

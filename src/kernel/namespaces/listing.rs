@@ -15,7 +15,7 @@ use rustix::io::Errno;
 /// What tells one namespace from another as long as both exist. The kernel gives the number of one
 /// that has gone to the next that is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NamespaceKey {
+pub(crate) struct NamespaceKey {
     /// The device of nsfs, the same for all.
     pub device: u64,
     /// The inode on it.
@@ -33,7 +33,7 @@ impl NamespaceKey {
 
 /// A namespace that is not the own one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundNamespace {
+pub(crate) struct FoundNamespace {
     /// Which one.
     pub key: NamespaceKey,
     /// Its names, in no order.
@@ -50,21 +50,21 @@ pub struct FoundNamespace {
 
 /// What there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
+pub(crate) struct Listing {
     /// All that were found, by inode, without the own one.
     pub namespaces: Vec<FoundNamespace>,
     /// One of the processes whose namespace may not be looked up (ptrace(2), `PTRACE_MODE_READ`), if there are any.
-    pub hidden_process: Option<u32>,
+    pub(crate) hidden_process: Option<u32>,
     /// The names that may not be looked at: in a directory that may not be searched, or links to what may
     /// not be looked up.
-    pub barred: Vec<BarredName>,
+    pub(crate) barred: Vec<BarredName>,
     /// Why the names could not be listed, where the namespaces of processes are told all the same.
-    pub unlisted_names: Option<String>,
+    pub(crate) unlisted_names: Option<String>,
 }
 
 /// A name that may not be looked at. What is behind it is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BarredName {
+pub(crate) struct BarredName {
     /// The name.
     pub name: String,
     /// Its file.
@@ -76,7 +76,7 @@ pub struct BarredName {
 /// Why there is no list.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list {}: {source}", directory.display())]
-pub struct ListingError {
+pub(crate) struct ListingError {
     /// Which directory.
     pub directory: PathBuf,
     /// Why not.
@@ -88,7 +88,7 @@ const NOTED_PIDS: usize = 4;
 
 /// Finds namespaces.
 #[derive(Clone, Debug)]
-pub struct NamespaceLister {
+pub(crate) struct NamespaceLister {
     procfs: PathBuf,
     names: PathBuf,
     own: NamespaceKey,
@@ -98,7 +98,7 @@ impl NamespaceLister {
     /// With the names in one directory (`/run/netns`), the processes of one procfs, and the namespace
     /// that is not to be told. Nothing is looked at yet.
     #[must_use]
-    pub const fn new(procfs: PathBuf, names: PathBuf, own: NamespaceKey) -> Self {
+    pub(crate) const fn new(procfs: PathBuf, names: PathBuf, own: NamespaceKey) -> Self {
         Self { procfs, names, own }
     }
 
@@ -108,7 +108,7 @@ impl NamespaceLister {
     /// # Errors
     /// The directory of names is there but cannot be listed and processes are not asked for, or there is
     /// no procfs.
-    pub fn list(
+    pub(crate) fn list(
         &self,
         only: Option<&[String]>,
         with_processes: bool,
@@ -158,7 +158,7 @@ impl NamespaceLister {
     ///
     /// # Errors
     /// There is no procfs.
-    pub fn add_residents(&self, listing: &mut Listing) -> Result<(), ListingError> {
+    pub(crate) fn add_residents(&self, listing: &mut Listing) -> Result<(), ListingError> {
         let namespaces = std::mem::take(&mut listing.namespaces);
         let mut found: HashMap<_, _> = namespaces.into_iter().map(|one| (one.key, one)).collect();
         let result = self.add_processes(&mut found, false);
@@ -216,13 +216,13 @@ impl NamespaceLister {
 
     /// Whether there is a directory of names.
     #[must_use]
-    pub fn has_names(&self) -> bool {
+    pub(crate) fn has_names(&self) -> bool {
         self.names.exists()
     }
 
     /// Whether this is a name of the namespace that is not to be told.
     #[must_use]
-    pub fn is_own(&self, name: &str) -> bool {
+    pub(crate) fn is_own(&self, name: &str) -> bool {
         fs::metadata(self.names.join(name))
             .is_ok_and(|metadata| NamespaceKey::of(&metadata) == self.own)
     }
@@ -287,13 +287,13 @@ impl NamespaceLister {
 
     /// Where the processes are.
     #[must_use]
-    pub fn procfs(&self) -> &Path {
+    pub(crate) fn procfs(&self) -> &Path {
         &self.procfs
     }
 
     /// Whether a process lives in a namespace (still).
     #[must_use]
-    pub fn lives_in(&self, pid: u32, key: NamespaceKey) -> bool {
+    pub(crate) fn lives_in(&self, pid: u32, key: NamespaceKey) -> bool {
         fs::metadata(process_file(&self.procfs, pid))
             .is_ok_and(|metadata| NamespaceKey::of(&metadata) == key)
     }
@@ -321,7 +321,7 @@ fn in_order(found: HashMap<NamespaceKey, FoundNamespace>) -> Vec<FoundNamespace>
 impl FoundNamespace {
     /// The file through which to enter it: its first name's, or that of a process on this host.
     #[must_use]
-    pub fn entrance(&self, pid: Option<u32>) -> Option<PathBuf> {
+    pub(crate) fn entrance(&self, pid: Option<u32>) -> Option<PathBuf> {
         let file = self.files.iter().min().cloned();
         file.or_else(|| pid.map(of_host))
     }
@@ -329,7 +329,7 @@ impl FoundNamespace {
     /// The same on the host. Where its procfs is mounted elsewhere than at /proc, so may be its names, but a process
     /// has its number.
     #[must_use]
-    pub fn entrance_on_host(&self, procfs: &Path, pid: Option<u32>) -> Option<PathBuf> {
+    pub(crate) fn entrance_on_host(&self, procfs: &Path, pid: Option<u32>) -> Option<PathBuf> {
         let is_elsewhere = procfs != Path::new("/proc");
         let of_process = pid.filter(|_| is_elsewhere).map(of_host);
         of_process.or_else(|| self.entrance(pid))

@@ -13,9 +13,9 @@ mod listing;
 mod resident;
 mod rights;
 
-pub use entry::{EnterError, Home, inside};
-pub use listing::{
-    BarredName, FoundNamespace, Listing, ListingError, NamespaceKey, NamespaceLister,
-};
-pub use resident::{Resident, read_resident};
-pub use rights::missing_rights;
+pub use entry::inside;
+pub(crate) use entry::{EnterError, Home};
+pub(crate) use listing::{FoundNamespace, Listing, NamespaceKey, NamespaceLister};
+pub use resident::Resident;
+pub(crate) use resident::read_resident;
+pub(crate) use rights::missing_rights;

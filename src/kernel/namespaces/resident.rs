@@ -17,7 +17,7 @@ pub struct Resident {
 /// Reads `/proc/PID/comm` and `/proc/PID/cgroup`, which anybody may read. What cannot be read is
 /// unknown: the process may have ended.
 #[must_use]
-pub fn read_resident(procfs: &Path, pid: u32) -> Resident {
+pub(crate) fn read_resident(procfs: &Path, pid: u32) -> Resident {
     let directory = procfs.join(pid.to_string());
     let text = |file: &str| read_lossy(&directory.join(file));
     Resident {

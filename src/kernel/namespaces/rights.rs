@@ -6,7 +6,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 /// namespace (setns(2)), CAP_SYS_PTRACE too to find and enter those of other processes
 /// (`/proc/PID/ns/net`, ptrace(2)). None where the kernel does not say what the thread has.
 #[must_use]
-pub fn missing_rights(of_processes: bool) -> Vec<&'static str> {
+pub(crate) fn missing_rights(of_processes: bool) -> Vec<&'static str> {
     let Ok(sets) = capabilities(None) else {
         return Vec::new();
     };

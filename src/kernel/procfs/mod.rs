@@ -73,7 +73,7 @@ impl ProcRoot {
     /// procfs that knows nothing of us (of another machine, or of a host that we do not see the processes
     /// of) gives way to /proc.
     #[must_use]
-    pub fn of_thread(&self) -> Self {
+    pub(crate) fn of_thread(&self) -> Self {
         let thread = rustix::thread::gettid().as_raw_nonzero();
         let own = [self.path.as_path(), Path::new("/proc")];
         let roots = own.into_iter().flat_map(|root| {
@@ -136,7 +136,7 @@ impl ProcRoot {
     }
 
     /// The port range and the reserved ports as they are written, to be compared; empty where they cannot be read.
-    pub fn read_port_settings(&self) -> String {
+    pub(crate) fn read_port_settings(&self) -> String {
         let path = self.path.join("sys/net/ipv4");
         let Ok(directory) = file::open_directory(&path) else {
             return String::new();
@@ -159,7 +159,7 @@ impl ProcRoot {
     ///
     /// # Errors
     /// The file is there but cannot be read, or its values do not match their names.
-    pub fn read_opens(&self) -> Result<Option<Counts>, ReadError> {
+    pub(crate) fn read_opens(&self) -> Result<Option<Counts>, ReadError> {
         if_there(self.parse_network("snmp", netstat::parse_opens))
     }
 
@@ -168,7 +168,7 @@ impl ProcRoot {
     ///
     /// # Errors
     /// One of the files is there but cannot be read or understood.
-    pub fn read_conntrack(&self) -> Result<Option<Counts>, ReadError> {
+    pub(crate) fn read_conntrack(&self) -> Result<Option<Counts>, ReadError> {
         let directory = self.path.join("sys/net/netfilter");
         let number = |file| {
             let path = directory.join(file);

@@ -132,7 +132,7 @@ impl<'root> TcpTable<'root> {
     ///
     /// # Errors
     /// `net/tcp` is not there, or a file cannot be read or understood.
-    pub fn read_live(&self, on_live: &mut impl FnMut(LiveSocket)) -> Result<(), ReadError> {
+    pub(crate) fn read_live(self, on_live: &mut impl FnMut(LiveSocket)) -> Result<(), ReadError> {
         use TcpState::{BoundInactive, Close, Listen, NewSynRecv, SynRecv, TimeWait};
         for width in [Width::V4, Width::V6] {
             self.walk("tcp", width, |record, line| {
@@ -165,8 +165,8 @@ impl<'root> TcpTable<'root> {
     ///
     /// # Errors
     /// `net/udp` does not exist, a file cannot be read or understood, or the deadline came.
-    pub fn read_udp(
-        &self,
+    pub(crate) fn read_udp(
+        self,
         deadline: Instant,
         on_socket: &mut impl FnMut(&UdpSocket),
     ) -> Result<(), TableError> {

@@ -185,7 +185,7 @@ pub struct Dump<'a> {
 impl Dump<'_> {
     /// Whether the running kernel answers.
     #[must_use]
-    pub const fn is_of_this_kernel(&self) -> bool {
+    pub(crate) const fn is_of_this_kernel(&self) -> bool {
         self.is_of_this_kernel
     }
 

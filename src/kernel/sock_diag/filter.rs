@@ -44,7 +44,7 @@ const CGROUP_COMPARISON: u16 = OPERATION + 8;
 ///
 /// A kernel without cgroups of sockets refuses it with EINVAL.
 #[must_use]
-pub fn ephemeral_or_time_wait(range: PortRange) -> Vec<u8> {
+pub(crate) fn ephemeral_or_time_wait(range: PortRange) -> Vec<u8> {
     let mut program = Vec::new();
     let to_cgroup = PORT_COMPARISON + OPERATION;
     operation(
@@ -71,7 +71,7 @@ pub fn ephemeral_or_time_wait(range: PortRange) -> Vec<u8> {
 /// The attribute whose program lets pass sockets with one of these remote ends, of which there must be
 /// few: a hundred at most.
 #[must_use]
-pub fn to_any_of(ends: &[(Address, u16)]) -> Vec<u8> {
+pub(crate) fn to_any_of(ends: &[(Address, u16)]) -> Vec<u8> {
     let mut program = Vec::new();
     // Backwards, since each one that is true jumps over all behind it.
     for (address, port) in ends.iter().rev() {

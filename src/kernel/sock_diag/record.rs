@@ -104,7 +104,7 @@ pub fn decode_socket(
 
 /// Decodes a connected socket with what leads to its process. One in TIME-WAIT has no such thing, and
 /// counts as unknown.
-pub fn decode_live(
+pub(crate) fn decode_live(
     payload: &[u8],
     links: &mut impl Links,
 ) -> Result<Decoded<LiveSocket>, ShortRecord> {
@@ -133,7 +133,7 @@ pub fn decode_live(
 
 /// Decodes a socket that owns a port without a connection: LISTEN, or bound and unconnected, which the
 /// kernel reports as CLOSE (as 13 in case a later one does otherwise).
-pub fn decode_owner(
+pub(crate) fn decode_owner(
     payload: &[u8],
     links: &mut impl Links,
 ) -> Result<Decoded<PortOwner>, ShortRecord> {
@@ -156,7 +156,7 @@ pub fn decode_owner(
 
 /// Decodes a UDP socket, connected (ESTABLISHED) or not (CLOSE).
 #[inline]
-pub fn decode_udp(
+pub(crate) fn decode_udp(
     payload: &[u8],
     links: &mut impl Links,
 ) -> Result<Decoded<UdpSocket>, ShortRecord> {

@@ -11,7 +11,7 @@ use netlink_packet_sock_diag::{
 pub const TCPDIAG_GETSOCK: u16 = 18;
 
 /// A netlink header (16 bytes) and a `struct inet_diag_req` (60), without attributes.
-pub const REQUEST_LENGTH: usize = 76;
+pub(crate) const REQUEST_LENGTH: usize = 76;
 
 /// The same with a `struct inet_diag_req_v2` (56).
 const UDP_REQUEST_LENGTH: usize = 72;
@@ -49,7 +49,7 @@ impl States {
     ]);
 
     /// Those of [`CONNECTED`](Self::CONNECTED) that a process may have open.
-    pub const LIVE: Self = Self(Self::CONNECTED.0 & !(1 << TCP_TIME_WAIT));
+    pub(crate) const LIVE: Self = Self(Self::CONNECTED.0 & !(1 << TCP_TIME_WAIT));
 
     const fn of(states: &[u8]) -> Self {
         let mut mask = 0;
@@ -70,7 +70,7 @@ impl States {
 
 /// What of the sockets is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// In which states.
     pub states: States,
     /// An attribute with a program that skips sockets (see [`filter`](super::filter)); empty for none.
@@ -81,7 +81,7 @@ pub struct Asked<'a> {
 
 /// A request to dump TCP sockets of both families.
 #[must_use]
-pub fn dump_request(asked: Asked<'_>, sequence: u32) -> Vec<u8> {
+pub(crate) fn dump_request(asked: Asked<'_>, sequence: u32) -> Vec<u8> {
     let Asked {
         states,
         filter,
@@ -98,7 +98,7 @@ pub fn dump_request(asked: Asked<'_>, sequence: u32) -> Vec<u8> {
 
 /// A request to dump every UDP socket of one family (`AF_INET`, `AF_INET6`). There is no request for both.
 #[must_use]
-pub fn udp_dump_request(family: u8, sequence: u32) -> Vec<u8> {
+pub(crate) fn udp_dump_request(family: u8, sequence: u32) -> Vec<u8> {
     let states = (1_u32 << TCP_ESTABLISHED) | (1 << TCP_CLOSE);
     // A `struct inet_diag_req_v2` behind the header: family and protocol; 2 bytes that stay 0; the state mask.
     let fields: [(usize, &[u8]); 2] = [(16, &[family, IPPROTO_UDP]), (20, &states.to_ne_bytes())];

@@ -12,7 +12,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 /// The kernel never puts more into a datagram of a dump than the receiver's buffer takes, and never
 /// more than 32 KiB (`netlink_recvmsg` and `netlink_dump` in net/netlink/af_netlink.c).
-pub const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
+pub(crate) const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
 
 const SHORTEST_PATIENCE: Duration = Duration::from_millis(1);
 

@@ -19,7 +19,8 @@ pub use document::{RateLimit, WebFile};
 pub use error::{ConfigError, FileError};
 pub use source::Source;
 pub use tls::Tls;
-pub use users::{BcryptHash, Digest, Salt, Users, digest};
+pub use users::Users;
+pub(crate) use users::{BcryptHash, Digest, Salt, digest};
 
 #[cfg(test)]
 mod tests;

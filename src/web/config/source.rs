@@ -79,7 +79,7 @@ impl Source {
 
     /// What a handshake needs now. `None` if anything is unusable, which is logged.
     #[must_use]
-    pub fn tls_now(&self) -> Option<Arc<ServerConfig>> {
+    pub(crate) fn tls_now(&self) -> Option<Arc<ServerConfig>> {
         let file = self.now()?;
         let mut state = self.lock();
         let result = self.read_tls(&mut state, &file);

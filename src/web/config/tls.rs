@@ -149,7 +149,7 @@ fn unusable(reason: impl Into<String>) -> ConfigError {
 impl Tls {
     /// Whether there is to be TLS at all.
     #[must_use]
-    pub fn is_enabled(&self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         let has_policy = self
             .client_auth_type
             .as_ref()

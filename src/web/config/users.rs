@@ -12,9 +12,9 @@ use subtle::ConstantTimeEq as _;
 use super::error::ConfigError;
 
 /// What a digest is made from and what it comes to.
-pub type Salt = [u8; 16];
+pub(crate) type Salt = [u8; 16];
 /// See [`Salt`].
-pub type Digest = [u8; 23];
+pub(crate) type Digest = [u8; 23];
 
 /// How much a refusal costs where no hash is one.
 const DEFAULT_COST: u32 = 10;
@@ -32,7 +32,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// A password's hash as a user's entry has it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BcryptHash {
+pub(crate) struct BcryptHash {
     text: String,
     cost: u32,
     salt: Salt,
@@ -49,7 +49,7 @@ impl std::fmt::Debug for BcryptHash {
 impl BcryptHash {
     /// Reads a hash: `$2y$`, two digits of cost, `$`, 22 letters of salt, 31 of digest. Which letter
     /// follows the 2 makes no difference, as in Go; it may be missing.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let malformed = || "malformed hash: no password can fit it".to_owned();
         // In this order, as Go checks it.
         if text.len() < 59 {
@@ -95,32 +95,32 @@ impl BcryptHash {
 
     /// As it stands in the file.
     #[must_use]
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// The computation takes 2 to the power of this many rounds.
     #[must_use]
-    pub const fn cost(&self) -> u32 {
+    pub(crate) const fn cost(&self) -> u32 {
         self.cost
     }
 
     /// What the digest is made with.
     #[must_use]
-    pub const fn salt(&self) -> Salt {
+    pub(crate) const fn salt(&self) -> Salt {
         self.salt
     }
 
     /// Whether this is the digest, in constant time.
     #[must_use]
-    pub fn is(&self, digest: &Digest) -> bool {
+    pub(crate) fn is(&self, digest: &Digest) -> bool {
         self.digest.ct_eq(digest).into()
     }
 }
 
 /// Computes a password's digest. The cost is one that a hash may have.
 #[must_use]
-pub fn digest(cost: u32, salt: Salt, password: &[u8]) -> Digest {
+pub(crate) fn digest(cost: u32, salt: Salt, password: &[u8]) -> Digest {
     let mut key: Vec<u8> = password.iter().copied().take(LONGEST_PASSWORD).collect();
     key.push(0);
     key.truncate(LONGEST_PASSWORD);
@@ -146,13 +146,13 @@ impl Users {
 
     /// A user's hash, if there is such a user with a hash that is one.
     #[must_use]
-    pub fn hash_of(&self, user: &[u8]) -> Option<&BcryptHash> {
+    pub(crate) fn hash_of(&self, user: &[u8]) -> Option<&BcryptHash> {
         self.0.get(str::from_utf8(user).ok()?)?.as_ref().ok()
     }
 
     /// The cost of the most expensive hash.
     #[must_use]
-    pub fn highest_cost(&self) -> u32 {
+    pub(crate) fn highest_cost(&self) -> u32 {
         let costs = self.0.values().flatten().map(BcryptHash::cost);
         costs.max().unwrap_or(DEFAULT_COST)
     }
