@@ -286,16 +286,9 @@ impl NamespacesJob {
                 _ => {}
             }
         }
-        for visit in self.choose(&mut visits, begin) {
-            let is_new = visit.known.last.is_none() && !self.config.max_age.is_zero();
-            let end = if is_new {
-                deadline.min(begin + FIRST_DUMPS)
-            } else {
-                deadline
-            };
-            if Instant::now() >= deadline {
-                break;
-            }
+        let for_new = deadline.min(begin + FIRST_DUMPS);
+        for (visit, is_new) in self.choose(&mut visits, begin) {
+            let end = if is_new { for_new } else { deadline };
             if Instant::now() < end {
                 self.dump(place, visit, sockets, end);
             }
@@ -308,12 +301,12 @@ impl NamespacesJob {
     }
 
     /// Those to be dumped in this run, in order: first where an older dump cannot be exported, as a ratio may have
-    /// become high; then new ones; then those whose turn it is. In each group the longest ago is first.
+    /// become high; then new ones, with true; then those whose turn it is. In each group the longest ago is first.
     fn choose<'a, 'b>(
         &mut self,
         visits: &'a mut [Visit<'b>],
         now: Instant,
-    ) -> Vec<&'a mut Visit<'b>> {
+    ) -> Vec<(&'a mut Visit<'b>, bool)> {
         let (mut urgent, mut new, mut others) = (Vec::new(), Vec::new(), Vec::new());
         let is_fresh = self.is_fresh_wanted();
         for visit in visits {
@@ -349,7 +342,10 @@ impl NamespacesJob {
             turn += 1;
             turn <= turns || is_old(visit)
         });
-        urgent.into_iter().chain(new).chain(others).collect()
+        let new = new.into_iter().map(|visit| (visit, true));
+        let (urgent, others) = (urgent.into_iter(), others.into_iter());
+        let urgent = urgent.map(|visit| (visit, false)).chain(new);
+        urgent.chain(others.map(|visit| (visit, false))).collect()
     }
 
     fn dump(&mut self, place: &mut Place, visit: &mut Visit<'_>, sockets: u64, deadline: Instant) {
