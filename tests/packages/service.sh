@@ -86,7 +86,7 @@ forget_starts() { systemctl reset-failed timewait_exporter.service; }
 
 reload() { systemctl daemon-reload && systemctl restart timewait_exporter.service; }
 
-told_ready() {
+reported_ready() {
     systemctl --quiet is-active timewait_exporter.service && [ "$(property Type)" = notify ]
 }
 
@@ -98,7 +98,7 @@ ended_in_good_order() {
 journal_has() { journalctl --no-pager --unit timewait_exporter.service | grep -qF "$1"; }
 
 check_service() {
-    check "the service tells systemd that it is ready" told_ready
+    check "the service reports to systemd that it is ready" reported_ready
     check "a scrape of the service is whole" eventually scrape_is_whole
     check "the service has no privileges" is_unprivileged
     check "systemd-analyze verify says nothing" \
@@ -227,7 +227,7 @@ check_socket() {
     check "it does not start the service yet" not systemctl --quiet is-active timewait_exporter.service
     check "a connection starts the service, and is answered" scrape_is_whole
     check "over IPv6 too" curl --silent --fail --max-time 5 --output /dev/null 'http://[::1]:10072/metrics'
-    check "the service runs on the socket" told_ready
+    check "the service runs on the socket" reported_ready
     sed -i '$d' "$environment"
     systemctl stop timewait_exporter.socket timewait_exporter.service
     check "the service starts without the socket again" systemctl start timewait_exporter.service
