@@ -31,6 +31,7 @@ def unit_tests(text):
 
 TESTS = {path.name: unit_tests(path.read_text()) for path in sorted((ROOT / "tests/rules").glob("*.yml")) if "alerts.yml" in path.read_text()}
 
+RATIO = "timewait_port_range_exhaustion_ratio"
 STATES = [rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule]
 
 # Changes that mean the same, with the reason.
@@ -82,7 +83,9 @@ def mutations(rule):
     # A window that is much shorter or longer, one at a time. A forecast is an estimate, whatever its window.
     for found in [] if "predict_linear" in expr else re.finditer(r"\[(\d+)([mh])\]|offset (\d+)([mh])", expr):
         number, unit = found[1] or found[3], found[2] or found[4]
-        for other in (max(1, int(number) * 4 // 5), int(number) * 5 // 4 + 1):
+        # The first thing that ends TimewaitPortsLow is its own window of four minutes.
+        longer = [] if expr[: found.start()].endswith(f"unless\n  (\n      (last_over_time({RATIO}") else [int(number) * 5 // 4 + 1]
+        for other in (max(1, int(number) * 4 // 5), *longer):
             if other != int(number):
                 text = found[0].replace(number, str(other))
                 yield from changed(f"{found[0]} at {found.start()} becomes {text}", expr[: found.start()] + text + expr[found.end():])
@@ -91,9 +94,11 @@ def mutations(rule):
     for ignored in re.findall(r"ignoring \(family, netns\)", expr):
         yield from changed("only its own family", expr.replace(ignored, "ignoring (netns)"))
     if "for" in rule:
-        value, unit = re.fullmatch(r"(\d+)([smh])", rule["for"]).groups()
-        yield "for, half a minute shorter", {**rule, "for": f"{int(value) * 60 - 30}s"}
-        yield "for, half a minute longer", {**rule, "for": f"{int(value) * 60 + 30}s"}
+        value, unit = re.fullmatch(r"(\d+)([sm])", rule["for"]).groups()
+        seconds = int(value) * (60 if unit == "m" else 1)
+        if seconds > 30:
+            yield "for, half a minute shorter", {**rule, "for": f"{seconds - 30}s"}
+        yield "for, half a minute longer", {**rule, "for": f"{seconds + 30}s"}
         yield "no for", {key: item for key, item in rule.items() if key != "for"}
     if "alert" in rule:
         yield "another severity", {**rule, "labels": {"severity": "page"}}

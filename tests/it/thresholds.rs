@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use timewait_exporter::domain::advice::thresholds::{
     BUCKETS_WARNING, NARROW_RANGE_PORTS, POOL_WARNING, RATIO_CRITICAL, RATIO_WARNING,
+    SLOW_SEARCH_PORTS,
 };
 
 fn read(path: &str) -> String {
@@ -13,18 +14,22 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Expressions and severities of the rules with this name, in their order.
+/// Expressions, in one line, and severities of the rules with this name, in their order.
 fn rules(name: &str) -> Vec<(String, String)> {
     let alerts = read("deploy/prometheus/alerts.yml");
     let of_name = alerts.split("- alert: ").skip(1);
     let of_name = of_name.filter(|rule| rule.lines().next() == Some(name));
-    let value = |rule: &str, key: &str| {
-        let mut lines = rule.lines().map(str::trim);
-        let found = lines.find_map(|line| line.strip_prefix(key).map(str::trim).map(str::to_owned));
-        found.unwrap_or_else(|| panic!("{name} has no {key}"))
+    let between = |rule: &str, begin: &str, end: &str| {
+        let (_, rest) = rule.split_once(begin).expect(begin);
+        let (found, _) = rest.split_once(end).expect(end);
+        let words = found.trim_start_matches(" |2-").split_whitespace();
+        words.collect::<Vec<_>>().join(" ")
     };
     let rules: Vec<_> = of_name
-        .map(|rule| (value(rule, "expr:"), value(rule, "severity:")))
+        .map(|rule| {
+            let expression = between(rule, "expr:", " for:");
+            (expression, between(rule, "severity:", "annotations:"))
+        })
         .collect();
     assert!(!rules.is_empty(), "there is no alert {name}");
     rules
@@ -32,16 +37,21 @@ fn rules(name: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_alert_rules_have_the_programs_thresholds() {
-    let low = "quantile_over_time(0.8, timewait_port_range_exhaustion_ratio[5m])";
-    let expected = [
-        (format!("{low} >= {RATIO_CRITICAL}"), "critical".to_owned()),
-        (format!("{low} >= {RATIO_WARNING}"), "warning".to_owned()),
-    ];
-    assert_eq!(rules("TimewaitPortsLow"), expected);
-    for (name, expression) in [
+    let ratio = "timewait_port_range_exhaustion_ratio";
+    let expected = [(RATIO_WARNING, "warning"), (RATIO_CRITICAL, "critical")];
+    let found = rules("TimewaitPortsLow");
+    assert_eq!(found.len(), expected.len());
+    for ((expression, severity), (threshold, wanted)) in found.iter().zip(expected) {
+        assert_eq!(severity, wanted);
+        let condition = format!(
+            "quantile_over_time(0.8, {ratio}[10m]) >= {threshold} and max_over_time({ratio}[4m]) >= {threshold} "
+        );
+        assert!(expression.starts_with(&condition), "{expression}");
+    }
+    for (name, condition) in [
         (
             "TimewaitBindPoolLow",
-            format!("timewait_source_exhaustion_ratio >= {POOL_WARNING}"),
+            format!("(timewait_source_exhaustion_ratio) >= {POOL_WARNING} "),
         ),
         (
             "TimewaitBucketsNearLimit",
@@ -51,9 +61,14 @@ fn the_alert_rules_have_the_programs_thresholds() {
             "TimewaitPortRangeNarrow",
             format!("timewait_port_range_usable_ports < {NARROW_RANGE_PORTS}"),
         ),
+        (
+            "TimewaitConnectSlow",
+            format!("(quantile_over_time(0.5, timewait_destination_search_ports[2m])) >= {SLOW_SEARCH_PORTS} "),
+        ),
     ] {
-        let told: Vec<String> = rules(name).into_iter().map(|(told, _)| told).collect();
-        assert_eq!(told, [expression], "{name}");
+        let found = rules(name);
+        assert_eq!(found.len(), 1, "{name}");
+        assert!(found[0].0.contains(&condition), "{name}: {}", found[0].0);
     }
 }
 
