@@ -59,6 +59,8 @@ EXPORTED = exported()
 # What Prometheus itself adds.
 OWN = {
     "up": set(),
+    # Of kube-state-metrics.
+    "kube_pod_info": {"uid", "namespace", "pod", "exported_namespace", "exported_pod"},
     "ALERTS": {"alertname", "alertstate", "severity", "family", "src_addr", "collector", "netns"},
 }
 
@@ -430,7 +432,7 @@ def test_only_known_metrics_and_labels():
                     complaints.append(f"{where}: {name} has no label {matcher.name}")
         known = set().union(*(labels_of(name) for name in promql.metrics(node) if name in EXPORTED or name in OWN or name in RECORDED))
         # A DaemonSet's targets have these; fleets are counted without them.
-        for name in promql.named_labels(node) - known - {"pod", "node"}:
+        for name in promql.named_labels(node) - known - {"namespace", "pod", "node"}:
             complaints.append(f"{where}: no label {name}")
     return complaints
 
@@ -527,6 +529,9 @@ REQUIRED = {
     "TimewaitPortsRunningOut": {"warning"},
     "TimewaitConnectSlow": {"warning"},
     "TimewaitBindPoolLow": {"warning"},
+    "TimewaitConnectFailures": {"critical"},
+    "TimewaitConntrackNearLimit": {"warning", "critical"},
+    "TimewaitConntrackInsertFailed": {"warning"},
     "TimewaitBucketsNearLimit": {"warning"},
     "TimewaitBucketsOverflow": {"warning"},
     "TimewaitRecycleOn": {"warning"},
@@ -597,7 +602,7 @@ def test_descriptions_say_what_to_type_first_and_where_the_runbook_is():
         if re.search(r"humanize|\$value \| (?!query)", said):
             complaints.append(f"{rule['alert']}: a number that need not be whole")
     packages = (ROOT / "Cargo.toml").read_text()
-    if packages.count("deploy/prometheus/runbooks.md") != 2:
+    if packages.count("prometheus/runbooks.md\"") != 2:
         complaints.append("the packages do not ship the runbooks")
     return complaints
 
@@ -700,7 +705,8 @@ def test_links_inside_the_runbooks_lead_somewhere():
 def test_recording_rules():
     """level:metric:operations, aggregated with `without`, and the level is what is left."""
     complaints = []
-    gone = {"netns": set(), "instance": {"netns"}, "job": {"netns", "instance"}, "job_dst": {"netns", "instance"}, "job_state": {"netns", "instance"}}
+    owner = {"inode", "pid", "comm", "container_id", "pod_uid", "namespace", "pod"}
+    gone = {"netns_owner": set(), "netns": set(), "instance": {"netns"}, "job": {"netns", "instance"}, "job_dst": {"netns", "instance"}, "job_state": {"netns", "instance"}}
     for rule in RECORDS:
         name = rule["record"]
         found = re.fullmatch(r"([a-z_]+):([a-z_]+):([a-z0-9_]+)", name)
@@ -709,10 +715,14 @@ def test_recording_rules():
             continue
         node = promql.parse(rule["expr"])
         for aggregation in promql.aggregations(node):
-            if aggregation.modifier is None or not str(aggregation.modifier.type).endswith("Without"):
+            # What is not of a target of ours is joined by what it has in common with one.
+            ours = promql.metrics(aggregation) != {"kube_pod_info"}
+            if ours and (aggregation.modifier is None or not str(aggregation.modifier.type).endswith("Without")):
                 complaints.append(f"{name}: aggregates without `without`")
         extra = {"job_dst": {"dst_addr", "dst_port"}, "job_state": {"state"}}.get(found[1], set())
-        level = {"netns": TARGET | {"netns", "family"}, "instance": TARGET}.get(found[1], {"job"}) | extra
+        if name.startswith("netns_owner:") or name == "netns:timewait_owner:info":
+            extra = owner
+        level = {"netns": TARGET | {"netns", "family"} | extra, "netns_owner": TARGET | {"netns"} | extra, "instance": TARGET}.get(found[1], {"job"}) | extra
         labels = RECORDED[name]
         if not labels <= level or labels & gone[found[1]]:
             complaints.append(f"{name}: is left with {sorted(labels)}")
@@ -747,7 +757,7 @@ def test_every_rule_has_unit_tests():
             complaints.append(f"{name}: fires in no test with its texts")
         if name not in silent | pending:
             complaints.append(f"{name}: no test of when it does not fire")
-        if "netns" in promql.result_labels(promql.parse(rule["expr"]), labels_of) and name not in spaces | {"TimewaitRecycleOn", "TimewaitBucketsOverflow"}:
+        if "netns" in promql.result_labels(promql.parse(rule["expr"]), labels_of) and name not in spaces | {"TimewaitRecycleOn", "TimewaitBucketsOverflow", "TimewaitConnectFailures"}:
             complaints.append(f"{name}: no test with a second namespace")
     return complaints + [f"{rule['record']}: not compared" for rule in RECORDS if rule["record"] not in recorded]
 
@@ -767,7 +777,7 @@ def test_inhibition_compares_job_instance_and_namespace():
     rules = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())["inhibit_rules"]
     names = {name for rule in rules for matcher in rule["source_matchers"] + rule["target_matchers"] for name in re.findall(r"Timewait\w+", matcher)}
     assert names <= set(REQUIRED), names - set(REQUIRED)
-    of_a_host = {"TimewaitExporterDown", "TimewaitHostVanished"}
+    of_a_host = {"TimewaitExporterDown", "TimewaitHostVanished", "TimewaitConnectFailures"}
     for rule in rules:
         targets = set(re.findall(r"Timewait\w+", " ".join(rule["target_matchers"])))
         wanted = {"cluster", "environment", "job"} | (set() if rule["source_matchers"] == ['alertname="TimewaitAgentVanished"'] else {"instance"} if targets <= of_a_host else {"instance", "netns"})

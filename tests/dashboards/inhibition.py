@@ -40,6 +40,10 @@ CASES = [
     ({"alertname": "TimewaitExhaustedWhenLastSeen", "severity": "critical", "instance": "h", "netns": "red"}, False),
     ({"alertname": "TimewaitExporterDown", "severity": "warning", "instance": "h"}, True),
     ({"alertname": "TimewaitHostVanished", "severity": "info", "instance": "h"}, True),
+    ({"alertname": "TimewaitConnectFailures", "severity": "critical", "instance": "c"}, True),
+    ({"alertname": "TimewaitConnectFailures", "severity": "critical", "instance": "b"}, False),
+    ({"alertname": "TimewaitConntrackNearLimit", "severity": "critical", "instance": "k"}, False),
+    ({"alertname": "TimewaitConntrackNearLimit", "severity": "warning", "instance": "k"}, True),
     # Clusters and environments with hosts of the same name.
     ({"alertname": EXHAUSTED, "severity": "critical", "instance": "node-1", "cluster": "b"}, False),
     ({"alertname": LOW, "severity": "critical", "instance": "node-1", "cluster": "a"}, False),

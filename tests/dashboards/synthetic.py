@@ -129,6 +129,12 @@ def series(at, end, hours):
             ("timewait_sysctl_ip_unprivileged_port_start", 1024),
             ("timewait_sysctl_ip_local_port_step_width", 0),
             ("timewait_sysctl_ip_autobind_reuse", 0),
+            ("timewait_port_range_bind_owned_ports", 4),
+            ("timewait_conntrack_entries", 9000 + int(2000 * math.sin(at / 700)) if not instance.startswith("api") else 201_000),
+            ("timewait_conntrack_entries_limit", 262144),
+            ("timewait_conntrack_insert_failed_total", 3 + lost // 7),
+            ("timewait_conntrack_drops_total", 3 + lost // 7),
+            ("timewait_conntrack_early_drops_total", 0),
             ("timewait_sysctl_ipv6_bindv6only", 0),
             ("timewait_active_opens_total", int(uptime * 420)),
             ("timewait_passive_opens_total", int(uptime * 260)),
@@ -139,8 +145,10 @@ def series(at, end, hours):
             ("timewait_scrape_dump_messages", total + served + 900),
         ):
             yield name, inner, value
+        # Two old hosts of another make.
         if instance == "batch-2:10072":
             yield "timewait_sysctl_tcp_tw_recycle", inner, 1
+            yield "timewait_sysctl_tcp_tw_timeout", inner, 60
         for counter, rate in (("PAWSActive", 0.0), ("PAWSEstab", 0.8), ("PAWSOldAck", 1.9), ("PAWSTimewait", 0.3)):
             yield "timewait_paws_rejects_total", {**inner, "counter": counter}, int(uptime * rate)
         collectors = ("sockets", "sysctl", "netstat", "snmp", "sockstat") + (() if netns else ("slabinfo",))
@@ -159,6 +167,7 @@ def series(at, end, hours):
         for name, value in (
             ("up", 1),
             ("timewait_memory_bytes", (total + served) * 264),
+            ("timewait_connect_failures_total", max(0, int(at - (end - 400))) if instance.startswith("web-1") else 0),
             ("timewait_netns_unreadable", 1 if instance == "api-2:10072" else 0),
             ("timewait_netns_left_out", 0),
             ("process_cpu_seconds_total", round(uptime * 0.0011, 3)),
