@@ -70,7 +70,7 @@ local withMatchers(expr, matchers) =
   local dashboard(text) =
     local replaced = cluster(thresholds(text, comparisons + ['"value": ']));
     if matchers == '' then replaced
-    else std.strReplace(replaced, 'job=~\\"$job\\"', matchers + ', job=~\\"$job\\"'),
+    else std.strReplace(replaced, 'job=~\\"$job', matchers + ', job=~\\"$job'),
 
   prometheusAlerts+:: rules(sources.alerts).groups,
   prometheusRules+:: rules(sources.recording).groups,

@@ -1,7 +1,7 @@
 """The 17 rules of grafana/dashboard-linter (lint/rules.go), for boards that ask Prometheus.
 
-The linter itself is a Go program; its rules are written down here from what they demand. They are held on
-more than it demands: also on tables, which it exempts from some.
+The linter itself is a Go program; its rules are written down here from what they demand. They apply to
+more than it demands: also to tables, which it exempts from some, and to panels in collapsed rows.
 """
 
 import re
@@ -17,7 +17,9 @@ QUERIED = {"singlestat", "gauge", "table", "stat", "state-timeline", "timeseries
 
 
 def panels(board):
-    return [panel for panel in board["panels"] if panel["type"] != "row"]
+    """Also those inside of collapsed rows."""
+    for panel in board["panels"]:
+        yield from panel.get("panels", []) if panel["type"] == "row" else [panel]
 
 
 def parsed(board):
@@ -132,7 +134,12 @@ def required_matcher(name):
     def rule(board):
         for panel, _, tree, _ in parsed(board):
             for selector in promql.selectors(tree) if tree else ():
-                if not any(one.name == name and str(one.op).endswith(".Re") and one.value == f"${name}" for one in selector.matchers.matchers):
+                # What is recorded for a whole job has no instance.
+                if name == "instance" and re.match(r"job(_dst|_state)?:", promql.metric(selector) or ""):
+                    continue
+                # What has no instance, or no job, may be among alerts.
+                values = {f"${name}", f"${name}|"} if promql.metric(selector) == "ALERTS" else {f"${name}"}
+                if not any(one.name == name and str(one.op).endswith(".Re") and one.value in values for one in selector.matchers.matchers):
                     yield f"{panel['title']}: {promql.metric(selector)}"
 
     return rule
@@ -177,7 +184,7 @@ def lint(board):
 
 
 def first(board, kind="timeseries"):
-    return next(panel for panel in board["panels"] if panel["type"] == kind)
+    return next(panel for panel in panels(board) if panel["type"] == kind)
 
 
 def ask(board, expr):

@@ -139,6 +139,8 @@ def result_labels(node, of_metric):
             return left
         matching = node.modifier.matching if node.modifier is not None else None
         grouped = node.modifier is not None and "Many" in str(node.modifier.card)
+        if grouped:
+            return left | set(node.modifier.group_labels or [])
         if matching is not None and not grouped:
             listed = set(matching.labels)
             return left & listed if str(matching.type).endswith("Include") else left - listed

@@ -1,4 +1,4 @@
-"""Makes up what a small fleet of exporters would have told during the last hours, as OpenMetrics text
+"""Makes up what a small fleet of exporters would have exported during the last hours, as OpenMetrics text
 for `promtool tsdb create-blocks-from openmetrics`.
 
 It is there so that the boards can be rendered with data in every panel: one host that runs out of ports,
@@ -56,7 +56,7 @@ def series(at, end, hours):
     """(name, labels, value) of every series at one moment."""
     seen = set()
     for instance, netns, destinations in hosts(at, end, hours):
-        base = {"job": JOB, "instance": instance}
+        base = {"job": JOB, "instance": instance, "cluster": "west" if instance.startswith("batch") else "east"}
         inner = {**base, "netns": netns} if netns else base
         total = sum(d[1] for d in destinations)
         served = 1800

@@ -171,12 +171,12 @@ class Host:
             self.open.append(accepted)
         return count
 
-    def turns(self, address, port, count, seconds):
-        """So many connections more for some seconds, then without them for as long, until `clear`."""
+    def turns(self, address, port, count, seconds, without):
+        """So many connections more for some seconds, then without them for some, until `clear`."""
         self.turning = threading.Event()
 
         def turn(stopped):
-            while not stopped.wait(seconds):
+            while not stopped.wait(without):
                 self.extra = [one for _ in range(count) for one in self.connection(address, port)]
                 stopped.wait(seconds)
                 self.drop(self.extra)

@@ -22,6 +22,7 @@ const from = to - Number(asked.get('seconds')) * 1000;
 const timeRange = { from: dateTime(from), to: dateTime(to), raw: { from: dateTime(from), to: dateTime(to) } };
 const COLUMN = 1600 / 24;
 const ROW = 38;
+const expanded = asked.get('expanded') === 'yes';
 window.problems = [];
 window.empty = [];
 const problem = (text) => window.problems.push(text);
@@ -49,7 +50,7 @@ async function ask(path, params) {
   return answer.data;
 }
 
-const fixed = { job: asked.get('job') ?? '.+', instance: asked.get('instance') ?? '.+', netns: asked.get('netns') ?? '.*' };
+const fixed = { cluster: '.*', job: asked.get('job') ?? '.+', instance: asked.get('instance') ?? '.+', netns: asked.get('netns') ?? '.*' };
 
 function legend(format, labels) {
   return format.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name) => labels[name] ?? '').replace(/\s+/g, ' ').trim();
@@ -71,6 +72,15 @@ async function query(panel, target) {
     });
   }
   const data = await ask('query', { query: expr, time: to / 1000 });
+  if (panel.type === 'stat') {
+    return data.result.map(({ metric, value }) => {
+      const name = legend(target.legendFormat ?? '', metric);
+      return toDataFrame({ refId: target.refId, name, fields: [
+        { name: 'Time', type: FieldType.time, values: [to] },
+        { name: 'Value', type: FieldType.number, labels: metric, values: [Number(value[1])], config: { displayNameFromDS: name } },
+      ] });
+    });
+  }
   const names = [...new Set(data.result.flatMap(({ metric }) => Object.keys(metric)))].sort();
   const several = panel.targets.length > 1;
   if (!data.result.length) return [toDataFrame({ refId: target.refId, fields: [] })];
@@ -98,10 +108,9 @@ function Body({ panel, frames, width, height }) {
   }
   if (panel.type === 'stat') {
     const field = frames[0].fields.find((one) => one.type === FieldType.number);
-    const value = reduceField({ field, reducers: ['lastNotNull'] }).lastNotNull;
-    const sparkline = panel.options.graphMode === 'area' ? { y: field, x: frames[0].fields[0] } : undefined;
-    return <BigValue width={width} height={height} theme={theme} value={field.display(value)} sparkline={sparkline} count={1}
-      colorMode={BigValueColorMode.Value} graphMode={panel.options.graphMode === 'area' ? BigValueGraphMode.Area : BigValueGraphMode.None} justifyMode={BigValueJustifyMode.Auto} textMode={BigValueTextMode.Value} />;
+    const value = reduceField({ field, reducers: ['last'] }).last;
+    return <BigValue width={width} height={height} theme={theme} value={{ ...field.display(value), title: field.config.displayNameFromDS }} count={1} text={panel.options.text}
+      colorMode={BigValueColorMode.Value} graphMode={BigValueGraphMode.None} justifyMode={BigValueJustifyMode.Auto} textMode={BigValueTextMode.ValueAndName} />;
   }
   if (panel.type === 'timeseries') {
     return <TimeSeries frames={frames} width={width} height={height} timeRange={timeRange} timeZone="utc" legend={panel.options.legend} options={panel.options} />;
@@ -125,7 +134,7 @@ function Panel({ panel, frames }) {
   const { x, y, w, h } = panel.gridPos;
   const place = { position: 'absolute', left: x * COLUMN + 4, top: y * ROW + 4, width: w * COLUMN - 8, height: h * ROW - 8 };
   if (panel.type === 'row') {
-    return <div style={{ ...place, fontSize: 18, paddingTop: 4, color: theme.colors.text.primary }}>{panel.title}</div>;
+    return <div style={{ ...place, fontSize: 18, paddingTop: 4, color: theme.colors.text.primary }}>{panel.collapsed && !expanded ? '▸' : '▾'} {panel.title}</div>;
   }
   return (
     <div style={place} data-panel={panel.title}>
@@ -151,8 +160,20 @@ function Board({ board, loaded }) {
   );
 }
 
+// A board with its collapsed rows opened, as Grafana places the panels then: below the row, and what follows moves down.
+function opened(panels) {
+  let down = 0;
+  return panels.flatMap((panel) => {
+    const moved = { ...panel, gridPos: { ...panel.gridPos, y: panel.gridPos.y + down } };
+    const inside = (panel.panels ?? []).map((one) => ({ ...one, gridPos: { ...one.gridPos, y: one.gridPos.y + down } }));
+    if (inside.length) down += Math.max(...inside.map(({ gridPos: { y, h } }) => y + h)) - moved.gridPos.y - 1;
+    return [moved, ...inside];
+  });
+}
+
 async function main() {
   const board = await (await fetch(`/dashboards/${asked.get('board')}.json`)).json();
+  if (expanded) board.panels = opened(board.panels);
   const loaded = new Map();
   for (const panel of board.panels.filter(({ type }) => type !== 'row')) {
     try {

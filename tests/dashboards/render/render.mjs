@@ -2,6 +2,9 @@
 //
 //   node render.mjs PROMETHEUS_URL END_UNIX_SECONDS OUTPUT_FOLDER
 //
+// The pictures show the boards as they open, with their lower rows collapsed. Each is also drawn with all rows expanded, into
+// a file …-expanded.png, so that every panel is checked.
+//
 // From the environment: RANGE, the seconds shown (default 3 hours and 1 hour); INSTANCE, the host of the host
 // board; STEP, seconds between points; EMPTY, titles of panels that may be empty, separated by semicolons.
 //
@@ -59,12 +62,16 @@ const fail = (text) => { failures += 1; console.log(`FAIL ${text}`); };
 try {
   for (const theme of ['dark', 'light']) {
     const { RANGE, INSTANCE = 'web-1:10072', STEP = '15' } = process.env;
-    for (const [board, seconds, instance] of [['timewait-fleet', RANGE ?? 3 * 3600], ['timewait-host', RANGE ?? 3600, INSTANCE]]) {
+    for (const [board, seconds, instance, expanded] of [
+      ['timewait-fleet', RANGE ?? 3 * 3600], ['timewait-host', RANGE ?? 3600, INSTANCE],
+      ['timewait-fleet', RANGE ?? 3 * 3600, undefined, 'yes'], ['timewait-host', RANGE ?? 3600, INSTANCE, 'yes'],
+    ]) {
+      if (expanded && theme === 'light') continue;
       const tab = await browser.newPage({ viewport: { width: 1632, height: 1000 } });
       const errors = [];
       tab.on('pageerror', (error) => errors.push(error.message));
       tab.on('console', (message) => { if (message.type() === 'error') errors.push(message.text()); });
-      const asked = new URLSearchParams({ board, theme, prometheus, seconds, step: STEP, to: Number(end) * 1000, ...(instance && { instance }) });
+      const asked = new URLSearchParams({ board, theme, prometheus, seconds, step: STEP, to: Number(end) * 1000, ...(instance && { instance }), ...(expanded && { expanded }) });
       await tab.goto(`${origin}/?${asked}`);
       await tab.waitForFunction('window.drawn', null, { timeout: 120000 });
       const { problems, empty, height } = await tab.evaluate('({ problems, empty, height: document.body.scrollHeight })');
@@ -73,7 +80,7 @@ try {
       for (const title of empty) if (!allowed.includes(title)) fail(`${board} ${theme}: no data in "${title}"`);
       await tab.setViewportSize({ width: 1632, height: Math.min(height, 8000) });
       await tab.waitForTimeout(1500);
-      const file = path.join(output, `${board}-${theme}.png`);
+      const file = path.join(output, `${board}-${expanded ? 'expanded' : theme}.png`);
       await tab.screenshot({ path: file });
       console.log(`ok   ${board} ${theme}: ${file}`);
       await tab.close();
