@@ -63,7 +63,9 @@ fn the_alert_rules_have_the_programs_thresholds() {
         ),
         (
             "TimewaitConnectSlow",
-            format!("(quantile_over_time(0.5, timewait_destination_search_ports[2m])) >= {SLOW_SEARCH_PORTS} "),
+            format!(
+                "(quantile_over_time(0.5, timewait_destination_search_ports[2m])) >= {SLOW_SEARCH_PORTS} "
+            ),
         ),
     ] {
         let found = rules(name);
