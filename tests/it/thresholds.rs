@@ -117,10 +117,10 @@ fn steps(panels: &Value, found: &mut Vec<(String, Vec<f64>)>) {
         steps(&panel["panels"], found);
         let expressions = panel["targets"].as_array().into_iter().flatten();
         let is_ratio = |metric: &str| {
-            let mut told = expressions
+            let mut asked = expressions
                 .clone()
                 .filter_map(|target| target["expr"].as_str());
-            told.any(|expression| expression.contains(metric) && !expression.starts_with("count("))
+            asked.any(|expression| expression.contains(metric) && !expression.starts_with("count("))
         };
         let title = panel["title"].as_str().unwrap_or_default();
         let kind = if is_ratio("source_exhaustion_ratio") {
@@ -132,6 +132,8 @@ fn steps(panels: &Value, found: &mut Vec<(String, Vec<f64>)>) {
         };
         let config = &panel["fieldConfig"];
         let overrides = config["overrides"].as_array().into_iter().flatten();
+        // Other columns of a table have thresholds of their own.
+        let overrides = overrides.filter(|rule| rule["matcher"]["options"] == "Ratio");
         let properties =
             overrides.flat_map(|rule| rule["properties"].as_array().into_iter().flatten());
         let thresholds = properties

@@ -147,14 +147,14 @@ class Host:
     """One host's page. Deterministic but for the time.
 
     Its local addresses are its own. Of the remote ones, `shared` in a page are the fleet's and the others its own.
-    Every 50th host is at 80% of its ports, every 100th at 95%.
+    Every 50th host is at 80% of its ports, every 100th has none left; all of them with `full`.
     """
 
-    def __init__(self, number, templates, shared):
+    def __init__(self, number, templates, shared, full=False):
         self.random = random.Random(number)
         self.shared = shared
         self.number = number
-        self.pressure = 0.95 if number % 100 == 0 else 0.8 if number % 50 == 0 else None
+        self.pressure = 1.0 if full or number % 100 == 0 else 0.8 if number % 50 == 0 else None
         self.started = time.monotonic() - self.random.uniform(0, 3600)
         self.lines = []
         families = {}
