@@ -579,6 +579,7 @@ REQUIRED = {
     "TimewaitConnectSlow": {"warning"},
     "TimewaitBindPoolLow": {"warning"},
     "TimewaitConnectFailures": {"critical"},
+    "TimewaitUdpPortsLow": {"warning", "critical"},
     "TimewaitConntrackNearLimit": {"warning", "critical"},
     "TimewaitConntrackInsertFailed": {"warning"},
     "TimewaitBucketsNearLimit": {"warning"},

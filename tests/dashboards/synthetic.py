@@ -106,6 +106,9 @@ def series(at, end, hours):
             pool = min(28232, int(count * 1.05) + 8)
             yield "timewait_source_ports", {**inner, "src_addr": src}, pool
             yield "timewait_source_exhaustion_ratio", {**inner, "src_addr": src}, pool / 28232
+        for src in (*by_src, "0.0.0.0"):
+            yield "timewait_udp_source_ports", {**inner, "src_addr": src}, 40
+            yield "timewait_udp_source_exhaustion_ratio", {**inner, "src_addr": src}, 40 / 28232
         uptime = at - (end - 40 * 86400)
         # Sockets beyond the limit are lost on one host, in the last ten minutes.
         lost = max(0, int(at - (end - 600))) * 3 if instance == "api-1:10072" else 0
@@ -159,6 +162,7 @@ def series(at, end, hours):
             yield "timewait_scrape_collector_duration_seconds", {**inner, "collector": collector}, cost
         yield "timewait_scrape_source", {**inner, "source": "netlink"}, 1
         if netns:
+            yield "timewait_netns_age_seconds", inner, 0
             yield "timewait_netns_info", {**inner, "inode": "4026532771", "pid": "48211", "comm": "searchd",
                 "container_id": "5d1f0c8be2a4", "pod_uid": "0b8c1f6e-6d3e-4f43-9c1c-0f4f3f1d7a55"}, 1
         if instance in seen:

@@ -50,7 +50,12 @@ OF_THE_EXPORTER = (
 OF_THE_HOST = ("slabinfo", "netns")
 EXPORTER_SHAPES = {("cause",): 2, ("code",): 3}
 # A local address has no `other` here: what is left out is not summed.
-WITHOUT_OTHER = {"timewait_source_ports", "timewait_source_exhaustion_ratio"}
+WITHOUT_OTHER = {
+    "timewait_source_ports",
+    "timewait_source_exhaustion_ratio",
+    "timewait_udp_source_ports",
+    "timewait_udp_source_exhaustion_ratio",
+}
 # Which metrics a switch takes away.
 SWITCHES = {
     "by-src-addr": ("timewait_sockets_by_src_addr",),

@@ -86,6 +86,9 @@ class Sockets:
             address = (f"127.0.2.{number + 1}", 9000 + number)
             server = socket.create_server(address)
             self.servers.append(server)
+            udp = socket.socket(type=socket.SOCK_DGRAM)
+            udp.bind((f"127.0.1.{number + 1}", 0))
+            self.kept.append(udp)
             for count in range(6):
                 client = socket.create_connection(address, source_address=(f"127.0.1.{number + 1}", 0))
                 accepted, _ = server.accept()
