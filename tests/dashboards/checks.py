@@ -444,7 +444,7 @@ def test_threshold_titles_tell_the_numbers():
 
 
 def test_what_the_boards_show_can_be_asked_without_them():
-    """The PromQL in the README covers what the boards are about."""
+    """The PromQL in the README covers what the dashboards are about."""
     asked = {name for _, text in readme_expressions() for name in promql.metrics(promql.parse(text))}
     about = {name for name in EXPORTED if re.match(r"timewait_(sockets_by|destination_[ehcs]|destination_ports|source_ex|buckets|overflows|port_range_(exh|usable|free))", name)}
     return sorted(about - asked)
@@ -604,16 +604,16 @@ REQUIRED_OF_SHARDS = {
 
 
 def test_every_alert_is_there():
-    told = {}
+    severities = {}
     for rule in ALERTS:
-        told.setdefault(rule["alert"], set()).add(rule["labels"]["severity"])
+        severities.setdefault(rule["alert"], set()).add(rule["labels"]["severity"])
         assert re.fullmatch(r"([A-Z][a-z0-9]*)+", rule["alert"]), rule["alert"]
-    assert told == REQUIRED, {name: told.get(name) for name in set(told) ^ set(REQUIRED)}
+    assert severities == REQUIRED, {name: severities.get(name) for name in set(severities) ^ set(REQUIRED)}
 
 
 def test_every_alert_of_the_shards_is_there():
-    told = {rule["alert"]: {rule["labels"]["severity"]} for rule in SHARD_ALERTS}
-    assert told == REQUIRED_OF_SHARDS, told
+    severities = {rule["alert"]: {rule["labels"]["severity"]} for rule in SHARD_ALERTS}
+    assert severities == REQUIRED_OF_SHARDS, severities
     complaints = [rule["alert"] for rule in SHARD_ALERTS if set(rule["annotations"]) != {"summary", "description", "runbook_url"}]
     return complaints + [rule["alert"] for rule in SHARD_ALERTS if "for" not in rule]
 

@@ -95,7 +95,7 @@ def scalar(node):
 
 
 def result_labels(node, of_metric):
-    """The labels that the result may have; of_metric tells those of a metric."""
+    """The labels that the result may have; of_metric returns those of a metric."""
     name = kind(node)
     if name == "VectorSelector":
         return set(of_metric(metric(node)))

@@ -1,9 +1,9 @@
 """Makes up what a small fleet of exporters would have exported during the last hours, as OpenMetrics text
 for `promtool tsdb create-blocks-from openmetrics`.
 
-It is there so that the boards can be rendered with data in every panel: one host that runs out of ports,
+It is there so that the dashboards can be rendered with data in every panel: one host that runs out of ports,
 one that runs low, one with trouble of other kinds, and idle ones. It is no model of the kernel: that the
-figures are right is the business of the exporter's own tests and of end_to_end.
+values are right is the business of the exporter's own tests and of end_to_end.
 """
 
 import argparse

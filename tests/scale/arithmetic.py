@@ -37,7 +37,7 @@ SHAPES = {
     # One a namespace, whose own label is left out here.
     ("inode", "pid", "comm", "container_id", "pod_uid"): (0, 1),
 }
-# Told once an exporter, whatever namespaces it reads.
+# Exported once per exporter, whatever namespaces it reads.
 OF_THE_EXPORTER = (
     "process_",
     "promhttp_",
@@ -79,7 +79,7 @@ def metrics():
 
 
 def of_the_exporter():
-    """Series told once, at most."""
+    """Series exported once, at most."""
     own = sum(EXPORTER_SHAPES.get(labels, 1) for name, labels in metrics() if name.startswith(OF_THE_EXPORTER))
     # Two collectors are the host's, slabinfo and netns: their success and their duration.
     return own + len(OF_THE_HOST) * sum(labels == ("collector",) for _, labels in metrics())
@@ -97,7 +97,7 @@ def of_a_namespace(top, without=()):
     return count
 
 
-# What is told of a pod that has this many of everything, when it is not the worst.
+# What is exported of a pod that has this many of everything, when it is not the worst.
 USUAL = 4
 SLIM = tuple(SWITCHES)
 ROWS = (
@@ -115,7 +115,7 @@ RETENTION = 15 * 86400
 
 
 def rows(of_a_pod):
-    """One line for each setting; of_a_pod tells the series of one from top and switches."""
+    """One line for each setting; of_a_pod returns the series of one from top and switches."""
     yield "| | series a pod | series in all | samples a second | memory | disk, 15 days | shards |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
     for name, top, without, interval in ROWS:

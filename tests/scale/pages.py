@@ -1,6 +1,6 @@
 """Pages of many hosts, made from pages of the real exporter.
 
-`real_pages` runs the exporter beside real sockets and keeps what it tells; a `Host` is such a page with addresses and
+`real_pages` runs the exporter beside real sockets and keeps what it exports; a `Host` is such a page with addresses and
 values of its own. Nothing here is made up but what is varied: names, labels, help texts and the number of series are
 the exporter's.
 
@@ -124,7 +124,7 @@ def real_pages(exporter, folder, top=20):
 
 
 def page_with_another(exporter, folder):
-    """The page of an exporter that tells a process's namespace beside its own."""
+    """The page of an exporter that exports a process's namespace as well as its own."""
     names = pathlib.Path(folder) / "netns"
     names.mkdir()
     arguments = [exporter, f"--web.listen-address={EXPORTER}", "--collector.netns=all", f"--path.netns={names}"]
@@ -195,7 +195,7 @@ class Host:
 
     def kind(self, name, value):
         fixed = ("timewait_sysctl_", "timewait_port_range_m", "timewait_buckets_limit", "timewait_scrape_collector_")
-        # A fleet has few hosts that lose sockets for want of buckets, and each is an alert.
+        # A fleet has few hosts that close sockets without TIME-WAIT, and each is an alert.
         if name.startswith(fixed) or (name == "timewait_overflows_total" and not self.pressure):
             return "fixed"
         if name.endswith("_total"):

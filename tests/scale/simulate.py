@@ -240,7 +240,7 @@ def report(options, hosts, prometheus, figures):
     for group, seen in sorted(figures["durations"].items()):
         print(f"rules                {group}: median {statistics.median(seen) * 1000:.1f} ms, at most {max(seen) * 1000:.1f} ms")
     print(f"evaluations missed   {figures['missed']:.0f}")
-    waits = ", ".join(f"{what} {share:.0%}" for what, share in figures["waits"].items()) or "not told"
+    waits = ", ".join(f"{what} {share:.0%}" for what, share in figures["waits"].items()) or "not known"
     print(f"the machine          load {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores; of the time something waited for: {waits}")
     for one in prometheus.query("count by (alertname, alertstate) (ALERTS)"):
         print(f"alerts               {one['value'][1]:>8} {one['metric']['alertname']}, {one['metric']['alertstate']}")
@@ -263,19 +263,19 @@ def report(options, hosts, prometheus, figures):
 def check_pages(few, many):
     """That the arithmetic holds of the real exporter."""
     most = arithmetic.of_a_namespace(20)
-    told = sum(
+    exported = sum(
         not name.startswith(arithmetic.OF_THE_EXPORTER) and not any(label in OWN_COLLECTORS for label in labels)
         for name, labels, _ in series_of(many)
     )
     # Absent here: settings and counters that this kernel does not have.
-    complaint = None if most - 8 <= told <= most else f"{told} series are told, {most} are foreseen"
-    check(f"a host with {MANY} of everything tells the {most} series that are foreseen at most", complaint)
-    told = len(series_of(few))
-    check(f"a host with {FEW} destinations tells fewer", None if told < most * 0.6 else f"{told}")
+    complaint = None if most - 8 <= exported <= most else f"{exported} series are exported, {most} are expected"
+    check(f"a host with {MANY} of everything exports the {most} series that are expected at most", complaint)
+    exported = len(series_of(few))
+    check(f"a host with {FEW} destinations exports fewer", None if exported < most * 0.6 else f"{exported}")
 
 
 def check_another(page):
-    """That a further namespace is told as the simulation makes it: the same series, and the label `netns` last."""
+    """That a further namespace is exported as the simulation makes it: the same series, and the label `netns` last."""
     own, other = {}, {}
     for name, labels, _ in series_of(page):
         keys = [key for key, _ in labels]
@@ -283,7 +283,7 @@ def check_another(page):
             (other if "netns" in keys else own)[name] = keys
     strange = [name for name, keys in other.items() if keys != [*own.get(name, []), "netns"]]
     few = f"only {len(other)} families" if len(other) < 20 else None
-    check("a further namespace is told as it is simulated", ", ".join(strange) or few)
+    check("a further namespace is exported as it is simulated", ", ".join(strange) or few)
 
 
 def check_document():
@@ -302,8 +302,8 @@ def check_advice():
     rules = (RULES / "alerts.yml").read_text() + (RULES / "recording.yml").read_text()
     read = [name for name in dropped if re.search(rf"\b{name}\b", rules)]
     check("no rule reads what may be dropped of pods", ", ".join(read) or (None if dropped else "there is nothing"))
-    said = f"up to {len(dropped)} series a namespace" in text
-    check(f"the document says that this is {len(dropped)} series a namespace", None if said else "it does not")
+    said = f"up to {len(dropped)} series per namespace" in text
+    check(f"the document says that this is {len(dropped)} series per namespace", None if said else "it does not")
     example = f"regex: {regex};.+\n" in (ROOT / "deploy/helm/timewait-exporter/values.yaml").read_text()
     check("the chart's example of metricRelabelings is the same", None if example else "it is not")
 
