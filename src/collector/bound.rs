@@ -60,7 +60,7 @@ impl BoundSockets {
         self.last.as_ref().map_or(&[], |(_, owners)| owners)
     }
 
-    /// Whether figures made with those noted last can be told. If not, they are due now.
+    /// Whether a sum made with those noted last can be exported. If not, they are due now.
     pub(super) fn suffice_for(&mut self, figures: &SocketSummary, now: Instant) -> bool {
         let is_near = is_near_limit(figures);
         if is_near {

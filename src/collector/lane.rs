@@ -39,8 +39,8 @@ impl<T: Clone + Send + 'static> Lane<T> {
         Self::start_with(name, Instant::max, job)
     }
 
-    /// The same for a job that tells a part of what it was to find out if it has not the time for all: it must
-    /// be done when the first of those who share the run will not wait any longer.
+    /// The same for a job that returns a part of its result if time is short: it must be done when the first of those
+    /// that share the run stops waiting.
     pub(crate) fn start_for_first(
         name: &'static str,
         job: impl FnMut(Instant) -> T + Send + 'static,
@@ -115,7 +115,7 @@ mod tests {
         Instant::now() + Duration::from_secs(10)
     }
 
-    /// A job that waits at a barrier on entry and at another on its way out, and tells which run it was, with what
+    /// A job that waits at a barrier on entry and at another on its way out, and returns which run it was, with what
     /// deadline.
     fn gated_job() -> (
         impl FnMut(Instant) -> (usize, Instant) + Send + 'static,

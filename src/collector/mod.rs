@@ -1,8 +1,8 @@
-//! Turns requests for figures into readings of the kernel, and these into a [`Snapshot`].
+//! Turns requests for metrics into readings of the kernel, and these into a [`Snapshot`].
 //!
 //! [Lanes](lane) read at the same time: one walks the connection table, which may take a second on a
 //! busy host, and one for each other collector reads its small files, for which a lock of the kernel's
-//! may have to be waited for. A scrape waits for all until its deadline and tells what it has by then:
+//! may have to be waited for. A scrape waits for all until its deadline and returns what it has by then:
 //! a late lane never takes the others' figures along. Knows no metric names and
 //! no HTTP.
 
@@ -50,7 +50,7 @@ pub enum SourceChoice {
     Procfs,
 }
 
-/// Which network namespaces are looked at, beside the exporter's own.
+/// Which network namespaces are read in addition to the exporter's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NamespaceChoice {
     /// None.
@@ -64,10 +64,10 @@ pub enum NamespaceChoice {
     Listed(Vec<String>),
 }
 
-/// How many namespaces beside the own one are told unless it is said otherwise.
+/// How many other namespaces are exported by default.
 pub(crate) const MOST_NAMESPACES: usize = 256;
 
-/// How old the socket metrics of another namespace may be unless it is said otherwise.
+/// How old the socket metrics of another namespace may be by default.
 pub(crate) const MAX_NAMESPACE_AGE: Duration = Duration::from_secs(300);
 
 /// What the collector needs to know.
@@ -79,11 +79,11 @@ pub struct CollectorConfig {
     pub procfs: PathBuf,
     /// Which collectors run.
     pub enabled: Enabled,
-    /// What the pass over the connection table tells.
+    /// What is exported of the sockets.
     pub census: CensusOptions,
-    /// Which other namespaces are looked at.
+    /// Which other namespaces are read.
     pub namespaces: NamespaceChoice,
-    /// How many of them are told at most, those with the worst ratio.
+    /// How many of them are exported at most: those with the highest ratio.
     pub most_namespaces: usize,
     /// How old the socket metrics of one of them may be where no ratio can be high; zero for never older than the
     /// scrape.
@@ -107,7 +107,7 @@ impl Default for CollectorConfig {
     }
 }
 
-/// The look into the other namespaces.
+/// The reading of the other namespaces.
 #[derive(Debug)]
 struct NamespacesLane {
     lane: Lane<Arc<Outcome<Namespaces>>>,

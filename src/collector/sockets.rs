@@ -64,7 +64,7 @@ pub(super) struct SocketMemory {
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a> {
     pub(super) settings: &'a Settings,
-    /// The `sockstat` of the same namespace.
+    /// The kernel's socket counts of the same namespace.
     pub(super) statistics: Option<&'a Counts>,
     /// How many sockets the kernel passes over to find the bound ones: those of all namespaces. `None` where only the
     /// same namespace's are known.
@@ -101,7 +101,7 @@ const WORTH_FILTERING: u64 = 8;
 ///
 /// A filter costs the kernel 15 to 30 ns for each socket in TIME-WAIT, of some 300, and saves it some
 /// 700 for each other one that it skips. Those in TIME-WAIT are all sent, so that it can only pay on the
-/// others, of which sockstat does not say how many are a server's. From one to eight on it pays if a
+/// others, of which the counts do not say how many are a server's. From one to eight on it pays if a
 /// third of them is, and costs 7 % at most if none is.
 fn is_worth_filtering(statistics: &Counts) -> bool {
     match (statistics.get("inuse"), statistics.get("tw")) {

@@ -1,4 +1,4 @@
-//! The network namespaces of a host beside the exporter's own, and which of them are told.
+//! The other network namespaces of a host, and which of them are exported.
 //!
 //! Knows no system call: what was found and read comes in, and is only named, ordered and bounded here.
 
@@ -18,7 +18,7 @@ use super::text::misleads;
 pub struct NamespaceIdentity {
     /// What it is called everywhere: its name, or its inode number where it has none.
     pub label: String,
-    /// The number of its inode, as `stat -L /proc/PID/ns/net` and lsns(8) tell it.
+    /// The number of its inode, as `stat -L /proc/PID/ns/net` and lsns(8) show it.
     pub inode: u64,
     /// A process whose network namespace it is; `None` where none was found.
     pub pid: Option<u32>,
@@ -114,16 +114,16 @@ pub(crate) fn usable_ports(snapshot: &Snapshot) -> Option<u32> {
 /// What was read in the namespaces beside the own one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Namespaces {
-    /// Those that are told, by their labels. One that was not read by the deadline is among them,
+    /// Those that are exported, by their labels. One that was not read by the deadline is among them,
     /// with collectors that had no success.
     pub exported: Vec<NamespaceSnapshot>,
     /// Those found that could not be entered. All processes whose namespace may not be looked up count as one.
     pub unreadable: u64,
-    /// Those found and readable that are not told, since there are more than are to be told.
+    /// Those found and readable that are not exported, since there are more than may be.
     pub left_out: u64,
     /// Those asked for by name that are not there.
     pub absent: u64,
-    /// Whether the names could not be listed, so that none is told that is found by its name alone.
+    /// Whether the names could not be listed, so that none is exported that is found by its name alone.
     pub has_unlisted_names: bool,
 }
 
@@ -137,7 +137,7 @@ pub struct HostSnapshot {
 }
 
 impl HostSnapshot {
-    /// The namespaces beside the own one that are told.
+    /// The other namespaces that are exported.
     pub fn others(&self) -> impl Iterator<Item = &NamespaceSnapshot> {
         let namespaces = self.namespaces.as_ref();
         let found = namespaces.and_then(|outcome| outcome.value.as_ref());
@@ -175,14 +175,14 @@ pub fn labels<'a>(found: impl Iterator<Item = (u64, &'a [String])> + Clone) -> V
         .collect()
 }
 
-/// Which of the namespaces are told if at most `max` may be: those with the worst [`rank`], of equals
+/// Which of the namespaces are exported if at most `max` may be: those with the worst [`rank`], of equals
 /// those whose labels come first. The result has one answer for each.
 #[must_use]
 pub(crate) fn keep_worst(ranked: &[(Option<f64>, &str)], max: usize) -> Vec<bool> {
     let mut order: Vec<usize> = (0..ranked.len()).collect();
     let key = |index: &usize| {
         let (ratio, label) = ranked.get(*index).copied().unwrap_or_default();
-        // One that was never read is rather told than one known to have no destination.
+        // One that was never read comes before one known to have no destination.
         (ratio.unwrap_or(f64::MIN_POSITIVE), label)
     };
     order.sort_by(|a, b| {

@@ -1,43 +1,43 @@
-//! What a user may choose about the pass over the connection table.
+//! What a user may choose about the metrics of sockets.
 
 use super::address::Address;
 
-/// What the pass tells.
+/// What is exported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "one switch each, as the flags have them"
 )]
 pub struct CensusOptions {
-    /// How many values of each breakdown are told.
+    /// How many values of each breakdown are exported individually.
     pub top: usize,
-    /// Whether TIME-WAIT sockets are told by local address.
+    /// TIME-WAIT sockets by local address.
     pub by_src_addr: bool,
-    /// Whether they are told by local port.
+    /// By local port.
     pub by_src_port: bool,
-    /// Whether they are told by remote address.
+    /// By remote address.
     pub by_dst_addr: bool,
-    /// Whether they are told by remote port.
+    /// By remote port.
     pub by_dst_port: bool,
-    /// Whether they are told by age.
+    /// By age.
     pub by_age: bool,
-    /// Whether destinations are told one by one.
+    /// Destinations.
     pub by_destination: bool,
-    /// Whether the pools of local addresses are told one by one.
+    /// Ports available to bind(addr, 0), by local address.
     pub by_source: bool,
     /// Whether sockets outside the range are read even where leaving them out would save time: what a
-    /// wider range would give is told better for it.
+    /// wider range would give is then known better.
     pub whole_table: bool,
     /// Whether ports in use are probed for those that are closed to connect().
     pub probe: bool,
-    /// Ports that are always told, on either side.
+    /// Ports that are always exported, on either side.
     pub pinned_ports: Vec<u16>,
-    /// Destinations that are always told.
+    /// Destinations that are always exported.
     pub pinned_destinations: Vec<PinnedDestination>,
 }
 
 impl CensusOptions {
-    /// Tells sums alone.
+    /// Leaves the sums alone.
     pub(crate) const fn without_breakdowns(&mut self) {
         self.by_src_addr = false;
         self.by_src_port = false;
@@ -68,7 +68,7 @@ impl Default for CensusOptions {
     }
 }
 
-/// A destination that is always told, even at 0.
+/// A destination that is always exported, even at 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PinnedDestination {
     /// The local address; `None` for whichever one is used.

@@ -251,6 +251,27 @@ impl Snapshot {
         self.count(CollectorId::Sockstat, "tw")
     }
 
+    /// UDP sockets, IPv4 and IPv6.
+    #[must_use]
+    pub(crate) fn udp_in_use(&self) -> Option<u64> {
+        self.count(CollectorId::Sockstat, "UDP inuse")
+    }
+
+    /// The same with so many time-wait buckets in use.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn with_buckets(self, buckets: u64) -> Self {
+        let counts = [("tw", buckets)].into_iter().collect::<Counts>();
+        self.with(CollectorId::Sockstat, counts)
+    }
+
+    /// The same without these.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn without_buckets(self) -> Self {
+        self.without(CollectorId::Sockstat)
+    }
+
     /// The dump of the connection table, to change it.
     pub fn sockets_mut(&mut self) -> Option<&mut SocketSummary> {
         match self
@@ -302,7 +323,7 @@ fn probe_outcome(sockets: &Outcome) -> Option<Outcome> {
 pub struct Breakdown<K> {
     /// Values with their counts: the top N, most frequent first, then pinned ones beyond them.
     pub exported: Vec<(K, u64)>,
-    /// Sockets with any value that is not told.
+    /// Sockets with any other value.
     pub other: u64,
 }
 
@@ -480,7 +501,7 @@ pub struct SourceUsage {
     pub exhaustion_ratio: f64,
 }
 
-/// The destinations that are told one by one, and the sum of the others.
+/// The destinations that are exported individually, and the sum of the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DestinationBreakdown {
     /// Worst first, pinned ones beyond the top N last.

@@ -204,10 +204,6 @@ pub(super) fn rich_snapshot() -> Snapshot {
         (CollectorId::Sysctl, rich_settings().into()),
         (CollectorId::Netstat, counts(&netstat).into()),
         (
-            CollectorId::Sockstat,
-            counts(&[("tw", 31_282), ("inuse", 40)]).into(),
-        ),
-        (
             CollectorId::Slabinfo,
             counts(&[("bytes", 8_388_608)]).into(),
         ),
@@ -216,7 +212,7 @@ pub(super) fn rich_snapshot() -> Snapshot {
     ] {
         snapshot.set(id, Some(found::<Reading>(reading)));
     }
-    snapshot
+    snapshot.with_buckets(31_282)
 }
 
 pub(super) fn counts(counts: &[(&'static str, u64)]) -> Counts {
@@ -342,7 +338,7 @@ fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationUsag
     }
 }
 
-/// An exporter that tells everything about itself.
+/// An exporter with everything about itself.
 pub(super) fn rich_exporter() -> ExporterFigures {
     ExporterFigures {
         self_figures: Some(SelfFigures {
@@ -368,7 +364,7 @@ pub(super) fn rich_exporter() -> ExporterFigures {
     }
 }
 
-/// An exporter that tells its build only.
+/// An exporter with its build only.
 pub(super) fn silent_exporter() -> ExporterFigures {
     ExporterFigures {
         build: BuildInfo {

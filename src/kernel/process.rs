@@ -1,4 +1,4 @@
-//! What the exporter's own process spends, and the name of the kernel it runs on.
+//! The resources of the exporter's own process, and the name of the kernel it runs on.
 //!
 //! Always the real /proc, never `--path.procfs`: that one may be of a host whose process numbers
 //! mean nothing here. Names no metric; units are in the names of the fields.
@@ -16,7 +16,7 @@ use crate::domain::process::ProcessUsage;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProcessError {
     /// A file of /proc/self, or /proc/stat. The error names it.
-    #[error("cannot read what /proc tells of the exporter: {0}")]
+    #[error("cannot read the exporter's own files in /proc: {0}")]
     Proc(#[from] ProcError),
     /// The directory of its file descriptors.
     #[error("cannot count the entries of /proc/self/fd: {0}")]
@@ -29,7 +29,7 @@ pub(crate) enum ProcessError {
 /// large machine.
 ///
 /// # Errors
-/// /proc is not mounted, or tells something that is not understood.
+/// /proc is not mounted, or contains something that is not understood.
 pub(crate) fn read_process_figures() -> Result<ProcessUsage, ProcessError> {
     let open_fds = count_open_fds().map_err(ProcessError::FileDescriptors)?;
     let stat = Process::myself()?.stat()?;

@@ -61,7 +61,6 @@ pub(super) fn snapshot(time_wait: u16) -> Snapshot {
             is_on_loopback_device: false,
         });
     }
-    let buckets: Counts = [("tw", time_wait.into())].into_iter().collect();
     let mut snapshot = Snapshot::default();
     let mut found = |id, reading: Option<Reading>| {
         let outcome = Outcome::whole(reading, Duration::from_millis(12));
@@ -73,9 +72,8 @@ pub(super) fn snapshot(time_wait: u16) -> Snapshot {
     );
     found(CollectorId::Sysctl, Some(settings.into()));
     found(CollectorId::Netstat, Some(Counts::default().into()));
-    found(CollectorId::Sockstat, Some(buckets.into()));
     found(CollectorId::Slabinfo, None);
-    snapshot
+    snapshot.with_buckets(time_wait.into())
 }
 
 pub(super) fn report(time_wait: u16) -> Report {

@@ -1,7 +1,7 @@
 //! Which namespaces are dumped in a run, and whether the last dump of one serves. Pure.
 //!
 //! **Invariant:** the last dump of a namespace never serves where one of its ratios can have reached
-//! [`ALWAYS_FRESH_FROM`]. Two bounds say so, each by itself: what `sockstat` counts now, and what was in use at the
+//! [`ALWAYS_FRESH_FROM`]. Two bounds say so, each by itself: how many sockets there are now, and what was in use at the
 //! last dump plus all that was opened since.
 
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ pub(super) const ALWAYS_FRESH_FROM: f64 = 0.4;
 /// What a namespace says of itself in some 70 us, whatever the host has.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Check {
-    /// `sockstat`.
+    /// The kernel's socket counts.
     pub(super) sockets: Counts,
     /// `snmp`.
     pub(super) opens: Counts,
@@ -35,7 +35,7 @@ impl Check {
         self.sockets.get("used")
     }
 
-    /// TCP sockets that use a port: at most those that `sockstat` counts and, since it does not count bound ones, all
+    /// TCP sockets that use a port: at most those that are counted and, since bound ones are not, all
     /// others of any protocol.
     fn sockets(&self) -> Option<u64> {
         let tcp = self

@@ -100,7 +100,7 @@ impl Known {
         }
     }
 
-    /// Reads what tells whether a dump is needed, in the namespace that the thread is in; `None` where there is no
+    /// Checks whether a dump is needed, in the namespace that the thread is in; `None` where there is no
     /// TCP socket but, perhaps, bound ones. Reads the other files too where something happened, or in turn.
     pub(super) fn check(&mut self, procfs: &ProcRoot, run: u64, in_turn: bool) -> Option<Check> {
         self.read(procfs, |id| id == CollectorId::Sockstat);

@@ -16,7 +16,7 @@ use crate::domain::settings::Settings;
 use crate::domain::snapshot::{Counts, Outcome, Reading};
 use crate::domain::udp::UdpUsage;
 use crate::kernel::namespaces::{EnterError, Home, NamespaceLister};
-use crate::kernel::procfs::{ProcRoot, UDP_IN_USE};
+use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
 
 /// What is only known on the job's own thread.
@@ -82,7 +82,7 @@ impl Place {
         false
     }
 
-    /// Enters a namespace and reads what tells whether there is something to dump, and its UDP sockets.
+    /// Enters a namespace and checks whether there is something to dump, and its UDP sockets.
     pub(super) fn check(
         &mut self,
         visit: &mut Visit<'_>,
@@ -106,9 +106,9 @@ impl Place {
         visit.progress = check.map_or(Progress::Empty, Progress::Checked);
     }
 
-    /// Reads the UDP sockets, unless sockstat says that there are none.
+    /// Reads the UDP sockets, unless the counts say that there are none.
     fn read_udp(&mut self, known: &mut Known, deadline: Instant) -> Option<Outcome> {
-        if known.files.count(CollectorId::Sockstat, UDP_IN_USE) == Some(0) {
+        if known.files.udp_in_use() == Some(0) {
             return Some(Outcome::whole(Some(UdpUsage::default()), Duration::ZERO));
         }
         self.udp.run(&known.settings(), &mut known.udp, deadline)
@@ -174,7 +174,7 @@ impl Place {
     }
 }
 
-/// Sockets in the connection table, as `sockstat` counts them.
+/// Sockets in the connection table, as the kernel counts them.
 pub(super) fn tcp_sockets(counts: &Counts) -> u64 {
     let count = |name| counts.get(name).unwrap_or(0);
     count("tw").saturating_add(count("inuse"))

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// What tells one namespace from another as long as both exist. The kernel gives the number of one
+/// What distinguishes two namespaces as long as both exist. The kernel gives the number of one
 /// that has gone to the next that is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NamespaceKey {
@@ -58,7 +58,7 @@ pub(crate) struct Listing {
     /// The names that may not be looked at: in a directory that may not be searched, or links to what may
     /// not be looked up.
     pub(crate) barred: Vec<BarredName>,
-    /// Why the names could not be listed, where the namespaces of processes are told all the same.
+    /// Why the names could not be listed, where the namespaces of processes are exported all the same.
     pub(crate) unlisted_names: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct NamespaceLister {
 
 impl NamespaceLister {
     /// With the names in one directory (`/run/netns`), the processes of one procfs, and the namespace
-    /// that is not to be told. Nothing is looked at yet.
+    /// that is left out. Nothing is read yet.
     #[must_use]
     pub(crate) const fn new(procfs: PathBuf, names: PathBuf, own: NamespaceKey) -> Self {
         Self { procfs, names, own }
@@ -220,7 +220,7 @@ impl NamespaceLister {
         self.names.exists()
     }
 
-    /// Whether this is a name of the namespace that is not to be told.
+    /// Whether this is a name of the namespace that is left out.
     #[must_use]
     pub(crate) fn is_own(&self, name: &str) -> bool {
         fs::metadata(self.names.join(name))

@@ -17,7 +17,7 @@ const LIMIT_BYTES: usize = 1024 * 1024;
 /// For all files but one, whatever they say, and for most the whole.
 const USUAL_BYTES: usize = 4 * 1024;
 
-/// For `ip_local_reserved_ports`: two ports of every three, told as ranges, make 262,140 bytes
+/// For `ip_local_reserved_ports`: two ports of every three, written as ranges, make 262,140 bytes
 /// at most, and no set of ports makes more.
 const LONGEST_SETTING_BYTES: usize = 256 * 1024;
 

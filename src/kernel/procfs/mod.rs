@@ -1,4 +1,4 @@
-//! The small files under /proc that tell settings and counters, and the connection table in the form
+//! The small files under /proc with settings and counters, and the connection table in the form
 //! it has there, for hosts where netlink is shut; and of the sysfs beside it what slab caches hold.
 //!
 //! One module a file format; those parse text and do no I/O. The network files are those of the
@@ -37,7 +37,6 @@ use crate::domain::settings::{SYSCTLS, Settings};
 use crate::domain::snapshot::Counts;
 
 pub use error::{Excerpt, Malformed, ReadError};
-pub(crate) use sockstat::UDP_IN_USE;
 pub use tcp_table::{TableCount, TableError, TcpTable};
 
 /// Where procfs is mounted: /proc, unless the exporter runs in a container that sees the host's
@@ -205,7 +204,7 @@ impl ProcRoot {
     }
 
     /// What the slab caches of TIME-WAIT sockets hold, by `kernel/slab` in the sysfs that stands beside
-    /// this procfs (`/sys`, `/host/sys`), or where that does not tell by `slabinfo`. Only root may read
+    /// this procfs (`/sys`, `/host/sys`), or where that is not readable by `slabinfo`. Only root may read
     /// either: being refused is no failure, it makes the figure absent, as does a kernel without both.
     ///
     /// The kernel holds a lock of the whole host (`slab_mutex`) while it prints slabinfo.

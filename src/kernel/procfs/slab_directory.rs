@@ -1,7 +1,7 @@
 //! The directory `kernel/slab` of sysfs, in which each slab cache has a directory, as
 //! Documentation/ABI/testing/sysfs-kernel-slab describes them.
 //!
-//! Tells what `/proc/slabinfo` tells, to the byte, but of one cache and from its counters: to print
+//! Has what `/proc/slabinfo` has, to the byte, but of one cache and from its counters: to print
 //! slabinfo the kernel walks over the free slabs of every cache of the host, under a lock of the whole
 //! host (0.6 to 4 ms, against some 0.05). Only root may read either. Looks at nothing but the caches of
 //! TIME-WAIT sockets, which are never merged with others, so that their names stand for themselves.
@@ -23,7 +23,7 @@ const CACHES: [&str; 4] = [
 ];
 
 /// The bytes that the slabs of TIME-WAIT sockets hold in all, used or not. `None` where this directory does not
-/// tell, and slabinfo is to be asked: without the right to read it, or the directory, or any cache.
+/// suffice, and slabinfo is read: without permission to read it, or the directory, or any cache.
 pub(super) fn read(directory: &Path, page_size_bytes: u64) -> Option<u64> {
     let mut time_wait_bytes: Option<u64> = None;
     for name in CACHES {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn slabinfo_is_to_be_asked_where_the_directory_does_not_tell_all() {
+    fn slabinfo_is_to_be_asked_where_the_directory_does_not_suffice() {
         assert_eq!(bytes(&caches(&[("TCP", "7\n", "3\n")])), None);
         for (slabs, order) in [
             ("", "0\n"),
@@ -113,22 +113,22 @@ mod tests {
     }
 
     #[test]
-    fn on_this_host_it_tells_what_slabinfo_tells_to_those_who_may_read_it() {
+    fn on_this_host_it_has_what_slabinfo_has_where_that_may_be_read() {
         let page = u64::try_from(rustix::param::page_size()).unwrap();
         let slabinfo = || {
             let text = fs::read_to_string("/proc/slabinfo").ok()?;
             slabinfo::parse(&text, page).unwrap()
         };
-        let told = || read(Path::new("/sys/kernel/slab"), page);
+        let found = || read(Path::new("/sys/kernel/slab"), page);
         if slabinfo().is_none() {
-            assert_eq!(told(), None);
+            assert_eq!(found(), None);
             return;
         }
         // Sockets of others come and go: until they stand still, or slabinfo differs from itself.
         let same = (0..1_000).any(|_| {
-            let (before, between, after) = (slabinfo(), told(), slabinfo());
+            let (before, between, after) = (slabinfo(), found(), slabinfo());
             between.is_none_or(|_| before == between) || before != after
         });
-        assert!(same, "{:?}, by slabinfo {:?}", told(), slabinfo());
+        assert!(same, "{:?}, by slabinfo {:?}", found(), slabinfo());
     }
 }

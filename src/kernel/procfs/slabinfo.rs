@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str, page_size_bytes: u64) -> Result<Option<u64>, Mal
     Ok(time_wait_bytes)
 }
 
-/// The columns of one cache that tell its size.
+/// The columns of one cache that make up its size.
 struct Cache {
     slabs: u64,
     pages_per_slab: u64,

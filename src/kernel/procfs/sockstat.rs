@@ -8,7 +8,7 @@ use super::text::{numbered_lines, parse_unsigned};
 use crate::domain::snapshot::Counts;
 
 /// The name of `inuse` of the UDP line: UDP sockets that have a local port.
-pub(crate) const UDP_IN_USE: &str = "UDP inuse";
+const UDP_IN_USE: &str = "UDP inuse";
 
 /// The `TCP:` line of `/proc/net/sockstat`, and `used` of its `sockets:` line. `inuse` is that of IPv4 sockets alone.
 pub(super) fn parse(text: &str) -> Result<Counts, Malformed> {

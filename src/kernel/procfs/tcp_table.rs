@@ -1,6 +1,6 @@
 //! The connection table as `/proc/net/tcp` and `tcp6` show it: what is left where netlink is shut.
 //!
-//! It tells less than netlink does: merely bound sockets are not in it at all, nor whether an IPv6
+//! It has less than netlink: bound, unconnected sockets are not in it at all, nor whether an IPv6
 //! listener is for IPv6 only. It costs more: the kernel takes 1.9 us a socket to print 150 bytes, seven
 //! times what a netlink dump takes; reading them back adds less than a tenth to that (Linux 6.18,
 //! 60,000 sockets).
@@ -58,10 +58,10 @@ impl<'root> TcpTable<'root> {
         Self { root }
     }
 
-    /// Tells every listening socket, and returns how many they were.
+    /// Passes on every listening socket, and returns how many they were.
     ///
     /// Merely bound sockets are not in these files, and `v6_only` is always false, for they do not
-    /// tell it: a wildcard listener of IPv6 is taken to own its port for IPv4 too.
+    /// contain it: a wildcard listener of IPv6 is taken to own its port for IPv4 too.
     ///
     /// Listeners come first in each file, so that the rest of it is not read.
     ///
@@ -92,15 +92,15 @@ impl<'root> TcpTable<'root> {
         Ok(owners)
     }
 
-    /// Tells every socket that holds a port: all but LISTEN and CLOSE. The deadline is looked at
+    /// Passes on every socket that uses a port: all but LISTEN and CLOSE. The deadline is checked
     /// every few hundred sockets.
     ///
     /// The table is not a snapshot: a socket that changes its place while it is read can be missing
-    /// or told twice.
+    /// or be passed on twice.
     ///
     /// # Errors
     /// `net/tcp` is not there, a file cannot be read or understood, or the deadline came. Sockets
-    /// told until then are not all.
+    /// passed on until then are not all.
     pub fn read_sockets(
         &self,
         deadline: Instant,

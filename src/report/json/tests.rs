@@ -176,7 +176,7 @@ proptest! {
         }
         if !has(4) { snapshot.set(CollectorId::Sockets, None); }
         if !has(5) { snapshot.set(CollectorId::Sysctl, None); }
-        if !has(6) { snapshot.set(CollectorId::Sockstat, None); }
+        if !has(6) { snapshot = snapshot.without_buckets(); }
         if !has(7) { snapshot = Snapshot::default(); }
         let report = Report::new("1", "h".to_owned(), "k".to_owned(), snapshot.into());
         prop_assert_eq!(errors(&written(&report), &schema(), ""), [""; 0]);

@@ -139,10 +139,9 @@ fn a_lowered_fin_timeout_is_said_not_to_shorten_time_wait() {
 fn with_buckets(host: &Host, used: u64, limit: i64, overflows: u64) -> Advice {
     let mut host = host.clone();
     host.settings.tcp_max_tw_buckets = Some(limit);
-    let buckets: Counts = [("tw", used)].into_iter().collect();
     let overflows: Counts = [("TCPTimeWaitOverflow", overflows)].into_iter().collect();
     let snapshot = host.snapshot();
-    let snapshot = snapshot.with(CollectorId::Sockstat, buckets);
+    let snapshot = snapshot.with_buckets(used);
     advise(&snapshot.with(CollectorId::Netstat, overflows))
 }
 
