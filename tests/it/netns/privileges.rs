@@ -41,7 +41,7 @@ fn without_the_right_to_enter_the_log_names_it_once_and_the_own_namespace_is_tol
                 "{flags:?}"
             );
             assert_eq!(metrics.value("timewait_port_range_ports"), 28_232.0);
-            let said = program.logged("for want of capabilities");
+            let said = program.logged("capabilities are missing");
             assert_eq!(said.len(), 1, "{said:?}");
             let names = format!("missing=\"{}\"", missing.join(", "));
             let bare = format!("missing={}", missing.join(", "));
@@ -53,7 +53,7 @@ fn without_the_right_to_enter_the_log_names_it_once_and_the_own_namespace_is_tol
             let said = program.logged("level=ERROR");
             assert!(said.is_empty(), "{said:?}");
             let said = program.logged("level=WARN");
-            let of_start = ["want of capabilities", "running as root"];
+            let of_start = ["capabilities are missing", "running as root"];
             let is_of_start = |line: &String| of_start.iter().any(|text| line.contains(text));
             assert!(said.iter().all(is_of_start), "{said:?}");
         }
@@ -183,7 +183,7 @@ fn no_more_rights_are_needed_than_one_for_names_and_two_for_processes() {
             assert_eq!(exported(&metrics).len(), found, "{flag}");
             let sockets = by_netns(&metrics, "timewait_sockets", "family=\"ipv4\"");
             assert_eq!(sockets["blue"], 4.0);
-            assert!(program.logged("for want of capabilities").is_empty());
+            assert!(program.logged("capabilities are missing").is_empty());
         }
     });
 }
