@@ -15,6 +15,8 @@ pub const OWNERS: u32 = 1 << 10 | 1 << 13;
 pub const TIME_WAIT: u32 = 1 << 6;
 
 const TCPDIAG_GETSOCK: u16 = 18;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const UDP_REQUEST_LENGTH: usize = 72;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const FLAGS: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
@@ -49,32 +51,64 @@ pub fn filtered_dump(states: u32) -> (usize, Cost) {
     dump_through(&attribute, states)
 }
 
+/// A dump of the UDP sockets of each family.
+pub fn udp_dump() -> (usize, Cost) {
+    const UDP: u8 = 17;
+    let requests: Vec<Vec<u8>> = [AddressFamily::INET, AddressFamily::INET6]
+        .map(|family| {
+            let mut request = header(SOCK_DIAG_BY_FAMILY);
+            request.extend([u8::try_from(family.as_raw()).unwrap(), UDP, 0, 0]);
+            request.extend(u32::MAX.to_ne_bytes());
+            request.resize(UDP_REQUEST_LENGTH, 0);
+            request
+        })
+        .into();
+    received(requests)
+}
+
 fn dump_through(attribute: &[u8], states: u32) -> (usize, Cost) {
-    let mut request = vec![0; 4];
-    request.extend(TCPDIAG_GETSOCK.to_ne_bytes());
-    request.extend(FLAGS.to_ne_bytes());
-    request.extend(1_u32.to_ne_bytes());
+    let mut request = header(TCPDIAG_GETSOCK);
     request.resize(STATES_OFFSET, 0);
     request.extend(states.to_ne_bytes());
     request.extend(0_u32.to_ne_bytes());
     request.extend(attribute);
-    let length = u32::try_from(request.len()).unwrap();
-    request.splice(..4, length.to_ne_bytes());
+    received(vec![request])
+}
+
+/// A netlink header without its length.
+fn header(message_type: u16) -> Vec<u8> {
+    let mut request = vec![0; 4];
+    request.extend(message_type.to_ne_bytes());
+    request.extend(FLAGS.to_ne_bytes());
+    request.extend(1_u32.to_ne_bytes());
+    request
+}
+
+fn received(requests: Vec<Vec<u8>>) -> (usize, Cost) {
     let mut buffer = vec![0; 32 * 1024];
     Cost::of_this_thread(|| {
-        let netlink = socket(AddressFamily::NETLINK, SocketType::DGRAM, Some(SOCK_DIAG)).unwrap();
-        connect(&netlink, &SocketAddrNetlink::new(0, 0)).unwrap();
-        send(&netlink, &request, SendFlags::empty()).unwrap();
-        let mut total = 0;
-        loop {
-            let (length, _) = recv(&netlink, &mut buffer, RecvFlags::empty()).unwrap();
-            let datagram = &buffer[..length];
-            let kind = u16::from_ne_bytes([datagram[4], datagram[5]]);
-            assert_ne!(kind, NLMSG_ERROR, "the kernel refused the dump");
-            if kind == NLMSG_DONE {
-                return total;
-            }
-            total += length;
-        }
+        let answers = requests
+            .into_iter()
+            .map(|request| answer(request, &mut buffer));
+        answers.sum()
     })
+}
+
+fn answer(mut request: Vec<u8>, buffer: &mut [u8]) -> usize {
+    let length = u32::try_from(request.len()).unwrap();
+    request.splice(..4, length.to_ne_bytes());
+    let netlink = socket(AddressFamily::NETLINK, SocketType::DGRAM, Some(SOCK_DIAG)).unwrap();
+    connect(&netlink, &SocketAddrNetlink::new(0, 0)).unwrap();
+    send(&netlink, &request, SendFlags::empty()).unwrap();
+    let mut total = 0;
+    loop {
+        let (length, _) = recv(&netlink, &mut *buffer, RecvFlags::empty()).unwrap();
+        let datagram = &buffer[..length];
+        let kind = u16::from_ne_bytes([datagram[4], datagram[5]]);
+        assert_ne!(kind, NLMSG_ERROR, "the kernel refused the dump");
+        if kind == NLMSG_DONE {
+            return total;
+        }
+        total += length;
+    }
 }

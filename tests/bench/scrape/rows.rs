@@ -26,11 +26,12 @@ const TIMES: [(&str, Time); 2] = [("CPU", |cost| cost.cpu), ("wall time", |cost|
 type Row = fn(&Scale, &mut Table);
 
 /// All situations by name, in the order of the table.
-pub const ALL: [(&str, Row); 10] = [
+pub const ALL: [(&str, Row); 11] = [
     ("destinations", destinations),
     ("remotes", remotes),
     ("remotes6", remotes_v6),
     ("established", established),
+    ("udp", udp),
     ("nothing", nothing),
     ("peers", against_peers),
     ("namespaces", namespaces),
@@ -109,6 +110,10 @@ struct Pairs {
 
 impl Pairs {
     fn measure(server: &Server, states: u32, count: usize) -> Self {
+        Self::with(server, || bare::dump(states).1, count)
+    }
+
+    fn with(server: &Server, bare: impl Fn() -> Cost, count: usize) -> Self {
         let mut pairs = Self {
             scrape: Vec::new(),
             bare: Vec::new(),
@@ -119,7 +124,7 @@ impl Pairs {
         for _ in 0..count {
             let (answer, cost) = server.scrape();
             pairs.scrape.push(cost);
-            pairs.bare.push(bare::dump(states).1);
+            pairs.bare.push(bare());
             pairs.answer = answer;
         }
         pairs
@@ -234,6 +239,35 @@ fn established(scale: &Scale, table: &mut Table) {
     let pairs = Pairs::measure(&server, bare::TIME_WAIT, scale.pairs);
     pairs.record(&situation, "≤ 1.5 of TIME-WAIT alone", table);
     tell_filter(&situation, scale, table);
+}
+
+/// The UDP collector alone, with the sysctls that it needs.
+fn udp(scale: &Scale, table: &mut Table) {
+    let others = [
+        "sockets",
+        "netstat",
+        "snmp",
+        "sockstat",
+        "probe",
+        "conntrack",
+        "failures",
+    ];
+    let mut flags: Vec<String> = others.map(|name| format!("--no-collector.{name}")).into();
+    flags.push(ORDINARY.to_owned());
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let server = Server::exporter(&flags);
+    let _held = sockets::udp(scale.accepted);
+    let pairs = Pairs::with(&server, || bare::udp_dump().1, scale.pairs);
+    let none = "timewait_udp_source_ports{src_addr=\"0.0.0.0\"} 0\n";
+    assert!(
+        pairs.answer.contains("timewait_udp_source_ports{") && !pairs.answer.contains(none),
+        "no UDP socket was counted"
+    );
+    let situation = format!(
+        "{} UDP sockets, the udp collector alone",
+        grouped(scale.accepted)
+    );
+    pairs.record(&situation, "≤ 1.1", table);
 }
 
 /// What a filter program saves or costs on the sockets that stand now.

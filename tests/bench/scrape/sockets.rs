@@ -136,6 +136,15 @@ impl Drop for Held {
 /// Established sockets, both ends of each connection counted, of which none is on a port of the
 /// ephemeral range, as those are that a server accepted.
 pub fn established(count: usize) -> Held {
+    in_helpers("tcp", count)
+}
+
+/// UDP sockets, of 20,000 ports on each of as many addresses as needed.
+pub fn udp(count: usize) -> Held {
+    in_helpers("udp", count)
+}
+
+fn in_helpers(kind: &str, count: usize) -> Held {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let for_each = usize::try_from(limit)
         .unwrap()
@@ -144,7 +153,7 @@ pub fn established(count: usize) -> Held {
     let helpers = (0..count.div_ceil(for_each)).map(|helper| {
         let held = for_each.min(count - helper * for_each);
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([HOLD, &helper.to_string(), &held.to_string()])
+            .args([HOLD, kind, &helper.to_string(), &held.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -160,12 +169,32 @@ pub fn established(count: usize) -> Held {
     }
 }
 
-/// The helper process: makes connections, says so, and holds them until its input ends.
+/// The helper process: makes sockets, says so, and holds them until its input ends.
 pub fn hold(arguments: &[String]) {
-    let [helper, count] = arguments else {
-        panic!("two numbers are needed");
+    let [kind, helper, count] = arguments else {
+        panic!("a kind and two numbers are needed");
     };
-    let (helper, count): (u32, usize) = (helper.parse().unwrap(), count.parse().unwrap());
+    let (helper, count) = (helper.parse().unwrap(), count.parse().unwrap());
+    let _held = match kind.as_str() {
+        "udp" => udp_sockets(helper, count),
+        _ => connections(helper, count),
+    };
+    println!("ready");
+    std::io::stdout().flush().unwrap();
+    let _ended = std::io::stdin().read_line(&mut String::new());
+}
+
+fn udp_sockets(helper: u32, count: usize) -> Vec<OwnedFd> {
+    let sockets = (0..count).map(|number| {
+        let (address, port) = (number / 20_000, number % 20_000);
+        let address = loopback(4, helper * 256 + u32::try_from(address).unwrap());
+        let port = 33_000 + u16::try_from(port).unwrap();
+        std::net::UdpSocket::bind((address, port)).unwrap().into()
+    });
+    sockets.collect()
+}
+
+fn connections(helper: u32, count: usize) -> Vec<OwnedFd> {
     let listener = listen(loopback(2, helper).into());
     let to = listener.local_addr().unwrap();
     let mut held = Vec::with_capacity(count);
@@ -186,7 +215,5 @@ pub fn hold(arguments: &[String]) {
         held.push(client);
         held.push(listener.accept().unwrap().0.into());
     }
-    println!("ready");
-    std::io::stdout().flush().unwrap();
-    let _ended = std::io::stdin().read_line(&mut String::new());
+    held
 }
