@@ -3,7 +3,7 @@
 //! **Invariant:** every refusal takes the same time, whether there is such a user or not: as long as the
 //! most expensive hash of the file takes here. That time is waited for, not computed; and refusals leave
 //! one after the other, as if a single thread had computed each, so that many at once say no more than
-//! one. (Go's exporters compute a fixed cost for unknown users, which tells them from known ones whose
+//! one. (Go's exporters compute a fixed cost for unknown users, which distinguishes them from known ones whose
 //! hashes cost more.) A right password is let in as soon as it is computed.
 //!
 //! **Invariant:** a flood of wrong passwords delays nobody but the users it names. [`THREADS`] threads
@@ -11,7 +11,7 @@
 //! login of the user whose turn was longest ago. At most [`WAITING`] logins wait, or half as many as
 //! there can be connections; one more is answered in place of the oldest, whatever name that has.
 //!
-//! **Invariant:** a result is remembered for one (user, hash, password), told apart by a keyed digest
+//! **Invariant:** a result is remembered for one (user, hash, password), identified by a keyed digest
 //! over their lengths and bytes; no two of them can be taken for each other (CVE-2022-46146), and no
 //! password is kept. What was refused cannot push out what was right.
 //!

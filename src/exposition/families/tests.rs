@@ -35,7 +35,7 @@ fn samples(snapshot: &Snapshot) -> Vec<Sample> {
 }
 
 /// The samples of one metric as "label values: value".
-fn told(samples: &[Sample], name: &str) -> Vec<String> {
+fn values_of(samples: &[Sample], name: &str) -> Vec<String> {
     samples
         .iter()
         .filter(|sample| sample.name == name)
@@ -61,9 +61,9 @@ fn edit_sockets(snapshot: &mut Snapshot, edit: impl FnOnce(&mut SocketSummary)) 
 #[test]
 fn every_metric_of_the_table_is_told_with_its_labels_in_its_order() {
     let families = families(&rich_host(), &rich_exporter());
-    let told: Vec<&str> = families.iter().map(MetricFamily::name).collect();
+    let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
     let listed: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
-    assert_eq!(told, listed);
+    assert_eq!(names, listed);
     for (family, metric) in families.iter().zip(METRICS.iter()) {
         assert_eq!(family.help(), metric.help);
         for series in family.get_metric() {
@@ -128,11 +128,11 @@ fn an_empty_snapshot_tells_nothing_but_the_build() {
     let expected =
         ["timewait_exporter_build_info: 0.1.0 unknown 1.95.0 x86_64-unknown-linux-gnu: 1"];
     let samples = samples(&Snapshot::default());
-    let told: Vec<String> = samples
+    let found: Vec<String> = samples
         .iter()
-        .map(|s| format!("{}: {}", s.name, told(&samples, &s.name).concat()))
+        .map(|s| format!("{}: {}", s.name, values_of(&samples, &s.name).concat()))
         .collect();
-    assert_eq!(told, expected);
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -147,20 +147,23 @@ fn what_is_folded_is_told_even_at_zero() {
         sockets.ports.as_mut().unwrap().by_destination = Some(DestinationBreakdown::default());
     });
     let samples = samples(&snapshot);
-    assert_eq!(told(&samples, "timewait_sockets_by_src_addr"), ["other: 0"]);
     assert_eq!(
-        told(&samples, "timewait_sockets_by_dst_port"),
+        values_of(&samples, "timewait_sockets_by_src_addr"),
+        ["other: 0"]
+    );
+    assert_eq!(
+        values_of(&samples, "timewait_sockets_by_dst_port"),
         ["other: 0", "ephemeral: 0"]
     );
     assert_eq!(
-        told(&samples, "timewait_destination_ports"),
+        values_of(&samples, "timewait_destination_ports"),
         [
             "other other other time_wait: 0",
             "other other other established: 0",
             "other other other other: 0",
         ]
     );
-    assert!(told(&samples, "timewait_destination_headroom_ports").is_empty());
+    assert!(values_of(&samples, "timewait_destination_headroom_ports").is_empty());
 }
 
 #[test]
@@ -248,7 +251,7 @@ fn figures_reach_their_series() {
             vec!["encoding: 0", "gathering: 1"],
         ),
     ] {
-        assert_eq!(told(&samples, name), expected, "{name}");
+        assert_eq!(values_of(&samples, name), expected, "{name}");
     }
 }
 
@@ -264,7 +267,7 @@ fn without_the_sockets_the_range_comes_from_the_settings() {
         // 8080 is reserved too, but lies outside.
         ("timewait_port_range_reserved_ports", ": 2"),
     ] {
-        assert_eq!(told(&late, name), [expected], "{name}");
+        assert_eq!(values_of(&late, name), [expected], "{name}");
     }
     let range_names: Vec<String> = names(&late)
         .into_iter()
@@ -282,9 +285,9 @@ fn the_sockets_reading_of_the_range_wins_over_the_settings() {
     settings.port_range = PortRange::new(1_024, 2_047);
     settings.reserved_ports = Some(PortSet::new());
     let samples = samples(&snapshot);
-    assert_eq!(told(&samples, "timewait_port_range_min"), [": 32768"]);
+    assert_eq!(values_of(&samples, "timewait_port_range_min"), [": 32768"]);
     assert_eq!(
-        told(&samples, "timewait_port_range_reserved_ports"),
+        values_of(&samples, "timewait_port_range_reserved_ports"),
         [": 2"]
     );
 }
@@ -314,9 +317,15 @@ fn an_unknown_figure_is_absent_and_its_neighbours_are_not() {
     ] {
         assert!(!names.contains(absent), "{absent}");
     }
-    assert_eq!(told(&samples, "timewait_entered_total"), [": 0"]);
-    assert_eq!(told(&samples, "timewait_sysctl_tcp_timestamps"), [": -1"]);
-    assert_eq!(told(&samples, "timewait_port_range_ports"), [": 28232"]);
+    assert_eq!(values_of(&samples, "timewait_entered_total"), [": 0"]);
+    assert_eq!(
+        values_of(&samples, "timewait_sysctl_tcp_timestamps"),
+        [": -1"]
+    );
+    assert_eq!(
+        values_of(&samples, "timewait_port_range_ports"),
+        [": 28232"]
+    );
 }
 
 #[test]
@@ -325,7 +334,7 @@ fn collectors_are_told_in_order_and_only_those_that_are_on() {
     snapshot.set(CollectorId::Sockets, Some(late()));
     let samples = samples(&snapshot);
     assert_eq!(
-        told(&samples, "timewait_scrape_collector_success"),
+        values_of(&samples, "timewait_scrape_collector_success"),
         [
             "sockets: 0",
             "sysctl: 1",
@@ -338,7 +347,7 @@ fn collectors_are_told_in_order_and_only_those_that_are_on() {
         ]
     );
     assert_eq!(
-        told(&samples, "timewait_scrape_collector_duration_seconds"),
+        values_of(&samples, "timewait_scrape_collector_duration_seconds"),
         [
             "sockets: 9.5",
             "sysctl: 0.00125",
@@ -379,23 +388,23 @@ fn whole_numbers_are_exact_up_to_two_to_the_53() {
 
 prop_compose! {
     fn breakdown_of(address: impl Strategy<Value = u128>)(
-        told in prop::collection::btree_map(address, 0u64..1_000, 0..5),
+        exported in prop::collection::btree_map(address, 0u64..1_000, 0..5),
         other in 0u64..1_000,
     ) -> Breakdown<Address> {
-        let told = told
+        let exported = exported
             .into_iter()
             .map(|(bits, count)| (Address::from_v6_bytes(bits.to_be_bytes()), count));
-        Breakdown { exported: told.collect(), other }
+        Breakdown { exported: exported.collect(), other }
     }
 }
 
 prop_compose! {
     fn port_breakdowns()(
-        told in prop::collection::btree_map(any::<u16>(), 0u64..1_000, 0..5),
+        exported in prop::collection::btree_map(any::<u16>(), 0u64..1_000, 0..5),
         other in 0u64..1_000,
         ephemeral in 0u64..1_000,
     ) -> PortBreakdown {
-        PortBreakdown { ports: Breakdown { exported: told.into_iter().collect(), other }, ephemeral }
+        PortBreakdown { ports: Breakdown { exported: exported.into_iter().collect(), other }, ephemeral }
     }
 }
 
@@ -410,10 +419,10 @@ fn address_bits() -> impl Strategy<Value = u128> {
 
 prop_compose! {
     fn destination_breakdowns()(
-        told in prop::collection::btree_set((address_bits(), address_bits(), any::<u16>()), 0..5),
+        exported in prop::collection::btree_set((address_bits(), address_bits(), any::<u16>()), 0..5),
     ) -> DestinationBreakdown {
         let address = |bits: u128| Address::from_v6_bytes(bits.to_be_bytes());
-        let told = told.into_iter().map(|(src, dst, dst_port)| DestinationUsage {
+        let exported = exported.into_iter().map(|(src, dst, dst_port)| DestinationUsage {
             destination: Destination { src_addr: address(src), dst_addr: address(dst), dst_port },
             in_use: PortsInUse::default(),
             other_states: OtherStates::default(),
@@ -425,7 +434,7 @@ prop_compose! {
             close_rate: 0.0,
             search_ports: 0,
         });
-        DestinationBreakdown { exported: told.collect(), other: PortsInUse::default() }
+        DestinationBreakdown { exported: exported.collect(), other: PortsInUse::default() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is told of several network namespaces.
+//! What is exported of several network namespaces.
 
 use super::*;
 
@@ -32,12 +32,15 @@ fn another_namespace_tells_the_same_as_the_own_one_under_its_label() {
 fn who_lives_in_a_namespace_and_what_is_not_told_is_told() {
     let samples = samples_of_host(&rich_host(), &silent_exporter());
     assert_eq!(
-        told(&samples, "timewait_netns_info"),
+        values_of(&samples, "timewait_netns_info"),
         ["blue 4026532281 77 nginx c0ffee : 1"]
     );
-    assert_eq!(told(&samples, "timewait_netns_age_seconds"), ["blue: 12.5"]);
-    assert_eq!(told(&samples, "timewait_netns_unreadable"), [": 1"]);
-    assert_eq!(told(&samples, "timewait_netns_left_out"), [": 2"]);
+    assert_eq!(
+        values_of(&samples, "timewait_netns_age_seconds"),
+        ["blue: 12.5"]
+    );
+    assert_eq!(values_of(&samples, "timewait_netns_unreadable"), [": 1"]);
+    assert_eq!(values_of(&samples, "timewait_netns_left_out"), [": 2"]);
     let own_alone = self::samples(&rich_snapshot());
     assert!(names(&own_alone).iter().all(|name| !name.contains("netns")));
 }

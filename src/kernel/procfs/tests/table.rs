@@ -174,15 +174,15 @@ fn a_state_that_no_kernel_has_is_counted_and_skipped() {
 #[test]
 fn a_deadline_in_the_past_ends_the_pass_before_it_tells_anything() {
     let root = fixture("linux-6.18");
-    let mut told = 0;
+    let mut reported = 0;
     let result = root
         .tcp_table()
-        .read_sockets(Instant::now(), &mut |_| told += 1);
+        .read_sockets(Instant::now(), &mut |_| reported += 1);
     assert!(matches!(
         result,
         Err(TableError::DeadlineReached { records: 0 })
     ));
-    assert_eq!(told, 0);
+    assert_eq!(reported, 0);
 }
 
 /// Sockets in several states, so that the real table has something to show.
