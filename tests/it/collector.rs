@@ -222,6 +222,7 @@ fn a_named_pipe_in_the_place_of_a_file_fails_its_own_collector_at_once() {
         (CollectorId::Sysctl, "sys/net/ipv4/tcp_rfc1337"),
         (CollectorId::Slabinfo, "slabinfo"),
         (CollectorId::Sockets, "net/tcp"),
+        (CollectorId::Udp, "net/udp"),
     ] {
         let tree = copy();
         let path = tree.path().join(file);
@@ -241,7 +242,7 @@ fn a_named_pipe_in_the_place_of_a_file_fails_its_own_collector_at_once() {
             let begin = Instant::now();
             let snapshot = scrape(&collector);
             assert!(begin.elapsed() < Duration::from_secs(10));
-            assert_eq!(snapshot.outcomes().count(), 5);
+            assert_eq!(snapshot.outcomes().count(), 6);
             for (id, outcome) in snapshot.outcomes() {
                 assert_eq!(outcome.success, id != broken, "{id:?}, {file}");
             }

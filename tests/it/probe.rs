@@ -98,8 +98,9 @@ fn a_probe_sends_nothing_and_changes_no_counter_of_the_kernel() {
             ip(&["link", "set", link, "up"]);
         }
         ip(&["address", "add", "198.51.100.1/24", "dev", "v0"]);
-        let _kept = connections(10);
+        // First, for connect() may choose the port.
         let _bound = bound(at("127.0.0.1", 40_050)).unwrap();
+        let _kept = connections(10);
         let range: PortSet = (40_000..40_100).collect();
         let probe = opened();
         eventually("the kernel is quiet", || {

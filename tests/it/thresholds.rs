@@ -125,7 +125,7 @@ fn steps(panels: &Value, found: &mut Vec<(String, Vec<f64>)>) {
             asked.any(|expression| expression.contains(metric) && !expression.starts_with("count("))
         };
         let title = panel["title"].as_str().unwrap_or_default();
-        let kind = if is_ratio("source_exhaustion_ratio") {
+        let kind = if is_ratio("timewait_source_exhaustion_ratio") {
             "pool"
         } else if is_ratio("exhaustion_ratio") {
             "ratio"

@@ -4,7 +4,7 @@ use super::View;
 use super::finding::{Finding, Id, Severity, Value};
 use super::help::widening;
 use super::remedy::{Remedy, RemedyId};
-use super::thresholds::POOL_WARNING;
+use super::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
 use super::whatif::{self, Load};
 use super::wording::{self, count, counted};
 use crate::domain::ports::PortSet;
@@ -16,7 +16,7 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
     };
     let low = udp.by_source.iter();
     let low: Vec<&UdpSourceUsage> = low
-        .filter(|source| source.exhaustion_ratio >= POOL_WARNING)
+        .filter(|source| source.exhaustion_ratio >= RATIO_WARNING)
         .collect();
     // Fullest first.
     let Some(worst) = low.first() else { return };
@@ -30,14 +30,16 @@ pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
         .map(|source| source.src_addr.to_string())
         .collect();
     let names = wording::some_of(&names, 3);
-    let (severity, state) = if left == 0 {
-        (Severity::Critical, "fails: no port is left".to_owned())
+    let severity = if worst.exhaustion_ratio >= RATIO_CRITICAL {
+        Severity::Critical
+    } else {
+        Severity::Warning
+    };
+    let state = if left == 0 {
+        "fails: no port is left".to_owned()
     } else {
         let left = counted(left, "port", "ports");
-        (
-            Severity::Warning,
-            format!("has {left} left of {}", count(load.usable.into())),
-        )
+        format!("has {left} left of {}", count(load.usable.into()))
     };
     let sentence = format!(
         "A new UDP socket on {names} {state}. bind() without a port then fails with EADDRINUSE, connect() and sendto() \

@@ -39,7 +39,7 @@ fn the_age_from_which_sockets_are_taken_over_is_that_of_this_host() {
 }
 
 #[test]
-fn udp_ports_are_low_from_the_threshold_and_critical_when_none_is_left() {
+fn udp_ports_are_low_and_critical_from_the_thresholds_on() {
     let usage = |ports: u32| {
         let source = UdpSourceUsage {
             src_addr: Address::ANY_V4,
@@ -55,19 +55,23 @@ fn udp_ports_are_low_from_the_threshold_and_critical_when_none_is_left() {
                 .with(CollectorId::Udp, udp),
         )
     };
-    assert!(find(&usage(25_000), Id::UdpPortsLow).is_none());
-    let low = usage(28_000);
+    assert!(find(&usage(21_000), Id::UdpPortsLow).is_none());
+    let low = usage(22_000);
     let finding = found(&low, Id::UdpPortsLow);
     assert_eq!(finding.severity, Severity::Warning);
     assert!(
-        finding.sentence.contains("has 232 ports left of 28,232"),
+        finding.sentence.contains("has 6,232 ports left of 28,232"),
         "{}",
         finding.sentence
     );
     let wider = remedy(finding, RemedyId::WidenRange);
-    assert!(wider.effect.unwrap().after.headroom > 20_000);
+    assert!(wider.effect.unwrap().after.headroom > 25_000);
+    let critical = usage(25_500);
+    assert_eq!(
+        found(&critical, Id::UdpPortsLow).severity,
+        Severity::Critical
+    );
     let full = usage(28_232);
-    assert_eq!(found(&full, Id::UdpPortsLow).severity, Severity::Critical);
     assert!(
         full.headline
             .starts_with("A new UDP socket on 0.0.0.0 fails."),
