@@ -69,6 +69,8 @@ pub(super) struct NamespacesJob {
     /// How many dumps there were, in all runs.
     dumps: u64,
     dumps_in_run: u64,
+    /// Whether older dumps may not be exported in this run.
+    is_fresh_run: bool,
     turns: Turns,
     /// Whether the next run is not to export older dumps of namespaces that were asked for by name.
     fresh: Arc<AtomicBool>,
@@ -93,6 +95,7 @@ impl NamespacesJob {
             run: 0,
             dumps: 0,
             dumps_in_run: 0,
+            is_fresh_run: false,
             turns: Turns::default(),
             fresh,
             residents_sought: None,
@@ -308,7 +311,8 @@ impl NamespacesJob {
         now: Instant,
     ) -> Vec<(&'a mut Visit<'b>, bool)> {
         let (mut urgent, mut new, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        let is_fresh = self.is_fresh_wanted();
+        self.is_fresh_run = self.is_fresh_wanted();
+        let is_fresh = self.is_fresh_run;
         for visit in visits {
             let Progress::Checked(check) = &visit.progress else {
                 continue;
@@ -367,17 +371,17 @@ impl NamespacesJob {
         }
     }
 
-    /// Where an older dump serves, and was not made anew, it is exported again.
+    /// Where an older dump serves, and was not made anew, it is exported again; never where fresh ones are wanted.
     fn reuse(&self, visit: &mut Visit<'_>, now: Instant) {
         if let Progress::Checked(_) | Progress::Late = &visit.progress {
             visit.progress = match &visit.known.last {
-                Some(last) => {
+                Some(last) if !self.is_fresh_run => {
                     let mut snapshot = visit.known.files.clone();
                     snapshot.set(CollectorId::Sockets, Some(last.outcome.clone()));
                     let snapshot = only(snapshot, &self.config.enabled);
                     Progress::Done(Box::new(snapshot), last.age(now))
                 }
-                None => Progress::Late,
+                _ => Progress::Late,
             };
         }
     }
