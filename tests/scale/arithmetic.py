@@ -31,8 +31,8 @@ SHAPES = {
     ("src_addr", "dst_addr", "dst_port"): (1, 0),
     ("src_addr", "dst_addr", "dst_port", "state"): (3, 3),
     ("counter",): (0, 6),
-    # Without slabinfo and netns, which are the host's.
-    ("collector",): (0, 4),
+    # Without those of the host: slabinfo, failures, netns.
+    ("collector",): (0, 8),
     ("source",): (0, 1),
     # One a namespace, whose own label is left out here.
     ("inode", "pid", "comm", "container_id", "pod_uid"): (0, 1),
@@ -47,7 +47,7 @@ OF_THE_EXPORTER = (
     "timewait_netns_unreadable",
 )
 # Collectors that look at the host, not at a namespace.
-OF_THE_HOST = ("slabinfo", "netns")
+OF_THE_HOST = ("slabinfo", "failures", "netns")
 EXPORTER_SHAPES = {("cause",): 2, ("code",): 3}
 # A local address has no `other` here: what is left out is not summed.
 WITHOUT_OTHER = {
@@ -81,7 +81,7 @@ def metrics():
 def of_the_exporter():
     """Series exported once, at most."""
     own = sum(EXPORTER_SHAPES.get(labels, 1) for name, labels in metrics() if name.startswith(OF_THE_EXPORTER))
-    # Two collectors are the host's, slabinfo and netns: their success and their duration.
+    # Success and duration of the host's collectors.
     return own + len(OF_THE_HOST) * sum(labels == ("collector",) for _, labels in metrics())
 
 
