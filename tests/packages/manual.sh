@@ -88,8 +88,9 @@ check_manual() {
     check "man shows the flags" man_shows timewait_exporter --web.listen-address
     check "man shows the flags of check" man_shows timewait_exporter-check --critical
     check "man shows those of report" man_shows timewait_exporter-report --watch
+    check "man shows those of healthcheck" man_shows timewait_exporter-healthcheck --web.config.file
     local page
-    for page in timewait_exporter timewait_exporter-{check,report,healthcheck}; do
+    for page in timewait_exporter timewait_exporter-{check,report}; do
         check "$page(1) shows how collectors are switched off" man_shows "$page" '--no-collector\.NAME'
     done
     check "groff has no complaint about any page" pages_are_in_order
