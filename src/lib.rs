@@ -13,9 +13,10 @@
 //!
 //! Nothing is kept between scrapes, rates are computed from the ages of sockets, with these exceptions: on a
 //! host with more than 100,000 sockets the bound, unconnected ones are read every five minutes, unless a
-//! ratio is near its limit (`collector::bound`); of many namespaces without TCP sockets the sysctls and
-//! counters are read in turn (`collector::namespaces`); and perf events count by themselves
-//! (`collector::failures`).
+//! ratio is near its limit (`collector::bound`); which ports bind() took is probed again only where it can
+//! have changed what matters (`collector::probe`); other namespaces are dumped only where that can show
+//! something that matters, and their sysctls and counters are read in turn (`collector::namespaces`); and
+//! perf events count by themselves (`collector::failures`).
 //!
 //! ```text
 //! site ── deadline, format ──> collector ──> kernel::sock_diag ── one socket at a time ──> domain::census
@@ -27,11 +28,12 @@
 //!
 //! - [`domain`]: the pure core. `address`, `socket` and `ports` are the vocabulary; `census` adds sockets
 //!   up; `snapshot` is the result, `namespace` that of several namespaces. The model of what connect() and
-//!   bind() do with a port is in `capacity`, `destinations`, `sources` and `search`. `advice` turns a
-//!   snapshot into findings, remedies and their effects.
+//!   bind() do with a port is in `capacity`, `destinations`, `sources` and `search`, that of UDP in `udp`.
+//!   `advice` turns a snapshot into findings, remedies and their effects.
 //! - [`kernel`]: every system call for metrics. `sock_diag` for sockets, `procfs` for sysctls and counters
 //!   and, where netlink cannot be used, sockets; `namespaces` for other network namespaces; `holders` for
-//!   the processes that `report` names; `connect_failures` for perf events.
+//!   the processes that `report` names; `connect_failures` for perf events; `port_probe` for the ports that
+//!   bind() took, with the socket options of the crate `probe_options` in a folder of its own.
 //! - [`collector`]: the threads that may block, and the queue of scrapes that share their readings.
 //! - [`exposition`]: metric names, help texts, formats, and content negotiation.
 //! - [`report`]: a snapshot and its advice as text, as JSON and as the line of `check`.
