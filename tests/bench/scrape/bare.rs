@@ -81,6 +81,8 @@ fn header(message_type: u16) -> Vec<u8> {
     request.extend(message_type.to_ne_bytes());
     request.extend(FLAGS.to_ne_bytes());
     request.extend(1_u32.to_ne_bytes());
+    // The port, 0 for the kernel.
+    request.extend(0_u32.to_ne_bytes());
     request
 }
 
