@@ -1,46 +1,21 @@
 //! The ports that bind() without a port can still choose on a local address.
 
 use super::finding::{Finding, Id, Severity, Value};
-use super::help::{at_least, widening};
+use super::help::widen;
 use super::remedy::{Effect, Remedy, RemedyId};
 use super::thresholds::POOL_WARNING;
-use super::whatif::{self, Load};
+use super::whatif::{Load, Plan, both, either, without};
 use super::wording::{count, counted};
 use super::{View, wording};
+use crate::domain::address::Address;
+use crate::domain::ports::PortSet;
 use crate::domain::snapshot::{DestinationUsage, PortUsage, SourceUsage};
 
 /// Fewer ports that bind() chose are not worth a finding.
 const MANY_OWNED: u32 = 16;
 
-pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
-    let Some(ports) = view.ports else { return };
-    findings.extend(owned(ports));
-    let size = ports.range.ports().saturating_sub(ports.reserved);
-    let pools = ports.by_source.as_deref().unwrap_or_default();
-    let low = pools
-        .iter()
-        .filter(|pool| pool.exhaustion_ratio >= POOL_WARNING);
-    let mut low: Vec<&SourceUsage> = low.collect();
-    // The ports of a wildcard are those of the other addresses: it matters only where none of these is low.
-    if low.iter().any(|pool| !pool.src_addr.is_wildcard()) {
-        low.retain(|pool| !pool.src_addr.is_wildcard());
-    }
-    // Where one destination uses them, its own finding says what to do.
-    let is_explained = |pool: &SourceUsage| {
-        let mut destinations = view.destinations().iter();
-        destinations.any(|usage| explains(usage, pool))
-    };
-    let mut severity = Severity::Info;
-    if low.iter().any(|pool| !is_explained(pool)) {
-        low.retain(|pool| !is_explained(pool));
-        severity = Severity::Warning;
-    }
-    if size > 0 && !low.is_empty() {
-        findings.push(low_pools(view, ports, &low, size, severity));
-    }
-}
-
-fn owned(ports: &PortUsage) -> Option<Finding> {
+pub(super) fn owned(view: &View<'_>) -> Option<Finding> {
+    let ports = view.ports?;
     let owned = ports.bind_owned?;
     if owned < MANY_OWNED || owned < ports.range.ports() / 100 {
         return None;
@@ -50,11 +25,8 @@ fn owned(ports: &PortUsage) -> Option<Finding> {
         counted(owned.into(), "port", "ports")
     );
     let finding = Finding::new(Id::BindOwned, Severity::Info, sentence);
-    Some(
-        finding
-            .count("bind_owned_ports", owned)
-            .remedies([bind_no_port()]),
-    )
+    let finding = finding.count("bind_owned_ports", owned);
+    Some(finding.remedies([bind_no_port()]))
 }
 
 pub(super) fn bind_no_port() -> Remedy {
@@ -71,94 +43,112 @@ fn explains(usage: &DestinationUsage, pool: &SourceUsage) -> bool {
     is_its_address && f64::from(used) >= POOL_WARNING * connected && used > 0
 }
 
-fn low_pools(
-    view: &View<'_>,
-    ports: &PortUsage,
-    low: &[&SourceUsage],
-    size: u32,
-    severity: Severity,
-) -> Finding {
-    let names: Vec<String> = low.iter().map(|pool| pool.src_addr.to_string()).collect();
-    let names = wording::some_of(&names, 3);
-    let taken = low.iter().map(|pool| pool.ports).max().unwrap_or(0);
-    let shared = if view.sysctl(|settings| settings.ip_autobind_reuse) == Some(1) {
+pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
+    let ports = view.ports?;
+    let size = pool_size(ports);
+    let pools = ports.by_source.iter().flatten();
+    let mut low: Vec<&SourceUsage> = pools
+        .filter(|pool| size > 0 && pool.exhaustion_ratio >= POOL_WARNING)
+        .collect();
+    // The ports of a wildcard are those of the other addresses: it matters only where none of these is low.
+    if low.iter().any(|pool| !pool.src_addr.is_wildcard()) {
+        low.retain(|pool| !pool.src_addr.is_wildcard());
+    }
+    // Where one destination uses them, its own finding says what to do.
+    let is_explained = |pool: &SourceUsage| {
+        let mut destinations = view.destinations.iter();
+        destinations.any(|usage| explains(usage, pool))
+    };
+    let are_explained = low.iter().all(|pool| is_explained(pool));
+    let (severity, reason) = if are_explained {
+        let reason = "One destination uses them; its own finding has the remedies.";
+        (Severity::Info, reason)
+    } else {
+        low.retain(|pool| !is_explained(pool));
+        let reason =
+            "A port that bind() chose is lost to connect() as well, whatever the destination.";
+        (Severity::Warning, reason)
+    };
+    let worst = *low.iter().max_by_key(|pool| pool.ports)?;
+    let shared = if view.settings.ip_autobind_reuse == Some(1) {
         " (unless all sockets have SO_REUSEADDR: ip_autobind_reuse is 1)"
     } else {
         ""
     };
-    let state = if taken >= size {
-        format!(
+    let names = names(low.iter().map(|pool| pool.src_addr));
+    let state = match size.saturating_sub(worst.ports) {
+        0 => format!(
             "fails with EADDRINUSE{shared}: all {} ports are in use there",
             count(size.into())
-        )
-    } else {
-        let left = counted((size - taken).into(), "port", "ports");
-        format!("has {left} left of {}", count(size.into()))
+        ),
+        left => left_of(left, size),
     };
-    let reason = if severity == Severity::Info {
-        "One destination uses them; its own finding has the remedies."
-    } else {
-        "A port that bind() chose is lost to connect() as well, whatever the destination."
-    };
+    let ratio = low.iter().map(|pool| pool.exhaustion_ratio);
+    let wider = widen(view, ports, f64::INFINITY, |plan| {
+        widened(ports, plan, worst)
+    });
     let sentence = format!("bind() without a port on {names} {state}. {reason}");
-    let ratio = low
-        .iter()
-        .map(|pool| pool.exhaustion_ratio)
-        .fold(0.0, f64::max);
-    let worst = low.iter().max_by_key(|pool| pool.ports);
-    let sized = worst.and_then(|worst| {
-        let mut plans = whatif::wider(ports, view.settings);
-        plans.find_map(|plan| {
-            let (effect, is_least) = widened(ports, &plan, worst)?;
-            // The note of a plan about ports in use is about destinations.
-            let is_least = is_least && !plan.gains_ports_in_use();
-            Some(at_least(widening(ports, &plan).effect(effect), is_least))
-        })
-    });
-    let address = worst.filter(|worst| !worst.src_addr.is_wildcard());
-    let address = address.and_then(|worst| {
-        let load = Load {
-            taken: worst.ports,
-            usable: size,
-        };
-        let other = counted(
-            (size - worst.on_wildcards.min(size)).into(),
-            "port",
-            "ports",
-        );
-        let action = format!("Connect from a further local address, which has {other} of its own.");
-        Remedy::new(RemedyId::MoreClientAddresses, action).gain(load.spread(1, worst.on_wildcards))
-    });
-    Finding::new(Id::BindPoolLow, severity, sentence)
-        .count("pool_ports", size)
-        .count("taken_ports", taken)
-        .ratio("exhaustion_ratio", ratio)
-        .value("addresses", Value::Text(names))
-        .remedies([Some(bind_no_port()), sized, address].into_iter().flatten())
+    Some(
+        Finding::new(Id::BindPoolLow, severity, sentence)
+            .count("pool_ports", size)
+            .count("taken_ports", worst.ports)
+            .ratio("exhaustion_ratio", ratio.fold(0.0, f64::max))
+            .value("addresses", Value::Text(names))
+            .remedies([bind_no_port()])
+            .remedies(wider)
+            .remedies(further_address(worst, size)),
+    )
 }
 
-/// The effect of a wider range on a pool, if it is a gain, and whether it may be larger: ports that anything
-/// owns on any address count as in use.
-fn widened(ports: &PortUsage, plan: &whatif::Plan, pool: &SourceUsage) -> Option<(Effect, bool)> {
-    let mut drawable = whatif::inside(&(1..=u16::MAX).collect(), plan.range);
-    drawable.subtract(&plan.reserved);
-    let mut added = drawable.clone();
-    for port in ports.range.min()..=ports.range.max() {
-        added.remove(port);
+/// The ports that bind() without a port can choose from.
+pub(super) fn pool_size(ports: &PortUsage) -> u32 {
+    ports.range.ports().saturating_sub(ports.reserved)
+}
+
+pub(super) fn names(addresses: impl Iterator<Item = Address>) -> String {
+    let names: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    wording::some_of(&names, 3)
+}
+
+pub(super) fn left_of(left: u32, size: u32) -> String {
+    let left = counted(left.into(), "port", "ports");
+    format!("has {left} left of {}", count(size.into()))
+}
+
+fn further_address(worst: &SourceUsage, size: u32) -> Option<Remedy> {
+    if worst.src_addr.is_wildcard() {
+        return None;
     }
-    let mut taken = ports.sets.bound.clone();
-    taken.union_with(&ports.sets.elsewhere);
-    taken.union_with(&ports.sets.listening);
-    taken.intersect_with(&added);
+    let load = Load {
+        taken: worst.ports,
+        usable: size,
+    };
+    let its = counted(
+        size.saturating_sub(worst.on_wildcards).into(),
+        "port",
+        "ports",
+    );
+    let action = format!("Connect from a further local address, which has {its} of its own.");
+    let remedy = Remedy::new(RemedyId::MoreClientAddresses, action);
+    remedy.gain(load.spread(1, worst.on_wildcards))
+}
+
+/// The effect of a wider range on a pool, and whether it may be larger: ports that anything owns on any address
+/// count as in use.
+fn widened(ports: &PortUsage, plan: &Plan, pool: &SourceUsage) -> (Effect, bool) {
+    let added = without(&plan.available, &PortSet::of_range(ports.range));
+    let owned = either(&ports.sets.bound, &ports.sets.listening);
+    let taken = both(&added, &either(&owned, &ports.sets.elsewhere)).len();
+    let usable = plan.available.len();
     let before = Load {
         taken: pool.ports,
-        usable: ports.range.ports().saturating_sub(ports.reserved),
+        usable: pool_size(ports),
     };
     // The plan reserves the ports of listeners inside the present range: they leave the pool.
     let still_taken = pool.ports.saturating_sub(pool.listened);
-    let effect = before.effect(Load {
-        taken: still_taken.saturating_add(taken.len()).min(drawable.len()),
-        usable: drawable.len(),
-    });
-    effect.is_gain().then_some((effect, !taken.is_empty()))
+    let after = Load {
+        taken: still_taken.saturating_add(taken).min(usable),
+        usable,
+    };
+    (before.effect(after), taken > 0)
 }

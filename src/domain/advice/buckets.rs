@@ -2,8 +2,9 @@
 
 use super::View;
 use super::finding::{Finding, Id, Severity, Value};
-use super::remedy::{Effect, Remedy, RemedyId, Room};
+use super::remedy::{Remedy, RemedyId};
 use super::thresholds::{BUCKETS_WARNING, MANY_SERVER_SIDE, RATIO_WARNING};
+use super::whatif::Load;
 use super::wording::{bytes, count, counted};
 use crate::domain::collectors::CollectorId;
 
@@ -11,100 +12,90 @@ use crate::domain::collectors::CollectorId;
 const BUCKET_BYTES: u64 = 256;
 
 /// A lower limit is raised to this one.
-const MIN_BUCKETS: u64 = 16_384;
+const MIN_BUCKETS: u32 = 16_384;
 
-pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
-    findings.extend(buckets(view));
-    findings.extend(server_side(view));
-}
-
-fn buckets(view: &View<'_>) -> Option<Finding> {
+/// Near the limit, or past it since boot.
+pub(super) fn limit(view: &View<'_>) -> Option<Finding> {
     let used = view.snapshot.time_wait_buckets()?;
-    let limit = view.sysctl(|settings| settings.tcp_max_tw_buckets)?;
-    let limit = u64::try_from(limit).ok()?;
+    let usable = u32::try_from(view.settings.tcp_max_tw_buckets?).ok()?;
+    let load = Load {
+        taken: u32::try_from(used).unwrap_or(u32::MAX),
+        usable,
+    };
     let overflows = view
         .snapshot
         .count(CollectorId::Netstat, "TCPTimeWaitOverflow");
-    if ratio(used, limit) >= BUCKETS_WARNING {
-        return Some(near_limit(view, used, limit, overflows));
-    }
-    let overflows = overflows.filter(|overflows| *overflows > 0)?;
-    let sentence = format!(
-        "Since boot, the kernel has closed {} without TIME-WAIT, because tcp_max_tw_buckets was reached. Now it is not \
-         near.",
-        counted(overflows, "socket", "sockets")
-    );
-    Some(
-        Finding::new(Id::BucketOverflows, Severity::Info, sentence)
-            .count("overflows", overflows)
-            .count("buckets", used)
-            .count("buckets_limit", limit),
-    )
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    let narrow = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
-    if whole == 0 {
-        1.0
+    let finding = if load.room().ratio >= BUCKETS_WARNING {
+        near_limit(view, load)
     } else {
-        narrow(part) / narrow(whole)
-    }
+        let overflows = overflows.filter(|overflows| *overflows > 0)?;
+        let sentence = format!(
+            "Since boot, the kernel has closed {} without TIME-WAIT, because tcp_max_tw_buckets was reached. Now it is not \
+             near.",
+            counted(overflows, "socket", "sockets")
+        );
+        Finding::new(Id::BucketOverflows, Severity::Info, sentence)
+    };
+    let overflows = overflows.map(|overflows| ("overflows", Value::Count(overflows)));
+    let finding = finding
+        .count("buckets", used)
+        .count("buckets_limit", usable);
+    Some(finding.values(overflows))
 }
 
-fn near_limit(view: &View<'_>, used: u64, limit: u64, overflows: Option<u64>) -> Finding {
-    let state = if limit == 0 {
-        format!(
+fn near_limit(view: &View<'_>, load: Load) -> Finding {
+    let used = load.taken.into();
+    let state = match load.usable {
+        0 => format!(
             "tcp_max_tw_buckets is 0, {} in TIME-WAIT now.",
             counted(used, "socket is", "sockets are")
-        )
-    } else {
-        format!(
+        ),
+        limit => format!(
             "{} sockets are in TIME-WAIT, tcp_max_tw_buckets is {}.",
             count(used),
-            count(limit)
-        )
+            count(limit.into())
+        ),
     };
     let sentence = format!(
         "{state} At the limit, the kernel closes sockets without TIME-WAIT, and late segments of an old connection can \
          reach a new one."
     );
-    let higher = limit.saturating_mul(2).max(MIN_BUCKETS);
-    let room = |limit: u64| Room {
-        headroom: limit.saturating_sub(used),
-        ratio: ratio(used, limit).min(1.0),
-    };
+    let higher = load.usable.saturating_mul(2).max(MIN_BUCKETS);
     let action = format!(
         "Raise tcp_max_tw_buckets to {}. That many sockets take {} of memory.",
-        count(higher),
-        bytes(higher.saturating_mul(BUCKET_BYTES))
+        count(higher.into()),
+        bytes(u64::from(higher).saturating_mul(BUCKET_BYTES))
     );
-    let mut remedy = Remedy::new(RemedyId::MoreBuckets, action)
-        .setting("tcp_max_tw_buckets", higher.to_string())
-        .effect(Effect {
-            before: room(limit),
-            after: room(higher),
-        });
-    if view.worst_ratio() >= RATIO_WARNING {
-        remedy = remedy.note(
-            "More sockets then stay in TIME-WAIT and use ports, and a destination has few left: fix that first.",
-        );
-    }
-    let finding = Finding::new(Id::BucketsNearLimit, Severity::Warning, sentence)
-        .count("buckets", used)
-        .count("buckets_limit", limit);
-    let finding = match overflows {
-        Some(overflows) => finding.count("overflows", overflows),
-        None => finding,
+    let note = "More sockets then stay in TIME-WAIT and use ports, and a destination has few left: fix that first.";
+    let after = Load {
+        usable: higher,
+        ..load
     };
-    finding.remedies(i32::try_from(higher).is_ok().then_some(remedy))
+    let remedy = Remedy::new(RemedyId::MoreBuckets, action)
+        .setting("tcp_max_tw_buckets", higher.to_string())
+        .effect(load.effect(after))
+        .note_if(view.worst_ratio >= RATIO_WARNING, note);
+    let is_valid = i32::try_from(higher).is_ok();
+    let finding = Finding::new(Id::BucketsNearLimit, Severity::Warning, sentence);
+    finding.remedies(is_valid.then_some(remedy))
 }
 
-fn server_side(view: &View<'_>) -> Option<Finding> {
-    let (all, server_side) = view.time_wait()?;
+pub(super) fn server_side(view: &View<'_>) -> Option<Finding> {
+    let sockets = view.snapshot.sockets()?;
+    let all = sockets.time_wait.ipv4 + sockets.time_wait.ipv6;
+    let outgoing = match (view.snapshot.destinations(), &sockets.by_src_port) {
+        (Some(breakdown), _) => {
+            let exported = breakdown.exported.iter();
+            let exported = exported.map(|usage| usage.in_use.time_wait);
+            exported.sum::<u64>() + breakdown.other.time_wait
+        }
+        (None, Some(by_port)) => by_port.ephemeral,
+        (None, None) => return None,
+    };
+    let server_side = all.saturating_sub(outgoing);
     if server_side < MANY_SERVER_SIDE || server_side.saturating_mul(2) < all {
         return None;
     }
-    let slabs = view.snapshot.count(CollectorId::Slabinfo, "bytes");
     let memory = all.saturating_mul(BUCKET_BYTES);
     let sentence = format!(
         "{} of {} TIME-WAIT sockets are on the server's side. They use no ephemeral port of this host and are harmless. \
@@ -113,13 +104,13 @@ fn server_side(view: &View<'_>) -> Option<Finding> {
         count(all),
         bytes(memory)
     );
-    let finding = Finding::new(Id::ServerSide, Severity::Ok, sentence)
-        .count("server_side", server_side)
-        .count("time_wait", all)
-        .value("memory", Value::Bytes(memory));
     // All network namespaces share the slabs, which keep memory that sockets have freed.
-    Some(match slabs {
-        Some(slabs) => finding.value("slabs_of_whole_host", Value::Bytes(slabs)),
-        None => finding,
-    })
+    let slabs = view.snapshot.count(CollectorId::Slabinfo, "bytes");
+    Some(
+        Finding::new(Id::ServerSide, Severity::Ok, sentence)
+            .count("server_side", server_side)
+            .count("time_wait", all)
+            .value("memory", Value::Bytes(memory))
+            .values(slabs.map(|slabs| ("slabs_of_whole_host", Value::Bytes(slabs)))),
+    )
 }

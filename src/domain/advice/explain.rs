@@ -1,46 +1,48 @@
 //! The sysctls, and what their values mean together.
 
+use serde::Serialize;
+
 use super::wording::{count, counted};
+use crate::domain::age::time_wait_ms;
 use crate::domain::settings::{SYSCTLS, Settings};
 
 /// One sysctl in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Explained {
-    /// Its name as sysctl(8) spells it.
+    /// The sysctl.
     pub name: &'static str,
-    /// As the kernel writes it.
+    /// The value that the kernel reports.
     pub value: String,
-    /// What that means on this host.
+    /// What the value means.
     pub meaning: String,
 }
 
 impl Explained {
     /// Its name without `net.ipv4.`.
-    #[must_use]
     pub(crate) fn short_name(&self) -> &'static str {
         self.name.strip_prefix("net.ipv4.").unwrap_or(self.name)
     }
 }
 
 /// The sysctls that are known, in reading order.
-#[must_use]
 pub(crate) fn explain(settings: &Settings) -> Vec<Explained> {
     let range = settings.port_range.map(|range| Explained {
         name: "net.ipv4.ip_local_port_range",
         value: format!("{} {}", range.min(), range.max()),
-        meaning: format!(
-            "{} per destination.",
-            counted(range.ports().into(), "port", "ports")
-        ),
+        meaning: counted(range.ports().into(), "port", "ports") + " per destination.",
     });
-    let reserved = settings.reserved_ports.as_ref().map(|reserved| Explained {
-        name: "net.ipv4.ip_local_reserved_ports",
-        value: reserved.to_string(),
-        meaning: if reserved.is_empty() {
-            "No port is reserved.".to_owned()
+    let reserved = settings.reserved_ports.as_ref().map(|reserved| {
+        let meaning = if reserved.is_empty() {
+            "No port is reserved."
         } else {
-            "connect() and bind() never choose these ports.".to_owned()
-        },
+            "connect() and bind() never choose these ports."
+        };
+        Explained {
+            name: "net.ipv4.ip_local_reserved_ports",
+            value: reserved.to_string(),
+            meaning: meaning.to_owned(),
+        }
     });
     let integers = SYSCTLS.iter().filter_map(|sysctl| {
         let value = (sysctl.get)(settings)?;
@@ -54,6 +56,7 @@ pub(crate) fn explain(settings: &Settings) -> Vec<Explained> {
 }
 
 fn meaning(name: &str, value: i64, settings: &Settings) -> String {
+    let by_value = |off: &str, on: &str| if value == 0 { off } else { on }.to_owned();
     match name {
         "tcp_tw_reuse" => reuse(value, settings),
         "tcp_tw_reuse_delay" => match obstacle(settings) {
@@ -65,46 +68,39 @@ fn meaning(name: &str, value: i64, settings: &Settings) -> String {
         "tcp_tw_timeout" => {
             format!("A socket stays in TIME-WAIT for {value} s, on other kernels for 60 s.")
         }
-        "tcp_tw_recycle" if value == 0 => "Off, as it should be.".to_owned(),
-        "tcp_tw_recycle" => "On: drops SYNs of clients behind NAT. Turn it off.".to_owned(),
+        "tcp_tw_recycle" => by_value(
+            "Off, as it should be.",
+            "On: drops SYNs of clients behind NAT. Turn it off.",
+        ),
         "tcp_timestamps" if value == 0 => "Off: tcp_tw_reuse has no effect.".to_owned(),
-        "tcp_timestamps" if settings.tcp_tw_reuse == Some(0) => {
-            "On: tcp_tw_reuse would work.".to_owned()
-        }
-        "tcp_timestamps" => "On, as tcp_tw_reuse requires.".to_owned(),
+        "tcp_timestamps" => match settings.tcp_tw_reuse {
+            Some(0) => "On: tcp_tw_reuse would work.".to_owned(),
+            _ => "On, as tcp_tw_reuse requires.".to_owned(),
+        },
         "tcp_fin_timeout" => format!(
             "A closed socket waits {value} s for the peer's FIN. TIME-WAIT still lasts {} s.",
-            time_wait_seconds(settings)
+            time_wait_ms(settings) / 1_000
         ),
         "tcp_max_tw_buckets" => {
             let limit = count(u64::try_from(value).unwrap_or(0));
             format!("With {limit} sockets in TIME-WAIT, further ones are closed without it.")
         }
-        "tcp_rfc1337" if value == 0 => "A RST ends TIME-WAIT.".to_owned(),
-        "tcp_rfc1337" => "A RST does not end TIME-WAIT.".to_owned(),
-        "ip_local_port_step_width" if value == 0 => {
-            "connect() examines every second port, one after the other.".to_owned()
-        }
-        "ip_local_port_step_width" => {
-            "connect() examines every second port, in random steps.".to_owned()
-        }
+        "tcp_rfc1337" => by_value("A RST ends TIME-WAIT.", "A RST does not end TIME-WAIT."),
+        "ip_local_port_step_width" => by_value(
+            "connect() examines every second port, one after the other.",
+            "connect() examines every second port, in random steps.",
+        ),
         "ip_unprivileged_port_start" => format!("The port range cannot begin below {value}."),
-        "ip_autobind_reuse" if value == 0 => {
-            "bind() without a port never shares a port.".to_owned()
-        }
-        "ip_autobind_reuse" => {
-            "bind() without a port can share ports, with SO_REUSEADDR on all sockets.".to_owned()
-        }
-        "ipv6.bindv6only" if value == 0 => {
-            "A socket bound to :: owns its port in IPv4 too.".to_owned()
-        }
-        "ipv6.bindv6only" => "A socket bound to :: owns its port in IPv6 only.".to_owned(),
+        "ip_autobind_reuse" => by_value(
+            "bind() without a port never shares a port.",
+            "bind() without a port can share ports, with SO_REUSEADDR on all sockets.",
+        ),
+        "ipv6.bindv6only" => by_value(
+            "A socket bound to :: owns its port in IPv4 too.",
+            "A socket bound to :: owns its port in IPv6 only.",
+        ),
         _ => String::new(),
     }
-}
-
-fn time_wait_seconds(settings: &Settings) -> i64 {
-    settings.tcp_tw_timeout_seconds.unwrap_or(60)
 }
 
 /// Why no TIME-WAIT socket is reused, if so.
@@ -117,21 +113,16 @@ fn obstacle(settings: &Settings) -> Option<&'static str> {
 }
 
 fn reuse(value: i64, settings: &Settings) -> String {
-    let seconds = time_wait_seconds(settings);
+    let seconds = time_wait_ms(settings) / 1_000;
+    let free = format!("port in TIME-WAIT is free after {seconds} s.");
     let delay = settings.tcp_tw_reuse_delay_ms.unwrap_or(1_000);
     match (value, obstacle(settings)) {
-        (0, _) => format!("Off: a port in TIME-WAIT is free after {seconds} s."),
-        (_, Some(obstacle)) => {
-            format!("No effect, since {obstacle}: a port in TIME-WAIT is free after {seconds} s.")
-        }
-        (1, None) => {
-            format!(
-                "connect() reuses ports that have been in TIME-WAIT for {delay} ms, if both ends send timestamps."
-            )
-        }
-        (2, None) => {
-            format!("Loopback only: any other port in TIME-WAIT is free after {seconds} s.")
-        }
+        (0, _) => format!("Off: a {free}"),
+        (_, Some(obstacle)) => format!("No effect, since {obstacle}: a {free}"),
+        (1, None) => format!(
+            "connect() reuses ports that have been in TIME-WAIT for {delay} ms, if both ends send timestamps."
+        ),
+        (2, None) => format!("Loopback only: any other {free}"),
         _ => "Unknown to this program.".to_owned(),
     }
 }

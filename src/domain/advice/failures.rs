@@ -6,41 +6,34 @@ use super::remedy::{Remedy, RemedyId};
 use super::wording::counted;
 use crate::domain::collectors::CollectorId;
 
-pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
+pub(super) fn recent(view: &View<'_>) -> Option<Finding> {
     let count = |name| view.snapshot.count(CollectorId::Failures, name);
-    let (Some(failures @ 1..), Some(seconds)) = (count("recent_failures"), count("recent_seconds"))
-    else {
-        return;
-    };
-    let calls = counted(failures, "connect() call", "connect() calls");
+    let failures = count("recent_failures").filter(|failures| *failures > 0)?;
+    let seconds = count("recent_seconds")?;
     let period = match seconds {
         0..120 => counted(seconds.max(1), "second", "seconds"),
         _ => counted(seconds / 60, "minute", "minutes"),
     };
-    let is_explained = findings
-        .iter()
-        .any(|finding| matches!(finding.id, Id::DestinationExhausted | Id::NoUsablePorts));
+    let is_explained = view.ports.is_some_and(|ports| ports.usable == 0)
+        || view.destinations.iter().any(|usage| usage.headroom == 0);
     let now = if is_explained {
         ""
     } else {
         " No destination here is exhausted now: it was a burst, or another network namespace."
     };
     let sentence = format!(
-        "{calls} found no free port (EADDRNOTAVAIL) within {period}, in any network namespace of this host.{now}"
+        "{} found no free port (EADDRNOTAVAIL) within {period}, in any network namespace of this host.{now}",
+        counted(failures, "connect() call", "connect() calls")
     );
-    let watch = Remedy::new(
-        RemedyId::FindHolders,
-        "Record which programs fail, and to which destination.",
-    );
-    let watch = watch.command(
+    let action = "Record which programs fail, and to which destination.";
+    let watch = Remedy::new(RemedyId::FindHolders, action).command(
         "perf record -a -e sock:inet_sock_set_state --filter 'protocol==6 && oldstate==2 && newstate==7 && sport==0' \
-         sleep 60 && perf script"
-            .to_owned(),
+         sleep 60 && perf script",
     );
-    findings.push(
+    Some(
         Finding::new(Id::ConnectFailures, Severity::Critical, sentence)
             .count("failures", failures)
             .count("seconds", seconds)
             .remedies([watch]),
-    );
+    )
 }

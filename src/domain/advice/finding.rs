@@ -164,9 +164,17 @@ impl Finding {
         first.map_or_else(|| self.sentence.clone(), |first| format!("{first}."))
     }
 
-    pub(super) fn value(mut self, name: &'static str, value: Value) -> Self {
-        self.values.push((name, value));
+    /// With values, as far as they are known.
+    pub(super) fn values(
+        mut self,
+        values: impl IntoIterator<Item = (&'static str, Value)>,
+    ) -> Self {
+        self.values.extend(values);
         self
+    }
+
+    pub(super) fn value(self, name: &'static str, value: Value) -> Self {
+        self.values([(name, value)])
     }
 
     pub(super) fn count(self, name: &'static str, count: impl Into<u64>) -> Self {

@@ -119,11 +119,10 @@ impl Host {
             dst_port: destination.dst_port,
         }];
         let snapshot = host.snapshot();
-        let usage = View::of(&snapshot)
-            .destinations()
+        let exported = &snapshot.destinations().unwrap().exported;
+        let usage = exported
             .iter()
             .find(|usage| usage.destination == destination)
-            .copied()
             .unwrap();
         Room {
             headroom: usage.headroom.into(),
@@ -134,8 +133,7 @@ impl Host {
     /// Whether a socket that is not outgoing uses a port: then effects are lower bounds.
     fn holds_elsewhere(&self) -> bool {
         let snapshot = self.snapshot();
-        let ports = View::of(&snapshot).ports.unwrap().clone();
-        !ports.sets.elsewhere.is_empty()
+        !snapshot.ports().unwrap().sets.elsewhere.is_empty()
     }
 }
 
@@ -273,7 +271,7 @@ proptest! {
     #[test]
     fn further_destinations_have_the_whole_range_each(host in hosts()) {
         let snapshot = host.snapshot();
-        let usable = View::of(&snapshot).ports.unwrap().usable;
+        let usable = snapshot.ports().unwrap().usable;
         for finding in advise(&snapshot).findings {
             let Some(destination) = finding.destination else { continue };
             let elsewhere = Destination { dst_port: 444, ..destination };

@@ -42,7 +42,7 @@ pub(crate) use remedy::{OF_FILES, Persistent};
 
 use super::collectors::CollectorId;
 use super::settings::Settings;
-use super::snapshot::{DestinationUsage, PortUsage, Snapshot, SocketSummary};
+use super::snapshot::{DestinationUsage, PortUsage, Snapshot};
 
 /// All findings about one snapshot.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,35 +67,45 @@ impl Advice {
     }
 }
 
-type Rule = fn(&View<'_>, &mut Vec<Finding>);
+type Rule = fn(&View<'_>) -> Option<Finding>;
 
-/// Of findings that are equally severe, those of earlier rules come first.
-const RULES: [Rule; 8] = [
-    destinations::find,
-    range::find,
-    failures::find,
-    bind::find,
-    udp::find,
-    buckets::find,
-    settings::find,
+/// Of findings that are equally severe, those of earlier rules come first; before all of them those about
+/// one destination.
+const RULES: [Rule; 17] = [
+    range::no_usable_ports,
+    range::narrow,
+    range::parity,
+    range::listeners,
+    range::bound,
+    failures::recent,
+    bind::owned,
+    bind::low_pools,
+    udp::low_pools,
+    buckets::limit,
+    buckets::server_side,
+    settings::recycle,
+    settings::recycle_and_reuse,
+    settings::reuse_without_timestamps,
+    settings::reuse_loopback_only,
+    settings::fin_timeout,
     unread,
 ];
 
 /// Applies every rule to a snapshot.
 #[must_use]
 pub fn advise(snapshot: &Snapshot) -> Advice {
-    let view = View::of(snapshot);
-    let mut findings = Vec::new();
-    for rule in RULES {
-        rule(&view, &mut findings);
-    }
-    let worst = findings.iter().map(|finding| finding.severity).max();
-    if worst.is_none_or(|worst| worst < Severity::Warning) && view.ports.is_some() {
-        findings.push(destinations::plentiful(&view));
+    let unknown = Settings::default();
+    let view = View::of(snapshot, &unknown);
+    let mut findings = destinations::find(&view);
+    findings.extend(RULES.iter().filter_map(|rule| rule(&view)));
+    let severity = findings.iter().map(|finding| finding.severity).max();
+    let severity = severity.unwrap_or(Severity::Ok);
+    if severity < Severity::Warning {
+        findings.extend(destinations::plentiful(&view));
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Advice {
-        severity: worst.unwrap_or(Severity::Ok),
+        severity,
         headline: headline(&findings),
         findings,
     }
@@ -103,110 +113,73 @@ pub fn advise(snapshot: &Snapshot) -> Advice {
 
 /// The most severe finding, or that there is none.
 fn headline(findings: &[Finding]) -> String {
-    let is_severe = |finding: &&Finding| finding.severity >= Severity::Warning;
+    let severe = findings
+        .iter()
+        .filter(|one| one.severity >= Severity::Warning);
     let with = |id: Id| findings.iter().find(|finding| finding.id == id);
-    let first = findings.first().filter(is_severe);
-    let Some(first) = first.or(with(Id::Plentiful)).or(with(Id::Unread)) else {
-        return "Nothing is known yet.".to_owned();
-    };
-    match findings.iter().filter(is_severe).count() {
-        0 | 1 => first.summary(),
-        2 => format!("{} 1 more issue.", first.summary()),
-        issues => format!("{} {} more issues.", first.summary(), issues - 1),
+    let first = severe.clone().next();
+    let first = first.or(with(Id::Plentiful)).or(with(Id::Unread));
+    let summary = first.map_or_else(String::new, Finding::summary);
+    match severe.count() {
+        0 | 1 => summary,
+        2 => format!("{summary} 1 more issue."),
+        issues => format!("{summary} {} more issues.", issues - 1),
     }
 }
 
-/// The parts of a snapshot that are known.
+/// What rules look at.
 struct View<'a> {
     snapshot: &'a Snapshot,
-    sockets: Option<&'a SocketSummary>,
     ports: Option<&'a PortUsage>,
-    settings: Option<&'a Settings>,
+    /// The exported destinations, fullest first.
+    destinations: &'a [DestinationUsage],
+    /// The highest ratio of either family.
+    worst_ratio: f64,
+    /// Each sysctl is `None` where it is unknown.
+    settings: &'a Settings,
+    has_timestamps: Option<bool>,
 }
 
 impl<'a> View<'a> {
-    fn of(snapshot: &'a Snapshot) -> Self {
+    fn of(snapshot: &'a Snapshot, unknown: &'a Settings) -> Self {
+        let breakdown = snapshot.destinations();
+        let settings = snapshot.settings().unwrap_or(unknown);
         Self {
             snapshot,
-            sockets: snapshot.sockets(),
             ports: snapshot.ports(),
-            settings: snapshot.settings(),
+            destinations: breakdown.map_or(&[], |breakdown| &breakdown.exported),
+            worst_ratio: snapshot.worst_ratio().unwrap_or(0.0),
+            settings,
+            has_timestamps: settings.tcp_timestamps.map(|value| value != 0),
         }
-    }
-
-    /// The exported destinations, fullest first.
-    fn destinations(&self) -> &'a [DestinationUsage] {
-        let breakdown = self.snapshot.destinations();
-        breakdown.map_or(&[], |breakdown| &breakdown.exported)
-    }
-
-    fn sysctl(&self, of: impl Fn(&Settings) -> Option<i64>) -> Option<i64> {
-        self.settings.and_then(of)
-    }
-
-    fn reuse(&self) -> Option<i64> {
-        self.sysctl(|settings| settings.tcp_tw_reuse)
-    }
-
-    fn has_timestamps(&self) -> Option<bool> {
-        let timestamps = self.sysctl(|settings| settings.tcp_timestamps);
-        timestamps.map(|value| value != 0)
-    }
-
-    /// The highest ratio of either family.
-    fn worst_ratio(&self) -> f64 {
-        self.snapshot.worst_ratio().unwrap_or(0.0)
-    }
-
-    /// TIME-WAIT sockets, and those among them that are not outgoing.
-    fn time_wait(&self) -> Option<(u64, u64)> {
-        let sockets = self.sockets?;
-        let all = sockets.time_wait.ipv4 + sockets.time_wait.ipv6;
-        let outgoing = match (self.snapshot.destinations(), &sockets.by_src_port) {
-            (Some(breakdown), _) => {
-                let exported = breakdown.exported.iter();
-                let exported = exported.map(|usage| usage.in_use.time_wait);
-                exported.sum::<u64>() + breakdown.other.time_wait
-            }
-            (None, Some(by_port)) => by_port.ephemeral,
-            (None, None) => return None,
-        };
-        Some((all, all.saturating_sub(outgoing)))
     }
 }
 
 /// What should have been read and was not. Without this finding, silence would look like health.
-fn unread(view: &View<'_>, findings: &mut Vec<Finding>) {
-    let is_off = view.snapshot.outcome(CollectorId::Sockets).is_none();
-    let failed = view
-        .snapshot
-        .outcomes()
-        .filter(|(_, outcome)| !outcome.success);
+fn unread(view: &View<'_>) -> Option<Finding> {
+    let outcomes = view.snapshot.outcomes();
+    let failed = outcomes.filter(|(_, outcome)| !outcome.success);
     let failed: Vec<&str> = failed.map(|(id, _)| id.name()).collect();
-    let range_is_missing = view.sockets.is_some() && view.ports.is_none();
-    let (severity, sentence) = if is_off {
+    let severity = match view.ports {
+        None => Severity::Warning,
+        Some(_) => Severity::Info,
+    };
+    let unread = |severity, sentence: &str| Some(Finding::new(Id::Unread, severity, sentence));
+    if view.snapshot.outcome(CollectorId::Sockets).is_none() {
         let off =
             "Sockets are not read (--no-collector.sockets): the use of the port range is unknown.";
-        (Severity::Info, off.to_owned())
+        unread(Severity::Info, off)
     } else if !failed.is_empty() {
-        let severity = if view.ports.is_none() {
-            Severity::Warning
-        } else {
-            Severity::Info
-        };
-        let failed = failed.join(", ");
-        (
-            severity,
-            format!(
-                "Not everything could be read. These collectors failed: {failed}. The log names the reasons."
-            ),
-        )
-    } else if range_is_missing {
+        let sentence = format!(
+            "Not everything could be read. These collectors failed: {}. The log names the reasons.",
+            failed.join(", ")
+        );
+        unread(severity, &sentence)
+    } else if view.ports.is_none() {
         let unknown =
             "ip_local_port_range could not be read: the use of the port range is unknown.";
-        (Severity::Warning, unknown.to_owned())
+        unread(severity, unknown)
     } else {
-        return;
-    };
-    findings.push(Finding::new(Id::Unread, severity, sentence));
+        None
+    }
 }

@@ -118,11 +118,9 @@ impl Setting {
             );
         }
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b",-".contains(&byte);
-        if value.bytes().all(is_plain) && !value.is_empty() {
-            format!("sysctl -w net.ipv4.{name}={value}")
-        } else {
-            format!("sysctl -w net.ipv4.{name}='{value}'")
-        }
+        let is_plain = value.bytes().all(is_plain) && !value.is_empty();
+        let quote = if is_plain { "" } else { "'" };
+        format!("sysctl -w net.ipv4.{name}={quote}{value}{quote}")
     }
 
     /// The file that keeps it. One for each sysctl, so that none overwrites another; its name sorts
@@ -184,19 +182,30 @@ impl Remedy {
         self
     }
 
-    pub(super) fn settings(mut self, settings: Vec<Setting>) -> Self {
-        self.settings.extend(settings);
-        self
+    pub(super) fn settings(self, settings: Vec<Setting>) -> Self {
+        Self { settings, ..self }
     }
 
-    pub(super) fn command(mut self, command: String) -> Self {
-        self.command = Some(command);
+    pub(super) fn setting_if(self, is_needed: bool, name: &'static str, value: &str) -> Self {
+        if is_needed {
+            self.setting(name, value)
+        } else {
+            self
+        }
+    }
+
+    pub(super) fn command(mut self, command: impl Into<String>) -> Self {
+        self.command = Some(command.into());
         self
     }
 
     pub(super) fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
+    }
+
+    pub(super) fn note_if(self, is_so: bool, note: &str) -> Self {
+        if is_so { self.note(note) } else { self }
     }
 
     pub(super) const fn effect(mut self, effect: Effect) -> Self {
@@ -213,22 +222,21 @@ impl Remedy {
     #[must_use]
     pub fn commands(&self) -> Vec<String> {
         let settings = self.settings.iter().map(Setting::command);
+        let prefix = self.inside.iter().map(|inside| format!("{inside} "));
+        let prefix: String = prefix.collect();
         let commands = settings.chain(self.command.clone());
-        let inside = |command: String| match &self.inside {
-            None => command,
-            Some(prefix) => format!("{prefix} {command}"),
-        };
-        commands.map(inside).collect()
+        commands
+            .map(|command| format!("{prefix}{command}"))
+            .collect()
     }
 
     /// What to know before.
     #[must_use]
     pub(crate) fn caution(&self) -> Option<String> {
-        let mut notes: Vec<&str> = self.notes.iter().map(String::as_str).collect();
         let is_cut = |setting: &Setting| setting.value.len() > MAX_BYTES;
-        if self.inside.is_none() && self.settings.iter().any(is_cut) {
-            notes.push(CUT_IN_FILE);
-        }
+        let is_cut = self.inside.is_none() && self.settings.iter().any(is_cut);
+        let notes = self.notes.iter().map(String::as_str);
+        let notes: Vec<&str> = notes.chain(is_cut.then_some(CUT_IN_FILE)).collect();
         (!notes.is_empty()).then(|| notes.join(" "))
     }
 

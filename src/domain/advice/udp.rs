@@ -1,76 +1,53 @@
 //! The UDP ports in use on a local address. UDP has no destinations: once a range is in use, no further socket gets a port.
 
 use super::View;
+use super::bind::{left_of, names, pool_size};
+use super::destinations::severity_of;
 use super::finding::{Finding, Id, Severity, Value};
-use super::help::widening;
+use super::help::widen;
 use super::remedy::{Remedy, RemedyId};
-use super::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
-use super::whatif::{self, Load};
-use super::wording::{self, count, counted};
-use crate::domain::ports::PortSet;
-use crate::domain::udp::UdpSourceUsage;
+use super::whatif::Load;
 
-pub(super) fn find(view: &View<'_>, findings: &mut Vec<Finding>) {
-    let (Some(ports), Some(udp)) = (view.ports, view.snapshot.udp()) else {
-        return;
-    };
-    let low = udp.by_source.iter();
-    let low: Vec<&UdpSourceUsage> = low
-        .filter(|source| source.exhaustion_ratio >= RATIO_WARNING)
-        .collect();
+pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
+    let ports = view.ports?;
+    let pools = view.snapshot.udp()?.by_source.iter();
+    let low = pools.filter(|pool| severity_of(pool.exhaustion_ratio) > Severity::Ok);
     // Fullest first.
-    let Some(worst) = low.first() else { return };
+    let worst = low.clone().next()?;
     let load = Load {
         taken: worst.ports,
-        usable: ports.range.ports().saturating_sub(ports.reserved),
+        usable: pool_size(ports),
     };
-    let left = load.room().headroom;
-    let names: Vec<String> = low
-        .iter()
-        .map(|source| source.src_addr.to_string())
-        .collect();
-    let names = wording::some_of(&names, 3);
-    let severity = if worst.exhaustion_ratio >= RATIO_CRITICAL {
-        Severity::Critical
-    } else {
-        Severity::Warning
+    let state = match load.usable.saturating_sub(load.taken) {
+        0 => "fails: no port is left".to_owned(),
+        left => left_of(left, load.usable),
     };
-    let state = if left == 0 {
-        "fails: no port is left".to_owned()
-    } else {
-        let left = counted(left, "port", "ports");
-        format!("has {left} left of {}", count(load.usable.into()))
-    };
+    let names = names(low.map(|pool| pool.src_addr));
     let sentence = format!(
         "A new UDP socket on {names} {state}. bind() without a port then fails with EADDRINUSE, connect() and sendto() \
          with EAGAIN, whatever the destination: DNS lookups fail first."
     );
-    let holders = Remedy::new(
-        RemedyId::FindHolders,
-        "Find the program with most UDP sockets and let it use one socket for many peers: one resolver process for \
-         DNS, one socket for statsd or QUIC.",
-    )
-    .command("ss -Huanp | grep -o 'users:.*' | sort | uniq -c | sort -n | tail".to_owned());
-    let wider = whatif::wider(ports, view.settings).find_map(|plan| {
-        let mut after = PortSet::of_range(plan.range);
-        after.subtract(&plan.reserved);
-        let effect = load.effect(Load {
-            usable: after.len(),
-            ..load
-        });
-        let remedy = widening(ports, &plan)
-            .note("UDP sockets outside the present range are not counted here.");
-        effect.is_gain().then(|| remedy.effect(effect))
+    let holders = "Find the program with most UDP sockets and let it use one socket for many peers: one resolver process \
+                   for DNS, one socket for statsd or QUIC.";
+    let holders = Remedy::new(RemedyId::FindHolders, holders)
+        .command("ss -Huanp | grep -o 'users:.*' | sort | uniq -c | sort -n | tail");
+    let wider = widen(view, ports, f64::INFINITY, |plan| {
+        let usable = plan.available.len();
+        (load.effect(Load { usable, ..load }), plan.gained_in_use > 0)
     });
-    let address = Remedy::new(
-        RemedyId::MoreClientAddresses,
-        "Bind UDP sockets to a further local address, whose ports are free, instead of the wildcard address.",
-    );
-    findings.push(
-        Finding::new(Id::UdpPortsLow, severity, sentence)
-            .count("taken_ports", worst.ports)
-            .ratio("exhaustion_ratio", worst.exhaustion_ratio)
-            .value("addresses", Value::Text(names))
-            .remedies([Some(holders), wider, Some(address)].into_iter().flatten()),
-    );
+    let not_counted = "UDP sockets outside the present range are not counted here.";
+    let address = "Bind UDP sockets to a further local address, whose ports are free, instead of the wildcard address.";
+    Some(
+        Finding::new(
+            Id::UdpPortsLow,
+            severity_of(worst.exhaustion_ratio),
+            sentence,
+        )
+        .count("taken_ports", worst.ports)
+        .ratio("exhaustion_ratio", worst.exhaustion_ratio)
+        .value("addresses", Value::Text(names))
+        .remedies([holders])
+        .remedies(wider.map(|wider| wider.note(not_counted)))
+        .remedies([Remedy::new(RemedyId::MoreClientAddresses, address)]),
+    )
 }

@@ -8,7 +8,8 @@
 use super::remedy::{Effect, Room, Setting};
 use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::PortUsage;
+use crate::domain::snapshot::{DestinationUsage, PortUsage};
+use crate::domain::sources::share;
 
 /// The first ports of wider ranges, the smallest step first. Most services that a host is likely to run
 /// are below 16384: they would have to be reserved.
@@ -24,10 +25,24 @@ pub(super) struct Load {
 }
 
 impl Load {
+    pub(super) fn of(usage: &DestinationUsage, ports: &PortUsage) -> Self {
+        let usable = ports.usable;
+        let taken = usable.saturating_sub(usage.headroom);
+        Self { taken, usable }
+    }
+
+    /// The load that a ratio was computed from.
+    pub(super) fn of_ratio(ratio: f64, ports: &PortUsage) -> Self {
+        let usable = ports.usable;
+        let is_enough = |taken: &u32| f64::from(*taken) >= ratio * f64::from(usable) - 0.5;
+        let taken = (0..usable).find(is_enough).unwrap_or(usable);
+        Self { taken, usable }
+    }
+
     pub(super) fn room(self) -> Room {
         Room {
-            headroom: u64::from(self.usable.saturating_sub(self.taken)),
-            ratio: share(self.taken, self.usable),
+            headroom: self.usable.saturating_sub(self.taken).into(),
+            ratio: share(self.taken, self.usable).min(1.0),
         }
     }
 
@@ -41,122 +56,87 @@ impl Load {
 
     /// Spread over `more` ranges in addition to its own, in each of which `taken_there` ports are in use.
     pub(super) fn spread(self, more: u32, taken_there: u32) -> Effect {
-        let there = u64::from(self.usable.saturating_sub(taken_there));
-        let taken = f64::from(self.taken) + f64::from(taken_there) * f64::from(more);
-        let usable = f64::from(self.usable) * (f64::from(more) + 1.0);
-        Effect {
-            before: self.room(),
-            after: Room {
-                headroom: self.room().headroom + u64::from(more).saturating_mul(there),
-                ratio: if self.usable == 0 {
-                    1.0
-                } else {
-                    taken / usable
-                },
-            },
-        }
+        self.effect(Self {
+            taken: self.taken.saturating_add(taken_there.saturating_mul(more)),
+            usable: self.usable.saturating_mul(more.saturating_add(1)),
+        })
     }
 }
 
-fn share(part: u32, whole: u32) -> f64 {
-    if whole == 0 {
-        1.0
-    } else {
-        f64::from(part) / f64::from(whole)
-    }
-}
-
-/// Another range, and other reserved ports.
+/// Another range, and other reserved ports. No port that is usable now is lost by it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plan {
-    /// The range.
     pub(super) range: PortRange,
-    /// All reserved ports.
-    pub(super) reserved: PortSet,
-    /// Ports that are usable then and are not now.
-    gained: PortSet,
-    /// Those among them that a connected socket uses.
-    in_use: u32,
-    /// Ports that are usable now and are not then.
-    lost: u32,
+    /// Unreserved ports of the range.
+    pub(super) available: PortSet,
+    /// The sysctls to write, reserved ports first, so that no connection gets one in between. None that
+    /// stays as it is, nor reserved ports that are not known.
+    pub(super) settings: Vec<Setting>,
+    /// Number of ports that are usable then and are not now.
+    gained: u32,
+    /// Those among them that a connected socket uses: if there are any, the effect is a lower bound.
+    pub(super) gained_in_use: u32,
 }
 
 impl Plan {
-    fn new(ports: &PortUsage, range: PortRange, reserved: PortSet, moved: &PortSet) -> Self {
-        let nothing = PortSet::new();
-        let now = ports.sets.reserved.as_ref().unwrap_or(&nothing);
-        let before = usable(ports, ports.range, now, &nothing);
-        let mut gained = usable(ports, range, &reserved, moved);
-        let mut lost = before.clone();
-        lost.subtract(&gained);
-        gained.subtract(&before);
-        let mut in_use = gained.clone();
-        in_use.intersect_with(&ports.sets.elsewhere);
+    fn new(ports: &PortUsage, range: PortRange, reserved: &PortSet, listening: &PortSet) -> Self {
+        let sets = &ports.sets;
+        let available = without(&PortSet::of_range(range), reserved);
+        let available_now = without(&PortSet::of_range(ports.range), &reserved_now(ports));
+        let mut gained = usable(ports, &available, listening);
+        gained.subtract(&usable(ports, &available_now, &sets.listening));
+        let mut settings = Vec::new();
+        let mut set = |name, value| settings.push(Setting { name, value });
+        if sets.reserved.as_ref().is_some_and(|now| now != reserved) {
+            set("ip_local_reserved_ports", reserved.to_string());
+        }
+        if ports.range != range {
+            let value = format!("{} {}", range.min(), range.max());
+            set("ip_local_port_range", value);
+        }
         Self {
             range,
-            reserved,
-            in_use: in_use.len(),
-            lost: lost.len(),
-            gained,
+            available,
+            settings,
+            gained: gained.len(),
+            gained_in_use: both(&gained, &sets.elsewhere).len(),
         }
     }
 
-    /// The load with the plan.
-    pub(super) fn load(&self, load: Load) -> Load {
-        Load {
-            taken: load.taken.saturating_add(self.in_use),
-            usable: load
-                .usable
-                .saturating_add(self.gained.len())
-                .saturating_sub(self.lost),
-        }
-    }
-
-    /// Whether a socket uses any of the gained ports: then the effect is a lower bound.
-    pub(super) const fn gains_ports_in_use(&self) -> bool {
-        self.in_use > 0
-    }
-
-    /// The sysctls to write, reserved ports first, so that no connection gets one in between. None that
-    /// stays as it is, nor reserved ports that are not known.
-    pub(super) fn settings(&self, ports: &PortUsage) -> Vec<Setting> {
-        let mut settings = Vec::new();
-        if let Some(reserved) = &ports.sets.reserved
-            && *reserved != self.reserved
-        {
-            settings.push(reserved_setting(&self.reserved));
-        }
-        if ports.range != self.range {
-            settings.push(Setting {
-                name: "ip_local_port_range",
-                value: format!("{} {}", self.range.min(), self.range.max()),
-            });
-        }
-        settings
+    /// From a load to that with the plan.
+    pub(super) fn effect(&self, load: Load) -> Effect {
+        load.effect(Load {
+            taken: load.taken.saturating_add(self.gained_in_use),
+            usable: load.usable.saturating_add(self.gained),
+        })
     }
 }
 
-pub(super) fn reserved_setting(reserved: &PortSet) -> Setting {
-    Setting {
-        name: "ip_local_reserved_ports",
-        value: reserved.to_string(),
-    }
-}
-
-/// The ports of a range that connect() may use, `moved` being without their listeners.
-fn usable(ports: &PortUsage, range: PortRange, reserved: &PortSet, moved: &PortSet) -> PortSet {
-    let mut usable: PortSet = (range.min()..=range.max()).collect();
-    let mut listening = ports.sets.listening.clone();
-    listening.subtract(moved);
-    for unusable in [reserved, &listening, &ports.sets.bound, &ports.sets.closed] {
+/// The available ports that connect() may use.
+fn usable(ports: &PortUsage, available: &PortSet, listening: &PortSet) -> PortSet {
+    let mut usable = available.clone();
+    for unusable in [listening, &ports.sets.bound, &ports.sets.closed] {
         usable.subtract(unusable);
     }
     usable
 }
 
-/// The ports of a set that lie inside a range.
-pub(super) fn inside(set: &PortSet, range: PortRange) -> PortSet {
-    set.iter().filter(|port| range.contains(*port)).collect()
+pub(super) fn without(set: &PortSet, less: &PortSet) -> PortSet {
+    let mut rest = set.clone();
+    rest.subtract(less);
+    rest
+}
+
+pub(super) fn both(one: &PortSet, other: &PortSet) -> PortSet {
+    let mut both = one.clone();
+    both.intersect_with(other);
+    both
+}
+
+pub(super) fn either(one: &PortSet, other: &PortSet) -> PortSet {
+    let mut either = one.clone();
+    either.union_with(other);
+    either
 }
 
 fn reserved_now(ports: &PortUsage) -> PortSet {
@@ -165,44 +145,41 @@ fn reserved_now(ports: &PortUsage) -> PortSet {
 
 /// Unreserved ports inside the range that something listens on.
 pub(super) fn listeners_inside(ports: &PortUsage) -> PortSet {
-    let mut listening = inside(&ports.sets.listening, ports.range);
-    listening.subtract(&reserved_now(ports));
-    listening
+    let inside = both(&ports.sets.listening, &PortSet::of_range(ports.range));
+    without(&inside, &reserved_now(ports))
 }
 
 /// Wider ranges, the smallest step first, with the listeners' ports in them reserved.
-pub(super) fn wider<'a>(
-    ports: &'a PortUsage,
-    settings: Option<&'a Settings>,
-) -> impl Iterator<Item = Plan> + 'a {
-    WIDER_FROM.into_iter().filter_map(move |from| {
+pub(super) fn wider(ports: &PortUsage, settings: &Settings) -> impl Iterator<Item = Plan> {
+    WIDER_FROM.into_iter().filter_map(|from| {
         let range = wider_range(ports.range, from, floor(settings))?;
-        let mut reserved = reserved_now(ports);
-        reserved.union_with(&inside(&ports.sets.listening, range));
-        Some(Plan::new(ports, range, reserved, &PortSet::new()))
+        let listeners = both(&ports.sets.listening, &PortSet::of_range(range));
+        Some(reserving(ports, range, &listeners))
     })
+}
+
+fn reserving(ports: &PortUsage, range: PortRange, listeners: &PortSet) -> Plan {
+    let reserved = either(&reserved_now(ports), listeners);
+    Plan::new(ports, range, &reserved, &ports.sets.listening)
 }
 
 /// The kernel refuses a range that begins below `ip_unprivileged_port_start`. Ports below 1024 are not
 /// for ephemeral use, whatever is allowed.
-fn floor(settings: Option<&Settings>) -> u16 {
-    settings
-        .and_then(|settings| settings.ip_unprivileged_port_start)
-        .map_or(1_024, |start| u16::try_from(start).unwrap_or(u16::MAX))
-        .max(1_024)
+fn floor(settings: &Settings) -> u16 {
+    let start = settings.ip_unprivileged_port_start.unwrap_or(1_024);
+    u16::try_from(start).unwrap_or(u16::MAX).max(1_024)
 }
 
 /// From `from` (or where the range begins now, if that is lower) to the last port, with a first port
 /// of the other parity than the last: a port lower than that, or else without one of its ends.
 fn wider_range(now: PortRange, from: u16, floor: u16) -> Option<PortRange> {
     let min = now.min().min(from.max(floor));
-    let lower = even(PortRange::new(min, u16::MAX)?, floor);
-    let without_an_end = [
+    let ranges = [
+        even(PortRange::new(min, u16::MAX)?, floor),
         PortRange::new(min.saturating_add(1), u16::MAX),
         PortRange::new(min, u16::MAX - 1),
     ];
-    let mut ranges = [lower].into_iter().chain(without_an_end).flatten();
-    ranges.find(|wider| {
+    ranges.into_iter().flatten().find(|wider| {
         let contains_now = wider.min() <= now.min() && wider.max() >= now.max();
         contains_now && wider.ports() > now.ports() && wider.ports().is_multiple_of(2)
     })
@@ -210,54 +187,48 @@ fn wider_range(now: PortRange, from: u16, floor: u16) -> Option<PortRange> {
 
 /// The range with one port more or, where that cannot be, as it is if it has an even number already.
 fn even(range: PortRange, floor: u16) -> Option<PortRange> {
+    let (min, max) = (range.min(), range.max());
     if range.ports().is_multiple_of(2) {
         return Some(range);
     }
-    let above = range
-        .max()
-        .checked_add(1)
-        .and_then(|max| PortRange::new(range.min(), max));
-    let below = range
-        .min()
-        .checked_sub(1)
-        .filter(|min| *min >= floor)
-        .and_then(|min| PortRange::new(min, range.max()));
-    above.or(below)
+    if max < u16::MAX {
+        return PortRange::new(min, max + 1);
+    }
+    PortRange::new(min.checked_sub(1).filter(|min| *min >= floor)?, max)
 }
 
 /// One port more, so that the first and the last have different parities; a listener's is reserved.
-pub(super) fn even_range(ports: &PortUsage, settings: Option<&Settings>) -> Option<Plan> {
+pub(super) fn even_range(ports: &PortUsage, settings: &Settings) -> Option<Plan> {
     let range = even(ports.range, floor(settings)).filter(|range| *range != ports.range)?;
-    let mut reserved = reserved_now(ports);
-    let mut added = inside(&ports.sets.listening, range);
-    added.subtract(&inside(&ports.sets.listening, ports.range));
-    reserved.union_with(&added);
-    Some(Plan::new(ports, range, reserved, &PortSet::new()))
+    let added = without(&PortSet::of_range(range), &PortSet::of_range(ports.range));
+    Some(reserving(
+        ports,
+        range,
+        &both(&ports.sets.listening, &added),
+    ))
 }
 
 /// Without the reserved ports inside the range that nothing owns; with those it has none.
 pub(super) fn released(ports: &PortUsage) -> Option<(Plan, PortSet)> {
-    let reserved = ports.sets.reserved.as_ref()?;
-    let mut free = inside(reserved, ports.range);
-    free.subtract(&ports.sets.listening);
-    free.subtract(&ports.sets.bound);
-    if free.is_empty() {
-        return None;
-    }
-    let mut rest = reserved.clone();
-    rest.subtract(&free);
-    let plan = Plan::new(ports, ports.range, rest, &PortSet::new());
-    Some((plan, free))
+    let sets = &ports.sets;
+    let reserved = sets.reserved.as_ref()?;
+    let owned = either(&sets.listening, &sets.bound);
+    let free = without(&both(reserved, &PortSet::of_range(ports.range)), &owned);
+    let plan = Plan::new(
+        ports,
+        ports.range,
+        &without(reserved, &free),
+        &sets.listening,
+    );
+    (!free.is_empty()).then_some((plan, free))
 }
 
 /// With the listeners inside the range moved out of it.
 pub(super) fn without_listeners(ports: &PortUsage) -> Option<(Plan, PortSet)> {
     let moved = listeners_inside(ports);
-    if moved.is_empty() {
-        return None;
-    }
-    let plan = Plan::new(ports, ports.range, reserved_now(ports), &moved);
-    Some((plan, moved))
+    let listening = without(&ports.sets.listening, &moved);
+    let plan = Plan::new(ports, ports.range, &reserved_now(ports), &listening);
+    (!moved.is_empty()).then_some((plan, moved))
 }
 
 #[cfg(test)]

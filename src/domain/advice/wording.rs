@@ -1,22 +1,16 @@
 //! How values are written in sentences.
 
-use std::fmt::Write as _;
-
-use crate::domain::ports::PortSet;
+use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::snapshot::Destination;
 
 /// With a comma between thousands: `28,232`.
 #[must_use]
 pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+    if number < 1_000 {
+        number.to_string()
+    } else {
+        format!("{},{:03}", count(number / 1_000), number % 1_000)
     }
-    text
 }
 
 /// As a percentage with at most one decimal, rounded down: only 1 is 100%.
@@ -32,14 +26,10 @@ pub fn percent(ratio: f64) -> String {
 /// Bytes in the unit that fits.
 #[must_use]
 pub fn bytes(number: u64) -> String {
-    let mib = number / (1 << 20);
-    let kib = number / (1 << 10);
-    if mib >= 10 {
-        format!("{} MiB", count(mib))
-    } else if kib >= 10 {
-        format!("{} KiB", count(kib))
-    } else {
-        format!("{} bytes", count(number))
+    match (number >> 20, number >> 10) {
+        (mib @ 10.., _) => format!("{} MiB", count(mib)),
+        (_, kib @ 10..) => format!("{} KiB", count(kib)),
+        _ => format!("{} bytes", count(number)),
     }
 }
 
@@ -51,28 +41,27 @@ pub fn counted(number: u64, one: &str, many: &str) -> String {
 
 /// A destination in a sentence.
 #[must_use]
-pub fn destination(destination: &Destination) -> String {
-    let Destination {
-        src_addr,
-        dst_addr,
-        dst_port,
-    } = destination;
-    if src_addr.is_wildcard() {
-        format!("{dst_addr} port {dst_port}")
+pub fn destination(to: &Destination) -> String {
+    let target = format!("{} port {}", to.dst_addr, to.dst_port);
+    if to.src_addr.is_wildcard() {
+        target
     } else {
-        format!("{dst_addr} port {dst_port} from {src_addr}")
+        format!("{target} from {}", to.src_addr)
     }
+}
+
+pub(crate) fn range(range: PortRange) -> String {
+    format!("{}-{}", range.min(), range.max())
 }
 
 /// The first few items: `a, b and 3 more`.
 #[must_use]
 pub(crate) fn some_of(items: &[String], most: usize) -> String {
-    let shown = items.get(..most).unwrap_or(items);
-    let mut text = shown.join(", ");
-    if items.len() > shown.len() {
-        let _infallible = write!(text, " and {} more", items.len() - shown.len());
+    let shown = items.get(..most).unwrap_or(items).join(", ");
+    match items.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    text
 }
 
 /// A set of ports in a sentence, cut where it is long.
