@@ -31,24 +31,9 @@ struct Waiter<T> {
 
 impl<T: Clone + Send + 'static> Lane<T> {
     /// Starts the thread. The job is given the time by which it must be done: the latest that
-    /// anyone who shares the run will wait for. The thread ends when the lane is dropped.
+    /// anyone who shares the run will wait for (`Instant::max`), or the first (`Instant::min`). The thread ends when
+    /// the lane is dropped.
     pub(crate) fn start(
-        name: &'static str,
-        job: impl FnMut(Instant) -> T + Send + 'static,
-    ) -> io::Result<Self> {
-        Self::start_with(name, Instant::max, job)
-    }
-
-    /// The same for a job that returns a part of its result if time is short: it must be done when the first of those
-    /// that share the run stops waiting.
-    pub(crate) fn start_for_first(
-        name: &'static str,
-        job: impl FnMut(Instant) -> T + Send + 'static,
-    ) -> io::Result<Self> {
-        Self::start_with(name, Instant::min, job)
-    }
-
-    fn start_with(
         name: &'static str,
         shared: fn(Instant, Instant) -> Instant,
         mut job: impl FnMut(Instant) -> T + Send + 'static,
@@ -138,7 +123,11 @@ mod tests {
 
     fn gated() -> (GatedLane, Arc<Barrier>, Arc<Barrier>) {
         let (job, enter, leave) = gated_job();
-        (Lane::start("test", job).unwrap(), enter, leave)
+        (
+            Lane::start("test", Instant::max, job).unwrap(),
+            enter,
+            leave,
+        )
     }
 
     #[test]
@@ -194,14 +183,14 @@ mod tests {
         let (lane, enter, leave) = gated();
         assert_eq!(shared(&lane, &enter, &leave, [early, late]), late);
         let (job, enter, leave) = gated_job();
-        let lane = Lane::start_for_first("test", job).unwrap();
+        let lane = Lane::start("test", Instant::min, job).unwrap();
         assert_eq!(shared(&lane, &enter, &leave, [late, early]), early);
     }
 
     #[test]
     fn a_job_that_panics_fails_its_request_and_serves_the_next() {
         let mut runs = 0;
-        let lane = Lane::start("test", move |_| {
+        let lane = Lane::start("test", Instant::max, move |_| {
             runs += 1;
             assert!(runs != 1, "the first run fails");
             runs

@@ -26,15 +26,14 @@ use failures::FailuresJob;
 use files::FilesJob;
 use lane::Lane;
 use namespaces::NamespacesJob;
-use sockets::{SocketReader, SocketsJob};
-use udp::UdpReader;
+use sockets::SocketReader;
 
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{HostSnapshot, Namespaces};
 use crate::domain::options::CensusOptions;
-use crate::domain::snapshot::{Outcome, Snapshot};
+use crate::domain::snapshot::Outcome;
 use crate::kernel::procfs::ProcRoot;
-use crate::kernel::sock_diag::Connect;
+use crate::kernel::sock_diag::{Connect, NetlinkConnect};
 
 pub use crate::domain::collectors::Enabled;
 
@@ -111,33 +110,40 @@ impl Default for CollectorConfig {
 #[derive(Debug)]
 struct NamespacesLane {
     lane: Lane<Arc<Outcome<Namespaces>>>,
-    /// What the last run found, each namespace as late.
-    last: Arc<Mutex<Option<Namespaces>>>,
+    /// What the last run found.
+    last: Arc<Mutex<Option<Arc<Outcome<Namespaces>>>>>,
     /// Whether the next run must dump the namespaces that are asked for by name.
     fresh: Arc<AtomicBool>,
+    enabled: Enabled,
 }
 
 impl NamespacesLane {
     fn start(config: CollectorConfig) -> io::Result<Self> {
         let last = Arc::new(Mutex::new(None));
-        let (enabled, to_note) = (config.enabled.clone(), Arc::clone(&last));
+        let to_note = Arc::clone(&last);
         let fresh = Arc::new(AtomicBool::new(false));
+        let enabled = config.enabled.clone();
         let mut job = NamespacesJob::new(config, Arc::clone(&fresh));
-        let lane = Lane::start_for_first("netns", move |deadline| {
-            let outcome = job.run(deadline);
-            let found = outcome.value.as_ref();
-            let found = found.map(|found| namespaces::all_late(found, &enabled));
-            *to_note.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        // It returns a part of its result if time is short: before the first of those that share the run stops waiting.
+        let lane = Lane::start("netns", Instant::min, move |deadline| {
+            let outcome = Arc::new(job.run(deadline));
+            *to_note.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&outcome));
             outcome
         })?;
-        Ok(Self { lane, last, fresh })
+        Ok(Self {
+            lane,
+            last,
+            fresh,
+            enabled,
+        })
     }
 
-    /// Where a run that had begun before is not done by the deadline: which there were at the last look.
+    /// Where a run that had begun before is not done by the deadline: which there were in the last one, each as late.
     fn late(&self, waited: Duration) -> Arc<Outcome<Namespaces>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = last.as_ref().and_then(|last| last.value.as_ref());
         Arc::new(Outcome {
-            value: last.clone(),
+            value: found.map(|found| namespaces::all_late(found, &self.enabled)),
             ..Outcome::missing(waited)
         })
     }
@@ -164,22 +170,17 @@ impl Collector {
         let procfs = ProcRoot::new(config.procfs.clone());
         let enabled = &config.enabled;
         let mut jobs: Vec<(CollectorId, Job)> = Vec::new();
+        let reader = |connect| {
+            let (procfs, options) = (procfs.clone(), config.census.clone());
+            SocketReader::new(config.source, procfs, connect, options)
+        };
         if enabled.has(CollectorId::Sockets) {
-            let reader = SocketReader::new(
-                config.source,
-                procfs.clone(),
-                connect,
-                config.census.clone(),
-            );
-            let mut job = SocketsJob::new(reader, !enabled.has(CollectorId::Sysctl));
-            jobs.push((
-                CollectorId::Sockets,
-                Box::new(move |deadline| Some(job.run(deadline))),
-            ));
+            let job = reader(connect).job(!enabled.has(CollectorId::Sysctl));
+            jobs.push((CollectorId::Sockets, job));
         }
         if enabled.has(CollectorId::Udp) {
-            let reader = UdpReader::new(config.source, procfs.clone(), config.census.top);
-            jobs.push((CollectorId::Udp, reader.job()));
+            let job = reader(Box::new(NetlinkConnect)).udp_job();
+            jobs.push((CollectorId::Udp, job));
         }
         for mut job in FilesJob::all(enabled, None) {
             let procfs = procfs.clone();
@@ -201,8 +202,9 @@ impl Collector {
     ///
     /// Fails if the system gives no thread.
     pub fn start(jobs: impl IntoIterator<Item = (CollectorId, Job)>) -> io::Result<Self> {
-        let jobs = jobs.into_iter();
-        let lanes = jobs.map(|(id, job)| Ok((id, Lane::start(id.name(), job)?)));
+        let lanes = jobs
+            .into_iter()
+            .map(|(id, job)| Ok((id, Lane::start(id.name(), Instant::max, job)?)));
         Ok(Self {
             lanes: lanes.collect::<io::Result<_>>()?,
             namespaces: None,
@@ -227,25 +229,18 @@ impl Collector {
         let requested: Vec<_> = lanes
             .map(|(id, lane)| (*id, lane.request(deadline)))
             .collect();
-        let mut own = Snapshot::default();
+        let mut host = HostSnapshot::default();
         for (id, receiver) in requested {
-            own.set(
-                id,
-                match tokio::time::timeout_at(until, receiver).await {
-                    Ok(Ok(outcome)) => outcome,
-                    _ => Some(Outcome::missing(begin.elapsed())),
-                },
-            );
+            let late = || Some(Outcome::missing(begin.elapsed()));
+            let answer = tokio::time::timeout_at(until, receiver).await;
+            host.own
+                .set(id, answer.ok().and_then(Result::ok).unwrap_or_else(late));
         }
-        let namespaces = match namespaces {
-            None => None,
-            Some((others, receiver)) => {
-                Some(match tokio::time::timeout_at(until, receiver).await {
-                    Ok(Ok(outcome)) => outcome,
-                    _ => others.late(begin.elapsed()),
-                })
-            }
-        };
-        HostSnapshot { own, namespaces }
+        if let Some((others, receiver)) = namespaces {
+            let late = || others.late(begin.elapsed());
+            let answer = tokio::time::timeout_at(until, receiver).await;
+            host.namespaces = Some(answer.ok().and_then(Result::ok).unwrap_or_else(late));
+        }
+        host
     }
 }

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use super::sockets::Given;
 use crate::domain::advice::thresholds::RATIO_WARNING;
-use crate::domain::census::{Census, UsablePorts};
+use crate::domain::census::Census;
 use crate::domain::ports::PortSet;
-use crate::domain::settings::Settings;
-use crate::domain::snapshot::{Counts, Probe};
+use crate::domain::snapshot::Probe;
 use crate::kernel::port_probe::{PortProbe, ProbeError};
 use crate::kernel::procfs::ProcRoot;
 
@@ -34,111 +34,50 @@ pub(super) struct ProbeMemory {
     failure: Option<String>,
 }
 
-/// Probes the ports of the network namespace that the calling thread is in.
-#[derive(Debug)]
-pub(super) struct Prober<'a> {
-    pub(super) procfs: &'a ProcRoot,
-    pub(super) settings: &'a Settings,
-    pub(super) statistics: Option<&'a Counts>,
-    /// Whether bound, unconnected sockets are known.
-    pub(super) lists_bound: bool,
-    pub(super) deadline: Instant,
-}
-
-/// What is to be done about the ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
-    Nothing,
-    /// An answer of the last minute will do.
-    Recent,
-    Now,
-}
-
-impl Prober<'_> {
-    /// Closes the ports of the census that turn out to be closed to connect().
-    pub(super) fn run(&self, census: &mut Census, memory: &mut ProbeMemory) -> Probe {
+impl ProbeMemory {
+    /// Closes the ports of the census that turn out to be closed to connect(), in the network namespace that the
+    /// calling thread is in. `lists_bound`: whether bound, unconnected sockets are known.
+    pub(super) fn probe(
+        &mut self,
+        census: &mut Census,
+        procfs: &ProcRoot,
+        given: Given<'_>,
+        lists_bound: bool,
+    ) -> Probe {
         let begin = Instant::now();
-        let Some(ports) = census.usable_ports() else {
+        let Some(usable) = census.usable_ports() else {
             return Probe::NotNeeded;
         };
-        let unlisted = self.unlisted_sockets();
-        let is_recent =
-            |(probed, _): &(Instant, PortSet)| begin.duration_since(*probed) < SERVES_FOR;
-        let candidates = candidates(ports, unlisted);
-        match need(&candidates, unlisted) {
-            Need::Nothing => return Probe::NotNeeded,
-            Need::Recent if memory.last.as_ref().is_some_and(is_recent) => {}
-            Need::Recent | Need::Now => match self.probe(&candidates.ports) {
-                Ok(closed) => memory.last = Some((begin, closed)),
-                Err(error) => return memory.failed(&error, begin),
-            },
+        let count = |name| given.statistics.and_then(|counts| counts.get(name));
+        let unlisted = match (count("used"), count("inuse")) {
+            (Some(used), in_use) if !lists_bound => used.saturating_sub(in_use.unwrap_or(0)),
+            _ => 0,
+        };
+        let unlisted = u32::try_from(unlisted).unwrap_or(u32::MAX);
+        let Some(serves_for) = serves_for(usable.in_use.len(), usable.free.len(), unlisted) else {
+            return Probe::NotNeeded;
+        };
+        let mut candidates = usable.in_use;
+        if unlisted > 0 {
+            candidates.union_with(&usable.free);
         }
-        memory.failure = None;
-        let mut closed = candidates.ports;
-        closed.intersect_with(memory.last.as_ref().map_or(&PortSet::new(), |(_, set)| set));
+        let serves = |(probed, _): &(Instant, PortSet)| begin.duration_since(*probed) < serves_for;
+        if !self.last.as_ref().is_some_and(serves) {
+            match probe(procfs, given, &candidates) {
+                Ok(closed) => self.last = Some((begin, closed)),
+                Err(error) => return self.failed(&error, begin),
+            }
+        }
+        self.failure = None;
+        let mut closed = candidates;
+        if let Some((_, last)) = &self.last {
+            closed.intersect_with(last);
+        }
         census.close_ports(&closed);
         let duration = begin.elapsed();
         Probe::Done { duration }
     }
 
-    fn probe(&self, ports: &PortSet) -> Result<PortSet, ProbeError> {
-        let closed = PortProbe::open(self.procfs)?.closed_to_connect(ports, self.deadline)?;
-        // A port outside the range is any port, one that is reserved now looks closed.
-        let (now, _) = self.procfs.read_settings();
-        let is_same = now.port_range == self.settings.port_range
-            && now.reserved_ports == self.settings.reserved_ports;
-        is_same.then_some(closed).ok_or(ProbeError::RangeChanged)
-    }
-
-    /// How many sockets may be bound without being listed, where those are not known.
-    fn unlisted_sockets(&self) -> u32 {
-        if self.lists_bound {
-            return 0;
-        }
-        let count = |name| {
-            self.statistics
-                .and_then(|counts| counts.get(name))
-                .unwrap_or(0)
-        };
-        let unlisted = count("used").saturating_sub(count("inuse"));
-        u32::try_from(unlisted).unwrap_or(u32::MAX)
-    }
-}
-
-/// The ports that are worth probing.
-struct Candidates {
-    ports: PortSet,
-    in_use: u32,
-    usable: u32,
-}
-
-fn candidates(usable: UsablePorts, unlisted: u32) -> Candidates {
-    let (in_use, free) = (usable.in_use.len(), usable.free.len());
-    let mut ports = usable.in_use;
-    if unlisted > 0 {
-        ports.union_with(&usable.free);
-    }
-    Candidates {
-        ports,
-        in_use,
-        usable: in_use + free,
-    }
-}
-
-fn need(candidates: &Candidates, unlisted: u32) -> Need {
-    let in_use = candidates.in_use.saturating_add(unlisted);
-    let share = f64::from(in_use) / f64::from(candidates.usable.max(1));
-    let is_small_range = candidates.usable <= QUICK_PORTS;
-    if in_use == 0 || (share < QUIET_SHARE && !is_small_range) {
-        Need::Nothing
-    } else if share >= RATIO_WARNING || candidates.ports.len() <= QUICK_PORTS {
-        Need::Now
-    } else {
-        Need::Recent
-    }
-}
-
-impl ProbeMemory {
     fn failed(&mut self, error: &ProbeError, begin: Instant) -> Probe {
         let reason = error.to_string();
         if matches!(error, ProbeError::Unavailable { .. }) {
@@ -155,40 +94,65 @@ impl ProbeMemory {
     }
 }
 
+fn probe(procfs: &ProcRoot, given: Given<'_>, ports: &PortSet) -> Result<PortSet, ProbeError> {
+    let closed = PortProbe::open(procfs)?.closed_to_connect(ports, given.deadline)?;
+    // A port outside the range is any port, one that is reserved now looks closed.
+    let (now, _) = procfs.read_settings();
+    let is_same = now.port_range == given.settings.port_range
+        && now.reserved_ports == given.settings.reserved_ports;
+    is_same.then_some(closed).ok_or(ProbeError::RangeChanged)
+}
+
+/// How long an answer serves where so many usable ports are in use and free, and so many sockets may be bound without
+/// being listed; `None` where nothing is worth probing.
+fn serves_for(in_use: u32, free: u32, unlisted: u32) -> Option<Duration> {
+    let usable = in_use + free;
+    let candidates = if unlisted > 0 { usable } else { in_use };
+    let in_use = in_use.saturating_add(unlisted);
+    let share = f64::from(in_use) / f64::from(usable.max(1));
+    if in_use == 0 || (share < QUIET_SHARE && usable > QUICK_PORTS) {
+        None
+    } else if share >= RATIO_WARNING || candidates <= QUICK_PORTS {
+        Some(Duration::ZERO)
+    } else {
+        Some(SERVES_FOR)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn decide(in_use: u16, usable: u16, unlisted: u32) -> Need {
-        let ports = UsablePorts {
-            in_use: (0..in_use).collect(),
-            free: (in_use..usable).collect(),
-        };
-        need(&candidates(ports, unlisted), unlisted)
+    const NOTHING: Option<Duration> = None;
+    const NOW: Option<Duration> = Some(Duration::ZERO);
+    const RECENT: Option<Duration> = Some(SERVES_FOR);
+
+    fn decide(in_use: u32, usable: u32, unlisted: u32) -> Option<Duration> {
+        serves_for(in_use, usable - in_use, unlisted)
     }
 
     #[test]
     fn a_quiet_host_is_never_probed_and_one_near_the_limit_always() {
-        assert_eq!(decide(0, 28_232, 0), Need::Nothing);
-        assert_eq!(decide(2_823, 28_232, 0), Need::Nothing);
-        assert_eq!(decide(2_824, 28_232, 0), Need::Recent);
-        assert_eq!(decide(21_173, 28_232, 0), Need::Recent);
-        assert_eq!(decide(21_174, 28_232, 0), Need::Now);
-        assert_eq!(decide(28_232, 28_232, 0), Need::Now);
+        assert_eq!(decide(0, 28_232, 0), NOTHING);
+        assert_eq!(decide(2_823, 28_232, 0), NOTHING);
+        assert_eq!(decide(2_824, 28_232, 0), RECENT);
+        assert_eq!(decide(21_173, 28_232, 0), RECENT);
+        assert_eq!(decide(21_174, 28_232, 0), NOW);
+        assert_eq!(decide(28_232, 28_232, 0), NOW);
     }
 
     #[test]
     fn what_is_probed_quickly_is_probed_each_time() {
-        assert_eq!(decide(1_000, 10_000, 0), Need::Now);
-        assert_eq!(decide(1, 1_024, 0), Need::Now);
-        assert_eq!(decide(0, 1_024, 0), Need::Nothing);
-        assert_eq!(decide(0, 0, 0), Need::Nothing);
+        assert_eq!(decide(1_000, 10_000, 0), NOW);
+        assert_eq!(decide(1, 1_024, 0), NOW);
+        assert_eq!(decide(0, 1_024, 0), NOTHING);
+        assert_eq!(decide(0, 0, 0), NOTHING);
     }
 
     #[test]
     fn where_bound_sockets_are_not_listed_their_number_counts_as_ports_in_use() {
-        assert_eq!(decide(0, 28_232, 2_824), Need::Recent);
-        assert_eq!(decide(0, 28_232, 200), Need::Nothing);
-        assert_eq!(decide(100, 28_232, u32::MAX), Need::Now);
+        assert_eq!(decide(0, 28_232, 2_824), RECENT);
+        assert_eq!(decide(0, 28_232, 200), NOTHING);
+        assert_eq!(decide(100, 28_232, u32::MAX), NOW);
     }
 }

@@ -7,10 +7,10 @@ use std::time::Instant;
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
-use super::SourceChoice;
 use super::bound::BoundSockets;
 use super::complaint::{Complaint, join};
-use super::probe::{ProbeMemory, Prober};
+use super::probe::ProbeMemory;
+use super::{Job, SourceChoice};
 use crate::domain::census::{Census, Moment};
 use crate::domain::options::CensusOptions;
 use crate::domain::settings::Settings;
@@ -29,23 +29,13 @@ const TRIES: usize = 3;
 const INCOMPLETE: &str =
     "the dump is incomplete: the kernel marks it as inconsistent (NLM_F_DUMP_INTR)";
 
-/// Reads the connection table of the exporter's network namespace.
-#[derive(Debug)]
-pub(super) struct SocketsJob {
-    reader: SocketReader,
-    memory: SocketMemory,
-    /// Whether to log what is wrong with the settings: not where the sysctl collector does.
-    logs_settings: bool,
-    settings: Complaint,
-}
-
-/// Reads the connection table of the namespace that the calling thread is in, from the source that works.
+/// Reads the sockets of the network namespace that the calling thread is in, from the source that works.
 #[derive(Debug)]
 pub(super) struct SocketReader {
-    choice: SourceChoice,
-    procfs: ProcRoot,
-    dumper: Dumper,
-    options: CensusOptions,
+    pub(super) choice: SourceChoice,
+    pub(super) procfs: ProcRoot,
+    pub(super) dumper: Dumper,
+    pub(super) options: CensusOptions,
 }
 
 /// What is remembered of one namespace from dump to dump.
@@ -72,25 +62,18 @@ pub(super) struct Given<'a> {
     pub(super) deadline: Instant,
 }
 
-/// The sum of a dump, and whether the kernel calls it complete.
-type Dumped = (SocketSummary, bool);
+/// A sum, and whether the kernel calls what was added up complete.
+type Summed<T> = (T, bool);
 
 /// Why there is no sum.
 #[derive(Debug, Error)]
-enum ReadError {
+pub(super) enum ReadError {
+    #[error("net.ipv4.ip_local_port_range is unknown")]
+    NoRange,
     #[error(transparent)]
     Dump(#[from] DumpError),
     #[error(transparent)]
     Table(#[from] TableError),
-}
-
-impl ReadError {
-    const fn is_late(&self) -> bool {
-        matches!(
-            self,
-            Self::Dump(DumpError::Deadline(_)) | Self::Table(TableError::DeadlineReached { .. })
-        )
-    }
 }
 
 /// How many sockets that are not in TIME-WAIT there must be, as a share of those that are, for a
@@ -112,44 +95,25 @@ fn is_worth_filtering(statistics: &Counts) -> bool {
 
 /// How many sockets of a namespace have a local port.
 fn with_port(statistics: &Counts) -> Option<u64> {
-    Some(
-        statistics
-            .get("inuse")?
-            .saturating_add(statistics.get("tw")?),
-    )
+    let (in_use, time_wait) = (statistics.get("inuse")?, statistics.get("tw")?);
+    Some(in_use.saturating_add(time_wait))
 }
 
-impl SocketsJob {
-    pub(super) fn new(reader: SocketReader, logs_settings: bool) -> Self {
-        Self {
-            reader,
-            memory: SocketMemory::new(None),
-            logs_settings,
-            settings: Complaint::new("sysctl", None),
+/// Tries a dump again while the kernel's state is a passing one, or while it calls the dump inconsistent; then such a
+/// one is better than none.
+pub(super) fn tried<T>(
+    mut dump: impl FnMut() -> Result<Summed<T>, DumpError>,
+) -> Result<Summed<T>, DumpError> {
+    let mut incomplete = None;
+    for _ in 1..TRIES {
+        match dump() {
+            Ok((sum, true)) => return Ok((sum, true)),
+            Ok(summed) => incomplete = Some(summed),
+            Err(error) if error.is_passing() => {}
+            Err(error) => return incomplete.ok_or(error),
         }
     }
-
-    pub(super) fn run(&mut self, deadline: Instant) -> Outcome {
-        let begin = Instant::now();
-        let procfs = &self.reader.procfs;
-        let (settings, errors) = procfs.read_settings();
-        if self.logs_settings {
-            self.settings.note(join(&errors));
-        }
-        // Without these numbers nothing is filtered.
-        let statistics = procfs.read_socket_statistics().ok();
-        let given = Given {
-            settings: &settings,
-            statistics: statistics.as_ref(),
-            bind_table: None,
-            deadline,
-        };
-        let outcome = self.reader.read(&mut self.memory, given);
-        Outcome {
-            duration: begin.elapsed(),
-            ..outcome
-        }
-    }
+    dump().or_else(|error| incomplete.ok_or(error))
 }
 
 impl SocketMemory {
@@ -181,13 +145,38 @@ impl SocketReader {
         }
     }
 
+    /// The collector of the exporter's own namespace. It logs what is wrong with the sysctls only where the sysctl
+    /// collector does not.
+    pub(super) fn job(mut self, logs_settings: bool) -> Job {
+        let mut memory = SocketMemory::new(None);
+        let mut complaint = Complaint::new("sysctl", None);
+        Box::new(move |deadline| {
+            let (settings, errors) = self.procfs.read_settings();
+            if logs_settings {
+                complaint.note(join(&errors));
+            }
+            // Without these numbers nothing is filtered.
+            let statistics = self.procfs.read_socket_statistics().ok();
+            let given = Given {
+                settings: &settings,
+                statistics: statistics.as_ref(),
+                bind_table: None,
+                deadline,
+            };
+            Some(self.read(&mut memory, given))
+        })
+    }
+
     /// Reads the sockets. A failure is logged.
     pub(super) fn read(&mut self, memory: &mut SocketMemory, given: Given<'_>) -> Outcome {
         let begin = Instant::now();
         let result = self.read_any(memory, given);
         match &result {
             // The namespaces that a run did not reach are logged together.
-            Err(error) if error.is_late() && memory.sockets.netns().is_some() => {}
+            Err(
+                ReadError::Dump(DumpError::Deadline(_))
+                | ReadError::Table(TableError::DeadlineReached { .. }),
+            ) if memory.sockets.netns().is_some() => {}
             Err(error) => memory.sockets.note(Some(error.to_string())),
             Ok((_, true)) => memory.sockets.note(None),
             Ok((_, false)) => memory.sockets.note(Some(INCOMPLETE.to_owned())),
@@ -217,40 +206,28 @@ impl SocketReader {
         &mut self,
         memory: &mut SocketMemory,
         given: Given<'_>,
-    ) -> Result<Dumped, ReadError> {
-        if self.choice == SourceChoice::Procfs {
-            return self.read_procfs(memory, given, None);
-        }
-        match self.read_netlink(memory, given) {
-            Err(error) if error.is_unusable() && self.choice == SourceChoice::Auto => {
-                self.read_procfs(memory, given, Some(&error))
+    ) -> Result<Summed<SocketSummary>, ReadError> {
+        let mut reason = None;
+        if self.choice != SourceChoice::Procfs {
+            match tried(|| self.dump(memory, given)) {
+                Err(error) if error.is_unusable() && self.choice == SourceChoice::Auto => {
+                    reason = Some(error);
+                }
+                result => {
+                    memory.note_source(Source::Netlink, None);
+                    return Ok(result?);
+                }
             }
-            result => {
-                memory.note_source(Source::Netlink, None);
-                Ok(result?)
-            }
         }
+        memory.note_source(Source::Procfs, reason.as_ref());
+        Ok((self.read_procfs(memory, given)?, true))
     }
 
-    fn read_netlink(
+    fn dump(
         &mut self,
         memory: &mut SocketMemory,
         given: Given<'_>,
-    ) -> Result<Dumped, DumpError> {
-        let mut incomplete = None;
-        for _ in 1..TRIES {
-            match self.dump(memory, given) {
-                Ok((summary, true)) => return Ok((summary, true)),
-                Ok(dumped) => incomplete = Some(dumped),
-                Err(error) if error.is_passing() => {}
-                Err(error) => return incomplete.ok_or(error),
-            }
-        }
-        let last = self.dump(memory, given);
-        last.or_else(|error| incomplete.ok_or(error))
-    }
-
-    fn dump(&mut self, memory: &mut SocketMemory, given: Given<'_>) -> Result<Dumped, DumpError> {
+    ) -> Result<Summed<SocketSummary>, DumpError> {
         let now = Instant::now();
         let dumped = self.dump_once(memory, given, now)?;
         if memory.bound.suffice_for(&dumped.0, now) {
@@ -267,21 +244,14 @@ impl SocketReader {
         memory: &mut SocketMemory,
         given: Given<'_>,
         now: Instant,
-    ) -> Result<Dumped, DumpError> {
-        let Given {
-            settings,
-            statistics,
-            bind_table,
-            deadline,
-        } = given;
+    ) -> Result<Summed<SocketSummary>, DumpError> {
+        let statistics = given.statistics;
         let filters = !self.options.whole_table && statistics.is_some_and(is_worth_filtering);
-        let mut dump = self.dumper.open(deadline)?;
+        let bind_table = given.bind_table.or_else(|| with_port(statistics?));
+        let mut dump = self.dumper.open(given.deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
         let mut owners = Vec::new();
-        let owner_count = if memory
-            .bound
-            .are_due(now, bind_table.or_else(|| with_port(statistics?)))
-        {
+        let owner_count = if memory.bound.are_due(now, bind_table) {
             let count = dump.owners(|owner| owners.push(owner))?;
             memory.bound.note(now, &owners);
             count
@@ -290,6 +260,7 @@ impl SocketReader {
             dump.listeners(|owner| owners.push(owner))?
         };
         let is_this_kernel = dump.is_of_this_kernel();
+        let settings = given.settings;
         let moment = memory.timestamps.moment(now, settings, is_this_kernel);
         let mut census = Census::new(self.options.clone(), settings, moment, &owners);
         let socket_count = match settings.port_range {
@@ -301,37 +272,32 @@ impl SocketReader {
         }?;
         memory.note_unknown(&socket_count);
         note_peers(&mut census, &mut dump);
-        let lists_bound = lists_bound_sockets();
-        let probe = is_this_kernel.then(|| self.probe(&mut census, memory, given, lists_bound));
+        let probe = is_this_kernel.then(|| self.probe(&mut census, memory, given, Source::Netlink));
         let records = owner_count.records + socket_count.records;
         let is_complete = !owner_count.interrupted && !socket_count.interrupted;
-        Ok((
-            finished(census, Source::Netlink, records, probe),
-            is_complete,
-        ))
+        let summary = finished(census, Source::Netlink, records, probe);
+        Ok((summary, is_complete))
     }
 
     fn read_procfs(
         &self,
         memory: &mut SocketMemory,
         given: Given<'_>,
-        reason: Option<&DumpError>,
-    ) -> Result<Dumped, ReadError> {
-        memory.note_source(Source::Procfs, reason);
+    ) -> Result<SocketSummary, TableError> {
         let table = self.procfs.tcp_table();
         let mut owners = Vec::new();
         let owner_count = table.read_owners(&mut |owner| owners.push(owner))?;
         let is_this_kernel = self.procfs.path() == Path::new("/proc");
-        let timestamps = &mut memory.timestamps;
-        let moment = timestamps.moment(Instant::now(), given.settings, is_this_kernel);
-        let mut census = Census::new(self.options.clone(), given.settings, moment, &owners);
+        let (now, settings) = (Instant::now(), given.settings);
+        let moment = memory.timestamps.moment(now, settings, is_this_kernel);
+        let mut census = Census::new(self.options.clone(), settings, moment, &owners);
         let count = table.read_sockets(given.deadline, &mut |socket| census.add(&socket))?;
         for destination in census.depending_on_reuse() {
             census.note_peer(&destination, PeerTimestamps::Unknown);
         }
-        let probe = is_this_kernel.then(|| self.probe(&mut census, memory, given, false));
+        let probe = is_this_kernel.then(|| self.probe(&mut census, memory, given, Source::Procfs));
         let records = owner_count + count.records;
-        Ok((finished(census, Source::Procfs, records, probe), true))
+        Ok(finished(census, Source::Procfs, records, probe))
     }
 
     fn probe(
@@ -339,19 +305,13 @@ impl SocketReader {
         census: &mut Census,
         memory: &mut SocketMemory,
         given: Given<'_>,
-        lists_bound: bool,
+        source: Source,
     ) -> Probe {
         if !self.options.probe {
             return Probe::Off;
         }
-        let prober = Prober {
-            procfs: &self.procfs,
-            settings: given.settings,
-            statistics: given.statistics,
-            lists_bound,
-            deadline: given.deadline,
-        };
-        prober.run(census, &mut memory.probe)
+        let lists_bound = source == Source::Netlink && lists_bound_sockets();
+        memory.probe.probe(census, &self.procfs, given, lists_bound)
     }
 }
 
@@ -370,18 +330,16 @@ impl SocketMemory {
         if before == Some(source) || self.sockets.netns().is_some() {
             return;
         }
+        let collector_source = source.as_str();
         if let Some(error) = reason {
             warn!(
-                collector_source = source.as_str(),
+                collector_source,
                 err = error.to_string(),
                 "netlink cannot be used, sockets are read from /proc/net/tcp and tcp6: slower, and \
                  without the ports of bound, unconnected sockets"
             );
         } else if before.is_some() {
-            info!(
-                collector_source = source.as_str(),
-                "the source of sockets has changed"
-            );
+            info!(collector_source, "the source of sockets has changed");
         }
     }
 
@@ -447,11 +405,11 @@ impl TimestampsSeen {
                 self.off
             }
         };
-        let elapsed = other.map(|other| now.saturating_duration_since(other).as_millis());
+        let milliseconds = |since| now.saturating_duration_since(since).as_millis();
         Moment {
             milliseconds_of_second: is_this_kernel.then(milliseconds_of_second),
-            timestamps_changed_ms: elapsed
-                .map(|elapsed| u32::try_from(elapsed).unwrap_or(u32::MAX)),
+            timestamps_changed_ms: other
+                .map(|other| u32::try_from(milliseconds(other)).unwrap_or(u32::MAX)),
         }
     }
 }

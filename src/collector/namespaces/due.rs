@@ -6,51 +6,78 @@
 
 use std::time::{Duration, Instant};
 
+use crate::domain::collectors::CollectorId;
+use crate::domain::ports::PortSet;
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::{Counts, Outcome, PortUsage, Reading};
+use crate::domain::snapshot::{Outcome, PortUsage, Reading, Snapshot};
 
 /// connect() becomes slow when half of the ports are in use, since it searches one parity first.
-pub(super) const ALWAYS_FRESH_FROM: f64 = 0.4;
+const ALWAYS_FRESH_FROM: f64 = 0.4;
 
-/// What a namespace says of itself in some 70 us, whatever the host has.
+/// Why a namespace is dumped, the most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// A ratio may have become high, or no older dump may be exported.
+    AtOnce,
+    /// It has no dump yet, or none that serves, and is far from its limit.
+    First,
+    /// Its last dump serves until it is too old.
+    InTurn,
+}
+
+/// What a namespace reports of itself in each run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Check {
-    /// The kernel's socket counts.
-    pub(super) sockets: Counts,
-    /// `snmp`.
-    pub(super) opens: Counts,
+    time_wait: Option<u64>,
+    /// TCP sockets that use a port, but those in TIME-WAIT and those that are only bound.
+    in_use: Option<u64>,
+    /// Sockets of programs, of any protocol.
+    used: Option<u64>,
+    /// Connections opened so far, by either side.
+    opened: Option<u64>,
     /// `ip_local_port_range` and `ip_local_reserved_ports`, as they are written.
-    pub(super) port_settings: String,
+    port_settings: String,
 }
 
 impl Check {
-    /// Connections opened so far, by either side.
-    fn opened(&self) -> Option<u64> {
-        let count = |name| self.opens.get(name);
-        Some(count("ActiveOpens")?.saturating_add(count("PassiveOpens")?))
+    pub(super) fn new(files: &Snapshot, port_settings: String) -> Self {
+        let sockets = |name| files.count(CollectorId::Sockstat, name);
+        let opens = |name| files.count(CollectorId::Snmp, name);
+        Self {
+            time_wait: sockets("tw"),
+            in_use: sockets("inuse"),
+            used: sockets("used"),
+            opened: opens("ActiveOpens")
+                .zip(opens("PassiveOpens"))
+                .map(|(active, passive)| active.saturating_add(passive)),
+            port_settings,
+        }
     }
 
-    /// Sockets of programs, of any protocol.
-    fn used(&self) -> Option<u64> {
-        self.sockets.get("used")
+    /// No ratio is above this, whatever the sockets are: each uses one port, and may make one unusable. Any socket may
+    /// be a TCP socket that is only bound.
+    fn highest_ratio(&self, settings: &Settings) -> f64 {
+        let bound = || {
+            let sockets = self.time_wait?.saturating_add(self.in_use?);
+            let sockets = sockets.saturating_add(self.used?);
+            let mut ports = PortSet::of_range(settings.port_range?);
+            ports.subtract(settings.reserved_ports.as_ref()?);
+            Some(share(
+                sockets,
+                u64::from(ports.len()).saturating_sub(sockets),
+            ))
+        };
+        bound().unwrap_or(1.0)
     }
 
-    /// TCP sockets that use a port: at most those that are counted and, since bound ones are not, all
-    /// others of any protocol.
-    fn sockets(&self) -> Option<u64> {
-        let tcp = self
-            .sockets
-            .get("tw")?
-            .saturating_add(self.sockets.get("inuse")?);
-        Some(tcp.saturating_add(self.used()?))
-    }
-
-    /// No ratio is above this, whatever the sockets are: each uses one port, and may make one unusable.
-    pub(super) fn highest_ratio(&self, settings: &Settings) -> f64 {
-        let ports = unreserved(settings).zip(self.sockets());
-        ports.map_or(1.0, |(ports, sockets)| {
-            share(sockets, ports.saturating_sub(sockets))
-        })
+    /// Whether and how urgently a namespace with this last dump is dumped.
+    pub(super) fn need(&self, last: Option<&LastDump>, settings: &Settings) -> Need {
+        let highest = self.highest_ratio(settings);
+        match last {
+            Some(last) if !last.is_outdated(self, settings, highest) => Need::InTurn,
+            _ if highest < ALWAYS_FRESH_FROM => Need::First,
+            _ => Need::AtOnce,
+        }
     }
 }
 
@@ -61,15 +88,6 @@ fn share(part: u64, whole: u64) -> f64 {
     } else {
         float(part) / float(whole)
     }
-}
-
-/// Ports of the range that are not reserved.
-fn unreserved(settings: &Settings) -> Option<u64> {
-    let range = settings.port_range?;
-    let reserved = settings.reserved_ports.as_ref()?;
-    let inside = (range.min()..=range.max()).filter(|port| reserved.contains(*port));
-    let inside = u32::try_from(inside.count()).unwrap_or(u32::MAX);
-    Some(range.ports().saturating_sub(inside).into())
 }
 
 /// The last dump of a namespace.
@@ -112,21 +130,20 @@ impl LastDump {
     }
 
     /// Whether it must not be exported again: a ratio may have become high, the settings have changed, or it is
-    /// another namespace.
-    pub(super) fn is_outdated(&self, now: &Check, settings: &Settings) -> bool {
-        if now.port_settings != self.check.port_settings || *settings != self.settings {
-            return true;
-        }
-        let is_another = now.opened() < self.check.opened();
-        is_another || now.highest_ratio(settings).min(self.highest_ratio(now)) >= ALWAYS_FRESH_FROM
+    /// another namespace. `highest` is the bound by the sockets that there are now.
+    fn is_outdated(&self, now: &Check, settings: &Settings, highest: f64) -> bool {
+        now.port_settings != self.check.port_settings
+            || *settings != self.settings
+            || now.opened < self.check.opened
+            || highest.min(self.highest_ratio(now)) >= ALWAYS_FRESH_FROM
     }
 
     /// No ratio has come above this since, but by sockets that were only bound in the place of others.
     fn highest_ratio(&self, now: &Check) -> f64 {
         let bound = || {
-            let opened = now.opened()?.checked_sub(self.check.opened()?)?;
+            let opened = now.opened?.checked_sub(self.check.opened?)?;
             // Further sockets may listen, and make a port unusable that an accepted one is left with.
-            let more = now.used()?.saturating_sub(self.check.used()?);
+            let more = now.used?.saturating_sub(self.check.used?);
             let most = self.most?.saturating_add(opened).saturating_add(more);
             Some(share(most, self.usable.saturating_sub(more)))
         };
@@ -147,29 +164,20 @@ fn most_in_use(ports: &PortUsage) -> Option<u64> {
 }
 
 /// How many of those whose last dump serves are dumped all the same, so that each has its turn before its dump is
-/// too old, evenly over time.
+/// too old, evenly over time. Until when turns were taken.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
-    credit: f64,
-    last: Option<Instant>,
-}
+pub(super) struct Turns(Option<Instant>);
 
 impl Turns {
     /// For a run among so many.
     pub(super) fn take(&mut self, now: Instant, among: usize, max_age: Duration) -> usize {
-        let passed = self
-            .last
-            .replace(now)
-            .map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
-        let among_now = f64::from(u32::try_from(among).unwrap_or(u32::MAX));
-        let due = among_now * (passed.as_secs_f64() / max_age.as_secs_f64().max(f64::MIN_POSITIVE));
-        self.credit = (self.credit + due).min(among_now);
-        let whole = (0..among).take_while(|_| {
-            let has_one = self.credit >= 1.0;
-            self.credit -= f64::from(u8::from(has_one));
-            has_one
-        });
-        whole.count()
+        let all = u32::try_from(among).unwrap_or(u32::MAX);
+        let each = (max_age / all.max(1)).max(Duration::from_nanos(1));
+        let since = *self.0.get_or_insert(now);
+        let passed = now.saturating_duration_since(since);
+        let due = u32::try_from(passed.as_nanos() / each.as_nanos()).unwrap_or(u32::MAX);
+        self.0 = Some(if due < all { since + each * due } else { now });
+        usize::try_from(due.min(all)).unwrap_or(among)
     }
 }
 
@@ -179,18 +187,16 @@ mod tests {
     use super::*;
     use crate::domain::census::{Census, Moment};
     use crate::domain::options::CensusOptions;
-    use crate::domain::ports::{PortRange, PortSet};
+    use crate::domain::ports::PortRange;
     use crate::domain::snapshot::Source;
     use crate::domain::socket::{PortOwner, Socket, TcpState};
 
     fn check(time_wait: u64, in_use: u64, opened: u64) -> Check {
         Check {
-            sockets: [("tw", time_wait), ("inuse", in_use), ("used", in_use)]
-                .into_iter()
-                .collect(),
-            opens: [("ActiveOpens", opened), ("PassiveOpens", 0)]
-                .into_iter()
-                .collect(),
+            time_wait: Some(time_wait),
+            in_use: Some(in_use),
+            used: Some(in_use),
+            opened: Some(opened),
             port_settings: "40000 40999\n\n".to_owned(),
         }
     }
@@ -244,46 +250,50 @@ mod tests {
         .unwrap()
     }
 
+    fn is_outdated(last: &LastDump, now: &Check, settings: &Settings) -> bool {
+        now.need(Some(last), settings) != Need::InTurn
+    }
+
     #[test]
     fn what_is_counted_now_can_be_too_little_whatever_was_opened_meanwhile() {
         let last = dump(10, 0, 1_000);
-        assert!(!last.is_outdated(&check(200, 20, 500_000), &settings()));
-        assert!(last.is_outdated(&check(260, 20, 500_000), &settings()));
+        assert!(!is_outdated(&last, &check(200, 20, 500_000), &settings()));
+        assert!(is_outdated(&last, &check(260, 20, 500_000), &settings()));
     }
 
     #[test]
     fn a_servers_many_sockets_are_no_ratio_as_long_as_nothing_is_opened() {
         let last = dump(10, 5_000, 1_000);
-        assert!(!last.is_outdated(&check(0, 5_010, 1_000), &settings()));
-        assert!(!last.is_outdated(&check(0, 5_010, 1_389), &settings()));
-        assert!(last.is_outdated(&check(0, 5_010, 1_390), &settings()));
+        assert!(!is_outdated(&last, &check(0, 5_010, 1_000), &settings()));
+        assert!(!is_outdated(&last, &check(0, 5_010, 1_389), &settings()));
+        assert!(is_outdated(&last, &check(0, 5_010, 1_390), &settings()));
         // Of those that came without being opened any may be bound.
-        assert!(!last.is_outdated(&check(0, 5_150, 1_000), &settings()));
-        assert!(last.is_outdated(&check(0, 5_600, 1_000), &settings()));
+        assert!(!is_outdated(&last, &check(0, 5_150, 1_000), &settings()));
+        assert!(is_outdated(&last, &check(0, 5_600, 1_000), &settings()));
     }
 
     #[test]
     fn other_settings_and_another_namespace_need_a_dump_at_once() {
         let last = dump(10, 0, 1_000);
         let now = check(0, 10, 1_000);
-        assert!(!last.is_outdated(&now, &settings()));
+        assert!(!is_outdated(&last, &now, &settings()));
         let narrower = Check {
             port_settings: "40000 40499\n\n".to_owned(),
             ..now.clone()
         };
-        assert!(last.is_outdated(&narrower, &settings()));
+        assert!(is_outdated(&last, &narrower, &settings()));
         let reuse = Settings {
             tcp_tw_reuse: Some(1),
             ..settings()
         };
-        assert!(last.is_outdated(&now, &reuse));
-        assert!(last.is_outdated(&check(0, 10, 999), &settings()));
+        assert!(is_outdated(&last, &now, &reuse));
+        assert!(is_outdated(&last, &check(0, 10, 999), &settings()));
         let unknown = Check {
-            opens: Counts::default(),
-            sockets: Counts::default(),
+            time_wait: None,
+            opened: None,
             ..now
         };
-        assert!(last.is_outdated(&unknown, &settings()));
+        assert!(is_outdated(&last, &unknown, &settings()));
     }
 
     #[test]

@@ -1,53 +1,67 @@
-//! What is remembered of a namespace from run to run.
+//! What is remembered of a namespace from run to run, and what the present run found.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::due::{Check, LastDump};
 use crate::collector::CollectorConfig;
 use crate::collector::complaint::Complaint;
 use crate::collector::files::FilesJob;
 use crate::collector::sockets::SocketMemory;
-use crate::domain::collectors::CollectorId;
-use crate::domain::namespace::{NamespaceIdentity, rank, usable_ports};
+use crate::domain::collectors::{CollectorId, Enabled};
+use crate::domain::namespace::{NamespaceIdentity, NamespaceSnapshot};
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::{Outcome, Snapshot};
 use crate::kernel::namespaces::{FoundNamespace, NamespaceLister, Resident, read_resident};
 use crate::kernel::procfs::ProcRoot;
 
 /// Read in each run; the other files only where these differ, and in turn.
-const READ_EACH_TIME: [CollectorId; 2] = [CollectorId::Sockstat, CollectorId::Snmp];
+pub(super) const READ_EACH_TIME: [CollectorId; 2] = [CollectorId::Sockstat, CollectorId::Snmp];
 
-/// What is remembered of a namespace as long as it is there.
+/// How far a run came with a namespace.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// It had not been entered when time was up.
+    NotSeen,
+    /// It has gone since it was listed.
+    Gone,
+    /// It cannot be entered.
+    Refused,
+    /// Its files are read. It was not dumped, or not to the end.
+    Checked,
+    /// Its sockets are read, too.
+    Dumped(Outcome),
+}
+
+/// A namespace, as long as it is there.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) label: String,
-    /// When its file was made, where that does not change.
-    made: Option<(i64, i64)>,
+    pub(super) found: FoundNamespace,
     pub(super) pid: Option<u32>,
     resident: Option<Resident>,
     pub(super) entry: Complaint,
     jobs: Vec<FilesJob>,
     /// What its files said last.
     pub(super) files: Snapshot,
-    /// The run in which all of them were read last; 0 is none.
-    pub(super) files_read: u64,
-    /// What [`Check`] said then; `None` where there was no TCP socket.
-    checked: Option<Check>,
+    /// In which run all of them were read last.
+    pub(super) files_read: Option<Instant>,
+    /// What it reported in the last run; `None` where there was no TCP socket but, perhaps, bound ones.
+    pub(super) checked: Option<Check>,
     pub(super) udp: Complaint,
     pub(super) sockets: SocketMemory,
     /// The last dump, unless it is known not to serve.
     pub(super) last: Option<LastDump>,
-    /// The number of its last dump among all dumps: the lowest is the next. One that was cut off by the deadline
-    /// keeps its number, but not if it had the time of a whole run, or it would have all others' turns.
-    pub(super) turn: u64,
+    /// When it was dumped last: the longest ago is the next. For one that was cut off by the deadline this is as
+    /// before, but not if it had the time of a whole run, or it would have all others' turns.
+    pub(super) turn: Option<Instant>,
     /// By what it is ranked, as far as that is known.
     pub(super) rank: Option<f64>,
-    /// Whether its range had no usable port when that was read last.
-    is_without_ports: bool,
+    pub(super) progress: Progress,
 }
 
 impl Known {
-    pub(super) fn new(label: String, found: &FoundNamespace, config: &CollectorConfig) -> Self {
+    pub(super) fn new(label: String, found: FoundNamespace, config: &CollectorConfig) -> Self {
         let netns = Some(label.clone());
         // Also where they are not exported: dumps go by them.
         let mut needed = config.enabled.clone();
@@ -55,20 +69,20 @@ impl Known {
             needed.set(*id, true);
         }
         Self {
-            made: found.made,
+            found,
             pid: None,
             resident: None,
             entry: Complaint::new("netns", netns.clone()),
             jobs: FilesJob::all(&needed, Some(&label)),
             files: Snapshot::default(),
-            files_read: 0,
+            files_read: None,
             checked: None,
             udp: Complaint::new(CollectorId::Udp.name(), netns.clone()),
             sockets: SocketMemory::new(netns),
             last: None,
-            turn: 0,
+            turn: None,
             rank: None,
-            is_without_ports: false,
+            progress: Progress::NotSeen,
             label,
         }
     }
@@ -76,11 +90,21 @@ impl Known {
     /// Whether this is (still) what is known. The kernel gives the inode of a namespace that has gone to the
     /// next one, which may be given its name, too.
     pub(super) fn is_of(&self, label: &str, found: &FoundNamespace) -> bool {
-        self.label == label && self.made == found.made
+        self.label == label && self.found.made == found.made
+    }
+
+    /// The same for another run.
+    pub(super) fn found_again(self, found: FoundNamespace) -> Self {
+        Self {
+            found,
+            progress: Progress::NotSeen,
+            ..self
+        }
     }
 
     /// The same process as before as long as it is in there, so that series do not change.
-    pub(super) fn choose_resident(&mut self, lister: &NamespaceLister, found: &FoundNamespace) {
+    pub(super) fn choose_resident(&mut self, lister: &NamespaceLister) {
+        let found = &self.found;
         if let Some(pid) = self.pid
             && (found.pids.contains(&pid) || lister.lives_in(pid, found.key))
         {
@@ -91,7 +115,7 @@ impl Known {
         if pid != self.pid {
             if self.pid.is_some() && found.made.is_none() {
                 // Nothing is left that says whether it is the same namespace.
-                self.files_read = 0;
+                self.files_read = None;
                 self.last = None;
                 self.sockets = SocketMemory::new(Some(self.label.clone()));
             }
@@ -100,33 +124,8 @@ impl Known {
         }
     }
 
-    /// Checks whether a dump is needed, in the namespace that the thread is in; `None` where there is no
-    /// TCP socket but, perhaps, bound ones. Reads the other files too where something happened, or in turn.
-    pub(super) fn check(&mut self, procfs: &ProcRoot, run: u64, in_turn: bool) -> Option<Check> {
-        self.read(procfs, |id| id == CollectorId::Sockstat);
-        let sockets = self.files.counts(CollectorId::Sockstat);
-        let sockets = sockets.cloned().unwrap_or_default();
-        let is_empty = sockets.get("tw") == Some(0) && sockets.get("inuse") == Some(0);
-        let check = (!is_empty).then(|| {
-            self.read(procfs, |id| id == CollectorId::Snmp);
-            let opens = self.files.counts(CollectorId::Snmp);
-            Check {
-                opens: opens.cloned().unwrap_or_default(),
-                port_settings: procfs.read_port_settings(),
-                sockets,
-            }
-        });
-        if in_turn || self.files_read == 0 || check != self.checked {
-            self.read(procfs, |id| {
-                is_empty && id == CollectorId::Snmp || !READ_EACH_TIME.contains(&id)
-            });
-            self.files_read = run;
-            self.checked.clone_from(&check);
-        }
-        check
-    }
-
-    fn read(&mut self, procfs: &ProcRoot, is_wanted: impl Fn(CollectorId) -> bool) {
+    /// Reads some of the files, in the namespace that the thread is in.
+    pub(super) fn read(&mut self, procfs: &ProcRoot, is_wanted: impl Fn(CollectorId) -> bool) {
         for job in self.jobs.iter_mut().filter(|job| is_wanted(job.id)) {
             let outcome = job.run(procfs);
             self.files.set(job.id, outcome);
@@ -142,33 +141,65 @@ impl Known {
         self.resident = self.pid.map(|pid| read_resident(procfs, pid));
     }
 
-    /// What it is ranked by without sockets.
-    pub(super) const fn rank_if_empty(&self) -> f64 {
-        if self.is_without_ports { 1.0 } else { 0.0 }
-    }
-
-    /// Ranks it by what was read; what was not is as before.
-    pub(super) fn note_rank(&mut self, snapshot: &Snapshot) {
-        self.rank = rank(snapshot).or(self.rank);
-        if let Some(usable) = usable_ports(snapshot) {
-            self.is_without_ports = usable == 0;
+    /// What is exported of it, wherever the run that began then came to; with the last dump, if older ones are wanted
+    /// and it serves.
+    pub(super) fn exported(
+        &self,
+        begin: Instant,
+        wants_older: bool,
+        config: &CollectorConfig,
+    ) -> NamespaceSnapshot {
+        let (sockets, age) = match (&self.progress, &self.last) {
+            (Progress::Dumped(outcome), _) => (outcome.clone(), Some(Duration::ZERO)),
+            (Progress::Checked, Some(last)) if wants_older => {
+                (last.outcome.clone(), Some(last.age(begin)))
+            }
+            _ => (Outcome::missing(Duration::ZERO), None),
+        };
+        let snapshot = if matches!(self.progress, Progress::NotSeen) {
+            unread(&config.enabled)
+        } else {
+            let mut snapshot = self.files.clone();
+            snapshot.set(CollectorId::Sockets, Some(sockets));
+            for id in CollectorId::ALL {
+                if !config.enabled.has(*id) {
+                    snapshot.set(*id, None);
+                }
+            }
+            snapshot
+        };
+        NamespaceSnapshot {
+            identity: self.identity(&config.procfs),
+            snapshot,
+            age,
         }
     }
 
-    /// As exported with the host's procfs mounted here.
-    pub(super) fn identity(&self, found: &FoundNamespace, procfs: &Path) -> NamespaceIdentity {
-        let resident = self.resident.as_ref();
+    /// With the host's procfs mounted here.
+    fn identity(&self, procfs: &Path) -> NamespaceIdentity {
+        let resident = self.resident.clone();
+        let (comm, container) = resident.map_or_else(Default::default, |resident| {
+            (resident.comm, resident.container)
+        });
         NamespaceIdentity {
             label: self.label.clone(),
-            entrance: found.entrance(self.pid),
-            entrance_on_host: found.entrance_on_host(procfs, self.pid),
-            inode: found.key.inode,
+            entrance: self.found.entrance(self.pid),
+            entrance_on_host: self.found.entrance_on_host(procfs, self.pid),
+            inode: self.found.key.inode,
             pid: self.pid,
-            comm: resident.and_then(|resident| resident.comm.clone()),
-            container: resident
-                .map_or_else(Default::default, |resident| resident.container.clone()),
+            comm,
+            container,
         }
     }
+}
+
+/// Of a namespace in which nothing was read.
+pub(super) fn unread(enabled: &Enabled) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for id in enabled.iter().filter(|id| id.is_of_namespace()) {
+        snapshot.set(id, Some(Outcome::missing(Duration::ZERO)));
+    }
+    snapshot
 }
 
 /// The first that lives in a container, or else the first: what the host itself runs in a container's namespace

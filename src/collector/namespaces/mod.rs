@@ -1,18 +1,17 @@
 //! The job that reads the host's other network namespaces, one after the other.
 //!
-//! First each is entered and checked: socket counts, opened connections and the port range cost some 70 us. Where there is no TCP
-//! socket there is nothing to dump. A dump passes over the sockets of all namespaces, which share one table, so that
-//! it is only made where it can show something that matters ([`due`]): where a ratio may have become high, in this very
-//! run; elsewhere in turn, so that no dump is older than `--collector.netns-max-age`. Meanwhile the last one is
-//! exported again, with its age.
+//! First each is entered and checked: socket counts, opened connections and the port range cost some 70 us. Where there
+//! is no TCP socket there is nothing to dump. A dump passes over the sockets of all namespaces, which share one table,
+//! so that it is only made where it can show something that matters ([`due`]): where a ratio may have become high, in
+//! this very run; elsewhere in turn, so that no dump is older than `--collector.netns-max-age`. Meanwhile the last one
+//! is exported again, with its age.
 //!
 //! Runs on one thread that enters one namespace after the other and goes home in the end. Nothing that
 //! would keep a namespace alive is held between runs.
 
 mod due;
 mod known;
-mod place;
-mod visit;
+mod visitor;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -24,16 +23,14 @@ use tracing::{error, warn};
 
 use super::complaint::Complaint;
 use super::{CollectorConfig, NamespaceChoice};
-use crate::domain::collectors::CollectorId;
+use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels};
 use crate::domain::snapshot::Outcome;
 use crate::kernel::namespaces::{Listing, NamespaceKey, NamespaceLister, missing_rights};
 
-use due::Turns;
-use known::Known;
-use place::{Place, tcp_sockets};
-pub(super) use visit::all_late;
-use visit::{Progress, Visit, only};
+use due::{Need, Turns};
+use known::{Known, Progress, unread};
+use visitor::{Visitor, connections};
 
 /// So many namespaces have all their files read anew in each run, those first that were read the longest ago: that
 /// takes 200 us a namespace, and is done of the others where something happened.
@@ -63,14 +60,8 @@ const RESIDENTS_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct NamespacesJob {
     config: CollectorConfig,
-    place: Option<Place>,
+    visitor: Option<Visitor>,
     known: HashMap<NamespaceKey, Known>,
-    run: u64,
-    /// How many dumps there were, in all runs.
-    dumps: u64,
-    dumps_in_run: u64,
-    /// Whether older dumps may not be exported in this run.
-    is_fresh_run: bool,
     turns: Turns,
     /// Whether the next run is not to export older dumps of namespaces that were asked for by name.
     fresh: Arc<AtomicBool>,
@@ -78,50 +69,45 @@ pub(super) struct NamespacesJob {
     complaint: Complaint,
     /// Whether capabilities are missing altogether, which was logged at the start.
     lacks_rights: bool,
+    /// Whether namespaces were listed before.
+    has_listed: bool,
     /// The names of which it was logged that they may not be read.
     barred: HashSet<PathBuf>,
     /// Whether it was logged that there are processes that may not be looked up.
     has_logged_hidden: bool,
-    /// How many of the names asked for were not on the list, in this run.
-    absent: u64,
 }
 
 impl NamespacesJob {
     pub(super) fn new(config: CollectorConfig, fresh: Arc<AtomicBool>) -> Self {
         Self {
             config,
-            place: None,
+            visitor: None,
             known: HashMap::new(),
-            run: 0,
-            dumps: 0,
-            dumps_in_run: 0,
-            is_fresh_run: false,
             turns: Turns::default(),
             fresh,
             residents_sought: None,
             complaint: Complaint::new("netns", None),
             lacks_rights: false,
+            has_listed: false,
             barred: HashSet::new(),
             has_logged_hidden: false,
-            absent: 0,
         }
     }
 
-    pub(super) fn run(&mut self, deadline: Instant) -> Arc<Outcome<Namespaces>> {
+    pub(super) fn run(&mut self, deadline: Instant) -> Outcome<Namespaces> {
         let begin = Instant::now();
-        let allowed = deadline.saturating_duration_since(begin);
-        let deadline = begin + usable(allowed);
+        let deadline = begin + usable(deadline.saturating_duration_since(begin));
         let (value, lacking) = match self.read_all(begin, deadline) {
             Ok((namespaces, lacking)) => (Some(namespaces), lacking),
             Err(error) => (None, Some(error)),
         };
         let success = lacking.is_none();
         self.complaint.note(lacking);
-        Arc::new(Outcome {
+        Outcome {
             value,
             success,
             duration: begin.elapsed(),
-        })
+        }
     }
 
     /// What was found, and why that is not all of it.
@@ -130,31 +116,30 @@ impl NamespacesJob {
         begin: Instant,
         deadline: Instant,
     ) -> Result<(Namespaces, Option<String>), String> {
-        let mut place = match self.place.take() {
-            Some(place) => place,
-            None => self.settle()?,
+        let mut visitor = if let Some(visitor) = self.visitor.take() {
+            visitor
+        } else {
+            // What can only be had on the thread that enters namespaces.
+            let of_processes = self.config.namespaces == NamespaceChoice::All;
+            self.lacks_rights = !missing_rights(of_processes).is_empty();
+            let made = Visitor::new(&self.config, self.lacks_rights);
+            made.map_err(|error| error.to_string())?
         };
-        let listing = self.list(&place.lister, begin);
-        let result = listing.map(|listing| {
-            let (exported, is_whole) = self.read(&mut place, &listing, deadline);
-            if let Err(error) = place.home.come_back() {
+        let listing = self.list(&visitor.lister, begin);
+        let result = listing.map(|(listing, absent)| {
+            let found = self.read(&mut visitor, listing, absent, begin, deadline);
+            if let Err(error) = visitor.home.come_back() {
                 warn!(err = %error, "The thread that reads network namespaces cannot go back to its own");
             }
-            let late = (!is_whole).then(|| LATE.to_owned());
-            (exported, listing.unlisted_names.or(late))
+            found
         });
-        self.place = Some(place);
+        self.visitor = Some(visitor);
         result
     }
 
-    /// What can only be had on the thread that enters namespaces.
-    fn settle(&mut self) -> Result<Place, String> {
-        let of_processes = self.config.namespaces == NamespaceChoice::All;
-        self.lacks_rights = !missing_rights(of_processes).is_empty();
-        Place::new(&self.config, self.lacks_rights).map_err(|error| error.to_string())
-    }
-
-    fn list(&mut self, lister: &NamespaceLister, now: Instant) -> Result<Listing, String> {
+    /// What there is, and how many of the names asked for are not. Namespaces are listed with processes where these
+    /// were sought.
+    fn list(&mut self, lister: &NamespaceLister, now: Instant) -> Result<(Listing, u64), String> {
         let (only, with_processes) = match &self.config.namespaces {
             NamespaceChoice::All => (None, true),
             NamespaceChoice::Named => (None, false),
@@ -163,7 +148,9 @@ impl NamespacesJob {
         };
         let listed = lister.list(only, with_processes);
         let mut listing = listed.map_err(|error| error.to_string())?;
-        if !with_processes && self.wants_residents(lister, &listing, now) {
+        if with_processes {
+            self.residents_sought = Some(now);
+        } else if self.wants_residents(lister, &listing, now) {
             let sought = lister.add_residents(&mut listing);
             sought.map_err(|error| error.to_string())?;
             self.residents_sought = Some(now);
@@ -171,36 +158,26 @@ impl NamespacesJob {
         let mut absent = only_absent(&self.config.namespaces, &listing);
         // The exporter's is exported in any case.
         absent.retain(|name| !lister.is_own(name));
-        self.absent = count(absent.len());
-        if self.run == 0 {
-            self.complain_of_absent(&absent);
+        // Logged at the first run alone: a namespace that comes and goes is nothing unusual.
+        if !std::mem::replace(&mut self.has_listed, true) {
+            let directory = self.config.namespace_names.display();
+            if !absent.is_empty() {
+                let names = absent.join(",");
+                warn!(names, %directory, "There are no network namespaces of these names (yet)");
+            }
             if self.config.namespaces == NamespaceChoice::Named && !lister.has_names() {
-                warn!(
-                    directory = %self.config.namespace_names.display(),
-                    "There is no directory of network namespaces with names (yet)"
-                );
+                warn!(%directory, "There is no directory of network namespaces with names (yet)");
             }
         }
-        self.complain_of_barred(&listing);
-        Ok(listing)
-    }
-
-    fn complain_of_absent(&self, absent: &[&str]) {
-        // Logged at the first run alone: a namespace that comes and goes is nothing unusual.
-        if !absent.is_empty() {
-            warn!(
-                names = absent.join(","),
-                directory = %self.config.namespace_names.display(),
-                "There are no network namespaces of these names (yet)"
-            );
+        let absent = count(absent.len());
+        if !self.lacks_rights {
+            self.complain_of_barred(&listing);
         }
+        Ok((listing, absent))
     }
 
     /// Logs what may not be read, each once.
     fn complain_of_barred(&mut self, listing: &Listing) {
-        if self.lacks_rights {
-            return;
-        }
         for barred in &listing.barred {
             if !self.barred.contains(&barred.file) {
                 error!(
@@ -228,223 +205,170 @@ impl NamespacesJob {
     }
 
     fn wants_residents(&self, lister: &NamespaceLister, listing: &Listing, now: Instant) -> bool {
-        let is_long_ago = self
-            .residents_sought
-            .is_none_or(|sought| now.saturating_duration_since(sought) >= RESIDENTS_AGAIN);
-        is_long_ago
-            || listing.namespaces.iter().any(|found| {
+        let is_recent = |sought| now.saturating_duration_since(sought) < RESIDENTS_AGAIN;
+        let mut found = listing.namespaces.iter();
+        !self.residents_sought.is_some_and(is_recent)
+            || found.any(|found| {
+                let is_elsewhere = |pid| !lister.lives_in(pid, found.key);
                 let known = self.known.get(&found.key);
-                known.is_none_or(|known| {
-                    known
-                        .pid
-                        .is_some_and(|pid| !lister.lives_in(pid, found.key))
-                })
+                known.is_none_or(|known| known.pid.is_some_and(is_elsewhere))
             })
     }
 
-    /// One visit for each namespace, with what is remembered of it. What is not on the list is forgotten.
-    fn visits<'a>(&mut self, place: &Place, listing: &'a Listing) -> Vec<Visit<'a>> {
+    /// What is known of each namespace. What is not on the list is forgotten.
+    fn recall(
+        &mut self,
+        lister: &NamespaceLister,
+        listing: &mut Listing,
+        now: Instant,
+    ) -> Vec<Known> {
         let found = listing.namespaces.iter();
-        let named = found.map(|found| (found.key.inode, found.names.as_slice()));
+        let labels = labels(found.map(|found| (found.key.inode, found.names.as_slice())));
         let mut before = std::mem::take(&mut self.known);
-        let labelled = listing.namespaces.iter().zip(labels(named));
-        labelled
-            .map(|(found, label)| {
-                let known = before.remove(&found.key);
-                let known = known.filter(|known| known.is_of(&label, found));
-                let mut known = known.unwrap_or_else(|| Known::new(label, found, &self.config));
-                known.choose_resident(&place.lister, found);
-                Visit {
-                    found,
-                    known,
-                    progress: Progress::NotSeen,
-                }
-            })
-            .collect()
+        let listed = std::mem::take(&mut listing.namespaces).into_iter();
+        let recalled = listed.zip(labels).map(|(found, label)| {
+            let known = before.remove(&found.key);
+            let known = known.filter(|known| known.is_of(&label, &found));
+            let mut known = match known {
+                Some(known) => known.found_again(found),
+                None => Known::new(label, found, &self.config),
+            };
+            if self.residents_sought == Some(now) {
+                known.choose_resident(lister);
+            }
+            known
+        });
+        recalled.collect()
     }
 
-    /// What is exported, and whether all of that was read.
+    /// What is exported, and why that is not all.
     fn read(
         &mut self,
-        place: &mut Place,
-        listing: &Listing,
+        visitor: &mut Visitor,
+        mut listing: Listing,
+        absent: u64,
+        begin: Instant,
         deadline: Instant,
-    ) -> (Namespaces, bool) {
-        self.run += 1;
-        self.dumps_in_run = 0;
-        let begin = Instant::now();
-        let mut sockets = place.sockets();
-        let mut visits = self.visits(place, listing);
+    ) -> (Namespaces, Option<String>) {
+        let is_listed = matches!(self.config.namespaces, NamespaceChoice::Listed(_));
+        let is_asked = self.fresh.swap(false, Ordering::Relaxed);
+        let wants_older = !(self.config.max_age.is_zero() || is_asked && is_listed);
+        let mut sockets = visitor.connections();
+        let mut all = self.recall(&visitor.lister, &mut listing, begin);
         // Those first that were read the longest ago, so that a deadline that comes soon is no one's alone.
-        visits.sort_by_key(|visit| visit.known.files_read);
-        for (turn, visit) in visits.iter_mut().enumerate() {
+        all.sort_by_key(|known| known.files_read);
+        for (index, known) in all.iter_mut().enumerate() {
             if Instant::now() >= deadline {
                 break;
             }
-            let in_turn = turn < FILES_IN_TURN;
-            place.check(visit, self.run, in_turn, &self.config.enabled, deadline);
-            match &visit.progress {
-                Progress::Empty => place.finish_empty(visit, &self.config.enabled),
-                Progress::Checked(check) => sockets += tcp_sockets(&check.sockets),
-                _ => {}
-            }
+            visitor.check(known, begin, index < FILES_IN_TURN, deadline);
+            let counts = known.files.counts(CollectorId::Sockstat);
+            sockets += counts.map_or(0, connections);
         }
-        let for_new = deadline.min(begin + FIRST_DUMPS);
-        for (visit, is_new) in self.choose(&mut visits, begin) {
-            let end = if is_new { for_new } else { deadline };
-            if Instant::now() < end {
-                self.dump(place, visit, sockets, end);
-            }
-        }
-        visits.sort_by(|a, b| a.known.label.cmp(&b.known.label));
-        let result = self.exported(&mut visits, listing, begin);
-        let visits = visits.into_iter();
-        self.known = visits.map(|visit| (visit.found.key, visit.known)).collect();
-        result
-    }
-
-    /// Those to be dumped in this run, in order: first where an older dump cannot be exported, as a ratio may have
-    /// become high; then new ones, with true; then those whose turn it is. In each group the longest ago is first.
-    fn choose<'a, 'b>(
-        &mut self,
-        visits: &'a mut [Visit<'b>],
-        now: Instant,
-    ) -> Vec<(&'a mut Visit<'b>, bool)> {
-        let (mut urgent, mut new, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        self.is_fresh_run = self.is_fresh_wanted();
-        let is_fresh = self.is_fresh_run;
-        for visit in visits {
-            let Progress::Checked(check) = &visit.progress else {
+        let mut is_first = true;
+        for (known, need) in self.choose(&mut all, begin, wants_older) {
+            let end = match need {
+                Need::First => deadline.min(begin + FIRST_DUMPS),
+                Need::AtOnce | Need::InTurn => deadline,
+            };
+            let now = Instant::now();
+            if now >= end {
                 continue;
-            };
-            let settings = visit.known.settings();
-            let known = &mut visit.known;
-            if known
-                .last
-                .as_ref()
-                .is_some_and(|last| last.is_outdated(check, &settings))
-            {
-                known.last = None;
             }
-            let highest = check.highest_ratio(&settings);
-            match &known.last {
-                Some(_) if !is_fresh => others.push(visit),
-                None if !is_fresh && highest < due::ALWAYS_FRESH_FROM => new.push(visit),
-                _ => urgent.push(visit),
+            if visitor.dump(known, sockets, end) || is_first {
+                known.turn = Some(now);
             }
+            is_first = false;
         }
-        let turns = self.turns.take(now, others.len(), self.config.max_age);
-        for group in [&mut urgent, &mut new, &mut others] {
-            group.sort_by_key(|visit| visit.known.turn);
-        }
-        let is_old = |visit: &Visit<'_>| {
-            let last = visit.known.last.as_ref();
-            last.is_none_or(|last| last.age(now) >= self.config.max_age)
-        };
-        let mut turn = 0;
-        others.retain(|visit| {
-            turn += 1;
-            turn <= turns || is_old(visit)
-        });
-        let new = new.into_iter().map(|visit| (visit, true));
-        let (urgent, others) = (urgent.into_iter(), others.into_iter());
-        let urgent = urgent.map(|visit| (visit, false)).chain(new);
-        urgent.chain(others.map(|visit| (visit, false))).collect()
-    }
-
-    fn dump(&mut self, place: &mut Place, visit: &mut Visit<'_>, sockets: u64, deadline: Instant) {
-        let Progress::Checked(check) = &visit.progress else {
-            return;
-        };
-        let is_first = self.dumps_in_run == 0;
-        self.dumps_in_run += 1;
-        self.dumps += 1;
-        place.dump(
-            visit,
-            check.clone(),
-            sockets,
-            &self.config.enabled,
-            deadline,
-        );
-        if is_first || !matches!(visit.progress, Progress::Late) {
-            visit.known.turn = self.dumps;
-        }
-    }
-
-    /// Where an older dump serves, and was not made anew, it is exported again; never where fresh ones are wanted.
-    fn reuse(&self, visit: &mut Visit<'_>, now: Instant) {
-        if let Progress::Checked(_) | Progress::Late = &visit.progress {
-            visit.progress = match &visit.known.last {
-                Some(last) if !self.is_fresh_run => {
-                    let mut snapshot = visit.known.files.clone();
-                    snapshot.set(CollectorId::Sockets, Some(last.outcome.clone()));
-                    let snapshot = only(snapshot, &self.config.enabled);
-                    Progress::Done(Box::new(snapshot), last.age(now))
-                }
-                _ => Progress::Late,
-            };
-        }
-    }
-
-    /// Those that are exported, and whether all of them were read.
-    fn exported(
-        &self,
-        visits: &mut [Visit<'_>],
-        listing: &Listing,
-        now: Instant,
-    ) -> (Namespaces, bool) {
-        let is_refused = |visit: &&Visit<'_>| matches!(visit.progress, Progress::Refused);
-        let refused = visits.iter().filter(is_refused).count();
-        let absent = match self.config.namespaces {
-            NamespaceChoice::Listed(_) => count(names_of_gone(visits)),
-            _ => 0,
-        };
-        let mut there: Vec<&mut Visit<'_>> = visits.iter_mut().collect();
-        there.retain(|visit| !matches!(visit.progress, Progress::Gone | Progress::Refused));
-        let ranked = there.iter();
-        let ranked: Vec<(Option<f64>, &str)> = ranked
-            .map(|visit| (visit.known.rank, &*visit.known.label))
-            .collect();
-        let kept = keep_worst(&ranked, self.config.most_namespaces);
-        let left_out = kept.iter().filter(|is_kept| !**is_kept).count();
-        let mut is_whole = true;
-        let mut exported = Vec::with_capacity(kept.len() - left_out);
-        for (visit, _) in there.into_iter().zip(kept).filter(|(_, kept)| *kept) {
-            self.reuse(visit, now);
-            is_whole &= matches!(visit.progress, Progress::Done(..));
-            let (snapshot, age) = visit.result(&self.config.enabled);
-            exported.push(NamespaceSnapshot {
-                identity: visit.known.identity(visit.found, &self.config.procfs),
-                snapshot,
-                age,
-            });
-        }
-        let namespaces = Namespaces {
+        all.sort_by(|a, b| a.label.cmp(&b.label));
+        let exported = self.exported(&all, begin, wants_older);
+        let is_late = exported.iter().any(|one| one.age.is_none());
+        let refused = all
+            .iter()
+            .filter(|known| matches!(known.progress, Progress::Refused))
+            .count();
+        let gone = all
+            .iter()
+            .filter(|known| matches!(known.progress, Progress::Gone));
+        let gone: Vec<&Known> = gone.collect();
+        // Names that lead to a namespace of another kind, or to one that has just gone.
+        let names_of_gone = gone.iter().map(|known| known.found.names.len()).sum();
+        let found = Namespaces {
+            left_out: count(all.len() - refused - gone.len() - exported.len()),
             exported,
             // Processes that may not be looked up may be of one namespace or of many.
             unreadable: count(refused)
                 + count(listing.barred.len())
                 + u64::from(listing.hidden_process.is_some()),
-            left_out: count(left_out),
-            absent: self.absent + absent,
+            absent: absent + if is_listed { count(names_of_gone) } else { 0 },
             has_unlisted_names: listing.unlisted_names.is_some(),
         };
-        (namespaces, is_whole)
+        self.known = all
+            .into_iter()
+            .map(|known| (known.found.key, known))
+            .collect();
+        let late = is_late.then(|| LATE.to_owned());
+        (found, listing.unlisted_names.or(late))
     }
 
-    /// Whether no older dump is to be exported.
-    fn is_fresh_wanted(&self) -> bool {
-        let is_by_name = matches!(self.config.namespaces, NamespaceChoice::Listed(_));
-        let is_asked = self.fresh.swap(false, Ordering::Relaxed);
-        self.config.max_age.is_zero() || is_asked && is_by_name
+    /// Those to be dumped in this run, in order: the most urgent first, and of these those first that were dumped the
+    /// longest ago.
+    fn choose<'a>(
+        &mut self,
+        all: &'a mut [Known],
+        begin: Instant,
+        wants_older: bool,
+    ) -> Vec<(&'a mut Known, Need)> {
+        let checked = all.iter_mut().filter_map(|known| {
+            let has_sockets = matches!(known.progress, Progress::Checked);
+            let check = known.checked.as_ref().filter(|_| has_sockets)?;
+            let need = check.need(known.last.as_ref(), &known.settings());
+            if need != Need::InTurn {
+                known.last = None;
+            }
+            Some((known, if wants_older { need } else { Need::AtOnce }))
+        });
+        let mut chosen: Vec<_> = checked.collect();
+        chosen.sort_by_key(|(known, need)| (*need, known.turn));
+        let serving = chosen.iter().filter(|(_, need)| *need == Need::InTurn);
+        let mut turns = self.turns.take(begin, serving.count(), self.config.max_age);
+        chosen.retain(|(known, need)| {
+            let is_old = |last: &due::LastDump| last.age(begin) >= self.config.max_age;
+            let has_turn = *need == Need::InTurn && turns > 0;
+            turns -= usize::from(has_turn);
+            has_turn || *need != Need::InTurn || known.last.as_ref().is_none_or(is_old)
+        });
+        chosen
+    }
+
+    /// Those that are exported of those that can be read.
+    fn exported(&self, all: &[Known], begin: Instant, wants_older: bool) -> Vec<NamespaceSnapshot> {
+        let there = all
+            .iter()
+            .filter(|known| !matches!(known.progress, Progress::Gone | Progress::Refused));
+        let there: Vec<&Known> = there.collect();
+        let ranked: Vec<_> = there
+            .iter()
+            .map(|known| (known.rank, &*known.label))
+            .collect();
+        let kept = keep_worst(&ranked, self.config.most_namespaces);
+        let kept = there.into_iter().zip(kept).filter(|(_, is_kept)| *is_kept);
+        kept.map(|(known, _)| known.exported(begin, wants_older, &self.config))
+            .collect()
     }
 }
 
-/// How many names there are that lead to no network namespace: to one of another kind, or to one that has just gone.
-fn names_of_gone(visits: &[Visit<'_>]) -> usize {
-    let gone = visits.iter();
-    let gone = gone.filter(|visit| matches!(visit.progress, Progress::Gone));
-    gone.map(|visit| visit.found.names.len()).sum()
+/// The same namespaces, each as late: for scrapes that cannot wait for the next run to end.
+pub(super) fn all_late(found: &Namespaces, enabled: &Enabled) -> Namespaces {
+    let exported = found.exported.iter().map(|one| NamespaceSnapshot {
+        identity: one.identity.clone(),
+        snapshot: unread(enabled),
+        age: None,
+    });
+    Namespaces {
+        exported: exported.collect(),
+        ..*found
+    }
 }
 
 fn count(number: usize) -> u64 {
@@ -456,12 +380,10 @@ fn only_absent<'a>(choice: &'a NamespaceChoice, listing: &Listing) -> Vec<&'a st
     let NamespaceChoice::Listed(names) = choice else {
         return Vec::new();
     };
-    let is_found = |name: &String| {
-        let mut namespaces = listing.namespaces.iter();
-        let mut barred = listing.barred.iter();
-        namespaces.any(|found| found.names.contains(name)) || barred.any(|one| one.name == *name)
-    };
-    let absent = names.iter().filter(|name| !is_found(name));
+    let found = listing.namespaces.iter().flat_map(|found| &found.names);
+    let barred = listing.barred.iter().map(|barred| &barred.name);
+    let found: HashSet<&String> = found.chain(barred).collect();
+    let absent = names.iter().filter(|name| !found.contains(name));
     absent.map(String::as_str).collect()
 }
 

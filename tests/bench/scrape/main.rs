@@ -1,7 +1,7 @@
 //! What a scrape costs, held against what the kernel's dump costs on the same sockets.
 //!
 //! ```text
-//! cargo bench --bench scrape                          # everything, five to ten minutes
+//! cargo bench --bench scrape                          # everything, some fifteen minutes
 //! cargo bench --bench scrape -- --markdown FILE       # and as a Markdown table
 //! cargo bench --bench scrape -- --only idle,peers     # some of it
 //! cargo bench --bench scrape -- --smoke               # small counts, a few seconds, judges nothing
@@ -43,6 +43,7 @@ mod bare;
 mod exporter;
 mod namespace;
 mod peers;
+mod pods;
 mod rows;
 mod soak;
 mod sockets;

@@ -92,7 +92,8 @@ pub fn sysctl(name: &str, value: &str) {
     fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
 }
 
-fn ip(arguments: &[&str]) {
+/// Runs ip(8).
+pub fn ip(arguments: &[&str]) {
     let status = Command::new("ip").args(arguments).status();
     assert!(
         status.is_ok_and(|status| status.success()),

@@ -13,20 +13,21 @@ use crate::bare;
 use crate::exporter::{Cost, Server, exchange, exporter_path, values};
 use crate::namespace::time_wait_sockets;
 use crate::peers;
+use crate::pods;
 use crate::sockets;
 use crate::table::{Table, least, median, mib, ms, ratio};
 
 /// One of the times of a cost.
-type Time = fn(&Cost) -> Duration;
+pub type Time = fn(&Cost) -> Duration;
 
 /// Both of them, by their names in the table.
-const TIMES: [(&str, Time); 2] = [("CPU", |cost| cost.cpu), ("wall time", |cost| cost.wall)];
+pub const TIMES: [(&str, Time); 2] = [("CPU", |cost| cost.cpu), ("wall time", |cost| cost.wall)];
 
 /// A situation: makes its sockets, measures, and adds lines.
 type Row = fn(&Scale, &mut Table);
 
 /// All situations by name, in the order of the table.
-pub const ALL: [(&str, Row); 11] = [
+pub const ALL: [(&str, Row); 16] = [
     ("destinations", destinations),
     ("remotes", remotes),
     ("remotes6", remotes_v6),
@@ -35,6 +36,11 @@ pub const ALL: [(&str, Row); 11] = [
     ("nothing", nothing),
     ("peers", against_peers),
     ("namespaces", namespaces),
+    ("pods", pods::pods),
+    ("pods500", pods::many_pods),
+    ("churn", pods::churn),
+    ("checked", pods::checked),
+    ("first", pods::first),
     ("crowd", crowd),
     ("clients", clients),
     ("idle", idle),
@@ -44,19 +50,23 @@ pub const FULL_SOAK: Duration = Duration::from_secs(60);
 pub const SMOKE_SOAK: Duration = Duration::from_secs(2);
 
 /// As for an ordinary user: only root may read the slabs.
-const ORDINARY: &str = "--no-collector.slabinfo";
+pub const ORDINARY: &str = "--no-collector.slabinfo";
 
 /// How many of everything.
 pub struct Scale {
     many: usize,
     destinations: usize,
-    some: usize,
+    pub some: usize,
     few: usize,
     accepted: usize,
     idle_connections: usize,
     namespaces: usize,
     pairs: usize,
     idle: Duration,
+    pub pods: usize,
+    /// How often exporters are scraped in turns, and how long after each other.
+    pub turns: usize,
+    pub pace: Duration,
     has_peers: bool,
 }
 
@@ -71,6 +81,9 @@ impl Scale {
         namespaces: 200,
         pairs: 11,
         idle: Duration::from_secs(10),
+        pods: 100,
+        turns: 12,
+        pace: Duration::from_secs(3),
         has_peers: true,
     };
 
@@ -84,11 +97,14 @@ impl Scale {
         namespaces: 5,
         pairs: 2,
         idle: Duration::from_millis(500),
+        pods: 10,
+        turns: 2,
+        pace: Duration::from_millis(100),
         has_peers: false,
     };
 }
 
-fn grouped(number: usize) -> String {
+pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -98,11 +98,15 @@ fn remote_v6(number: u32) -> IpAddr {
 }
 
 fn listen(address: IpAddr) -> TcpListener {
-    TcpListener::bind((address, SERVER_PORT)).expect("the server address is free")
+    listen_at(address, SERVER_PORT)
+}
+
+pub fn listen_at(address: IpAddr, port: u16) -> TcpListener {
+    TcpListener::bind((address, port)).expect("the server address is free")
 }
 
 /// A connected client; from an address, with a port that connect() chooses.
-fn client(from: Option<IpAddr>, to: SocketAddr) -> OwnedFd {
+pub fn client(from: Option<IpAddr>, to: SocketAddr) -> OwnedFd {
     let family = if to.is_ipv6() {
         AddressFamily::INET6
     } else {

@@ -112,6 +112,15 @@ pub fn median(costs: &[Cost]) -> Cost {
     }
 }
 
+/// The mean of some costs.
+pub fn mean(costs: &[Cost]) -> Cost {
+    let count = u32::try_from(costs.len()).expect("few");
+    Cost {
+        cpu: costs.iter().map(|cost| cost.cpu).sum::<Duration>() / count,
+        wall: costs.iter().map(|cost| cost.wall).sum::<Duration>() / count,
+    }
+}
+
 /// The least of some costs: of CPU and of wall time, each by itself.
 pub fn least(costs: &[Cost]) -> Cost {
     Cost {

@@ -1,0 +1,178 @@
+//! The thread that goes from namespace to namespace, and what it reads there.
+//!
+//! Decides nothing about which namespaces are read, and when.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::due::{Check, LastDump};
+use super::known::{Known, Progress, READ_EACH_TIME};
+use crate::collector::CollectorConfig;
+use crate::collector::sockets::{Given, SocketReader};
+use crate::domain::collectors::{CollectorId, Enabled};
+use crate::domain::namespace::rank;
+use crate::domain::settings::Settings;
+use crate::domain::snapshot::{Counts, Outcome, Reading, Snapshot};
+use crate::domain::udp::UdpUsage;
+use crate::kernel::namespaces::{EnterError, Home, NamespaceLister};
+use crate::kernel::procfs::ProcRoot;
+use crate::kernel::sock_diag::NetlinkConnect;
+
+/// What is only known on the job's own thread.
+#[derive(Debug)]
+pub(super) struct Visitor {
+    pub(super) home: Home,
+    pub(super) lister: NamespaceLister,
+    procfs: ProcRoot,
+    reader: SocketReader,
+    enabled: Enabled,
+    /// What was exported last of a namespace without sockets, and for which settings.
+    empty: Option<(Settings, Reading)>,
+    /// Whether missing capabilities were logged at the start.
+    lacks_rights: bool,
+}
+
+impl Visitor {
+    /// # Errors
+    /// There is no /proc, or no descriptor to be had.
+    pub(super) fn new(config: &CollectorConfig, lacks_rights: bool) -> io::Result<Self> {
+        let home = Home::open()?;
+        let procfs = ProcRoot::new(config.procfs.clone()).of_thread();
+        let (names, key) = (config.namespace_names.clone(), home.key());
+        let (connect, census) = (Box::new(NetlinkConnect), config.census.clone());
+        Ok(Self {
+            lister: NamespaceLister::new(config.procfs.clone(), names, key),
+            home,
+            reader: SocketReader::new(config.source, procfs.clone(), connect, census),
+            enabled: config.enabled.clone(),
+            procfs,
+            empty: None,
+            lacks_rights,
+        })
+    }
+
+    /// TCP sockets of the namespace that the thread is in.
+    pub(super) fn connections(&self) -> u64 {
+        let counts = self.procfs.read_socket_statistics();
+        counts.map_or(0, |counts| connections(&counts))
+    }
+
+    /// Enters a namespace; whether that went well.
+    fn enter(&self, known: &mut Known) -> bool {
+        match self.home.leave_for(&self.lister, &known.found) {
+            Ok(()) => {
+                known.entry.note(None);
+                return true;
+            }
+            Err(EnterError::Gone) => known.progress = Progress::Gone,
+            Err(error) => {
+                if !self.lacks_rights {
+                    known
+                        .entry
+                        .note_in_words(error.reason(), &error.to_string());
+                }
+                known.progress = Progress::Refused;
+            }
+        }
+        false
+    }
+
+    /// Enters a namespace and reads its files and UDP sockets: those files that do not change with each connection
+    /// only where something happened since the last run, or in turn.
+    pub(super) fn check(
+        &mut self,
+        known: &mut Known,
+        run: Instant,
+        in_turn: bool,
+        deadline: Instant,
+    ) {
+        if !self.enter(known) {
+            return;
+        }
+        known.progress = Progress::Checked;
+        let procfs = &self.procfs;
+        known.read(procfs, |id| id == CollectorId::Sockstat);
+        let is_none = |name| known.files.count(CollectorId::Sockstat, name) == Some(0);
+        let is_empty = is_none("tw") && is_none("inuse");
+        let check = (!is_empty).then(|| {
+            known.read(procfs, |id| id == CollectorId::Snmp);
+            Check::new(&known.files, procfs.read_port_settings())
+        });
+        if in_turn || known.files_read.is_none() || check != known.checked {
+            known.read(procfs, |id| {
+                is_empty && id == CollectorId::Snmp || !READ_EACH_TIME.contains(&id)
+            });
+            known.files_read = Some(run);
+            known.read_resident(self.lister.procfs());
+        }
+        known.checked = check;
+        if self.enabled.has(CollectorId::Udp) {
+            let outcome = self.read_udp(known, deadline);
+            known.files.set(CollectorId::Udp, outcome);
+        }
+        if is_empty || !self.enabled.has(CollectorId::Sockets) {
+            let reading = self.empty(known.settings());
+            known.last = None;
+            done(known, Outcome::whole(Some(reading), Duration::ZERO));
+        }
+    }
+
+    /// Reads the UDP sockets, unless the counts say that there are none.
+    fn read_udp(&mut self, known: &mut Known, deadline: Instant) -> Option<Outcome> {
+        if known.files.udp_in_use() == Some(0) {
+            return Some(Outcome::whole(Some(UdpUsage::default()), Duration::ZERO));
+        }
+        self.reader
+            .read_udp(&known.settings(), &mut known.udp, deadline)
+    }
+
+    fn empty(&mut self, settings: Settings) -> Reading {
+        match &self.empty {
+            Some((same, reading)) if *same == settings => reading.clone(),
+            _ => {
+                let reading = Reading::from(self.reader.empty(&settings));
+                self.empty = Some((settings, reading.clone()));
+                reading
+            }
+        }
+    }
+
+    /// Enters a namespace again and dumps its sockets; false if the deadline came first.
+    pub(super) fn dump(&mut self, known: &mut Known, host_sockets: u64, deadline: Instant) -> bool {
+        let Some(check) = known.checked.clone() else {
+            return true;
+        };
+        if !self.enter(known) {
+            return true;
+        }
+        let settings = known.settings();
+        let begin = Instant::now();
+        let given = Given {
+            settings: &settings,
+            statistics: known.files.counts(CollectorId::Sockstat),
+            bind_table: Some(host_sockets),
+            deadline,
+        };
+        let outcome = self.reader.read(&mut known.sockets, given);
+        if outcome.value.is_none() && Instant::now() >= deadline {
+            return false;
+        }
+        known.last = LastDump::new(begin, &outcome, check, settings);
+        done(known, outcome);
+        true
+    }
+}
+
+/// Sockets in the connection table, as the kernel counts them.
+pub(super) fn connections(counts: &Counts) -> u64 {
+    let count = |name| counts.get(name).unwrap_or(0);
+    count("tw").saturating_add(count("inuse"))
+}
+
+/// Notes what was read of the sockets, and ranks the namespace by it; where nothing was it ranks as before.
+fn done(known: &mut Known, outcome: Outcome) {
+    let mut snapshot = Snapshot::default();
+    snapshot.set(CollectorId::Sockets, Some(outcome.clone()));
+    known.rank = rank(&snapshot).or(known.rank);
+    known.progress = Progress::Dumped(outcome);
+}
