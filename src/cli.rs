@@ -9,7 +9,6 @@ mod switches;
 mod values;
 
 use std::ffi::OsString;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::build_info::BUILD;
 use crate::collector::{CollectorConfig, MOST_NAMESPACES, NamespaceChoice, SourceChoice};
-use crate::config::{Command, Config, LogConfig, TelemetryPath, WebConfig, boolean, max_age};
+use crate::config::{Command, Config, LogConfig, WebConfig, boolean, max_age, telemetry_path};
 use crate::domain::options::{CensusOptions, PinnedDestination};
 use crate::web::ListenAddress;
 
@@ -97,9 +96,10 @@ struct WebFlags {
     #[arg(
         long = "web.telemetry-path",
         value_name = "PATH",
-        default_value = "/metrics"
+        default_value = "/metrics",
+        value_parser = telemetry_path,
     )]
-    telemetry_path: TelemetryPath,
+    telemetry_path: String,
 
     /// Maximum number of parallel scrapes; further ones are answered with 503. 0 disables the limit
     #[arg(long = "web.max-requests", value_name = "N", default_value = "40", value_parser = number(0, 1_000_000))]
@@ -287,8 +287,8 @@ impl Cli {
                 listen_addresses: distinct(self.web.listen_addresses),
                 systemd_socket: self.web.systemd_socket,
                 telemetry_path: self.web.telemetry_path,
-                max_requests: NonZeroUsize::new(self.web.max_requests),
-                exporter_metrics: !self.web.disable_exporter_metrics,
+                max_requests: self.web.max_requests,
+                disable_exporter_metrics: self.web.disable_exporter_metrics,
                 // An empty name is none, as in the Go exporters.
                 config_file: self
                     .web

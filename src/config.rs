@@ -3,9 +3,7 @@
 //! Values that must keep a form are types here, so that the rest of the program need not check them.
 //! What has the shape of its flags derives them; [`crate::cli`] has the others, and the environment.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use crate::collector::CollectorConfig;
@@ -97,11 +95,11 @@ pub struct WebConfig {
     /// Whether to listen on the sockets that systemd passes instead.
     pub(crate) systemd_socket: bool,
     /// Where the metrics are exported.
-    pub(crate) telemetry_path: TelemetryPath,
-    /// Maximum number of parallel scrapes; `None` for no limit.
-    pub(crate) max_requests: Option<NonZeroUsize>,
-    /// Whether to export `promhttp_*` and `process_*`.
-    pub exporter_metrics: bool,
+    pub(crate) telemetry_path: String,
+    /// Maximum number of parallel scrapes; 0 for no limit.
+    pub(crate) max_requests: usize,
+    /// Whether not to export `promhttp_*` and `process_*`.
+    pub(crate) disable_exporter_metrics: bool,
     /// See [`crate::web::config`].
     pub config_file: Option<PathBuf>,
 }
@@ -196,38 +194,23 @@ fn timeout(text: &str) -> Result<Duration, &'static str> {
         .ok_or("write seconds from 0.1 to 3600, or a duration as in 5m")
 }
 
-/// The path under which the metrics are exported.
-///
-/// **Invariant:** begins with a slash, contains only characters that a URL path may contain unescaped,
-/// and is no other route's, except perhaps `/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TelemetryPath(String);
-
-impl TelemetryPath {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
+/// A path that begins with a slash, contains only characters that a URL path may contain unescaped, and is
+/// no other route's, except perhaps `/`.
+pub(crate) fn telemetry_path(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') {
+        return Err("a path begins with a slash, as in \"/metrics\"".to_owned());
     }
-}
-
-impl FromStr for TelemetryPath {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if !text.starts_with('/') {
-            return Err("a path begins with a slash, as in \"/metrics\"".to_owned());
-        }
-        let is_good = |c: &char| c.is_ascii_alphanumeric() || "-._~/:@+,;=".contains(*c);
-        if let Some(bad) = text.chars().find(|c| !is_good(c)) {
-            return Err(format!(
-                "{bad:?} cannot stand in the path: use letters, digits and any of -._~/:@+,;="
-            ));
-        }
-        // All of /-/ and /api/ is reserved for later versions.
-        if text.starts_with("/-/") || text.starts_with("/api/") {
-            return Err("this path is reserved by the exporter: choose another".to_owned());
-        }
-        Ok(Self(text.to_owned()))
+    let is_good = |c: &char| c.is_ascii_alphanumeric() || "-._~/:@+,;=".contains(*c);
+    if let Some(bad) = text.chars().find(|c| !is_good(c)) {
+        return Err(format!(
+            "{bad:?} cannot stand in the path: use letters, digits and any of -._~/:@+,;="
+        ));
     }
+    // All of /-/ and /api/ is reserved for later versions.
+    if text.starts_with("/-/") || text.starts_with("/api/") {
+        return Err("this path is reserved by the exporter: choose another".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -237,9 +220,8 @@ mod tests {
 
     #[test]
     fn telemetry_paths_stay_out_of_the_way_of_other_routes() {
-        let path = |text: &str| text.parse::<TelemetryPath>();
         for good in ["/metrics", "/", "/a/b-c.d~e", "/-metrics", "/apimetrics"] {
-            assert_eq!(path(good).unwrap().as_str(), good);
+            assert_eq!(telemetry_path(good).unwrap(), good);
         }
         for (bad, says) in [
             ("metrics", "begins with a slash"),
@@ -250,7 +232,7 @@ mod tests {
             ("/-/healthy", "reserved"),
             ("/api/v1/report", "reserved"),
         ] {
-            let error = path(bad).unwrap_err();
+            let error = telemetry_path(bad).unwrap_err();
             assert!(error.contains(says), "{bad}: {error}");
         }
     }

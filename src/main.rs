@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
+use timewait_exporter::app::{self, Failure};
+use timewait_exporter::cli;
 use timewait_exporter::config::{Command, Config};
 use timewait_exporter::logging::Log;
-use timewait_exporter::{app, cli};
+use timewait_exporter::web::ProtectionError;
 
 /// Exit status for wrong usage, as clap defines it.
 const USAGE: u8 = 2;
-
-const NO_LOG: &str = "cannot start the thread that writes the log";
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -19,49 +19,44 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(message) => return show(&message, cli::asks_for_check(&arguments)),
     };
-    if let Err(error) = app::signals::block(config.command.is_none()) {
-        return complain("cannot block signals", &error);
+    let command = config.command;
+    if let Err(error) = app::signals::block(command.is_none()) {
+        return complain(command, "cannot block signals", &error);
     }
     let log = match Log::start(config.log) {
         Ok(log) => log,
-        Err(error) if matches!(config.command, Some(Command::Check(_))) => {
-            return ExitCode::from(app::check::impossible(NO_LOG, &error));
+        Err(error) => {
+            let what = "cannot start the thread that writes the log";
+            return complain(command, what, &error);
         }
-        Err(error) => return complain(NO_LOG, &error),
     };
-    if config.command != Some(Command::Healthcheck) {
-        warn_of_unknown_variables();
+    // A mistyped variable would otherwise go unnoticed: without its web configuration a server asks for no
+    // password.
+    if command != Some(Command::Healthcheck) {
+        for unknown in cli::unknown_variables(std::env::vars_os()) {
+            tracing::warn!(
+                name = unknown.name,
+                suggestion = unknown.suggestion,
+                "Ignored an unknown environment variable"
+            );
+        }
     }
-    let code = run(config);
+    let status = run(config).unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        // A wrong setting, which no restart would help.
+        let is_of_settings = matches!(error.downcast_ref(), Some(ProtectionError::File { .. }));
+        if is_of_settings { USAGE } else { 1 }
+    });
     log.flush();
-    code
+    ExitCode::from(status)
 }
 
-/// A mistyped variable would otherwise go unnoticed: without its web configuration a server asks for no
-/// password.
-fn warn_of_unknown_variables() {
-    for unknown in cli::unknown_variables(std::env::vars_os()) {
-        tracing::warn!(
-            name = unknown.name,
-            suggestion = unknown.suggestion,
-            "Ignored an unknown environment variable"
-        );
-    }
-}
-
-fn run(config: Config) -> ExitCode {
-    let done = match config.command {
+fn run(config: Config) -> Result<u8, Failure> {
+    match config.command {
         None => app::run(config).map(|()| 0),
         Some(Command::Report(report)) => app::report::run(config.collector, report),
         Some(Command::Check(check)) => Ok(app::check::run(config.collector, check)),
-        Some(Command::Healthcheck) => app::healthcheck(&config).map(|()| 0),
-    };
-    match done {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(if error.is_of_settings() { USAGE } else { 1 })
-        }
+        Some(Command::Healthcheck) => Ok(app::healthcheck::run(&config.web).map(|()| 0)?),
     }
 }
 
@@ -76,7 +71,10 @@ fn show(message: &clap::Error, is_check: bool) -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "there is no log yet")]
-fn complain(what: &str, error: &io::Error) -> ExitCode {
+fn complain(command: Option<Command>, what: &str, error: &io::Error) -> ExitCode {
+    if let Some(Command::Check(_)) = command {
+        return ExitCode::from(app::check::unknown(&format!("{what}: {error}")));
+    }
     eprintln!("timewait_exporter: {what}: {error}");
     ExitCode::FAILURE
 }

@@ -37,18 +37,18 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
             } = check;
             line(&report, Thresholds { warning, critical })
         }
-        Err(error) => unknown(&error.to_string()),
+        Err(error) => return unknown(&error.to_string()),
     };
-    say(&line);
-    state.code()
+    say(state, &line)
 }
 
-/// Prints why nothing was checked, where the program did not come that far.
+/// Prints why nothing was checked.
 #[must_use]
-pub fn impossible(what: &str, error: &std::io::Error) -> u8 {
-    let (state, line) = unknown(&format!("{what}: {error}"));
-    say(&line);
-    state.code()
+pub fn unknown(reason: &str) -> u8 {
+    let state = State::Unknown;
+    // A bar separates performance data.
+    let reason = reason.replace('|', "/");
+    say(state, &format!("TIMEWAIT {} - {reason}", state.as_str()))
 }
 
 /// Prints what was wrong with the usage, of which `message` is the whole explanation.
@@ -57,18 +57,11 @@ pub fn wrong_usage(message: &str) -> u8 {
     let mut lines = message.lines().map(str::trim);
     let reason = lines.find(|line| !line.is_empty()).unwrap_or_default();
     let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-    // A bar separates performance data.
-    let (state, line) = unknown(&format!("wrong usage: {}", reason.replace('|', "/")));
-    say(&line);
-    state.code()
+    unknown(&format!("wrong usage: {reason}"))
 }
 
-fn unknown(reason: &str) -> (State, String) {
-    let state = State::Unknown;
-    (state, format!("TIMEWAIT {} - {reason}", state.as_str()))
-}
-
-fn say(line: &str) {
+fn say(state: State, line: &str) -> u8 {
     // The exit status is the state, whether the line is read or not.
     let _closed = writeln!(std::io::stdout(), "{line}");
+    state.code()
 }

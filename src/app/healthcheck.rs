@@ -26,34 +26,26 @@ const REQUEST: &[u8] =
 const STATUS_BYTES: u64 = 12;
 
 /// Asks once; the error says why the server is not healthy, or cannot be asked.
-pub(crate) fn run(web: &WebConfig) -> Result<(), String> {
+pub fn run(web: &WebConfig) -> Result<(), String> {
     if web.systemd_socket {
         return Err(
             "the server is on sockets of systemd, whose addresses are unknown here".to_owned(),
         );
     }
-    match web.listen_addresses.first() {
-        Some(ListenAddress::Tcp(tcp)) if tcp.port == 0 => {
-            Err("the server is on port 0, which is any that was free".to_owned())
-        }
-        Some(address) => ask(address),
-        None => Ok(()),
-    }
-}
-
-fn ask(address: &ListenAddress) -> Result<(), String> {
-    let stream = match address {
-        ListenAddress::Tcp(tcp) => connect(tcp).map(OwnedFd::from),
-        ListenAddress::Unix(path) => UnixStream::connect(path.as_path()).map(OwnedFd::from),
+    let Some(address) = web.listen_addresses.first() else {
+        return Ok(());
     };
-    let stream = stream.map_err(|error| {
-        if has_timed_out(&error) {
-            silent(address, &error)
-        } else {
-            format!("cannot connect to {address}: {error}")
+    let stream = match address {
+        ListenAddress::Tcp(tcp) if tcp.port == 0 => {
+            return Err("the server is on port 0, which is any that was free".to_owned());
         }
-    })?;
-    let answer = beginning(stream).map_err(|error| silent(address, &error))?;
+        ListenAddress::Tcp(tcp) => connect(tcp).map(OwnedFd::from),
+        ListenAddress::Unix(path) => UnixStream::connect(path).map(OwnedFd::from),
+    };
+    let stream =
+        stream.map_err(|error| format!("cannot connect to {address}: {}", reason(&error)))?;
+    let answer = beginning(stream)
+        .map_err(|error| format!("{address} does not answer: {}", reason(&error)))?;
     if is_alive(&answer) {
         return Ok(());
     }
@@ -61,20 +53,14 @@ fn ask(address: &ListenAddress) -> Result<(), String> {
     Err(format!("{address} answers \"{}\"", answer.escape_debug()))
 }
 
-fn silent(address: &ListenAddress, error: &io::Error) -> String {
-    if has_timed_out(error) {
-        let seconds = PATIENCE.as_secs();
-        format!("{address} does not answer: timed out after {seconds} s")
-    } else {
-        format!("{address} does not answer: {error}")
+/// A socket reports the end of [`PATIENCE`] as EAGAIN, and the standard library's connect by an error of its
+/// own; ETIMEDOUT is the kernel's, after another time.
+fn reason(error: &io::Error) -> String {
+    let is_own = error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none();
+    if is_own || error.kind() == io::ErrorKind::WouldBlock {
+        return format!("timed out after {} s", PATIENCE.as_secs());
     }
-}
-
-/// Whether [`PATIENCE`] ended. A socket reports that as EAGAIN, and the standard library's connect by an
-/// error of its own; ETIMEDOUT is the kernel's, after another time.
-fn has_timed_out(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-        || error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
+    error.to_string()
 }
 
 /// Connects to the first of the addresses that takes it.

@@ -3,16 +3,17 @@
 //! Pure: is given the settings and does not change them.
 
 use crate::domain::advice::Setting;
-use crate::domain::ports::{PortRange, PortSet};
+use crate::domain::ports::PortSet;
 use crate::domain::settings::Settings;
 
-/// What to do about own ports that outgoing connections can be given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What to say about own ports that outgoing connections can be given.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Advice {
-    in_range: PortSet,
-    range: PortRange,
-    /// What is reserved already and must stay so, and the own ports.
-    to_reserve: PortSet,
+    pub(super) ports: String,
+    /// The ephemeral range.
+    pub(super) range: String,
+    /// The command that helps.
+    pub(super) remedy: String,
 }
 
 /// Advice where at least one of these ports is inside the ephemeral range and not reserved. None
@@ -20,48 +21,30 @@ pub(super) struct Advice {
 pub(super) fn advice(own: &[u16], settings: &Settings) -> Option<Advice> {
     let range = settings.port_range?;
     let reserved = settings.reserved_ports.as_ref()?;
-    let in_range: PortSet = own
-        .iter()
-        .copied()
-        .filter(|port| range.contains(*port) && !reserved.contains(*port))
-        .collect();
-    if in_range.is_empty() {
+    let is_in_question = |port: &u16| range.contains(*port) && !reserved.contains(*port);
+    let ports: PortSet = own.iter().copied().filter(is_in_question).collect();
+    if ports.is_empty() {
         return None;
     }
+    // Writing the setting replaces all of it, so it names all ports.
     let mut to_reserve = reserved.clone();
-    to_reserve.union_with(&in_range);
+    to_reserve.union_with(&ports);
+    let setting = Setting {
+        name: "ip_local_reserved_ports",
+        value: to_reserve.to_string(),
+    };
     Some(Advice {
-        in_range,
-        range,
-        to_reserve,
+        ports: ports.to_string(),
+        range: format!("{}-{}", range.min(), range.max()),
+        remedy: setting.command(),
     })
-}
-
-impl Advice {
-    /// The own ports in question.
-    pub(super) fn ports(&self) -> String {
-        self.in_range.to_string()
-    }
-
-    /// The ephemeral range.
-    pub(super) fn range(&self) -> String {
-        format!("{}-{}", self.range.min(), self.range.max())
-    }
-
-    /// The command that helps. Writing the setting replaces all of it, so it names all ports.
-    pub(super) fn remedy(&self) -> String {
-        let setting = Setting {
-            name: "ip_local_reserved_ports",
-            value: self.to_reserve.to_string(),
-        };
-        setting.command()
-    }
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::domain::ports::PortRange;
 
     fn settings(min: u16, max: u16, reserved: &[u16]) -> Settings {
         Settings {
@@ -101,10 +84,10 @@ mod tests {
     fn the_remedy_keeps_what_is_reserved_inside_the_range_or_not() {
         let settings = settings(1024, 65_535, &[80, 9100, 9101, 9102, 10_071, 65_535]);
         let advice = advice(&[10_072, 9100, 20_000], &settings).unwrap();
-        assert_eq!(advice.ports(), "10072,20000");
-        assert_eq!(advice.range(), "1024-65535");
+        assert_eq!(advice.ports, "10072,20000");
+        assert_eq!(advice.range, "1024-65535");
         assert_eq!(
-            advice.remedy(),
+            advice.remedy,
             "sysctl -w net.ipv4.ip_local_reserved_ports=80,9100-9102,10071-10072,20000,65535"
         );
     }
@@ -113,7 +96,7 @@ mod tests {
     fn a_list_that_sysctl_would_cut_is_written_otherwise() {
         let every_other: Vec<u16> = (20_000..22_000).step_by(2).collect();
         let settings = settings(1024, 65_535, &every_other);
-        let remedy = advice(&[10_072], &settings).unwrap().remedy();
+        let remedy = advice(&[10_072], &settings).unwrap().remedy;
         assert!(remedy.starts_with("sh -c '"), "{remedy}");
         assert!(remedy.contains("10072,20000,20002,"), "{remedy}");
     }

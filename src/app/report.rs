@@ -3,12 +3,12 @@
 //! Reads through the same [`Collector`] as the server. Ends after one report; with `--watch` on a signal,
 //! or when stdout is closed.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 
-use super::{AppError, warn_of_missing_rights};
+use super::{Failure, cannot, warn_of_missing_rights};
 use crate::build_info::BUILD;
 use crate::collector::{Collector, CollectorConfig, SourceChoice};
 use crate::config::{ReportConfig, ReportFormat};
@@ -30,23 +30,24 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const HELD_DESTINATIONS: usize = 3;
 
 /// Prints the report; the exit status is 1 where the connection table could not be read.
-pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, AppError> {
+pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, Failure> {
     config.census.whole_table = true;
     config.max_age = Duration::ZERO;
     warn_of_missing_rights(&config.namespaces);
     let finder = (!options.no_processes)
         .then(|| HolderFinder::new(config.procfs.clone(), config.source != SourceChoice::Procfs));
     let collector = Collector::open(config, Box::new(NetlinkConnect))
-        .map_err(AppError::system("cannot start the collector's threads"))?;
+        .map_err(cannot("start the collector's threads"))?;
     let mut before = None;
     loop {
         let begin = Instant::now();
         let report = one(&collector, finder.as_ref(), options.timeout)?;
         let text = written(&report, before.as_ref(), options)?;
-        match show(&text) {
+        let mut stdout = io::stdout();
+        let shown = stdout.write_all(text.as_bytes());
+        match shown.and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
-            Err(error) => return Err(AppError::System("cannot write to stdout", error)),
-            Ok(()) => {}
+            shown => shown.map_err(cannot("write to stdout"))?,
         }
         let Some(every) = options.watch else {
             return Ok(u8::from(!report.is_complete()));
@@ -68,26 +69,24 @@ fn one(
     collector: &Collector,
     finder: Option<&HolderFinder>,
     timeout: Duration,
-) -> Result<Report, AppError> {
+) -> Result<Report, Failure> {
     let deadline = Instant::now() + timeout;
     let mut progress = Progress::default();
-    let snapshot = read(collector, deadline, |waited| progress.say(waited));
-    let snapshot = snapshot.map_err(AppError::system("cannot start the runtime"))?;
+    let snapshot = read(collector, deadline, |waited| progress.say(waited))
+        .map_err(cannot("start the runtime"))?;
     let mut report = Report::new(BUILD.version, host_name(), kernel_release(), snapshot);
-    if let Some(finder) = finder {
-        for namespace in &mut report.namespaces {
-            let worst = worst_destinations(&namespace.snapshot);
-            namespace.holders = match &namespace.identity {
-                None => finder.find(&worst, deadline),
-                // Only where there is an issue: on a host of many pods this would take long.
-                Some(identity) if namespace.advice.severity >= Severity::Warning => {
-                    inside(identity, || finder.find(&worst, deadline))
-                        .ok()
-                        .flatten()
-                }
-                Some(_) => None,
-            };
-        }
+    for namespace in &mut report.namespaces {
+        let Some(finder) = finder else { break };
+        let worst = worst_destinations(&namespace.snapshot);
+        namespace.holders = match &namespace.identity {
+            None => finder.find(&worst, deadline),
+            // Only where there is an issue: on a host of many pods this would take long.
+            Some(identity) if namespace.advice.severity >= Severity::Warning => {
+                let found = inside(identity, || finder.find(&worst, deadline));
+                found.ok().flatten()
+            }
+            Some(_) => None,
+        };
     }
     progress.end();
     Ok(report)
@@ -95,12 +94,12 @@ fn one(
 
 /// Those among the fullest destinations with live sockets.
 fn worst_destinations(snapshot: &Snapshot) -> Vec<Destination> {
-    let exported = snapshot.destinations();
-    let exported = exported.map_or(&[][..], |breakdown| &breakdown.exported);
-    exported
-        .iter()
-        .filter(|usage| usage.in_use.established + usage.in_use.other > 0)
-        .take(HELD_DESTINATIONS)
+    let exported = snapshot.destinations().map(|known| known.exported.iter());
+    let live = exported
+        .into_iter()
+        .flatten()
+        .filter(|usage| usage.in_use.established + usage.in_use.other > 0);
+    live.take(HELD_DESTINATIONS)
         .map(|usage| usage.destination)
         .collect()
 }
@@ -129,69 +128,46 @@ fn written(
     report: &Report,
     before: Option<&Report>,
     options: ReportConfig,
-) -> Result<String, AppError> {
-    let json = |result: Result<String, serde_json::Error>| {
-        let text = result
-            .map_err(|error| AppError::System("cannot write the report as JSON", error.into()))?;
-        Ok(format!("{text}\n"))
-    };
-    match (options.format, options.watch) {
-        (ReportFormat::Json, None) => json(json::render_pretty(report)),
-        (ReportFormat::Json, Some(_)) => json(json::render(report)),
-        (ReportFormat::Text, watch) => {
-            let text = text::render(report, watch.map(|_| before), style());
-            Ok(if watch.is_some() {
-                in_place(&text)
+) -> serde_json::Result<String> {
+    Ok(match (options.format, options.watch) {
+        (ReportFormat::Json, None) => json::render_pretty(report)? + "\n",
+        (ReportFormat::Json, Some(_)) => json::render(report)? + "\n",
+        (ReportFormat::Text, None) => text::render(report, None, style()),
+        (ReportFormat::Text, Some(_)) => {
+            let text = text::render(report, Some(before), style());
+            if takes_commands(&io::stdout()) {
+                let (columns, rows) = screen_size();
+                screen::in_place(&text, columns, rows)
             } else {
-                text
-            })
+                format!("----\n{text}")
+            }
         }
-    }
+    })
 }
 
-/// How stdout wants it: colours on a terminal only, and not where `NO_COLOR` is set or the terminal is
-/// a dumb one.
+/// How stdout wants it: colours on a terminal only, and not where `NO_COLOR` is set.
 fn style() -> Style {
     let stdout = io::stdout();
-    if !stdout.is_terminal() {
-        return Style::default();
-    }
-    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let refuses_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     Style {
-        color: !is_set("NO_COLOR") && !is_dumb(),
-        width: Some(screen_size().0),
+        color: takes_commands(&stdout) && !refuses_color,
+        width: stdout.is_terminal().then(|| screen_size().0),
     }
 }
 
-/// Whether a terminal knows no commands: what is written there stays.
-fn is_dumb() -> bool {
-    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+/// Whether it is a terminal, and not a dumb one, where all that is written stays.
+fn takes_commands(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Columns and rows of the terminal; one that does not say has 80 columns and any number of rows.
 fn screen_size() -> (usize, Option<usize>) {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
-    let some = |length: u16| Some(usize::from(length)).filter(|length| *length > 0);
-    let columns = size.and_then(|size| some(size.ws_col));
+    let length = |length: u16| Some(usize::from(length)).filter(|length| *length > 0);
     (
-        columns.unwrap_or(80),
-        size.and_then(|size| some(size.ws_row)),
+        size.and_then(|size| length(size.ws_col)).unwrap_or(80),
+        size.and_then(|size| length(size.ws_row)),
     )
-}
-
-/// On a terminal, unless it is a dumb one, in place of the last one; elsewhere after a separating line.
-fn in_place(text: &str) -> String {
-    if !io::stdout().is_terminal() || is_dumb() {
-        return format!("----\n{text}");
-    }
-    let (columns, rows) = screen_size();
-    screen::in_place(text, columns, rows)
-}
-
-fn show(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }
 
 /// Reports on stderr that reading takes long: on a terminal repeatedly on one line, elsewhere once.
@@ -205,7 +181,7 @@ impl Progress {
         let mut stderr = io::stderr();
         let seconds = waited.as_secs();
         // A closed stderr is not an error.
-        let _closed = if stderr.is_terminal() && !is_dumb() {
+        let _closed = if takes_commands(&stderr) {
             write!(
                 stderr,
                 "\rReading the connection table: {seconds} s {CLEAR_LINE}"
@@ -223,7 +199,7 @@ impl Progress {
 
     fn end(&self) {
         let mut stderr = io::stderr();
-        if self.has_said && stderr.is_terminal() && !is_dumb() {
+        if self.has_said && takes_commands(&stderr) {
             let _closed = write!(stderr, "\r{CLEAR_LINE}");
         }
     }

@@ -10,15 +10,12 @@ use std::io;
 use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
-use tokio::sync::mpsc;
-
-/// The first signal begins the shutdown, the second one ends it; further ones change nothing.
-const WAITING: usize = 2;
+use tokio::sync::oneshot;
 
 /// A limit on memory (RLIMIT_DATA) counts all of it.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// For a server, keeps the signals of [`Signals`] from ending the program by themselves. For every
+/// For a server, keeps the signals of [`receive`] from ending the program by themselves. For every
 /// command, keeps a file size limit from doing so: the write fails with EFBIG instead. Call it before
 /// there are other threads.
 pub fn block(is_server: bool) -> io::Result<()> {
@@ -33,40 +30,27 @@ fn received() -> SigSet {
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
 }
 
-/// SIGTERM and SIGINT, as they arrive.
-#[derive(Debug)]
-pub(super) struct Signals {
-    arrived: mpsc::Receiver<Signal>,
-}
-
-impl Signals {
-    /// Starts to receive them. They must be blocked in all threads.
-    pub(super) fn receive() -> io::Result<Self> {
-        let (sender, arrived) = mpsc::channel(WAITING);
-        thread::Builder::new()
-            .name("signals".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
-                let signals = received();
-                // Fails only for signals that do not exist.
-                while let Ok(signal) = signals.wait() {
-                    if signal == Signal::SIGHUP {
-                        tracing::info!(
-                            "Ignored SIGHUP: the web configuration is re-read on every request, other settings at start"
-                        );
-                    } else {
-                        let _one_too_many = sender.try_send(signal);
-                    }
+/// Starts to receive SIGTERM and SIGINT, which must be blocked in all threads: the names of the first one,
+/// which begins the shutdown, and of the second one, which ends it.
+pub(super) fn receive() -> io::Result<[oneshot::Receiver<&'static str>; 2]> {
+    let (first_sender, first) = oneshot::channel();
+    let (second_sender, second) = oneshot::channel();
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let signals = received();
+            let mut senders = [first_sender, second_sender].into_iter();
+            // Fails only for signals that do not exist.
+            while let Ok(signal) = signals.wait() {
+                if signal == Signal::SIGHUP {
+                    tracing::info!(
+                        "Ignored SIGHUP: the web configuration is re-read on every request, other settings at start"
+                    );
+                } else if let Some(sender) = senders.next() {
+                    let _ended = sender.send(signal.as_str());
                 }
-            })?;
-        Ok(Self { arrived })
-    }
-
-    /// The name of the next one.
-    pub(super) async fn next(&mut self) -> &'static str {
-        match self.arrived.recv().await {
-            Some(signal) => signal.as_str(),
-            None => std::future::pending().await,
-        }
-    }
+            }
+        })?;
+    Ok([first, second])
 }

@@ -18,9 +18,9 @@ fn the_flags_are_consistent() {
 fn nothing_typed_gives_the_documented_defaults() {
     let config = typed(&[]).unwrap();
     assert_eq!(config.web.listen_addresses, [":10072".parse().unwrap()]);
-    assert_eq!(config.web.telemetry_path.as_str(), "/metrics");
-    assert_eq!(config.web.max_requests, NonZeroUsize::new(40));
-    assert!(config.web.exporter_metrics);
+    assert_eq!(config.web.telemetry_path, "/metrics");
+    assert_eq!(config.web.max_requests, 40);
+    assert!(!config.web.disable_exporter_metrics);
     assert_eq!(config.collector.source, SourceChoice::Auto);
     assert_eq!(config.collector.procfs, PathBuf::from("/proc"));
     assert_eq!(config.collector.enabled, Enabled::default());
@@ -56,9 +56,9 @@ fn every_flag_reaches_its_place() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(listen, [":1", "[::1]:2"]);
-    assert_eq!(config.web.telemetry_path.as_str(), "/m");
-    assert_eq!(config.web.max_requests, None);
-    assert!(!config.web.exporter_metrics);
+    assert_eq!(config.web.telemetry_path, "/m");
+    assert_eq!(config.web.max_requests, 0);
+    assert!(config.web.disable_exporter_metrics);
     assert_eq!(config.collector.source, SourceChoice::Procfs);
     assert_eq!(config.collector.procfs, PathBuf::from("/proc/self"));
     assert_eq!(config.collector.census.top, 1000);

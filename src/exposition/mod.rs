@@ -58,13 +58,13 @@ pub enum EncodeError {
         family: String,
     },
     /// A family without a name or without series, refused by the prometheus crate.
-    #[error("encoding metric families")]
+    #[error("encoding metric families: {0}")]
     Family(#[from] prometheus::Error),
     /// Formatting into memory failed.
-    #[error("formatting metric families")]
+    #[error("formatting metric families: {0}")]
     Format(#[from] std::fmt::Error),
     /// Compressing into memory failed.
-    #[error("compressing the exposition")]
+    #[error("compressing the exposition: {0}")]
     Gzip(#[source] std::io::Error),
 }
 

@@ -4,8 +4,8 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,77 +16,65 @@ const CAPACITY: usize = 1024;
 /// A limit on memory (RLIMIT_DATA) counts all of it.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// How often the end of the program checks whether a full queue has room again.
+/// How often the end of the program checks whether all is written.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
-
-#[derive(Debug)]
-enum Message {
-    Line(String),
-    /// Everything before this is written: say so.
-    Flush(SyncSender<()>),
-}
 
 /// The end that lines are put into.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
-    messages: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
+    lines: SyncSender<String>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Lines in the queue, and the one that is being written.
+    waiting: AtomicUsize,
+    dropped: AtomicU64,
 }
 
 impl Queue {
     /// Starts the thread that writes. It ends with the last clone of the queue.
     pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
-        let (messages, receiver) = mpsc::sync_channel(CAPACITY);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&dropped);
+        let (lines, receiver) = mpsc::sync_channel(CAPACITY);
+        let counts = Arc::<Counts>::default();
+        let shared = Arc::clone(&counts);
         thread::Builder::new()
             .name("log".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || write_all(&receiver, &counter, output))?;
-        Ok(Self { messages, dropped })
+            .spawn(move || write_all(&receiver, &shared, output))?;
+        Ok(Self { lines, counts })
     }
 
     /// Puts a line, with its newline, into the queue; drops and counts it when the queue is full.
     pub(super) fn push(&self, line: String) {
-        if self.messages.try_send(Message::Line(line)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.counts.waiting.fetch_add(1, Ordering::Relaxed);
+        if self.lines.try_send(line).is_err() {
+            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits until all lines so far are written, but not longer than this.
+    /// Waits until all lines so far are written, but not longer than this: stderr may not be read.
     pub(super) fn flush(&self, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
-        let (written, wait) = mpsc::sync_channel(1);
-        let mut message = Message::Flush(written);
-        loop {
-            message = match self.messages.try_send(message) {
-                Ok(()) => break,
-                Err(TrySendError::Full(back)) if Instant::now() < deadline => back,
-                Err(_) => return,
-            };
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a bounded channel does not report room"
-            )]
+        let begin = Instant::now();
+        while self.counts.waiting.load(Ordering::Acquire) > 0 && begin.elapsed() < timeout {
+            #[expect(clippy::disallowed_methods, reason = "the end of the program waits")]
             thread::sleep(FLUSH_POLL);
         }
-        // A timeout means that stderr is not read.
-        let _timeout = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
-fn write_all(receiver: &Receiver<Message>, dropped: &AtomicU64, mut output: impl Write) {
-    while let Ok(message) = receiver.recv() {
-        match message {
-            // A closed pipe is no reason to end: metrics are still exported.
-            Message::Line(line) => drop(output.write_all(line.as_bytes())),
-            Message::Flush(written) => drop(written.send(())),
-        }
-        let lost = dropped.swap(0, Ordering::Relaxed);
+fn write_all(receiver: &Receiver<String>, counts: &Counts, mut output: impl Write) {
+    while let Ok(line) = receiver.recv() {
+        // A closed pipe is no reason to end: metrics are still exported.
+        drop(output.write_all(line.as_bytes()));
+        let lost = counts.dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             // Goes through the front door, so that it has the log's format.
             tracing::warn!(lines = lost, "Log lines were dropped: stderr was not read");
         }
+        counts.waiting.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -128,7 +116,7 @@ mod tests {
             queue.push("x\n".to_owned());
         }
         // The thread may have taken one line already.
-        let dropped = queue.dropped.load(Ordering::Relaxed);
+        let dropped = queue.counts.dropped.load(Ordering::Relaxed);
         assert!((9..=10).contains(&dropped), "{dropped}");
         queue.flush(Duration::from_millis(1));
         for _ in 0..=CAPACITY {
@@ -137,7 +125,7 @@ mod tests {
         queue.flush(Duration::from_secs(60));
         let lines = written.lock().unwrap().len() / 2;
         assert!((CAPACITY..=CAPACITY + 1).contains(&lines), "{lines}");
-        assert_eq!(queue.dropped.load(Ordering::Relaxed), 0);
+        assert_eq!(queue.counts.dropped.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -152,8 +140,6 @@ mod tests {
         queue.push("x\n".to_owned());
         queue.push("y\n".to_owned());
         queue.flush(Duration::from_secs(60));
-        let (done, wait) = mpsc::sync_channel(1);
-        queue.messages.try_send(Message::Flush(done)).unwrap();
-        wait.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(queue.counts.waiting.load(Ordering::Relaxed), 0);
     }
 }

@@ -14,62 +14,73 @@
 //! Other methods than GET and HEAD are answered with 405.
 //!
 //! Nothing here blocks an async thread: the kernel is read on the collector's threads, and answers are
-//! encoded on the blocking pool. Knows no metric names and no text formats (see
-//! [`crate::exposition`]).
+//! encoded on the blocking pool. What comes in together shares one dump. Knows no metric names and no text
+//! formats (see [`crate::exposition`] and [`crate::report`]).
 
-mod answers;
 mod deadline;
 mod metrics;
 mod readiness;
-mod report;
-mod slots;
+mod scrapes;
 mod status_page;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::error::Error;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hyper::header::{ALLOW, CACHE_CONTROL};
 use hyper::{HeaderMap, Method, StatusCode};
+use tracing::error;
 
-pub use metrics::{About, ReadProcess};
-
+use crate::build_info::BUILD;
 use crate::collector::Collector;
-use crate::config::{TelemetryPath, WebConfig};
+use crate::config::WebConfig;
 use crate::domain::namespace::HostSnapshot;
-use crate::report::json::SCHEMA;
+use crate::kernel::process::{host_name, kernel_release};
+use crate::report::{Report, json};
 use crate::web::Handler;
 use crate::web::answer::{self, Answer};
-use metrics::Metrics;
 use readiness::{Readiness, State};
-use slots::Slots;
+use scrapes::Scrapes;
 
 /// How long `/-/ready` reads before it says no. The kubelet waits a second for a probe.
 const PROBE_TIME: Duration = Duration::from_millis(900);
 
+/// All paths but that of the metrics.
+const PATHS: [&str; 5] = [
+    "/",
+    "/api/v1/report",
+    "/api/v1/report/schema",
+    "/-/healthy",
+    "/-/ready",
+];
+
 /// Everything that is answered, on all connections of all listeners.
 #[derive(Debug)]
 pub struct Site {
-    telemetry_path: TelemetryPath,
-    metrics: Metrics,
-    readiness: Arc<Readiness>,
+    telemetry_path: String,
+    exporter_metrics: bool,
+    collector: Collector,
+    readiness: Readiness,
+    scrapes: Scrapes,
 }
 
 impl Site {
     /// From the configuration and the collectors.
     #[must_use]
-    pub fn new(web: &WebConfig, collector: Arc<Collector>, about: About) -> Self {
-        let readiness = Arc::new(Readiness::default());
-        let slots = Slots::new(web.max_requests);
+    pub fn new(web: &WebConfig, collector: Collector) -> Self {
         Self {
             telemetry_path: web.telemetry_path.clone(),
-            metrics: Metrics::new(collector, Arc::clone(&readiness), about, slots),
-            readiness,
+            exporter_metrics: !web.disable_exporter_metrics,
+            collector,
+            readiness: Readiness::default(),
+            scrapes: Scrapes::new(web.max_requests),
         }
     }
 
     /// One reading that nobody asked for, to learn at start whether it works.
     pub(crate) async fn first_look(&self) -> HostSnapshot {
-        self.metrics.read(deadline::DEFAULT).await
+        self.read(deadline::DEFAULT, false).await
     }
 
     /// Says "not ready" from now on.
@@ -77,28 +88,46 @@ impl Site {
         self.readiness.shut_down();
     }
 
-    async fn report(&self, headers: &HeaderMap, form: report::Form) -> Answer {
-        let time = deadline::time_allowed(headers);
-        let snapshot = self.metrics.read_fresh(time).await;
-        report::answer(snapshot, form).await
+    /// Reads the kernel, and learns from it whether that works. A `fresh` reading uses no older dump of a
+    /// namespace that was asked for by name.
+    async fn read(&self, time_allowed: Duration, fresh: bool) -> HostSnapshot {
+        let deadline = Instant::now() + time_allowed;
+        let snapshot = if fresh {
+            self.collector.scrape_fresh(deadline).await
+        } else {
+            self.collector.scrape(deadline).await
+        };
+        self.readiness.observe(&snapshot.own, deadline);
+        snapshot
     }
 
-    fn route(&self, path: &str) -> Route {
-        match path {
-            // First, for it may be "/".
-            path if path == self.telemetry_path.as_str() => Route::Metrics,
-            "/" => Route::Page,
-            "/api/v1/report" => Route::Report,
-            "/api/v1/report/schema" => Route::Schema,
-            "/-/healthy" => Route::Healthy,
-            "/-/ready" => Route::Ready,
-            _ => Route::Nothing,
-        }
+    async fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let answer = match self.scrapes.admit() {
+            Some(_slot) => {
+                let snapshot = self.read(deadline::time_allowed(headers), false).await;
+                let http = self.exporter_metrics.then(|| self.scrapes.figures());
+                let write = metrics::writer(snapshot, http, headers);
+                written("An error has occurred while serving metrics:\n\n", write).await
+            }
+            None => self.scrapes.refusal(),
+        };
+        self.scrapes.count(answer.status());
+        answer
+    }
+
+    async fn report(&self, headers: &HeaderMap, form: Form) -> Answer {
+        let snapshot = self.read(deadline::time_allowed(headers), true).await;
+        let telemetry_path = self.telemetry_path.clone();
+        let write = move || {
+            let report = Report::new(BUILD.version, host_name(), kernel_release(), snapshot);
+            form(&report, &telemetry_path)
+        };
+        written("The report could not be written: ", write).await
     }
 
     async fn ready(&self) -> Answer {
         if self.readiness.state() == State::NotWorking {
-            self.metrics.read(PROBE_TIME).await;
+            self.read(PROBE_TIME, false).await;
         }
         let (status, line) = match self.readiness.state() {
             State::Ready => (StatusCode::OK, "TIME-WAIT Exporter is Ready."),
@@ -114,35 +143,81 @@ impl Site {
 
 impl Handler for Site {
     async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
-        let route = self.route(path);
-        if route == Route::Nothing {
-            return answers::not_found();
+        // First, for it may be "/".
+        let is_metrics = path == self.telemetry_path;
+        if !is_metrics && !PATHS.contains(&path) {
+            return answer::text(StatusCode::NOT_FOUND, "404 page not found");
         }
         if method != Method::GET && method != Method::HEAD {
-            return answers::method_not_allowed();
+            let line = "Only GET and HEAD are allowed here.";
+            let mut answer = answer::text(StatusCode::METHOD_NOT_ALLOWED, line);
+            answer::set(&mut answer, ALLOW, "GET, HEAD");
+            return answer;
         }
-        match route {
-            Route::Metrics => self.metrics.answer(headers).await,
-            Route::Page => {
-                let form = report::Form::Page(self.telemetry_path.clone());
+        match path {
+            _ if is_metrics => self.metrics(headers).await,
+            "/" => self.report(headers, status_page::answer).await,
+            "/api/v1/report" => {
+                let form: Form = |report, _| Ok(json_answer(json::render(report)?));
                 self.report(headers, form).await
             }
-            Route::Report => self.report(headers, report::Form::Json).await,
-            Route::Schema => answers::json(Bytes::from_static(SCHEMA.as_bytes())),
-            Route::Healthy => answer::text(StatusCode::OK, "TIME-WAIT Exporter is Healthy."),
-            Route::Ready => self.ready().await,
-            Route::Nothing => answers::not_found(),
+            "/api/v1/report/schema" => json_answer(json::SCHEMA),
+            "/-/healthy" => answer::text(StatusCode::OK, "TIME-WAIT Exporter is Healthy."),
+            _ => self.ready().await,
         }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route {
-    Metrics,
-    Page,
-    Report,
-    Schema,
-    Healthy,
-    Ready,
-    Nothing,
+/// Writes a report, with links to the metrics under this path.
+type Form = fn(&Report, &str) -> Result<Answer, Box<dyn Error + Send + Sync>>;
+
+fn json_answer(document: impl Into<Bytes>) -> Answer {
+    let mut answer = answer::with_body(StatusCode::OK, "application/json", document);
+    answer::set(&mut answer, CACHE_CONTROL, "no-store");
+    answer
+}
+
+/// Has an answer written off the async threads. Failing is a defect, whose explanation begins with `failure`.
+async fn written<E: Display + Send + 'static>(
+    failure: &str,
+    write: impl FnOnce() -> Result<Answer, E> + Send + 'static,
+) -> Answer {
+    let reason = match tokio::task::spawn_blocking(write).await {
+        Ok(Ok(answer)) => return answer,
+        Ok(Err(defect)) => defect.to_string(),
+        Err(panic) => panic.to_string(),
+    };
+    error!(
+        error = reason,
+        "Could not write the answer, which is a defect: please report"
+    );
+    let text = format!("{failure}{reason}");
+    answer::text(StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
+#[cfg(test)]
+#[expect(clippy::panic, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::exposition::EncodeError;
+
+    #[tokio::test]
+    async fn an_encoder_that_fails_is_reported_with_its_reason() {
+        let broken = || Err(EncodeError::Gzip(std::io::Error::other("broken")));
+        let answer = written("Failed: ", broken).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(answer.body().starts_with(b"Failed: "), "{answer:?}");
+        assert!(answer.body().ends_with(b": broken\n"), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn an_encoder_that_panics_fails_its_answer_alone() {
+        let answer = written("Failed: ", || -> Result<_, EncodeError> {
+            panic!("on purpose")
+        })
+        .await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let answer = written("Failed: ", || Ok::<_, EncodeError>(json_answer("{}"))).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
 }

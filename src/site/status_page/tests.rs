@@ -10,8 +10,8 @@ use crate::domain::snapshot::Snapshot;
 use crate::report::{Missing, NamespaceReport};
 
 fn text(report: &Report) -> String {
-    let page = page(report, &"/a:b/metrics".parse().unwrap()).unwrap();
-    String::from_utf8(page.to_vec()).unwrap()
+    let page = answer(report, "/a:b/metrics").unwrap();
+    String::from_utf8(page.body().to_vec()).unwrap()
 }
 
 fn named(label: &str) -> NamespaceIdentity {

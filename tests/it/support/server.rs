@@ -5,12 +5,11 @@ use std::sync::mpsc as blocking;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use timewait_exporter::build_info::BUILD;
 use timewait_exporter::collector::{Collector, Job};
 use timewait_exporter::config::{Config, WebConfig};
 use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::domain::snapshot::Outcome;
-use timewait_exporter::site::{About, Site};
+use timewait_exporter::site::Site;
 use timewait_exporter::web::{Drained, Limits, Listener, Protection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -118,13 +117,7 @@ impl Running {
             .map(|listener| listener.tcp_address().unwrap())
             .collect();
         let web = config(flags).web;
-        let about = About {
-            build: BUILD,
-            process: web
-                .exporter_metrics
-                .then(|| -> Box<timewait_exporter::site::ReadProcess> { Box::new(|| None) }),
-        };
-        let site = Arc::new(Site::new(&web, Arc::new(collector), about));
+        let site = Arc::new(Site::new(&web, collector));
         let (shutdown, wanted) = oneshot::channel();
         let protection = web.config_file.map(Protection::open).transpose().unwrap();
         let shutting_down = Arc::clone(&site);
