@@ -19,7 +19,7 @@ use crate::domain::snapshot::{
 };
 use crate::kernel::clock::milliseconds_of_second;
 use crate::kernel::port_probe::lists_bound_sockets;
-use crate::kernel::procfs::{ProcRoot, TableError};
+use crate::kernel::procfs::{self, ProcRoot};
 use crate::kernel::sock_diag::{Connect, Dump, DumpCount, DumpError, Dumper};
 
 /// How often a dump is tried when the kernel's state was a passing one.
@@ -73,7 +73,17 @@ pub(super) enum ReadError {
     #[error(transparent)]
     Dump(#[from] DumpError),
     #[error(transparent)]
-    Table(#[from] TableError),
+    Table(#[from] procfs::ReadError),
+}
+
+impl ReadError {
+    const fn is_late(&self) -> bool {
+        match self {
+            Self::NoRange => false,
+            Self::Dump(error) => matches!(error, DumpError::Deadline(_)),
+            Self::Table(error) => error.is_late(),
+        }
+    }
 }
 
 /// How many sockets that are not in TIME-WAIT there must be, as a share of those that are, for a
@@ -173,10 +183,7 @@ impl SocketReader {
         let result = self.read_any(memory, given);
         match &result {
             // The namespaces that a run did not reach are logged together.
-            Err(
-                ReadError::Dump(DumpError::Deadline(_))
-                | ReadError::Table(TableError::DeadlineReached { .. }),
-            ) if memory.sockets.netns().is_some() => {}
+            Err(error) if error.is_late() && memory.sockets.netns().is_some() => {}
             Err(error) => memory.sockets.note(Some(error.to_string())),
             Ok((_, true)) => memory.sockets.note(None),
             Ok((_, false)) => memory.sockets.note(Some(INCOMPLETE.to_owned())),
@@ -283,20 +290,20 @@ impl SocketReader {
         &self,
         memory: &mut SocketMemory,
         given: Given<'_>,
-    ) -> Result<SocketSummary, TableError> {
-        let table = self.procfs.tcp_table();
+    ) -> Result<SocketSummary, procfs::ReadError> {
+        let (procfs, deadline) = (&self.procfs, given.deadline);
         let mut owners = Vec::new();
-        let owner_count = table.read_owners(&mut |owner| owners.push(owner))?;
+        let owner_count = procfs.read_owners(deadline, &mut |owner| owners.push(owner))?;
         let is_this_kernel = self.procfs.path() == Path::new("/proc");
         let (now, settings) = (Instant::now(), given.settings);
         let moment = memory.timestamps.moment(now, settings, is_this_kernel);
         let mut census = Census::new(self.options.clone(), settings, moment, &owners);
-        let count = table.read_sockets(given.deadline, &mut |socket| census.add(&socket))?;
+        let count = procfs.read_sockets(deadline, &mut |socket| census.add(&socket))?;
         for destination in census.depending_on_reuse() {
             census.note_peer(&destination, PeerTimestamps::Unknown);
         }
         let probe = is_this_kernel.then(|| self.probe(&mut census, memory, given, Source::Procfs));
-        let records = owner_count + count.records;
+        let records = owner_count + count;
         Ok(finished(census, Source::Procfs, records, probe))
     }
 

@@ -11,7 +11,6 @@ use crate::domain::ports::PortSet;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::Outcome;
 use crate::domain::udp::{UdpCensus, UdpUsage};
-use crate::kernel::procfs::{self, TableError};
 
 impl SocketReader {
     /// The collector of the UDP sockets of the exporter's own namespace.
@@ -63,13 +62,9 @@ impl SocketReader {
                 Err(error) => return Err(error.into()),
             }
         }
-        let (table, mut census) = (self.procfs.tcp_table(), census());
-        match table.read_udp(deadline, &mut |socket| census.add(socket)) {
-            Err(TableError::Read(procfs::ReadError::Io { source, .. }))
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                Ok(None)
-            }
+        let (procfs, mut census) = (&self.procfs, census());
+        match procfs.read_udp(deadline, &mut |socket| census.add(socket)) {
+            Err(error) if error.io_kind() == Some(io::ErrorKind::NotFound) => Ok(None),
             result => Ok(result.map(|()| Some(census.finish(top)))?),
         }
     }

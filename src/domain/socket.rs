@@ -57,6 +57,11 @@ impl TcpState {
             _ => return None,
         })
     }
+
+    /// Whether a socket in this state is or was connected.
+    pub(crate) const fn is_connected(self) -> bool {
+        !matches!(self, Self::Listen | Self::Close | Self::BoundInactive)
+    }
 }
 
 /// A socket that is or was connected: every TCP state but LISTEN and CLOSE. Each uses its port.

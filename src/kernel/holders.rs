@@ -5,7 +5,9 @@
 //! read first, and reading ends when every inode has been found. A process whose descriptors may not be
 //! read is skipped. Sockets in TIME-WAIT have no inode and no process.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::procfs::ProcRoot;
+use super::procfs::file::process_name;
 use super::sock_diag::{Dumper, NetlinkConnect};
 use crate::domain::holders::{Holder, Holders};
 use crate::domain::snapshot::Destination;
@@ -29,178 +32,126 @@ pub(crate) struct HolderFinder {
     netlink: bool,
 }
 
-/// The live sockets to the destinations asked for: by inode the destination's index.
-#[derive(Debug, Default)]
-struct Sought {
-    by_inode: HashMap<u64, usize>,
-    users: HashSet<u32>,
-    /// Live sockets of each destination, those without an inode included.
-    counts: Vec<u64>,
-}
-
-/// Inodes that a process has open, by destination.
-type Found = HashMap<(usize, i32), HashSet<u64>>;
-
 impl HolderFinder {
     /// For the procfs at this path, where `tcp` of the thread is read if netlink is not to be used or cannot be.
     /// Nothing is read yet.
-    #[must_use]
     pub(crate) const fn new(procfs: PathBuf, netlink: bool) -> Self {
         Self { procfs, netlink }
     }
 
     /// Which processes have live sockets to these destinations. `None` where the sockets could not be read.
-    #[must_use]
     pub(crate) fn find(
         &self,
         destinations: &[Destination],
         deadline: Instant,
     ) -> Option<Vec<Holders>> {
-        if destinations.is_empty() {
-            return Some(Vec::new());
+        let none = |destination: &Destination| Holders {
+            destination: *destination,
+            live_sockets: 0,
+            processes: Vec::new(),
+            unnamed_sockets: 0,
+        };
+        let mut holders: HashMap<Destination, Holders> =
+            destinations.iter().map(|one| (*one, none(one))).collect();
+        if !holders.is_empty() {
+            let (mut unnamed, mut users) = (HashMap::new(), HashSet::new());
+            let mut add = |live: LiveSocket| {
+                let Some(holders) = holders.get_mut(&live.destination) else {
+                    return;
+                };
+                holders.live_sockets += 1;
+                holders.unnamed_sockets += 1;
+                // 0 is that of a socket that no process has: closed, and on its way out.
+                if live.inode != 0 {
+                    unnamed.insert(live.inode, live.destination);
+                    users.insert(live.user);
+                }
+            };
+            if let Err(error) = self.read_live(destinations, deadline, &mut add) {
+                debug!(%error, "live sockets cannot be read");
+                return None;
+            }
+            self.name_processes(&mut holders, unnamed, &users, deadline);
         }
-        let sought = self.sockets(destinations, deadline)?;
-        let found = self.processes(&sought, deadline);
-        Some(holders(destinations, &sought, &found, &self.procfs))
+        let holders = destinations.iter().filter_map(|one| holders.remove(one));
+        Some(holders.collect())
     }
 
-    fn sockets(&self, destinations: &[Destination], deadline: Instant) -> Option<Sought> {
-        let mut sought = Sought {
-            counts: vec![0; destinations.len()],
-            ..Sought::default()
-        };
-        let mut add = |live: LiveSocket| sought.add(destinations, &live);
+    fn read_live(
+        &self,
+        destinations: &[Destination],
+        deadline: Instant,
+        mut on_live: impl FnMut(LiveSocket),
+    ) -> Result<(), Box<dyn Error>> {
         if self.netlink {
-            let ends: Vec<_> = destinations
-                .iter()
-                .map(|destination| (destination.dst_addr, destination.dst_port))
-                .collect();
+            let ends = destinations.iter().map(|one| (one.dst_addr, one.dst_port));
+            let ends: Vec<_> = ends.collect();
             let mut dumper = Dumper::new(Box::new(NetlinkConnect));
             let dumped = dumper.open(deadline);
-            match dumped.and_then(|mut dump| dump.live_sockets(&ends, &mut add)) {
-                Ok(_) => return Some(sought),
+            match dumped.and_then(|mut dump| dump.live_sockets(&ends, &mut on_live)) {
                 Err(error) if error.is_unusable() => {}
-                Err(error) => {
-                    debug!(%error, "live sockets cannot be read");
-                    return None;
-                }
+                dumped => return Ok(dumped.map(|_count| ())?),
             }
         }
         // Of the thread, which may be inside another network namespace.
         let root = ProcRoot::new(&self.procfs).of_thread();
-        match root.tcp_table().read_live(&mut add) {
-            Ok(()) => Some(sought),
-            Err(error) => {
-                debug!(%error, "live sockets cannot be read");
-                None
-            }
-        }
+        Ok(root.read_live(deadline, &mut on_live)?)
     }
 
     /// Reads descriptors, processes of the sockets' users first, until every inode was found.
-    fn processes(&self, sought: &Sought, deadline: Instant) -> Found {
-        let mut missing: HashSet<u64> = sought.by_inode.keys().copied().collect();
-        let mut found = Found::new();
-        let Ok(entries) = fs::read_dir(&self.procfs) else {
-            return found;
-        };
-        let entries = entries.filter_map(Result::ok);
-        let mut pids: Vec<(bool, i32)> = entries
-            .filter_map(|entry| {
-                let pid = entry.file_name().to_str()?.parse().ok()?;
-                let user = entry.metadata().ok()?.uid();
-                Some((!sought.users.contains(&user), pid))
-            })
-            .collect();
-        pids.sort_unstable();
-        for (_, pid) in pids {
-            if missing.is_empty() || Instant::now() >= deadline {
+    fn name_processes(
+        &self,
+        holders: &mut HashMap<Destination, Holders>,
+        mut unnamed: HashMap<u64, Destination>,
+        users: &HashSet<u32>,
+        deadline: Instant,
+    ) {
+        let sought = unnamed.clone();
+        let entries = fs::read_dir(&self.procfs).into_iter().flatten().flatten();
+        let processes = entries.filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let user = entry.metadata().ok()?.uid();
+            Some((!users.contains(&user), pid, entry.path()))
+        });
+        let mut processes: Vec<_> = processes.collect();
+        processes.sort_unstable();
+        for (_, pid, process) in processes {
+            if unnamed.is_empty() || Instant::now() >= deadline {
                 break;
             }
-            for inode in socket_inodes(&self.procfs.join(pid.to_string())) {
-                if let Some(destination) = sought.by_inode.get(&inode) {
-                    missing.remove(&inode);
-                    found.entry((*destination, pid)).or_default().insert(inode);
+            let mut sockets: HashMap<Destination, u64> = HashMap::new();
+            for inode in socket_inodes(&process) {
+                if let Some(destination) = sought.get(&inode) {
+                    *sockets.entry(*destination).or_default() += 1;
+                    if unnamed.remove(&inode).is_some()
+                        && let Some(holders) = holders.get_mut(destination)
+                    {
+                        holders.unnamed_sockets -= 1;
+                    }
+                }
+            }
+            for (destination, sockets) in sockets {
+                if let Some(holders) = holders.get_mut(&destination) {
+                    let name = process_name(&process).unwrap_or_default();
+                    holders.processes.push(Holder { pid, name, sockets });
                 }
             }
         }
-        found
-    }
-}
-
-impl Sought {
-    fn add(&mut self, destinations: &[Destination], live: &LiveSocket) {
-        let index = destinations
-            .iter()
-            .position(|destination| *destination == live.destination);
-        let Some(index) = index else { return };
-        if let Some(count) = self.counts.get_mut(index) {
-            *count += 1;
-        }
-        // 0 is that of a socket that no process has: closed, and on its way out.
-        if live.inode != 0 {
-            self.by_inode.insert(live.inode, index);
-            self.users.insert(live.user);
+        for holders in holders.values_mut() {
+            let most_first = |process: &Holder| (Reverse(process.sockets), process.pid);
+            holders.processes.sort_by_key(most_first);
+            holders.processes.truncate(MOST_PROCESSES);
         }
     }
 }
 
 /// The inodes of the sockets that a process has open; none where it may not be read.
-fn socket_inodes(process: &Path) -> Vec<u64> {
-    let Ok(entries) = fs::read_dir(process.join("fd")) else {
-        return Vec::new();
-    };
+fn socket_inodes(process: &Path) -> HashSet<u64> {
+    let entries = fs::read_dir(process.join("fd")).into_iter().flatten();
     let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    targets
-        .filter_map(|target| {
-            let name = target.to_str()?.strip_prefix("socket:[")?;
-            name.strip_suffix(']')?.parse().ok()
-        })
-        .collect()
-}
-
-fn holders(
-    destinations: &[Destination],
-    sought: &Sought,
-    found: &Found,
-    procfs: &Path,
-) -> Vec<Holders> {
-    let one = |(index, destination): (usize, &Destination)| {
-        let of_this = found.iter().filter(|((of, _), _)| *of == index);
-        let named: HashSet<u64> = of_this
-            .clone()
-            .flat_map(|(_, inodes)| inodes)
-            .copied()
-            .collect();
-        let mut processes: Vec<Holder> = of_this
-            .map(|((_, pid), inodes)| Holder {
-                pid: *pid,
-                name: name(&procfs.join(pid.to_string())),
-                sockets: length(inodes),
-            })
-            .collect();
-        processes.sort_by_key(|process| (std::cmp::Reverse(process.sockets), process.pid));
-        processes.truncate(MOST_PROCESSES);
-        let live_sockets = sought.counts.get(index).copied().unwrap_or(0);
-        Holders {
-            destination: *destination,
-            live_sockets,
-            processes,
-            unnamed_sockets: live_sockets.saturating_sub(length(&named)),
-        }
-    };
-    destinations.iter().enumerate().map(one).collect()
-}
-
-fn length(inodes: &HashSet<u64>) -> u64 {
-    u64::try_from(inodes.len()).unwrap_or(u64::MAX)
-}
-
-/// The process' short name; it may have ended meanwhile.
-fn name(process: &Path) -> String {
-    // Any bytes but NUL: prctl(2), PR_SET_NAME.
-    let name = fs::read(process.join("comm")).unwrap_or_default();
-    String::from_utf8_lossy(&name)
-        .trim_end_matches('\n')
-        .to_owned()
+    let inodes = targets.filter_map(|target| {
+        let name = target.to_str()?.strip_prefix("socket:[")?;
+        name.strip_suffix(']')?.parse().ok()
+    });
+    inodes.collect()
 }

@@ -146,7 +146,7 @@ fn dumps(name: &str, attribute_bytes: usize) -> FakeKernel {
         let any = if addr.contains(':') { "::" } else { "0.0.0.0" };
         owners.push(message(record(10, (&addr, owner.port), (any, 0), 0, 0)));
     };
-    root.tcp_table().read_owners(on_owner).unwrap();
+    root.read_owners(deadline, on_owner).unwrap();
     let mut sockets = Vec::new();
     let on_socket = &mut |socket: Socket| {
         let (src, dst) = (socket.src_addr.to_string(), socket.dst_addr.to_string());
@@ -165,7 +165,7 @@ fn dumps(name: &str, attribute_bytes: usize) -> FakeKernel {
             socket.remaining_ms,
         )));
     };
-    root.tcp_table().read_sockets(deadline, on_socket).unwrap();
+    root.read_sockets(deadline, on_socket).unwrap();
     let in_datagrams = |messages: Vec<Message>| {
         let mut steps: Vec<Step> = messages
             .chunks(7)

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::domain::container::ContainerIdentity;
-use crate::kernel::procfs::file::read_lossy;
+use crate::kernel::procfs::file::{lossy, process_name};
 
 /// A process that lives in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +18,10 @@ pub struct Resident {
 /// unknown: the process may have ended.
 #[must_use]
 pub(crate) fn read_resident(procfs: &Path, pid: u32) -> Resident {
-    let directory = procfs.join(pid.to_string());
-    let text = |file: &str| read_lossy(&directory.join(file));
+    let process = procfs.join(pid.to_string());
+    let groups = lossy(&process.join("cgroup"));
     Resident {
-        comm: text("comm").map(|comm| comm.trim_end_matches('\n').to_owned()),
-        container: text("cgroup").map_or_else(ContainerIdentity::default, |text| {
-            ContainerIdentity::parse(&text)
-        }),
+        comm: process_name(&process),
+        container: groups.map_or_else(Default::default, |text| ContainerIdentity::parse(&text)),
     }
 }

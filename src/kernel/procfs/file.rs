@@ -1,17 +1,17 @@
-//! Reads a small file whole, in the way that /proc needs it.
-//!
-//! Knows nothing of what the files say, and does not read the connection table, which is not small.
+//! Reads files in the way that /proc needs it. Knows nothing of what the files say.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-use super::error::{Malformed, ReadError};
+use super::error::{Fault, Malformed, ReadError};
 
-/// What a file may have. The largest that we read, slabinfo, has some tens of KiB.
+/// What a file may have that is read whole. The largest, slabinfo, has some tens of KiB.
 const LIMIT_BYTES: usize = 1024 * 1024;
 
 /// For all files but one, whatever they say, and for most the whole.
@@ -24,41 +24,77 @@ const LONGEST_SETTING_BYTES: usize = 256 * 1024;
 /// A text that leaves less than this of the buffer may have been cut: longer than one range of ports.
 const CUT_MARGIN_BYTES: usize = 16;
 
-/// The whole content of a file, which must be UTF-8.
-pub(in crate::kernel) fn read_text(path: &Path) -> Result<String, ReadError> {
-    read_text_in(CWD, path, || path.to_owned())
+/// The longest line of a connection table that is taken. Those of `net/tcp6` have about 200 bytes.
+const LINE_LIMIT_BYTES: usize = 1024;
+
+/// The kernel fills a few KiB a `read` of a table, whatever is asked for.
+const TABLE_BUFFER_BYTES: usize = 16 * 1024;
+
+/// A directory of files.
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    opened: Option<Arc<OwnedFd>>,
 }
 
-/// The same of a file in a directory that [`open_directory`] has opened.
-pub(super) fn read_text_in(
-    directory: BorrowedFd<'_>,
-    name: &Path,
-    path: impl Fn() -> PathBuf,
-) -> Result<String, ReadError> {
-    let bytes = open_in(directory, name).and_then(|mut file| read_bounded(&mut file));
-    text_of(bytes, LIMIT_BYTES, path)
-}
+impl Directory {
+    /// Nothing is looked at yet.
+    pub(super) const fn new(path: PathBuf) -> Self {
+        Self { path, opened: None }
+    }
 
-/// The text of a short file that may have any bytes, such as the name of a process; `None` where it cannot be read.
-pub(in crate::kernel) fn read_lossy(path: &Path) -> Option<String> {
-    let bytes = open(path).and_then(|mut file| read_bounded(&mut file));
-    Some(String::from_utf8_lossy(&bytes.ok()??).into_owned())
-}
+    /// The way there is gone once for all files; for each, where it cannot be opened.
+    pub(super) fn opened(path: PathBuf) -> Self {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&path, flags, Mode::empty());
+        Self {
+            opened: opened.ok().map(Arc::new),
+            path,
+        }
+    }
 
-/// Opens a directory for files to be read from.
-pub(super) fn open_directory(path: &Path) -> io::Result<File> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+    /// Reads one of its files.
+    pub(super) fn read<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(File) -> Result<T, Fault>,
+    ) -> Result<T, ReadError> {
+        let file = match &self.opened {
+            Some(directory) => open_in(directory.as_fd(), Path::new(name)),
+            None => open_in(CWD, &self.path.join(name)),
+        };
+        let path = || self.path.join(name);
+        file.map_err(Fault::from)
+            .and_then(read)
+            .map_err(|fault| ReadError {
+                path: path(),
+                fault,
+            })
+    }
+
+    /// What one of its files says that is read whole.
+    pub(super) fn parse<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, Malformed>,
+    ) -> Result<T, ReadError> {
+        self.read(name, |file| Ok(parse(&text(file)?)?))
+    }
+
+    /// What one of its files says under /proc/sys.
+    pub(super) fn parse_setting<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, Malformed>,
+    ) -> Result<T, ReadError> {
+        self.read(name, |file| Ok(parse(&setting(&file)?)?))
+    }
 }
 
 /// Opens a regular file, which all under /proc and /sys are.
 ///
 /// A named pipe or a device in a tree of `--path.procfs` is refused, and without waiting: it would keep its reader's
 /// thread indefinitely.
-pub(in crate::kernel) fn open(path: &Path) -> io::Result<File> {
-    open_in(CWD, path)
-}
-
 fn open_in(directory: BorrowedFd<'_>, name: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
@@ -69,100 +105,100 @@ fn open_in(directory: BorrowedFd<'_>, name: &Path) -> io::Result<File> {
     }
 }
 
-/// The whole content of a setting in a directory under /proc/sys.
-///
-/// Such a file answers the **first** `read` only: `proc_dointvec` and `proc_do_large_bitmap` in
-/// kernel/sysctl.c return nothing from any offset but 0, so that what did not fit into the first buffer is lost
-/// without a sign. Hence a text that may have been cut is read anew with the largest buffer. Not with that
-/// one at once: the kernel allocates and clears as much as is asked for.
-pub(super) fn read_setting(
-    directory: BorrowedFd<'_>,
-    name: &Path,
-    path: impl Fn() -> PathBuf,
-) -> Result<String, ReadError> {
-    let read = |bytes: usize| read_once(&mut open_in(directory, name)?, bytes);
-    let bytes = read(USUAL_BYTES).and_then(|bytes| {
-        if bytes.len() + CUT_MARGIN_BYTES < USUAL_BYTES {
-            return Ok(Some(bytes));
-        }
-        let bytes = read(LONGEST_SETTING_BYTES)?;
-        Ok((bytes.len() < LONGEST_SETTING_BYTES).then_some(bytes))
-    });
-    text_of(bytes, LONGEST_SETTING_BYTES, path)
+/// The short name of the process with this directory; `None` where it has ended.
+pub(in crate::kernel) fn process_name(process: &Path) -> Option<String> {
+    let name = lossy(&process.join("comm"))?;
+    Some(name.trim_end_matches('\n').to_owned())
 }
 
-fn text_of(
-    bytes: io::Result<Option<Vec<u8>>>,
-    limit_bytes: usize,
-    path: impl Fn() -> PathBuf,
-) -> Result<String, ReadError> {
-    let bytes = bytes
-        .map_err(|source| ReadError::Io {
-            path: path(),
-            source,
-        })?
-        .ok_or_else(|| ReadError::TooLarge {
-            path: path(),
-            limit_bytes,
-        })?;
-    String::from_utf8(bytes).map_err(|error| ReadError::Malformed {
-        path: path(),
-        fault: not_utf8(error.as_bytes(), error.utf8_error().valid_up_to()),
+/// The text of a file that may have any bytes; `None` where it cannot be read.
+pub(in crate::kernel) fn lossy(path: &Path) -> Option<String> {
+    let bytes = bounded(open_in(CWD, path).ok()?).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The whole of a file, which must be UTF-8.
+fn text(input: impl Read) -> Result<String, Fault> {
+    utf8(bounded(input)?, LIMIT_BYTES)
+}
+
+/// All bytes, of too many one more than the limit.
+fn bounded(mut input: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    let most = u64::try_from(LIMIT_BYTES + 1).unwrap_or(u64::MAX);
+    input.by_ref().take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The whole content of a file under /proc/sys.
+///
+/// Such a file answers a `read` from its beginning only: `proc_dointvec` and `proc_do_large_bitmap` in
+/// kernel/sysctl.c return nothing from any offset but 0, so that what did not fit into the buffer is lost
+/// without a sign. Hence a text that may have been cut is read anew with the largest buffer. Not with that
+/// one at once: the kernel allocates and clears as much as is asked for.
+pub(super) fn setting(file: &File) -> Result<String, Fault> {
+    let mut bytes = vec![0; USUAL_BYTES];
+    let mut length = file.read_at(&mut bytes, 0)?;
+    if length + CUT_MARGIN_BYTES >= USUAL_BYTES {
+        bytes.resize(LONGEST_SETTING_BYTES + 1, 0);
+        length = file.read_at(&mut bytes, 0)?;
+    }
+    bytes.truncate(length);
+    utf8(bytes, LONGEST_SETTING_BYTES)
+}
+
+/// An error names the line of the first byte that is not UTF-8.
+fn utf8(bytes: Vec<u8>, limit_bytes: usize) -> Result<String, Fault> {
+    if bytes.len() > limit_bytes {
+        return Err(Fault::FileTooLong(limit_bytes));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let (before, after) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let is_newline = |byte: &u8| *byte == b'\n';
+        let line = before.split(is_newline).count();
+        let offending = after.split(is_newline).next().unwrap_or_default();
+        Malformed::new(line, offending, "UTF-8").into()
     })
 }
 
-/// What the first `read` gives.
-fn read_once(input: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
-    let mut buffer = vec![0; most];
-    loop {
-        match input.read(&mut buffer) {
-            Ok(count) => {
-                buffer.truncate(count);
-                return Ok(buffer);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// The lines of a file that may be hundreds of megabytes long, in one buffer.
+pub(super) struct Lines<R> {
+    input: BufReader<R>,
+    line: Vec<u8>,
+    number: usize,
 }
 
-/// Everything that `input` gives, or nothing where that is more than [`LIMIT_BYTES`].
-fn read_bounded(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut buffer = vec![0; USUAL_BYTES];
-    let mut filled = 0;
-    loop {
-        if filled > LIMIT_BYTES {
+impl<R: Read> Lines<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self {
+            input: BufReader::with_capacity(TABLE_BUFFER_BYTES, input),
+            line: Vec::with_capacity(LINE_LIMIT_BYTES + 1),
+            number: 0,
+        }
+    }
+
+    /// The next line without its newline, with its number from 1. What stands behind the last newline is a line too,
+    /// unless it is empty.
+    pub(super) fn next(&mut self) -> Result<Option<(usize, &[u8])>, Fault> {
+        self.line.clear();
+        self.number += 1;
+        let most = u64::try_from(LINE_LIMIT_BYTES + 1).unwrap_or(u64::MAX);
+        let mut input = self.input.by_ref().take(most);
+        if input.read_until(b'\n', &mut self.line)? == 0 {
             return Ok(None);
         }
-        if filled == buffer.len() {
-            buffer.resize((2 * filled).min(LIMIT_BYTES + 1), 0);
+        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        if line.len() > LINE_LIMIT_BYTES {
+            return Err(Fault::LineTooLong(self.number, LINE_LIMIT_BYTES));
         }
-        match input.read(buffer.get_mut(filled..).unwrap_or_default()) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+        Ok(Some((self.number, line)))
     }
-    buffer.truncate(filled);
-    Ok(Some(buffer))
-}
-
-/// Names the line of the first byte that is not UTF-8.
-fn not_utf8(bytes: &[u8], valid_up_to: usize) -> Malformed {
-    let (before, after) = bytes.split_at_checked(valid_up_to).unwrap_or((bytes, &[]));
-    let line = (1..)
-        .zip(before.split(|byte| *byte == b'\n'))
-        .last()
-        .map_or(1, |(number, _)| number);
-    let offending = after.split(|byte| *byte == b'\n').next().unwrap_or(after);
-    Malformed::new(line, offending, "UTF-8")
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::os::fd::AsFd as _;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -178,67 +214,109 @@ mod tests {
 
     #[test]
     fn a_setting_is_taken_with_one_read_and_anew_with_a_large_one_if_it_may_be_cut() {
-        let directory = tempfile::tempdir().unwrap();
+        let path = tempfile::tempdir().unwrap();
         let longest = longest_port_bitmap();
         assert!(longest.len() > 240_000, "{}", longest.len());
         let edge = USUAL_BYTES - CUT_MARGIN_BYTES;
-        for length in [
-            0,
-            1,
-            edge - 1,
-            edge,
-            USUAL_BYTES,
-            USUAL_BYTES + 1,
-            longest.len(),
-        ] {
+        let (usual, whole) = (USUAL_BYTES, longest.len());
+        let directories = [Directory::new, Directory::opened].map(|new| new(path.path().into()));
+        for length in [0, 1, edge - 1, edge, usual, usual + 1, whole] {
             let text = longest.get(..length).unwrap();
-            std::fs::write(directory.path().join("setting"), text).unwrap();
-            let opened = open_directory(directory.path()).unwrap();
-            let read = read_setting(opened.as_fd(), Path::new("setting"), || {
-                PathBuf::from("setting")
-            });
-            assert!(read.unwrap() == text, "{length}");
+            std::fs::write(path.path().join("setting"), text).unwrap();
+            for directory in &directories {
+                let read = directory.read("setting", |file| setting(&file));
+                assert!(read.unwrap() == text, "{length}");
+            }
         }
-        let opened = open_directory(directory.path()).unwrap();
-        let absent = read_setting(opened.as_fd(), Path::new("absent"), || {
-            PathBuf::from("absent")
-        });
-        assert!(matches!(
-            absent,
-            Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound
-        ));
+        for directory in directories {
+            let absent = directory.read("absent", |file| setting(&file)).unwrap_err();
+            assert_eq!(absent.io_kind(), Some(io::ErrorKind::NotFound));
+            assert_eq!(absent.path, path.path().join("absent"));
+        }
     }
 
     #[test]
     fn a_file_that_gives_a_little_at_a_time_is_read_to_its_end() {
-        let content = vec![b'x'; 3 * USUAL_BYTES + 5];
+        let content = "x".repeat(3 * USUAL_BYTES + 5);
         let nothing: Box<dyn Read> = Box::new(io::empty());
-        let mut input = content
-            .chunks(1_000)
-            .fold(nothing, |before, chunk| Box::new(before.chain(chunk)));
-        let bytes = read_bounded(&mut input).unwrap().unwrap();
-        assert!(bytes == content);
+        let pieces = content.as_bytes().chunks(1_000);
+        let input = pieces.fold(nothing, |before, chunk| Box::new(before.chain(chunk)));
+        assert!(text(input).unwrap() == content);
     }
 
     #[test]
     fn a_file_without_end_is_refused() {
-        let read = read_bounded(&mut io::repeat(b'x')).unwrap();
-        assert_eq!(read, None);
-        let mut limit = io::repeat(b'x').take(u64::try_from(LIMIT_BYTES).unwrap());
-        let read = read_bounded(&mut limit).unwrap();
-        assert_eq!(read.unwrap().len(), LIMIT_BYTES);
+        let read = text(io::repeat(b'x'));
+        assert!(matches!(read, Err(Fault::FileTooLong(LIMIT_BYTES))));
+        let limit = io::repeat(b'x').take(u64::try_from(LIMIT_BYTES).unwrap());
+        assert_eq!(text(limit).unwrap().len(), LIMIT_BYTES);
     }
 
     #[test]
-    fn the_first_byte_that_is_not_utf8_is_told_with_its_line() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        std::fs::write(&path, b"one\ntwo \xff\xfe\nthree").unwrap();
-        let error = read_text(&path).unwrap_err();
-        let ReadError::Malformed { fault, .. } = &error else {
-            unreachable!("{error}");
+    fn the_first_byte_that_is_not_utf8_is_reported_with_its_line() {
+        let Err(Fault::Malformed(fault)) = text(&b"one\ntwo \xff\xfe\nthree"[..]) else {
+            unreachable!();
         };
-        assert_eq!(fault.line, 2);
-        assert_eq!(fault.text.as_str(), "\u{fffd}\u{fffd}");
+        assert_eq!((fault.line, &*fault.text), (2, "\u{fffd}\u{fffd}"));
+    }
+
+    /// Gives its content in pieces of these sizes, over and over.
+    struct Pieces<'a> {
+        content: &'a [u8],
+        sizes: std::iter::Cycle<std::vec::IntoIter<usize>>,
+    }
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let size = self.sizes.next().unwrap().min(buffer.len());
+            self.content.read(buffer.get_mut(..size).unwrap())
+        }
+    }
+
+    #[test]
+    fn a_line_may_have_as_many_bytes_as_the_limit_and_no_more() {
+        for (extra, end, is_taken) in [
+            (0, "", true),
+            (0, "\n", true),
+            (1, "", false),
+            (1, "\n", false),
+        ] {
+            let line = "x".repeat(LINE_LIMIT_BYTES + extra) + end;
+            let mut lines = Lines::new(line.as_bytes());
+            assert_eq!(lines.next().is_ok(), is_taken);
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_without_being_kept() {
+        let mut lines = Lines::new((&b"one\n"[..]).chain(io::repeat(b'x')));
+        assert_eq!(lines.next().unwrap(), Some((1, &b"one"[..])));
+        assert!(matches!(
+            lines.next(),
+            Err(Fault::LineTooLong(2, LINE_LIMIT_BYTES))
+        ));
+        assert_eq!(lines.line.capacity(), LINE_LIMIT_BYTES + 1);
+    }
+
+    proptest! {
+        #[test]
+        fn the_lines_are_those_of_the_text_however_it_arrives(
+            lengths in prop::collection::vec(0_usize..300, 0..200),
+            sizes in prop::collection::vec(1_usize..20_000, 1..5),
+            ends_with_newline: bool,
+        ) {
+            let lines = (b'a'..=b'z').cycle().zip(&lengths);
+            let lines = lines.map(|(byte, length)| char::from(byte).to_string().repeat(*length));
+            let mut text = lines.collect::<Vec<_>>().join("\n");
+            if ends_with_newline {
+                text.push('\n');
+            }
+            let pieces = Pieces { content: text.as_bytes(), sizes: sizes.into_iter().cycle() };
+            let mut lines = Lines::new(pieces);
+            for (number, line) in (1..).zip(text.lines()) {
+                prop_assert_eq!(lines.next().unwrap(), Some((number, line.as_bytes())));
+            }
+            prop_assert_eq!(lines.next().unwrap(), None);
+        }
     }
 }

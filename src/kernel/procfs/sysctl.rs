@@ -4,7 +4,6 @@
 //! range that no kernel accepts.
 
 use super::error::Malformed;
-use super::text::parse_unsigned;
 use crate::domain::ports::{PortRange, PortSet};
 
 /// One whole number, as `proc_dointvec` and its kin in kernel/sysctl.c print it.
@@ -13,12 +12,6 @@ pub(super) fn parse_integer(text: &str) -> Result<i64, Malformed> {
     number
         .parse()
         .map_err(|_| Malformed::new(1, number, "a whole number"))
-}
-
-/// One count.
-pub(super) fn parse_count(text: &str) -> Result<u64, Malformed> {
-    let number = text.trim_ascii();
-    parse_unsigned(number).ok_or_else(|| Malformed::new(1, number, "a count, not negative"))
 }
 
 /// `ip_local_port_range`: two ports between blanks, the first not 0 and not above the second.
@@ -128,7 +121,7 @@ mod tests {
             ("1 2\n", "1 2"),
         ] {
             let error = parse_reserved_ports(text).unwrap_err();
-            assert_eq!(error.text.as_str(), offending, "{text:?}");
+            assert_eq!(error.text, offending, "{text:?}");
         }
     }
 

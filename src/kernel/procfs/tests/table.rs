@@ -21,18 +21,15 @@ fn in_an_hour() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
 
-pub(super) fn sockets(root: &ProcRoot) -> Result<(Vec<Socket>, TableCount), TableError> {
+pub(super) fn sockets(root: &ProcRoot) -> Result<(Vec<Socket>, u64), ReadError> {
     let mut sockets = Vec::new();
-    let table = root.tcp_table();
-    let count = table.read_sockets(in_an_hour(), &mut |socket| sockets.push(socket))?;
+    let count = root.read_sockets(in_an_hour(), &mut |socket| sockets.push(socket))?;
     Ok((sockets, count))
 }
 
-pub(super) fn owners(root: &ProcRoot) -> Result<Vec<PortOwner>, TableError> {
+pub(super) fn owners(root: &ProcRoot) -> Result<Vec<PortOwner>, ReadError> {
     let mut owners = Vec::new();
-    let count = root
-        .tcp_table()
-        .read_owners(&mut |owner| owners.push(owner))?;
+    let count = root.read_owners(in_an_hour(), &mut |owner| owners.push(owner))?;
     assert_eq!(count, u64::try_from(owners.len()).unwrap());
     Ok(owners)
 }
@@ -42,8 +39,7 @@ fn the_table_of_each_kernel_has_the_same_sockets() {
     let (expected, _) = sockets(&fixture("linux-6.18")).unwrap();
     for kernel in KERNELS {
         let (found, count) = sockets(&fixture(kernel)).unwrap();
-        assert_eq!(count.records, 25 + 9, "{kernel}");
-        assert_eq!(count.unknown_states, 0, "{kernel}");
+        assert_eq!(count, 25 + 9, "{kernel}");
         assert_eq!(found, expected, "{kernel}");
     }
 }
@@ -144,10 +140,7 @@ fn a_table_without_a_header_or_with_an_endless_line_is_refused() {
 fn a_host_without_any_table_is_an_error() {
     let (_directory, root) = tree(&[]);
     let error = sockets(&root).unwrap_err();
-    assert!(
-        matches!(error, TableError::Read(ReadError::Io { .. })),
-        "{error}"
-    );
+    assert_eq!(error.io_kind(), Some(io::ErrorKind::NotFound), "{error}");
     assert!(error.to_string().contains("net/tcp"), "{error}");
     owners(&root).unwrap_err();
 }
@@ -156,7 +149,7 @@ fn a_host_without_any_table_is_an_error() {
 fn a_host_without_ipv6_has_no_second_table() {
     let table = fs::read(fixture("linux-6.18").path().join("net/tcp")).unwrap();
     let (_directory, root) = tree(&[("net/tcp", &table)]);
-    assert_eq!(sockets(&root).unwrap().1.records, 25);
+    assert_eq!(sockets(&root).unwrap().1, 25);
     assert_eq!(owners(&root).unwrap().len(), 4);
 }
 
@@ -166,7 +159,7 @@ fn a_state_that_no_kernel_has_is_counted_and_skipped() {
     let table = table.replace(" 06 ", " 0F ").replace(" 08 ", " 07 ");
     let (_directory, root) = tree(&[("net/tcp", table.as_bytes())]);
     let (found, count) = sockets(&root).unwrap();
-    assert_eq!((count.records, count.unknown_states), (25, 14));
+    assert_eq!(count, 25);
     // One in CLOSE. The two requests in SYN-RECV are no sockets.
     assert_eq!(found.len(), 25 - 14 - 1);
 }
@@ -175,14 +168,11 @@ fn a_state_that_no_kernel_has_is_counted_and_skipped() {
 fn a_deadline_in_the_past_ends_the_pass_before_it_tells_anything() {
     let root = fixture("linux-6.18");
     let mut reported = 0;
-    let result = root
-        .tcp_table()
-        .read_sockets(Instant::now(), &mut |_| reported += 1);
-    assert!(matches!(
-        result,
-        Err(TableError::DeadlineReached { records: 0 })
-    ));
-    assert_eq!(reported, 0);
+    let result = root.read_sockets(Instant::now(), &mut |_| reported += 1);
+    let error = result.unwrap_err();
+    assert!(error.is_late());
+    let text = "the deadline came after 0 sockets of the connection table";
+    assert_eq!((error.to_string().as_str(), reported), (text, 0));
 }
 
 /// Sockets in several states, so that the real table has something to show.
