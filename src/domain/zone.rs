@@ -13,12 +13,12 @@ static NAMES: RwLock<Vec<Box<str>>> = RwLock::new(Vec::new());
 
 /// The name of an interface. One name in two network namespaces is one zone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Zone(u32);
+pub(crate) struct Zone(u32);
 
 impl Zone {
     /// The zone of the interface with this name.
     #[must_use]
-    pub fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         let place = |names: &[Box<str>]| {
             let place = names.iter().position(|known| **known == *name);
             place.and_then(|place| u32::try_from(place + 1).ok())

@@ -192,7 +192,7 @@ fn short_records_are_errors_and_long_ones_are_read() {
     let error = dump(vec![Step::Datagram(vec![time_wait(1), short])])
         .0
         .unwrap_err();
-    assert!(matches!(error, DumpError::Record(_, 2)), "{error}");
+    assert!(matches!(error, DumpError::ShortRecord(71, 2)), "{error}");
     let mut long = time_wait(40_000);
     long.payload.extend([0xff; 1_000]);
     let (result, sockets) = dump(vec![Step::Datagram(vec![long, Message::done(0)])]);

@@ -62,7 +62,9 @@ pub struct Messages<'a> {
     bytes: &'a [u8],
     offset: usize,
     sequence: u32,
-    interrupted: bool,
+    /// Whether one of the messages so far was marked with `NLM_F_DUMP_INTR`: the table changed so that the dump may
+    /// have missed entries.
+    pub(super) interrupted: bool,
 }
 
 impl<'a> Messages<'a> {
@@ -77,15 +79,10 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// Whether one of the messages so far was marked with `NLM_F_DUMP_INTR`: the table changed so that the dump may
-    /// have missed entries.
-    pub(super) const fn is_interrupted(&self) -> bool {
-        self.interrupted
-    }
-
+    /// The next message; after an error nothing is left.
     #[inline]
     fn take(&mut self) -> Result<Message<'a>, DatagramError> {
-        let (bytes, offset) = (self.bytes, self.offset);
+        let (bytes, offset) = (std::mem::take(&mut self.bytes), self.offset);
         let Ok((header, _)) = Header::ref_from_prefix(bytes) else {
             return Err(DatagramError::ShortHeader(offset, bytes.len()));
         };
@@ -127,14 +124,7 @@ impl<'a> Iterator for Messages<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.bytes.is_empty() {
-            return None;
-        }
-        let message = self.take();
-        if message.is_err() {
-            self.bytes = &[];
-        }
-        Some(message)
+        (!self.bytes.is_empty()).then(|| self.take())
     }
 }
 
@@ -230,7 +220,7 @@ mod tests {
             let bytes = message(3, flags, SEQUENCE, &[0; 4]);
             let mut messages = Messages::new(&bytes, SEQUENCE);
             assert_eq!(messages.next(), Some(Ok(Message::Done(0))));
-            assert_eq!(messages.is_interrupted(), is_interrupted);
+            assert_eq!(messages.interrupted, is_interrupted);
         }
     }
 

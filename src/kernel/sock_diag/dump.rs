@@ -10,8 +10,8 @@ use thiserror::Error;
 use super::datagram::{DatagramError, Message, Messages};
 use super::filter::{ephemeral_or_time_wait, to_any_of};
 use super::links::LinkNames;
-use super::record::{Decoded, ShortRecord, decode_live, decode_owner, decode_socket, decode_udp};
-use super::request::{Asked, States, TCPDIAG_GETSOCK, dump_request, udp_dump_request};
+use super::record::{Record, decode_live, decode_owner, decode_socket, decode_udp};
+use super::request::{CONNECTED, LISTENING, LIVE, OWNERS, Request, TCPDIAG_GETSOCK};
 use super::transport::{Connect, RECEIVE_BUFFER_BYTES, Transport};
 use crate::domain::address::Address;
 use crate::domain::ports::PortRange;
@@ -31,23 +31,8 @@ pub struct DumpCount {
     pub interrupted: bool,
 }
 
-impl DumpCount {
-    #[inline]
-    fn add<T>(&mut self, decoded: Decoded<T>) -> Option<T> {
-        self.records += 1;
-        match decoded {
-            Decoded::Known(value) => Some(value),
-            Decoded::Unknown { family, state } => {
-                self.unknown += 1;
-                self.last_unknown = Some((family, state));
-                None
-            }
-        }
-    }
-}
-
 /// Why a dump failed. Whatever it reported before must not be used. The last number is that of the records
-/// that had come, for [`DumpError::Record`] with the malformed one.
+/// that had come, for [`DumpError::ShortRecord`] with the malformed one.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "their messages say it")]
 pub enum DumpError {
@@ -69,8 +54,11 @@ pub enum DumpError {
     Overrun(u64),
     #[error("a sock_diag datagram after {1} records is malformed: {0}")]
     Datagram(DatagramError, u64),
-    #[error("sock_diag record {1} is malformed: {0}")]
-    Record(ShortRecord, u64),
+    #[error(
+        "sock_diag record {1} is malformed: a record has {0} bytes, an inet_diag_msg has {len}",
+        len = size_of::<Record>()
+    )]
+    ShortRecord(usize, u64),
     #[error("a sock_diag record after {1} others has the unknown type {0}")]
     UnknownType(u16, u64),
     #[error("the deadline came after {0} records of the sock_diag dump")]
@@ -160,12 +148,8 @@ impl Dumper {
             .reserve_exact(RECEIVE_BUFFER_BYTES.saturating_sub(self.buffer.len()));
         self.links = LinkNames::default();
         Ok(Dump {
+            dumper: self,
             transport,
-            is_of_this_kernel: self.connect.is_this_kernel(),
-            buffer: &mut self.buffer,
-            sequence: &mut self.sequence,
-            refuses_filter: &mut self.refuses_filter,
-            links: &mut self.links,
             deadline,
         })
     }
@@ -173,43 +157,33 @@ impl Dumper {
 
 /// An open conversation.
 pub struct Dump<'a> {
+    dumper: &'a mut Dumper,
     transport: Box<dyn Transport>,
-    is_of_this_kernel: bool,
-    buffer: &'a mut Vec<u8>,
-    sequence: &'a mut u32,
-    refuses_filter: &'a mut bool,
-    links: &'a mut LinkNames,
     deadline: Instant,
 }
 
 impl Dump<'_> {
     /// Whether the running kernel answers.
-    #[must_use]
-    pub(crate) const fn is_of_this_kernel(&self) -> bool {
-        self.is_of_this_kernel
+    pub(crate) fn is_of_this_kernel(&self) -> bool {
+        self.dumper.connect.is_this_kernel()
     }
 
     /// Every listening or bound, unconnected socket.
     pub fn owners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
-        self.owners_in(States::OWNERS, on_owner)
+        let request = Request::tcp(OWNERS, &[], false);
+        self.run(&request, decode_owner, on_owner)
     }
 
     /// Every listening socket.
     pub fn listeners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
-        self.owners_in(States::LISTENING, on_owner)
-    }
-
-    fn owners_in(
-        &mut self,
-        states: States,
-        on_owner: impl FnMut(PortOwner),
-    ) -> Result<DumpCount, DumpError> {
-        self.run(states, &[], decode_owner, on_owner)
+        let request = Request::tcp(LISTENING, &[], false);
+        self.run(&request, decode_owner, on_owner)
     }
 
     /// Every socket that is or was connected.
     pub fn sockets(&mut self, on_socket: impl FnMut(Socket)) -> Result<DumpCount, DumpError> {
-        self.run(States::CONNECTED, &[], decode_socket, on_socket)
+        let request = Request::tcp(CONNECTED, &[], false);
+        self.run(&request, decode_socket, on_socket)
     }
 
     /// Every time-wait socket, and of the other connected ones at least those whose local port
@@ -222,12 +196,12 @@ impl Dump<'_> {
         range: PortRange,
         mut on_socket: impl FnMut(Socket),
     ) -> Result<DumpCount, DumpError> {
-        if !*self.refuses_filter {
-            let filter = ephemeral_or_time_wait(range);
+        if !self.dumper.refuses_filter {
+            let request = Request::tcp(CONNECTED, &ephemeral_or_time_wait(range), false);
             // A refusal is all that comes of a refused request: the conversation can go on.
-            match self.run(States::CONNECTED, &filter, decode_socket, &mut on_socket) {
+            match self.run(&request, decode_socket, &mut on_socket) {
                 Err(DumpError::Refused(error)) if is_one_of(&error, &[Errno::INVAL]) => {
-                    *self.refuses_filter = true;
+                    self.dumper.refuses_filter = true;
                 }
                 result => return result,
             }
@@ -242,60 +216,50 @@ impl Dump<'_> {
         ends: &[(Address, u16)],
         on_socket: impl FnMut(LiveSocket),
     ) -> Result<DumpCount, DumpError> {
-        self.run(States::LIVE, &to_any_of(ends), decode_live, on_socket)
+        let request = Request::tcp(LIVE, &to_any_of(ends), true);
+        self.run(&request, decode_live, on_socket)
     }
 
     /// Every UDP socket that has a local port: a dump of each family.
-    pub fn udp_sockets(
-        &mut self,
-        mut on_socket: impl FnMut(UdpSocket),
-    ) -> Result<DumpCount, DumpError> {
-        let mut all = DumpCount::default();
+    pub fn udp_sockets(&mut self, mut on_socket: impl FnMut(UdpSocket)) -> Result<(), DumpError> {
         for family in [AF_INET, AF_INET6] {
-            let request = |sequence| udp_dump_request(family, sequence);
-            let count = self.run_request(request, decode_udp, &mut on_socket)?;
-            all.records += count.records;
-            all.unknown += count.unknown;
+            self.run(&Request::udp(family), decode_udp, &mut on_socket)?;
         }
-        Ok(all)
+        Ok(())
     }
 
     fn run<T>(
         &mut self,
-        states: States,
-        filter: &[u8],
-        decode: impl Fn(&[u8], &mut LinkNames) -> Result<Decoded<T>, ShortRecord>,
-        on_record: impl FnMut(T),
-    ) -> Result<DumpCount, DumpError> {
-        let asked = Asked {
-            states,
-            filter,
-            info: states == States::LIVE,
-        };
-        self.run_request(|sequence| dump_request(asked, sequence), decode, on_record)
-    }
-
-    fn run_request<T>(
-        &mut self,
-        request: impl FnOnce(u32) -> Vec<u8>,
-        decode: impl Fn(&[u8], &mut LinkNames) -> Result<Decoded<T>, ShortRecord>,
+        request: &Request,
+        decode: impl Fn(&Record, &[u8], &mut LinkNames) -> Option<T>,
         mut on_record: impl FnMut(T),
     ) -> Result<DumpCount, DumpError> {
-        *self.sequence = self.sequence.wrapping_add(1);
-        self.send(&request(*self.sequence))?;
+        let sequence = self.dumper.sequence.wrapping_add(1);
+        self.dumper.sequence = sequence;
+        while let Err(error) = self.transport.send(&request.bytes(sequence)) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(DumpError::Send(error));
+            }
+        }
         let mut count = DumpCount::default();
         loop {
             self.receive(count.records)?;
-            let mut messages = Messages::new(self.buffer, *self.sequence);
+            let Dumper { buffer, links, .. } = &mut *self.dumper;
+            let mut messages = Messages::new(buffer, sequence);
             while let Some(message) = messages.next() {
-                count.interrupted |= messages.is_interrupted();
+                count.interrupted |= messages.interrupted;
                 let records = count.records;
                 match message.map_err(|error| DumpError::Datagram(error, records))? {
                     Message::Record(TCPDIAG_GETSOCK | SOCK_DIAG_BY_FAMILY, payload) => {
-                        let decoded = decode(payload, self.links)
-                            .map_err(|error| DumpError::Record(error, records + 1))?;
-                        if let Some(record) = count.add(decoded) {
-                            on_record(record);
+                        count.records += 1;
+                        let Some((record, attributes)) = Record::parse(payload) else {
+                            return Err(DumpError::ShortRecord(payload.len(), count.records));
+                        };
+                        if let Some(decoded) = decode(record, attributes, links) {
+                            on_record(decoded);
+                        } else {
+                            count.unknown += 1;
+                            count.last_unknown = Some((record.family, record.state));
                         }
                     }
                     Message::Record(other, _) => {
@@ -316,38 +280,28 @@ impl Dump<'_> {
         }
     }
 
-    fn send(&mut self, request: &[u8]) -> Result<(), DumpError> {
-        loop {
-            match self.transport.send(request) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result.map_err(DumpError::Send),
-            }
-        }
-    }
-
     /// Receives one whole datagram.
     fn receive(&mut self, records: u64) -> Result<(), DumpError> {
+        let buffer = &mut self.dumper.buffer;
         let received = loop {
             if Instant::now() >= self.deadline {
                 return Err(DumpError::Deadline(records));
             }
-            match self.transport.receive(self.buffer) {
+            match self.transport.receive(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result,
+                received => break received,
             }
         };
-        let length = received.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DumpError::Deadline(records),
-            _ if is_one_of(&error, &[Errno::NOBUFS]) => DumpError::Overrun(records),
-            _ => DumpError::Receive(error),
-        })?;
-        let capacity = self.buffer.len();
-        if length > capacity {
-            return Err(DumpError::Truncated(length, capacity));
-        }
-        if length == 0 {
-            return Err(DumpError::EndedEarly(records));
-        }
-        Ok(())
+        let error = match received {
+            Ok(0) => DumpError::EndedEarly(records),
+            Ok(length) if length > buffer.len() => DumpError::Truncated(length, buffer.len()),
+            Ok(_) => return Ok(()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DumpError::Deadline(records),
+                _ if is_one_of(&error, &[Errno::NOBUFS]) => DumpError::Overrun(records),
+                _ => DumpError::Receive(error),
+            },
+        };
+        Err(error)
     }
 }

@@ -31,10 +31,14 @@ const DESTINATION_IS: u8 = 8;
 /// The socket's cgroup has this number, of 8 bytes. Linux >= 5.9 with `CONFIG_SOCK_CGROUP_DATA`.
 const CGROUP_IS: u8 = 13;
 
-/// `struct inet_diag_bc_op`: code, `yes` (1 byte), `no` (2 bytes).
-const OPERATION: u16 = 4;
-const PORT_COMPARISON: u16 = 2 * OPERATION;
-const CGROUP_COMPARISON: u16 = OPERATION + 8;
+/// `struct inet_diag_bc_op`: code, `yes`, `no`. The operand of a port comparison is another one, with the port as its
+/// `no`.
+type Operation = (u8, u8, u16);
+
+/// How long they are.
+const OPERATION: u8 = 4;
+const PORT_COMPARISON: u8 = 2 * OPERATION;
+const CGROUP_COMPARISON: u8 = OPERATION + 8;
 
 /// The attribute whose program lets pass
 /// - sockets whose local port lies inside the range, and
@@ -43,52 +47,44 @@ const CGROUP_COMPARISON: u16 = OPERATION + 8;
 ///   is no operation for a socket's state.
 ///
 /// A kernel without cgroups of sockets refuses it with EINVAL.
-#[must_use]
-pub(crate) fn ephemeral_or_time_wait(range: PortRange) -> Vec<u8> {
-    let mut program = Vec::new();
-    let to_cgroup = PORT_COMPARISON + OPERATION;
-    operation(
-        &mut program,
-        SOURCE_PORT_FROM,
-        PORT_COMPARISON,
-        PORT_COMPARISON + to_cgroup,
-    );
-    operation(&mut program, 0, 0, range.min());
-    operation(&mut program, SOURCE_PORT_TO, PORT_COMPARISON, to_cgroup);
-    operation(&mut program, 0, 0, range.max());
-    // Past the last comparison, to the end.
-    operation(&mut program, JUMP, OPERATION, OPERATION + CGROUP_COMPARISON);
-    operation(
-        &mut program,
-        CGROUP_IS,
-        CGROUP_COMPARISON,
-        CGROUP_COMPARISON + OPERATION,
-    );
-    program.extend([0; 8]);
+pub(super) fn ephemeral_or_time_wait(range: PortRange) -> Vec<u8> {
+    let program = bytes(&[
+        (SOURCE_PORT_FROM, PORT_COMPARISON, 20), // or to the cgroup
+        (0, 0, range.min()),
+        (SOURCE_PORT_TO, PORT_COMPARISON, 12), // or to the cgroup
+        (0, 0, range.max()),
+        (JUMP, OPERATION, 16),              // to the end: it passes
+        (CGROUP_IS, CGROUP_COMPARISON, 16), // or past the end: it does not
+        (0, 0, 0),
+        (0, 0, 0),
+    ]);
     attribute(&program)
 }
 
 /// The attribute whose program lets pass sockets with one of these remote ends, of which there must be
 /// few: a hundred at most.
-#[must_use]
-pub(crate) fn to_any_of(ends: &[(Address, u16)]) -> Vec<u8> {
+pub(super) fn to_any_of(ends: &[(Address, u16)]) -> Vec<u8> {
     let mut program = Vec::new();
     // Backwards, since each one that is true jumps over all behind it.
     for (address, port) in ends.iter().rev() {
-        let (family, bytes) = match IpAddr::from(*address) {
-            IpAddr::V4(v4) => (AF_INET, v4.octets().to_vec()),
-            IpAddr::V6(v6) => (AF_INET6, v6.octets().to_vec()),
+        let (family, bits, address) = match IpAddr::from(*address) {
+            IpAddr::V4(v4) => (AF_INET, 32, v4.octets().to_vec()),
+            IpAddr::V6(v6) => (AF_INET6, 128, v6.octets().to_vec()),
         };
-        let prefix = u8::try_from(8 * bytes.len()).unwrap_or_default();
-        let length = OPERATION + 8 + prefix.checked_div(8).map_or(0, u16::from);
-        let rest = u16::try_from(program.len()).unwrap_or(u16::MAX);
-        let mut one = Vec::new();
-        operation(&mut one, DESTINATION_IS, length, length + OPERATION);
-        one.extend([family, prefix, 0, 0]);
+        let length = 2 * OPERATION + 4 + bits / 8;
+        let mut one = bytes(&[
+            (DESTINATION_IS, length, u16::from(length + OPERATION)),
+            (family, bits, 0),
+        ]);
         one.extend(i32::from(*port).to_ne_bytes());
-        one.extend(bytes);
-        if rest > 0 {
-            operation(&mut one, JUMP, OPERATION, OPERATION + rest);
+        one.extend(address);
+        if !program.is_empty() {
+            let over = usize::from(OPERATION) + program.len();
+            one.extend(bytes(&[(
+                JUMP,
+                OPERATION,
+                u16::try_from(over).unwrap_or(u16::MAX),
+            )]));
         }
         one.append(&mut program);
         program = one;
@@ -96,10 +92,12 @@ pub(crate) fn to_any_of(ends: &[(Address, u16)]) -> Vec<u8> {
     attribute(&program)
 }
 
-/// `yes` is less than 256 in every program here.
-fn operation(program: &mut Vec<u8>, code: u8, yes: u16, no: u16) {
-    program.extend([code, u8::try_from(yes).unwrap_or(u8::MAX)]);
-    program.extend(no.to_ne_bytes());
+fn bytes(operations: &[Operation]) -> Vec<u8> {
+    let bytes = operations.iter().flat_map(|(code, yes, no)| {
+        let [low, high] = no.to_ne_bytes();
+        [*code, *yes, low, high]
+    });
+    bytes.collect()
 }
 
 fn attribute(program: &[u8]) -> Vec<u8> {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
-use super::record::Links;
 use crate::domain::zone::Zone;
 
 /// Of the network namespace in which the calling thread is; asked once a dump for each interface.
@@ -13,9 +12,10 @@ pub struct LinkNames {
     zones: HashMap<u32, Zone>,
 }
 
-impl Links for LinkNames {
+impl LinkNames {
+    /// The zone of the interface with this number, which is not 0.
     #[cold]
-    fn zone(&mut self, interface: u32) -> Zone {
+    pub(super) fn zone(&mut self, interface: u32) -> Zone {
         let zone = self.zones.entry(interface);
         *zone.or_insert_with(|| {
             let name = socket(AddressFamily::UNIX, SocketType::DGRAM, None)

@@ -1,23 +1,26 @@
-//! Decodes one record of a dump: a `struct inet_diag_msg` and, for some, attributes. Pure.
+//! Decodes one record of a dump: a `struct inet_diag_msg` and, for some, attributes.
+//!
+//! A record of a family or state that was not asked for, or that this program does not know, is from a kernel newer than
+//! it, and decoded to nothing.
 
+use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
 use netlink_packet_sock_diag::{AF_INET, AF_INET6, INET_DIAG_INFO, INET_DIAG_SKV6ONLY};
-use thiserror::Error;
-use zerocopy::byteorder::native_endian::{U16, U32};
+use zerocopy::byteorder::native_endian::U32;
 use zerocopy::byteorder::network_endian::U16 as BigU16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use super::links::LinkNames;
 use crate::domain::address::Address;
 use crate::domain::snapshot::Destination;
 use crate::domain::socket::{LiveSocket, PortOwner, Socket, TcpState};
 use crate::domain::udp::UdpSocket;
-use crate::domain::zone::Zone;
 
 /// `struct inet_diag_msg`, include/uapi/linux/inet_diag.h: 72 bytes on every kernel so far.
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct InetDiagMessage {
-    family: u8,
-    state: u8,
+pub struct Record {
+    pub(super) family: u8,
+    pub(super) state: u8,
     timer: u8,
     retransmits: u8,
     src_port: BigU16,
@@ -41,156 +44,102 @@ const TIME_WAIT_TIMER: u8 = 3;
 const TCP_INFO_OPTIONS: usize = 5;
 const TCPI_OPT_TIMESTAMPS: u8 = 1;
 
-/// Knows the network interfaces of the namespace that a dump is about.
-pub trait Links {
-    /// The zone of the interface with this number, which is not 0.
-    fn zone(&mut self, interface: u32) -> Zone;
-}
-
-/// What a record says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decoded<T> {
-    /// A socket.
-    Known(T),
-    /// A socket of a family or state that this program does not know, from a kernel newer than it.
-    Unknown {
-        /// `AF_*` of the record.
-        family: u8,
-        /// Its state's number.
-        state: u8,
-    },
-}
-
-/// A record that is too short to be one.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("a record has {got} bytes, an inet_diag_msg has {}", size_of::<InetDiagMessage>())]
-pub struct ShortRecord {
-    /// How many bytes it has.
-    pub got: usize,
-}
-
 /// What the kernel numbers `lo`, in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK_INTERFACE: u32 = 1;
 
-/// Decodes a connected socket; attributes behind it are of no interest. A listening or unconnected
-/// one, which was not asked for, counts as unknown.
+/// Decodes a connected socket; attributes are of no interest.
 #[inline]
-pub fn decode_socket(
-    payload: &[u8],
-    links: &mut impl Links,
-) -> Result<Decoded<Socket>, ShortRecord> {
-    let (message, _) = InetDiagMessage::parse(payload)?;
-    let (Some(src_addr), Some(dst_addr), Some(state)) = (
-        message.address(&message.src, links),
-        message.address(&message.dst, links),
-        message.connected_state(),
-    ) else {
-        return Ok(message.unknown());
-    };
-    Ok(Decoded::Known(Socket {
-        src_addr,
-        dst_addr,
-        src_port: message.src_port.get(),
-        dst_port: message.dst_port.get(),
+pub fn decode_socket(record: &Record, _: &[u8], links: &mut LinkNames) -> Option<Socket> {
+    let state = TcpState::from_number(record.state).filter(|state| state.is_connected())?;
+    Some(Socket {
+        src_addr: record.address(&record.src, links)?,
+        dst_addr: record.address(&record.dst, links)?,
+        src_port: record.src_port.get(),
+        dst_port: record.dst_port.get(),
         state,
-        remaining_ms: if message.timer == TIME_WAIT_TIMER {
-            message.expires.get()
+        remaining_ms: if record.timer == TIME_WAIT_TIMER {
+            record.expires.get()
         } else {
             0
         },
-        is_on_loopback_device: message.interface.get() == LOOPBACK_INTERFACE,
-    }))
+        is_on_loopback_device: record.interface.get() == LOOPBACK_INTERFACE,
+    })
 }
 
-/// Decodes a connected socket with what leads to its process. One in TIME-WAIT has no such thing, and
-/// counts as unknown.
-pub(crate) fn decode_live(
-    payload: &[u8],
-    links: &mut impl Links,
-) -> Result<Decoded<LiveSocket>, ShortRecord> {
-    let (message, attributes) = InetDiagMessage::parse(payload)?;
-    let Decoded::Known(socket) = decode_socket(payload, links)? else {
-        return Ok(message.unknown());
-    };
+/// Decodes a connected socket with what leads to its process, which one in TIME-WAIT has not.
+pub(super) fn decode_live(
+    record: &Record,
+    attributes: &[u8],
+    links: &mut LinkNames,
+) -> Option<LiveSocket> {
+    let socket = decode_socket(record, attributes, links)?;
     if socket.state == TcpState::TimeWait {
-        return Ok(message.unknown());
+        return None;
     }
     // Negotiated by the answer to the SYN.
     let is_negotiated = socket.state != TcpState::SynSent;
     let info = attribute(attributes, INET_DIAG_INFO).filter(|_| is_negotiated);
     let options = info.and_then(|info| info.get(TCP_INFO_OPTIONS));
-    Ok(Decoded::Known(LiveSocket {
+    Some(LiveSocket {
         destination: Destination {
             src_addr: socket.src_addr,
             dst_addr: socket.dst_addr,
             dst_port: socket.dst_port,
         },
-        user: message.uid.get(),
-        inode: message.inode.get().into(),
+        user: record.uid.get(),
+        inode: record.inode.get().into(),
         has_timestamps: options.map(|options| options & TCPI_OPT_TIMESTAMPS != 0),
-    }))
+    })
 }
 
 /// Decodes a socket that owns a port without a connection: LISTEN, or bound and unconnected, which the
 /// kernel reports as CLOSE (as 13 in case a later one does otherwise).
-pub(crate) fn decode_owner(
-    payload: &[u8],
-    links: &mut impl Links,
-) -> Result<Decoded<PortOwner>, ShortRecord> {
-    let (message, attributes) = InetDiagMessage::parse(payload)?;
-    let listening = match TcpState::from_number(message.state) {
-        Some(TcpState::Listen) => true,
-        Some(TcpState::Close | TcpState::BoundInactive) => false,
-        _ => return Ok(message.unknown()),
+pub(super) fn decode_owner(
+    record: &Record,
+    attributes: &[u8],
+    links: &mut LinkNames,
+) -> Option<PortOwner> {
+    let listening = match TcpState::from_number(record.state)? {
+        TcpState::Listen => true,
+        TcpState::Close | TcpState::BoundInactive => false,
+        _ => return None,
     };
-    let Some(addr) = message.address(&message.src, links) else {
-        return Ok(message.unknown());
-    };
-    Ok(Decoded::Known(PortOwner {
-        addr,
-        port: message.src_port.get(),
+    Some(PortOwner {
+        addr: record.address(&record.src, links)?,
+        port: record.src_port.get(),
         listening,
         v6_only: is_v6_only(attributes),
-    }))
+    })
 }
 
 /// Decodes a UDP socket, connected (ESTABLISHED) or not (CLOSE).
 #[inline]
-pub(crate) fn decode_udp(
-    payload: &[u8],
-    links: &mut impl Links,
-) -> Result<Decoded<UdpSocket>, ShortRecord> {
-    let (message, attributes) = InetDiagMessage::parse(payload)?;
-    let v6_only = match TcpState::from_number(message.state) {
-        Some(TcpState::Close) => Some(is_v6_only(attributes)),
-        Some(TcpState::Established) => None,
-        _ => return Ok(message.unknown()),
+pub(super) fn decode_udp(
+    record: &Record,
+    attributes: &[u8],
+    links: &mut LinkNames,
+) -> Option<UdpSocket> {
+    let v6_only = match TcpState::from_number(record.state)? {
+        TcpState::Close => Some(is_v6_only(attributes)),
+        TcpState::Established => None,
+        _ => return None,
     };
-    let Some(addr) = message.address(&message.src, links) else {
-        return Ok(message.unknown());
-    };
-    Ok(Decoded::Known(UdpSocket {
-        addr,
-        port: message.src_port.get(),
+    Some(UdpSocket {
+        addr: record.address(&record.src, links)?,
+        port: record.src_port.get(),
         v6_only,
-    }))
+    })
 }
 
-fn is_v6_only(attributes: &[u8]) -> bool {
-    attribute(attributes, INET_DIAG_SKV6ONLY)
-        .and_then(<[u8]>::first)
-        .is_some_and(|value| *value != 0)
-}
-
-impl InetDiagMessage {
-    /// The record and its attributes.
+impl Record {
+    /// The record and its attributes; `None` for one that is too short.
     #[inline]
-    fn parse(payload: &[u8]) -> Result<(&Self, &[u8]), ShortRecord> {
-        Self::ref_from_prefix(payload).map_err(|_| ShortRecord { got: payload.len() })
+    pub fn parse(payload: &[u8]) -> Option<(&Self, &[u8])> {
+        Self::ref_from_prefix(payload).ok()
     }
 
     #[inline]
-    fn address(&self, bytes: &[u8; 16], links: &mut impl Links) -> Option<Address> {
+    fn address(&self, bytes: &[u8; 16], links: &mut LinkNames) -> Option<Address> {
         match self.family {
             AF_INET => bytes.first_chunk().map(|v4| Address::from_v4_bytes(*v4)),
             AF_INET6 => {
@@ -204,43 +153,20 @@ impl InetDiagMessage {
             _ => None,
         }
     }
-
-    #[inline]
-    fn connected_state(&self) -> Option<TcpState> {
-        match TcpState::from_number(self.state) {
-            None | Some(TcpState::Listen | TcpState::Close | TcpState::BoundInactive) => None,
-            connected => connected,
-        }
-    }
-
-    const fn unknown<T>(&self) -> Decoded<T> {
-        Decoded::Unknown {
-            family: self.family,
-            state: self.state,
-        }
-    }
 }
 
-/// `struct nlattr`, include/uapi/linux/netlink.h.
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct AttributeHeader {
-    /// Header included, padding not.
-    length: U16,
-    kind: U16,
+fn is_v6_only(attributes: &[u8]) -> bool {
+    attribute(attributes, INET_DIAG_SKV6ONLY)
+        .and_then(<[u8]>::first)
+        .is_some_and(|value| *value != 0)
 }
 
 /// The value of the first attribute of this kind. Attributes whose lengths lie end the search.
-fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    loop {
-        let (header, _) = AttributeHeader::ref_from_prefix(bytes).ok()?;
-        let length = usize::from(header.length.get());
-        let value = bytes.get(size_of::<AttributeHeader>()..length)?;
-        if header.kind.get() == kind {
-            return Some(value);
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..)?;
-    }
+fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut attributes = NlasIterator::new(bytes).map_while(Result::ok);
+    let found = attributes.find(|attribute| attribute.kind() == kind)?;
+    let value = NLA_HEADER_SIZE..usize::from(found.length());
+    found.into_inner().get(value)
 }
 
 #[cfg(test)]
@@ -253,12 +179,19 @@ mod tests {
 
     use super::*;
 
-    struct NoLinks;
+    /// An interface that no host has: its zone is its number.
+    const NO_INTERFACE: u32 = 1_234_567_890;
 
-    impl Links for NoLinks {
-        fn zone(&mut self, interface: u32) -> Zone {
-            Zone::named(&format!("link{interface}"))
-        }
+    type Decode<T> = fn(&Record, &[u8], &mut LinkNames) -> Option<T>;
+
+    /// Nothing also for a record that is too short.
+    fn decoded<T>(decode: Decode<T>, record: &[u8]) -> Option<T> {
+        let (record, attributes) = Record::parse(record)?;
+        decode(record, attributes, &mut LinkNames::default())
+    }
+
+    fn socket(record: &[u8]) -> Socket {
+        decoded(decode_socket, record).unwrap()
     }
 
     /// A record as Linux lays it out, by hand and not by the struct under test.
@@ -287,20 +220,13 @@ mod tests {
         text.parse::<std::net::Ipv6Addr>().unwrap().octets()
     }
 
-    fn known<T: Copy>(decoded: &Decoded<T>) -> Option<T> {
-        match decoded {
-            Decoded::Known(value) => Some(*value),
-            Decoded::Unknown { .. } => None,
-        }
-    }
-
     #[test]
     fn a_time_wait_record_of_any_length_a_kernel_sends_is_decoded() {
         // 72 bytes as on 3.10, 88 - 16 with a capability less, and more with attributes.
         for extra in [0, 8, 36, 500] {
             let mut record = bytes(AF_INET, 6, v4(1), v4(2), 59_999);
             record.extend(vec![0xff; extra]);
-            let socket = known(&decode_socket(&record, &mut NoLinks).unwrap()).unwrap();
+            let socket = socket(&record);
             assert_eq!(socket.src_addr.to_string(), "192.0.2.1");
             assert_eq!(socket.dst_addr.to_string(), "192.0.2.2");
             assert_eq!((socket.src_port, socket.dst_port), (40_000, 443));
@@ -320,7 +246,7 @@ mod tests {
             v6("::ffff:192.0.2.2"),
             0,
         );
-        let socket = known(&decode_socket(&record, &mut NoLinks).unwrap()).unwrap();
+        let socket = socket(&record);
         assert_eq!(socket.src_addr.to_string(), "192.0.2.1");
         assert_eq!(socket.dst_addr.to_string(), "192.0.2.2");
     }
@@ -328,11 +254,7 @@ mod tests {
     #[test]
     fn only_a_time_wait_timer_is_time_that_is_left() {
         let mut record = bytes(AF_INET, 5, v4(1), v4(2), 9_000);
-        let left = |record: &[u8]| {
-            known(&decode_socket(record, &mut NoLinks).unwrap())
-                .unwrap()
-                .remaining_ms
-        };
+        let left = |record: &[u8]| socket(record).remaining_ms;
         assert_eq!(left(&record), 9_000);
         // The keepalive timer of a socket that a process owns.
         *record.get_mut(2).unwrap() = 2;
@@ -344,12 +266,12 @@ mod tests {
         let ends = |address: &str, family, link: u32| {
             let mut record = bytes(family, 1, v6(address), v6(address), 0);
             record.splice(40..44, link.to_ne_bytes());
-            let socket = known(&decode_socket(&record, &mut NoLinks).unwrap()).unwrap();
+            let socket = socket(&record);
             (socket.src_addr.to_string(), socket.is_on_loopback_device)
         };
         assert_eq!(
-            ends("fe80::1", AF_INET6, 7),
-            ("fe80::1%link7".to_owned(), false)
+            ends("fe80::1", AF_INET6, NO_INTERFACE),
+            (format!("fe80::1%{NO_INTERFACE}"), false)
         );
         assert_eq!(ends("fe80::1", AF_INET6, 0), ("fe80::1".to_owned(), false));
         assert_eq!(
@@ -366,7 +288,7 @@ mod tests {
             if let Some(options) = options {
                 record.extend([12, 0, 2, 0, state, 0, 0, 0, 0, options, 0, 0]);
             }
-            known(&decode_live(&record, &mut NoLinks).unwrap()).map(|live| live.has_timestamps)
+            decoded(decode_live, &record).map(|live| live.has_timestamps)
         };
         assert_eq!(of(1, Some(0b111)), Some(Some(true)));
         assert_eq!(of(1, Some(0b110)), Some(Some(false)));
@@ -379,45 +301,27 @@ mod tests {
     #[test]
     fn a_short_record_is_an_error() {
         let record = bytes(AF_INET, 6, v4(1), v4(2), 0);
+        assert!(Record::parse(&record).is_some());
         for length in [0, 1, 71] {
-            let cut = record.get(..length).unwrap();
-            assert_eq!(
-                decode_socket(cut, &mut NoLinks),
-                Err(ShortRecord { got: length })
-            );
-            assert_eq!(
-                decode_owner(cut, &mut NoLinks),
-                Err(ShortRecord { got: length })
-            );
+            assert!(Record::parse(record.get(..length).unwrap()).is_none());
         }
     }
 
     #[test]
-    fn unknown_families_and_states_are_counted_as_such() {
+    fn unknown_families_and_states_are_decoded_to_nothing() {
         for (family, state) in [(AF_INET, 0), (AF_INET, 14), (AF_INET, 255), (1, 6), (0, 1)] {
             let record = bytes(family, state, v4(1), v4(2), 0);
-            let unknown = Decoded::Unknown { family, state };
-            assert_eq!(decode_socket(&record, &mut NoLinks), Ok(unknown));
+            assert_eq!(decoded(decode_socket, &record), None);
+            assert_eq!(decoded(decode_owner, &record), None);
+            assert_eq!(decoded(decode_udp, &record), None);
         }
         // Not asked for in the one dump or the other.
         for state in [7, 10, 13] {
             let record = bytes(AF_INET, state, v4(1), v4(2), 0);
-            assert_eq!(
-                decode_socket(&record, &mut NoLinks),
-                Ok(Decoded::Unknown {
-                    family: AF_INET,
-                    state
-                })
-            );
+            assert_eq!(decoded(decode_socket, &record), None);
         }
         let record = bytes(AF_INET, 6, v4(1), v4(2), 0);
-        assert_eq!(
-            decode_owner(&record, &mut NoLinks),
-            Ok(Decoded::Unknown {
-                family: AF_INET,
-                state: 6
-            })
-        );
+        assert_eq!(decoded(decode_owner, &record), None);
     }
 
     #[test]
@@ -425,19 +329,33 @@ mod tests {
         let mut record = bytes(AF_INET6, 10, v6("::"), v6("::"), 0);
         // INET_DIAG_SHUTDOWN (8) in front, padded to four bytes, then INET_DIAG_SKV6ONLY (11).
         record.extend([5, 0, 8, 0, 1, 0, 0, 0, 5, 0, 11, 0, 1, 0, 0, 0]);
-        let owner = known(&decode_owner(&record, &mut NoLinks).unwrap()).unwrap();
+        let owner = decoded(decode_owner, &record).unwrap();
         assert!(owner.listening && owner.v6_only && owner.addr.is_wildcard());
         assert_eq!(owner.port, 40_000);
         let bound = bytes(AF_INET6, TCP_CLOSE, v6("::1"), v6("::"), 0);
-        let owner = known(&decode_owner(&bound, &mut NoLinks).unwrap()).unwrap();
+        let owner = decoded(decode_owner, &bound).unwrap();
         assert!(!owner.listening && !owner.v6_only);
+    }
+
+    #[test]
+    fn attributes_whose_lengths_lie_say_nothing() {
+        let owner = |attributes: &[u8]| {
+            let mut record = bytes(AF_INET6, 10, v6("::"), v6("::"), 0);
+            record.extend(attributes);
+            decoded(decode_owner, &record).unwrap().v6_only
+        };
+        assert!(owner(&[5, 0, 11, 0, 1]));
+        for lying in [[3, 0, 8, 0], [0, 0, 8, 0], [200, 0, 8, 0]] {
+            assert!(!owner(&[&lying, &[5, 0, 11, 0, 1][..]].concat()));
+        }
+        assert!(!owner(&[6, 0, 11, 0, 1]) && !owner(&[4, 0, 11, 0]) && !owner(&[5, 0, 11]));
     }
 
     #[test]
     fn a_udp_socket_reports_ipv6_only_unless_it_is_connected() {
         let mut record = bytes(AF_INET6, TCP_CLOSE, v6("::"), v6("::"), 0);
         record.extend([5, 0, 11, 0, 1, 0, 0, 0]);
-        let udp = |record: &[u8]| known(&decode_udp(record, &mut NoLinks).unwrap());
+        let udp = |record: &[u8]| decoded(decode_udp, record);
         assert_eq!(udp(&record).unwrap().v6_only, Some(true));
         assert_eq!(udp(&record).unwrap().port, 40_000);
         let unset = bytes(AF_INET, TCP_CLOSE, v4(1), v4(0), 0);
@@ -445,17 +363,23 @@ mod tests {
         let connected = bytes(AF_INET6, 1, v6("::1"), v6("::1"), 0);
         assert_eq!(udp(&connected).unwrap().v6_only, None);
         assert_eq!(udp(&bytes(AF_INET, 10, v4(1), v4(0), 0)), None);
-        assert!(decode_udp(record.get(..71).unwrap(), &mut NoLinks).is_err());
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_decoded_without_panic(
             record in prop::collection::vec(any::<u8>(), 0..200),
+            family in prop::sample::select(&[AF_INET, AF_INET6][..]),
+            state in 0_u8..15,
         ) {
-            let _socket = decode_socket(&record, &mut NoLinks);
-            let _owner = decode_owner(&record, &mut NoLinks);
-            let _udp = decode_udp(&record, &mut NoLinks);
+            let mut likely = record.clone();
+            likely.splice(..2.min(record.len()), [family, state]);
+            for record in [record, likely] {
+                let _ = decoded(decode_socket, &record);
+                let _ = decoded(decode_live, &record);
+                let _ = decoded(decode_owner, &record);
+                let _ = decoded(decode_udp, &record);
+            }
         }
 
         #[test]
@@ -465,14 +389,15 @@ mod tests {
             let family = if is_v6 { AF_INET6 } else { AF_INET };
             let record = bytes(family, state, src, dst, expires);
             let theirs = InetResponse::parse(&record).unwrap().header;
-            let (addr, src_port) = match (decode_socket(&record, &mut NoLinks)?, decode_owner(&record, &mut NoLinks)?) {
-                (Decoded::Known(socket), _) => {
+            let socket = decoded(decode_socket, &record);
+            let (addr, src_port) = match (socket, decoded(decode_owner, &record)) {
+                (Some(socket), _) => {
                     let their_dst = theirs.socket_id.destination_address;
                     prop_assert_eq!(socket.dst_addr, Address::from(their_dst));
                     prop_assert_eq!(socket.dst_port, theirs.socket_id.destination_port);
                     (socket.src_addr, socket.src_port)
                 }
-                (_, Decoded::Known(owner)) => (owner.addr, owner.port),
+                (_, Some(owner)) => (owner.addr, owner.port),
                 _ => return Err(TestCaseError::fail("neither socket nor owner")),
             };
             prop_assert_eq!(addr, Address::from(theirs.socket_id.source_address));

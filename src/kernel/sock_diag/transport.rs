@@ -60,18 +60,14 @@ impl Connect for NetlinkConnect {
         }
         // Connected to the kernel (port 0), it accepts datagrams from nobody else.
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Box::new(NetlinkTransport { socket }))
+        Ok(Box::new(socket))
     }
 }
 
-/// A netlink socket. Not to be cloned: netlink-sys would close the descriptor twice.
-struct NetlinkTransport {
-    socket: Socket,
-}
-
-impl Transport for NetlinkTransport {
+/// Not to be cloned: netlink-sys would close the descriptor twice.
+impl Transport for Socket {
     fn send(&mut self, request: &[u8]) -> io::Result<()> {
-        let sent = self.socket.send(request, 0)?;
+        let sent = Self::send(self, request, 0)?;
         if sent == request.len() {
             Ok(())
         } else {
@@ -81,7 +77,6 @@ impl Transport for NetlinkTransport {
 
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         buffer.clear();
-        self.socket
-            .recv(buffer, RecvFlags::TRUNC.bits().cast_signed())
+        self.recv(buffer, RecvFlags::TRUNC.bits().cast_signed())
     }
 }

@@ -39,7 +39,7 @@ use timewait_exporter::domain::snapshot::{Snapshot, SocketSummary, Source};
 use timewait_exporter::exposition::{ExporterFigures, Format, encode, families};
 use timewait_exporter::kernel::sock_diag::datagram::{Message, Messages};
 use timewait_exporter::kernel::sock_diag::links::LinkNames;
-use timewait_exporter::kernel::sock_diag::record::{Decoded, decode_socket};
+use timewait_exporter::kernel::sock_diag::record::{Record, decode_socket};
 
 /// How many records the small inputs have.
 const RECORDS: u32 = 100_000;
@@ -123,7 +123,8 @@ fn added(dump: &Dump) -> Census {
             let Ok(Message::Record(_, payload)) = message else {
                 panic!("no record");
             };
-            if let Ok(Decoded::Known(socket)) = decode_socket(payload, &mut links) {
+            let (record, attributes) = Record::parse(payload).unwrap();
+            if let Some(socket) = decode_socket(record, attributes, &mut links) {
                 census.add(&socket);
             }
         }
