@@ -73,26 +73,18 @@ impl PortProbe {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)
             .map_err(|error| unavailable(format!("cannot open a TCP socket: {error}")))?;
-        let steps = [
-            (
-                "IP_LOCAL_PORT_RANGE, which Linux 6.3 has",
-                probe_options::set_local_port(&socket, 1),
-            ),
-            (
-                "bit 0 of net.ipv4.tcp_fastopen",
-                probe_options::defer_syn(&socket),
-            ),
-            (
-                "a socket on 127.255.255.254",
-                sockopt::set_socket_reuseaddr(&socket, true)
-                    .map_err(io::Error::from)
-                    .and_then(|()| probe_options::leave_port_to_connect(&socket))
-                    .and_then(|()| Ok(bind(&socket, &SOURCE)?)),
-            ),
-        ];
-        for (needed, result) in steps {
-            result.map_err(|error| unavailable(format!("it needs {needed} ({error})")))?;
-        }
+        let needs = |needed: &'static str| {
+            move |error: io::Error| unavailable(format!("it needs {needed} ({error})"))
+        };
+        probe_options::set_local_port(&socket, 1)
+            .map_err(needs("IP_LOCAL_PORT_RANGE, which Linux 6.3 has"))?;
+        probe_options::defer_syn(&socket).map_err(needs("bit 0 of net.ipv4.tcp_fastopen"))?;
+        let bound = || {
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            probe_options::leave_port_to_connect(&socket)?;
+            Ok(bind(&socket, &SOURCE)?)
+        };
+        bound().map_err(needs("a socket on 127.255.255.254"))?;
         Ok(Self { socket })
     }
 

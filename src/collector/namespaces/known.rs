@@ -110,7 +110,7 @@ impl Known {
         {
             return;
         }
-        let read = |pid| read_resident(lister.procfs(), pid);
+        let read = |pid| read_resident(&lister.procfs, pid);
         let (pid, resident) = choose(&found.pids, read).unzip();
         if pid != self.pid {
             if self.pid.is_some() && found.made.is_none() {

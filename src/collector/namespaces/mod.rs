@@ -146,13 +146,11 @@ impl NamespacesJob {
             NamespaceChoice::Listed(names) => (Some(names.as_slice()), false),
             NamespaceChoice::OwnOnly => (Some(&[][..]), false),
         };
-        let listed = lister.list(only, with_processes);
-        let mut listing = listed.map_err(|error| error.to_string())?;
+        let mut listing = lister.list(only, with_processes)?;
         if with_processes {
             self.residents_sought = Some(now);
         } else if self.wants_residents(lister, &listing, now) {
-            let sought = lister.add_residents(&mut listing);
-            sought.map_err(|error| error.to_string())?;
+            lister.add_residents(&mut listing)?;
             self.residents_sought = Some(now);
         }
         let mut absent = only_absent(&self.config.namespaces, &listing);
@@ -165,7 +163,7 @@ impl NamespacesJob {
                 let names = absent.join(",");
                 warn!(names, %directory, "There are no network namespaces of these names (yet)");
             }
-            if self.config.namespaces == NamespaceChoice::Named && !lister.has_names() {
+            if self.config.namespaces == NamespaceChoice::Named && !lister.names.exists() {
                 warn!(%directory, "There is no directory of network namespaces with names (yet)");
             }
         }

@@ -14,7 +14,7 @@ use crate::domain::namespace::rank;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{Counts, Outcome, Reading, Snapshot};
 use crate::domain::udp::UdpUsage;
-use crate::kernel::namespaces::{EnterError, Home, NamespaceLister};
+use crate::kernel::namespaces::{Home, NamespaceLister};
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
 
@@ -38,10 +38,13 @@ impl Visitor {
     pub(super) fn new(config: &CollectorConfig, lacks_rights: bool) -> io::Result<Self> {
         let home = Home::open()?;
         let procfs = ProcRoot::new(config.procfs.clone()).of_thread();
-        let (names, key) = (config.namespace_names.clone(), home.key());
         let (connect, census) = (Box::new(NetlinkConnect), config.census.clone());
         Ok(Self {
-            lister: NamespaceLister::new(config.procfs.clone(), names, key),
+            lister: NamespaceLister {
+                procfs: config.procfs.clone(),
+                names: config.namespace_names.clone(),
+                own: home.key,
+            },
             home,
             reader: SocketReader::new(config.source, procfs.clone(), connect, census),
             enabled: config.enabled.clone(),
@@ -60,16 +63,15 @@ impl Visitor {
     /// Enters a namespace; whether that went well.
     fn enter(&self, known: &mut Known) -> bool {
         match self.home.leave_for(&self.lister, &known.found) {
-            Ok(()) => {
+            Ok(true) => {
                 known.entry.note(None);
                 return true;
             }
-            Err(EnterError::Gone) => known.progress = Progress::Gone,
+            Ok(false) => known.progress = Progress::Gone,
             Err(error) => {
                 if !self.lacks_rights {
-                    known
-                        .entry
-                        .note_in_words(error.reason(), &error.to_string());
+                    let reason = error.source.to_string();
+                    known.entry.note_in_words(reason, &error.to_string());
                 }
                 known.progress = Progress::Refused;
             }
@@ -103,7 +105,7 @@ impl Visitor {
                 is_empty && id == CollectorId::Snmp || !READ_EACH_TIME.contains(&id)
             });
             known.files_read = Some(run);
-            known.read_resident(self.lister.procfs());
+            known.read_resident(&self.lister.procfs);
         }
         known.checked = check;
         if self.enabled.has(CollectorId::Udp) {

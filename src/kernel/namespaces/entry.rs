@@ -4,14 +4,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::domain::namespace::NamespaceIdentity;
 
-use super::listing::{FoundNamespace, NamespaceKey, NamespaceLister, has_gone};
+use super::listing::{FoundNamespace, NamespaceKey, NamespaceLister, process_file};
 
 /// Always the real procfs: `--path.procfs` may be one of a host whose processes are not ours. The main
 /// thread never leaves.
@@ -20,36 +20,19 @@ const OWN: &str = "/proc/self/ns/net";
 /// The same of the thread that looks (Linux 3.17).
 const HERE: &str = "/proc/thread-self/ns/net";
 
-/// Why a namespace was not entered.
+/// The way into a namespace could not be opened, or may not be gone.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum EnterError {
-    /// It has gone since it was listed. Not an error.
-    #[error("the network namespace has gone")]
-    Gone,
-    /// The way in could not be opened, or may not be gone.
-    #[error("cannot enter the network namespace through {}: {source}{}", path.display(), what_it_takes(source))]
-    Failed {
-        /// The last file that was tried.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-impl EnterError {
-    /// The same without the file, which is another one where processes come and go.
-    #[must_use]
-    pub(crate) fn reason(&self) -> String {
-        match self {
-            Self::Gone => self.to_string(),
-            Self::Failed { path: _, source } => source.to_string(),
-        }
-    }
+#[error("cannot enter the network namespace through {}: {source}{}", path.display(), what_it_takes(source))]
+pub(crate) struct EnterError {
+    /// The last file that was tried: another one where processes come and go.
+    path: PathBuf,
+    /// Why not.
+    pub source: io::Error,
 }
 
 /// What setns(2) may want, which a process can have in its own user namespace and lack in another.
 fn what_it_takes(error: &io::Error) -> &'static str {
-    if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
+    if Errno::from_io_error(error) == Some(Errno::PERM) {
         " (it takes CAP_SYS_ADMIN in the user namespace that it belongs to)"
     } else {
         ""
@@ -60,7 +43,8 @@ fn what_it_takes(error: &io::Error) -> &'static str {
 #[derive(Debug)]
 pub(crate) struct Home {
     file: File,
-    key: NamespaceKey,
+    /// Which one it is.
+    pub key: NamespaceKey,
 }
 
 impl Home {
@@ -74,16 +58,8 @@ impl Home {
         Ok(Self { file, key })
     }
 
-    /// Which one it is.
-    #[must_use]
-    pub(crate) const fn key(&self) -> NamespaceKey {
-        self.key
-    }
-
-    /// Moves the calling thread into another namespace. Nothing is left open.
-    ///
-    /// # Errors
-    /// [`EnterError::Gone`] where none of its files leads to it any more.
+    /// Moves the calling thread into another namespace. Nothing is left open. False where it has gone since it was
+    /// listed: none of its files leads to it any more.
     #[expect(
         clippy::unused_self,
         reason = "only a thread that can return may leave"
@@ -92,17 +68,22 @@ impl Home {
         &self,
         lister: &NamespaceLister,
         found: &FoundNamespace,
-    ) -> Result<(), EnterError> {
-        let mut last = EnterError::Gone;
-        for path in lister.doors(found) {
+    ) -> Result<bool, EnterError> {
+        let of_process = |pid: &u32| process_file(&lister.procfs, *pid);
+        let mut failure = None;
+        for path in found
+            .files
+            .iter()
+            .cloned()
+            .chain(found.pids.iter().map(of_process))
+        {
             match enter(&path, found.key) {
-                Ok(true) => return Ok(()),
+                Ok(true) => return Ok(true),
                 Ok(false) => {}
-                Err(source) if has_gone(&source) => {}
-                Err(source) => last = EnterError::Failed { path, source },
+                Err(source) => failure = Some(EnterError { path, source }),
             }
         }
-        Err(last)
+        failure.map_or(Ok(false), Err)
     }
 
     /// Moves the calling thread back. One that never left needs no right to.
@@ -118,6 +99,23 @@ impl Home {
     }
 }
 
+/// Whether it was entered.
+fn enter(path: &Path, key: NamespaceKey) -> io::Result<bool> {
+    let entered = File::open(path).and_then(|file| {
+        // It may lead elsewhere by now.
+        let is_there = NamespaceKey::of(&file.metadata()?) == key;
+        if is_there {
+            move_to(&file)?;
+        }
+        Ok(is_there)
+    });
+    entered.or_else(|error| match Errno::from_io_error(&error) {
+        // It has gone, or is of another kind: somebody gave such a one a name.
+        Some(Errno::NOENT | Errno::SRCH | Errno::INVAL) => Ok(false),
+        _ => Err(error),
+    })
+}
+
 /// Runs something on a thread of its own inside a namespace, which ends with it.
 ///
 /// # Errors
@@ -127,8 +125,7 @@ pub fn inside<T: Send>(
     run: impl FnOnce() -> T + Send,
 ) -> io::Result<T> {
     let path = identity.entrance.as_ref();
-    let path = path.ok_or(io::ErrorKind::NotFound)?;
-    let file = File::open(path)?;
+    let file = File::open(path.ok_or(io::ErrorKind::NotFound)?)?;
     if file.metadata()?.ino() != identity.inode {
         return Err(io::ErrorKind::NotFound.into());
     }
@@ -143,19 +140,6 @@ pub fn inside<T: Send>(
             ))
         })
     })
-}
-
-/// Whether it was entered: the file may lead elsewhere by now.
-fn enter(path: &PathBuf, key: NamespaceKey) -> io::Result<bool> {
-    let file = File::open(path)?;
-    if NamespaceKey::of(&file.metadata()?) != key {
-        return Ok(false);
-    }
-    match move_to(&file) {
-        // A namespace of another kind, which somebody gave a name there.
-        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(false),
-        result => result.map(|()| true),
-    }
 }
 
 fn move_to(file: &File) -> io::Result<()> {

@@ -13,8 +13,8 @@ mod listing;
 mod resident;
 mod rights;
 
+pub(crate) use entry::Home;
 pub use entry::inside;
-pub(crate) use entry::{EnterError, Home};
 pub(crate) use listing::{FoundNamespace, Listing, NamespaceKey, NamespaceLister};
 pub use resident::Resident;
 pub(crate) use resident::read_resident;
