@@ -17,7 +17,6 @@ const WINDOW: Duration = Duration::from_secs(600);
 const STEP: Duration = Duration::from_secs(10);
 
 /// Reads the counters of the kernel, which count by themselves.
-#[derive(Debug)]
 pub(super) struct FailuresJob {
     counters: ConnectFailures,
     history: History,
@@ -40,8 +39,7 @@ impl FailuresJob {
     pub(super) fn run(&mut self) -> Outcome {
         let begin = Instant::now();
         let read = self.counters.read();
-        self.complaint
-            .note(read.as_ref().err().map(ToString::to_string));
+        self.complaint.note(read.as_ref().err().cloned());
         let counts = read.map(|total| self.history.note(begin, total));
         Outcome::whole(counts.ok(), begin.elapsed())
     }

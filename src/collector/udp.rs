@@ -52,8 +52,8 @@ impl SocketReader {
             let dumped = tried(|| {
                 let mut census = census();
                 let mut dump = self.dumper.open(deadline)?;
-                let count = dump.udp_sockets(|socket| census.add(&socket))?;
-                Ok((census.finish(top), !count.interrupted))
+                let interrupted = dump.udp_sockets(|socket| census.add(&socket))?;
+                Ok((census.finish(top), !interrupted))
             });
             match dumped {
                 Ok((usage, _)) => return Ok(Some(usage)),

@@ -31,8 +31,11 @@ use crate::support::sockets::{at, bound, connect_bound, listening};
 
 const METRIC: &str = "timewait_connect_failures_total";
 
-/// How many random bursts; more where there is time.
-const RUNS: u32 = 60;
+/// How many random bursts; `TIMEWAIT_FAILURE_RUNS` sets more.
+const RUNS: u32 = 20;
+
+/// How long each of them lasts: a fraction of any interval between two scrapes.
+const BURST: Duration = Duration::from_millis(200);
 
 /// Outside of every range of this test.
 const FIRST_SERVER_PORT: u16 = 20_000;
@@ -125,8 +128,8 @@ impl Others {
 struct Burst {
     ports: u16,
     threads: u16,
-    /// connect() calls of each thread.
-    calls: u16,
+    /// How long each thread waits after each of its connect() calls, in microseconds.
+    pause_us: u64,
     is_v6: bool,
     /// Also calls that fail for other reasons: refused, or from a port that bind() had fixed.
     has_others: bool,
@@ -137,19 +140,21 @@ fn bursts() -> impl Strategy<Value = Burst> {
     (
         5_u16..60,
         1_u16..5,
-        1_u16..60,
+        0_u64..2_000,
         any::<bool>(),
         any::<bool>(),
         0_u8..4,
     )
-        .prop_map(|(ports, threads, calls, is_v6, has_others, kind)| Burst {
-            ports,
-            threads,
-            calls,
-            is_v6,
-            has_others,
-            is_multipath: kind == 0,
-        })
+        .prop_map(
+            |(ports, threads, pause_us, is_v6, has_others, kind)| Burst {
+                ports,
+                threads,
+                pause_us,
+                is_v6,
+                has_others,
+                is_multipath: kind == 0,
+            },
+        )
 }
 
 /// connect() without bind().
@@ -178,10 +183,15 @@ fn fail(burst: &Burst, port: u16) -> u64 {
     fs::write("/proc/sys/net/ipv4/ip_local_port_range", range).unwrap();
     let to = at(address, port);
     let listener = listening(to);
+    let end = Instant::now() + BURST;
     let one = || {
         let mut failures = 0;
         let mut open = Vec::new();
-        for call in 0..burst.calls {
+        for call in 0_u64.. {
+            if Instant::now() >= end {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(burst.pause_us));
             match connect_to(to, burst.is_multipath) {
                 Ok(socket) => open.push(socket),
                 Err(Errno::ADDRNOTAVAIL) => failures += 1,

@@ -13,7 +13,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &[],
         "Sockets that have entered TIME-WAIT (TcpExt TW), those that the kernel keeps as time-wait \
          buckets in FIN-WAIT-2 included. Newer kernels count a socket when it enters, seen on Linux \
-         6.18; older ones when its timer ends, 60 s later.",
+         6.18; older ones, such as Linux 5.10, when its timer ends, 60 s later.",
         Count(CollectorId::Netstat, "TW"),
     ),
     MetricDescription::counter(

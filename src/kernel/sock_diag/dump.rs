@@ -220,12 +220,15 @@ impl Dump<'_> {
         self.run(&request, decode_live, on_socket)
     }
 
-    /// Every UDP socket that has a local port: a dump of each family.
-    pub fn udp_sockets(&mut self, mut on_socket: impl FnMut(UdpSocket)) -> Result<(), DumpError> {
+    /// Every UDP socket that has a local port: a dump of each family. Returns whether the kernel says that one may miss
+    /// sockets.
+    pub fn udp_sockets(&mut self, mut on_socket: impl FnMut(UdpSocket)) -> Result<bool, DumpError> {
+        let mut interrupted = false;
         for family in [AF_INET, AF_INET6] {
-            self.run(&Request::udp(family), decode_udp, &mut on_socket)?;
+            let count = self.run(&Request::udp(family), decode_udp, &mut on_socket)?;
+            interrupted |= count.interrupted;
         }
-        Ok(())
+        Ok(interrupted)
     }
 
     fn run<T>(

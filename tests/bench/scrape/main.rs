@@ -119,7 +119,8 @@ fn outside(plan: &Plan) {
             .chain(arguments)
             .map(|one| (*one).to_owned())
             .collect();
-        table.read(&namespace::run(&arguments));
+        let is_counted = arguments.iter().any(|one| one == rows::COUNTED);
+        table.read(&namespace::run(&arguments, is_counted));
     };
     let soak = plan.soak.unwrap_or(if plan.is_full {
         rows::FULL_SOAK

@@ -25,13 +25,18 @@ pub fn is_inside() -> bool {
 }
 
 /// Runs this program with these arguments inside, and returns what it printed. Ends the benchmark
-/// if that fails.
-pub fn run(arguments: &[String]) -> String {
+/// if that fails. Root may keep its privileges on the machine.
+pub fn run(arguments: &[String], keeps_privileges: bool) -> String {
+    let keeps_user = keeps_privileges && rustix::process::geteuid().is_root();
+    let user: &[&str] = if keeps_user {
+        &[]
+    } else {
+        &["--user", "--map-root-user"]
+    };
     let output = Command::new("unshare")
+        .args(user)
         // If the benchmark is killed, what it started goes with it.
         .args([
-            "--user",
-            "--map-root-user",
             "--net",
             "--pid",
             "--fork",
@@ -84,6 +89,13 @@ pub fn prepare() {
     while bare::dump(bare::CONNECTED).1.cpu > QUIET_WALK && Instant::now() < until {
         thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Where the exporter looks for tracepoints, where root may. The mount is this process' own.
+pub fn mount_tracefs() {
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tracefs", "tracefs", "/sys/kernel/tracing"]);
+    let _not_root = mount.stderr(Stdio::null()).status();
 }
 
 /// Writes a setting under /proc/sys/net.

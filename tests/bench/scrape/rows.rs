@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::bare;
 use crate::exporter::{Cost, Server, exchange, exporter_path, values};
+use crate::namespace;
 use crate::namespace::time_wait_sockets;
 use crate::peers;
 use crate::pods;
@@ -27,7 +28,7 @@ pub const TIMES: [(&str, Time); 2] = [("CPU", |cost| cost.cpu), ("wall time", |c
 type Row = fn(&Scale, &mut Table);
 
 /// All situations by name, in the order of the table.
-pub const ALL: [(&str, Row); 16] = [
+pub const ALL: [(&str, Row); 17] = [
     ("destinations", destinations),
     ("remotes", remotes),
     ("remotes6", remotes_v6),
@@ -43,8 +44,12 @@ pub const ALL: [(&str, Row); 16] = [
     ("first", pods::first),
     ("crowd", crowd),
     ("clients", clients),
+    (COUNTED, counted),
     ("idle", idle),
 ];
+
+/// The row that needs the privilege to open perf events: of the machine, not of a user namespace.
+pub const COUNTED: &str = "counted";
 
 pub const FULL_SOAK: Duration = Duration::from_secs(60);
 pub const SMOKE_SOAK: Duration = Duration::from_secs(2);
@@ -634,6 +639,56 @@ fn slow_reader(server: &Server) -> TcpStream {
         let _full = stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n");
     }
     stream
+}
+
+/// connect() calls while an exporter counts failed ones, and while one does not.
+fn counted(scale: &Scale, table: &mut Table) {
+    const CALLS: usize = 1_000;
+    let situation = format!("{} connect() calls on loopback", grouped(CALLS));
+    namespace::mount_tracefs();
+    let with_counters = |are_on: bool| {
+        let flags = [ORDINARY, "--no-collector.failures"];
+        let server = Server::exporter(&flags[..if are_on { 1 } else { 2 }]);
+        let is_counting = server
+            .scrape()
+            .0
+            .contains("timewait_connect_failures_total");
+        assert!(are_on || !is_counting, "{flags:?}");
+        (is_counting == are_on).then(|| {
+            // The first calls find the caches cold.
+            sockets::connects(CALLS);
+            sockets::connects(CALLS)
+        })
+    };
+    let (mut on, mut off) = (Vec::new(), Vec::new());
+    for pair in 0..scale.pairs * 5 {
+        // Either one comes first as often as the other.
+        for are_on in [pair % 2 == 0, pair % 2 == 1] {
+            let Some(cost) = with_counters(are_on) else {
+                table.add(
+                    &situation,
+                    "failed ones counted",
+                    "",
+                    "not measured: needs root",
+                );
+                return;
+            };
+            if are_on { &mut on } else { &mut off }.push(cost);
+        }
+    }
+    let (median_on, median_off) = (median(&on), median(&off));
+    let (least_on, least_off) = (least(&on), least(&off));
+    for (name, of) in TIMES {
+        let measured = format!(
+            "{:.3} ({} of {}; least {:.3})",
+            ratio(of(&median_on), of(&median_off)),
+            ms(of(&median_on)),
+            ms(of(&median_off)),
+            ratio(of(&least_on), of(&least_off)),
+        );
+        let measure = format!("{name} while failed ones are counted, of that while not");
+        table.add(&situation, &measure, "≤ 1.02", measured);
+    }
 }
 
 fn idle(scale: &Scale, table: &mut Table) {

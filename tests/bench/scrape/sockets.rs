@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
+use crate::exporter::Cost;
 use crate::namespace::sysctl;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
 /// The first argument of a helper process that holds connections.
 pub const HOLD: &str = "--hold";
@@ -119,6 +121,29 @@ pub fn client(from: Option<IpAddr>, to: SocketAddr) -> OwnedFd {
     }
     connect(&client, &to).unwrap();
     client
+}
+
+/// What so many connect() calls cost, without the making and closing of sockets. Leaves none behind, in TIME-WAIT
+/// neither. As many as the listener's queue takes at most.
+pub fn connects(count: usize) -> Cost {
+    let listener = listen(Ipv4Addr::LOCALHOST.into());
+    let to = listener.local_addr().unwrap();
+    let socket = |_| {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+        sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+        socket
+    };
+    let clients: Vec<OwnedFd> = (0..count).map(socket).collect();
+    let ((), cost) = Cost::of_this_thread(|| {
+        for client in &clients {
+            connect(client, &to).unwrap();
+        }
+    });
+    let accepted: Vec<_> = (0..count).map(|_| listener.accept().unwrap()).collect();
+    drop(clients);
+    drop(accepted);
+    cost
 }
 
 /// Helper processes that hold established connections; their end is the connections' end.
