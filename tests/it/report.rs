@@ -1,6 +1,7 @@
 //! `report`, `check`, the page and the API: the same state, in four forms.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -182,6 +183,9 @@ fn on_terminal(columns: u16, environment: &str, arguments: &str) -> Option<Strin
 
 #[test]
 fn a_terminal_gets_colour_and_its_width_unless_it_wants_none() {
+    // A destination, whatever else there is on this machine.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let Some(colored) = on_terminal(60, "NO_COLOR= TERM=xterm", "report") else {
         return;
     };
