@@ -20,6 +20,7 @@ use crate::domain::snapshot::{
 use crate::kernel::clock::milliseconds_of_second;
 use crate::kernel::port_probe::lists_bound_sockets;
 use crate::kernel::procfs::{self, ProcRoot};
+use crate::kernel::release::orphans_keep_ports;
 use crate::kernel::sock_diag::{Connect, Dump, DumpCount, DumpError, Dumper};
 
 /// How often a dump is tried when the kernel's state was a passing one.
@@ -417,6 +418,7 @@ impl TimestampsSeen {
             milliseconds_of_second: is_this_kernel.then(milliseconds_of_second),
             timestamps_changed_ms: other
                 .map(|other| u32::try_from(milliseconds(other)).unwrap_or(u32::MAX)),
+            orphans_keep_ports: is_this_kernel && orphans_keep_ports(),
         }
     }
 }

@@ -85,6 +85,8 @@ pub(super) struct ReuseRule {
     older_than_ms: u32,
     /// It has a timestamp if it is younger than this: older ones were made with `tcp_timestamps` off.
     younger_than_ms: u32,
+    /// Whether it is unknown if connect() reuses the ports of FIN-WAIT-2 sockets without a process too.
+    pub(super) orphans_in_doubt: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +125,10 @@ impl ReuseRule {
             scope,
             older_than_ms: delay_ms.max(since_ms),
             younger_than_ms,
+            // The sysctl is younger than the fix.
+            orphans_in_doubt: scope != ReuseScope::Nowhere
+                && !moment.orphans_keep_ports
+                && settings.tcp_tw_reuse_delay_ms.is_none(),
         }
     }
 
@@ -157,6 +163,8 @@ pub struct Moment {
     pub(crate) milliseconds_of_second: Option<u16>,
     /// How long ago `tcp_timestamps` was last seen switched the other way; `None` if never.
     pub(crate) timestamps_changed_ms: Option<u32>,
+    /// The kernel is known to have the fix of 2024 by which connect() reuses no port in FIN-WAIT-2.
+    pub(crate) orphans_keep_ports: bool,
 }
 
 #[cfg(test)]

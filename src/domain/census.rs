@@ -132,6 +132,8 @@ impl Census {
         let Some(tally) = self.destinations.entry(destination, make) else {
             return;
         };
+        let is_on_lo = socket.is_on_loopback_device && reuse.allows_on_loopback_device();
+        let is_allowed = tally.reuses || is_on_lo;
         let mut is_reusable = false;
         match socket.state {
             TcpState::TimeWait => {
@@ -139,12 +141,15 @@ impl Census {
                 count_age(&mut self.ages, age_ms);
                 tally.add_time_wait(age_ms);
                 let is_old = reuse.is_old_enough(age_ms);
-                let is_on_lo = socket.is_on_loopback_device && reuse.allows_on_loopback_device();
-                is_reusable = is_old && (tally.reuses || is_on_lo);
+                is_reusable = is_old && is_allowed;
                 tally.reuse_gain += u32::from(is_old && !is_reusable && is_usable);
             }
             TcpState::Established => tally.established += 1,
-            _ => tally.add_other(socket),
+            _ => {
+                tally.add_other(socket);
+                let is_in_doubt = reuse.orphans_in_doubt && is_allowed && socket.is_orphan();
+                tally.in_doubt += u32::from(is_in_doubt);
+            }
         }
         let ports = if is_reusable {
             &mut tally.reusable
@@ -233,6 +238,7 @@ impl Census {
                     &self.destinations,
                     sources,
                     sets,
+                    self.reuse.orphans_in_doubt,
                     options,
                 )
             }),

@@ -94,6 +94,43 @@ fn the_range_is_told_even_where_no_socket_is() {
 }
 
 #[test]
+fn where_the_kernel_may_reuse_orphans_the_ratio_without_them_is_known_too() {
+    let ratios = |reuse, delay, orphans_keep_ports| {
+        let settings = Settings {
+            tcp_tw_reuse: Some(reuse),
+            tcp_tw_reuse_delay_ms: delay,
+            ..settings()
+        };
+        let moment = Moment {
+            orphans_keep_ports,
+            ..Moment::default()
+        };
+        let mut census = Census::new(CensusOptions::default(), &settings, moment, &owners());
+        let (loopback, other) = (("127.0.0.1", "127.0.0.2"), ("192.0.2.1", "192.0.2.9"));
+        for (ends, orphans) in [(loopback, 5), (other, 3)] {
+            for port in 40_005..40_013 {
+                let remaining_ms = if port < 40_005 + orphans { 9_000 } else { 0 };
+                let (src, dst) = ((ends.0, port), (ends.1, 443));
+                census.add(&socket(src, dst, TcpState::FinWait2, remaining_ms));
+            }
+        }
+        let ports = census.finish(Source::Netlink, 0).ports.unwrap();
+        assert_eq!(ports.worst_ratio.ipv4, 8.0 / 16.0);
+        ports.least_ratio.map(|least| least.ipv4 * 16.0)
+    };
+    assert_eq!(ratios(1, None, false), Some(5.0));
+    // With 2 the ports towards the other destination are not reusable.
+    assert_eq!(ratios(2, None, false), Some(8.0));
+    for known in [
+        ratios(1, None, true),
+        ratios(1, Some(1_000), false),
+        ratios(0, None, false),
+    ] {
+        assert_eq!(known, None);
+    }
+}
+
+#[test]
 fn other_states_with_remedies_of_their_own_are_counted_apart() {
     let server = ("192.0.2.9", 443);
     let of = |port, state, remaining_ms| socket(("192.0.2.1", port), server, state, remaining_ms);

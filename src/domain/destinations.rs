@@ -26,6 +26,8 @@ pub(super) struct DestinationTally {
     other_states: OtherStates,
     /// In TIME-WAIT for less than [`age::CLOSE_RATE_WINDOW_MS`].
     recent: u32,
+    /// FIN-WAIT-2 sockets without a process that the next connect() may reuse, or not.
+    pub(super) in_doubt: u32,
     /// Old enough to be reusable, on usable ports, and not reusable as the sysctls are.
     pub(super) reuse_gain: u32,
     /// Whether connect() reuses TIME-WAIT sockets of this destination that are old enough.
@@ -60,7 +62,7 @@ impl DestinationTally {
         match socket.state {
             TcpState::CloseWait => states.close_wait += 1,
             TcpState::SynSent => states.syn_sent += 1,
-            TcpState::FinWait2 if socket.remaining_ms > 0 => states.fin_wait2_orphans += 1,
+            _ if socket.is_orphan() => states.fin_wait2_orphans += 1,
             _ => {}
         }
     }
@@ -79,7 +81,7 @@ impl DestinationTally {
         self.peer_timestamps = timestamps;
         if timestamps == PeerTimestamps::Absent {
             self.taken.union_with(&std::mem::take(&mut self.reusable));
-            self.reuse_gain = 0;
+            (self.reuse_gain, self.in_doubt) = (0, 0);
         }
     }
 
@@ -103,6 +105,7 @@ impl DestinationTally {
             peer_timestamps: self.peer_timestamps,
             headroom: usable.saturating_sub(taken),
             exhaustion_ratio: share(taken, usable),
+            least_ratio: share(taken.saturating_sub(self.in_doubt), usable),
             close_rate: f64::from(self.recent) / (f64::from(age::CLOSE_RATE_WINDOW_MS) / 1_000.0),
             search_ports: search::most_examined(pool, &self.taken),
         }
@@ -116,15 +119,21 @@ pub(super) fn usage(
     destinations: &DestinationTallies,
     mut sources: SourcePools,
     sets: PortSets,
+    orphans_in_doubt: bool,
     options: &CensusOptions,
 ) -> PortUsage {
     let usable = pool.usable.len();
     let mut top = Top::new(options.top);
-    let mut worst = PerFamily::<Option<u32>>::default();
+    // In use, and without those in doubt.
+    let mut worst = PerFamily::<Option<(u32, u32)>>::default();
     for (destination, tally) in destinations.iter() {
         let taken = tally.taken.len_within(&pool.usable);
         let worst = worst.get_mut(destination.dst_addr.family());
-        *worst = (*worst).max(Some(taken));
+        let (most, least) = worst.unwrap_or_default();
+        *worst = Some((
+            most.max(taken),
+            least.max(taken.saturating_sub(tally.in_doubt)),
+        ));
         top.add(*destination, taken);
         sources.add_outgoing(destination.src_addr, &tally.taken);
         sources.add_outgoing(destination.src_addr, &tally.reusable);
@@ -139,9 +148,13 @@ pub(super) fn usage(
         usable,
         free: usable - in_use.len_within(&pool.usable),
         worst_ratio: PerFamily {
-            ipv4: worst.ipv4.map_or(0.0, |taken| share(taken, usable)),
-            ipv6: worst.ipv6.map_or(0.0, |taken| share(taken, usable)),
+            ipv4: worst.ipv4.map_or(0.0, |(most, _)| share(most, usable)),
+            ipv6: worst.ipv6.map_or(0.0, |(most, _)| share(most, usable)),
         },
+        least_ratio: orphans_in_doubt.then(|| PerFamily {
+            ipv4: worst.ipv4.map_or(0.0, |(_, least)| share(least, usable)),
+            ipv6: worst.ipv6.map_or(0.0, |(_, least)| share(least, usable)),
+        }),
         destinations: u64::try_from(destinations.len()).unwrap_or(u64::MAX),
         by_destination: options.by_destination.then(|| {
             let mut selected: Vec<Destination> = top.into_sorted_keys().collect();

@@ -425,6 +425,9 @@ pub struct PortUsage {
     pub free: u32,
     /// The worst destination's ratio by family, 0 where there is none.
     pub worst_ratio: PerFamily<f64>,
+    /// The same if connect() can reuse the ports of FIN-WAIT-2 sockets without a process, as kernels without a
+    /// fix of 2024 do. `None` where it cannot.
+    pub least_ratio: Option<PerFamily<f64>>,
     /// How many destinations there are.
     pub destinations: u64,
     /// The worst destinations and the pinned ones; `None` where switched off.
@@ -433,6 +436,14 @@ pub struct PortUsage {
     pub by_source: Option<Vec<SourceUsage>>,
     /// Which ports connect() cannot have or, with another range, could not.
     pub sets: PortSets,
+}
+
+impl PortUsage {
+    /// The ratio of the worst destination, of whatever family, without ports that may be reusable.
+    pub(crate) fn least_worst_ratio(&self) -> f64 {
+        let ratio = self.least_ratio.unwrap_or(self.worst_ratio);
+        ratio.ipv4.max(ratio.ipv6)
+    }
 }
 
 /// Whether ports in use were probed for those that connect() skips (see `kernel::port_probe`).
@@ -597,6 +608,10 @@ pub struct DestinationUsage {
     /// 0 to 1; 1 exactly when the next connect() fails.
     #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
     pub exhaustion_ratio: f64,
+    /// Less than the ratio where FIN-WAIT-2 sockets without a process may be reusable: see
+    /// [`PortUsage::least_ratio`].
+    #[serde(skip)]
+    pub(crate) least_ratio: f64,
     /// Sockets per second that entered TIME-WAIT during the last 10 s.
     #[serde(rename = "closes_per_second")]
     pub close_rate: f64,

@@ -84,6 +84,13 @@ pub struct Socket {
     pub is_on_loopback_device: bool,
 }
 
+impl Socket {
+    /// In FIN-WAIT-2 without a process: a time-wait socket to the kernel.
+    pub(crate) const fn is_orphan(&self) -> bool {
+        matches!(self.state, TcpState::FinWait2) && self.remaining_ms > 0
+    }
+}
+
 /// A socket that owns a port without being connected: it listens, or is only bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortOwner {

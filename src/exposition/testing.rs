@@ -292,6 +292,10 @@ fn rich_ports() -> PortUsage {
             ipv4: 0.992,
             ipv6: 0.0,
         },
+        least_ratio: Some(PerFamily {
+            ipv4: 0.5,
+            ipv6: 0.0,
+        }),
         destinations: 17,
         by_destination: Some(DestinationBreakdown {
             exported: vec![
@@ -333,6 +337,7 @@ fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationUsag
         peer_timestamps: PeerTimestamps::default(),
         headroom: 220,
         exhaustion_ratio: 0.992_206_043_858_717,
+        least_ratio: 0.992,
         close_rate: 466.7,
         search_ports: 14_000,
     }

@@ -15,4 +15,5 @@ pub mod namespaces;
 pub mod port_probe;
 pub mod process;
 pub mod procfs;
+pub(crate) mod release;
 pub mod sock_diag;

@@ -84,7 +84,8 @@ fn of_namespace(namespace: &NamespaceReport, thresholds: Thresholds) -> (State, 
         let text = "the port range has no usable port, connect() fails whatever the destination";
         return (State::Critical, ratio, text.to_owned());
     }
-    let of_ratio = if ratio >= thresholds.critical {
+    // Ports that may be reusable are no reason to be critical.
+    let of_ratio = if ports.least_worst_ratio() >= thresholds.critical {
         State::Critical
     } else if ratio >= thresholds.warning {
         State::Warning
@@ -119,7 +120,9 @@ fn fullest(ports: &PortUsage) -> Option<&DestinationUsage> {
 
 fn sentence(ports: &PortUsage, ratio: f64) -> String {
     let usable = wording::count(ports.usable.into());
-    let ratio = wording::percent(ratio);
+    let least = ports.least_worst_ratio();
+    let least = (least < ratio).then(|| format!("{} to ", wording::percent(least)));
+    let ratio = format!("{}{}", least.unwrap_or_default(), wording::percent(ratio));
     match fullest(ports) {
         _ if ports.destinations == 0 => format!("no outgoing connection, {usable} ports usable"),
         Some(fullest) => format!(
@@ -222,6 +225,25 @@ mod tests {
         let (state, line) = line(&report, Thresholds::default());
         assert_eq!(state, State::Critical);
         assert!(line.contains("no usable port"), "{line}");
+    }
+
+    #[test]
+    fn ports_that_may_be_reusable_are_no_reason_to_be_critical() {
+        let mut report = report(80);
+        let snapshot = &mut report.namespaces.first_mut().unwrap().snapshot;
+        let ports = snapshot.sockets_mut().unwrap().ports.as_mut().unwrap();
+        ports.worst_ratio.ipv4 = 0.95;
+        ports.least_ratio = Some(PerFamily {
+            ipv4: 0.5,
+            ipv6: 0.1,
+        });
+        let (state, text) = line(&report, Thresholds::default());
+        assert_eq!(state, State::Warning);
+        assert!(text.contains("WARNING - 50% to 95% of 99 ports"), "{text}");
+        let snapshot = &mut report.namespaces.first_mut().unwrap().snapshot;
+        let ports = snapshot.sockets_mut().unwrap().ports.as_mut().unwrap();
+        ports.least_ratio = Some(ports.worst_ratio);
+        assert_eq!(line(&report, Thresholds::default()).0, State::Critical);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use crate::support::exposition::Metrics;
 use crate::support::features::Feature;
@@ -263,6 +265,8 @@ fn crowd() -> Crowd {
 fn netlink_and_procfs_tell_the_same_of_the_same_sockets() {
     in_namespace(|| {
         let _crowd = crowd();
+        // All in TIME-WAIT on loopback are reusable from now on, for either.
+        thread::sleep(Duration::from_millis(1_100));
         let netlink = Program::start(&[NETLINK]);
         let procfs = Program::start(&[PROCFS]);
         // Both connections first, so that both see them.

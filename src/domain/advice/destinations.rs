@@ -27,6 +27,11 @@ pub(super) fn severity_of(ratio: f64) -> Severity {
     }
 }
 
+/// No destination is critical by ports that may be reusable.
+fn severity_between(least_ratio: f64, ratio: f64) -> Severity {
+    severity_of(ratio).min(severity_of(least_ratio).max(Severity::Warning))
+}
+
 pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
     // Without usable ports every destination is at its limit, and none of them is the reason.
     let Some(ports) = view.ports.filter(|ports| ports.usable > 0) else {
@@ -71,7 +76,8 @@ fn unnamed(view: &View<'_>, ports: &PortUsage) -> Finding {
         percent(ratio),
         count(ports.usable.into()),
     );
-    Finding::new(Id::DestinationLow, severity_of(ratio), sentence)
+    let severity = severity_between(ports.least_worst_ratio(), ratio);
+    Finding::new(Id::DestinationLow, severity, sentence)
         .ratio("exhaustion_ratio", ratio)
         .count("usable_ports", ports.usable)
         .remedies(help::more_ports(view, ports, load, RATIO_WARNING))
@@ -118,7 +124,7 @@ impl<'a> Case<'a> {
             Some(_) => Severity::Info,
             None => Severity::Ok,
         };
-        severity_of(self.usage.exhaustion_ratio).max(of_rate)
+        severity_between(self.usage.least_ratio, self.usage.exhaustion_ratio).max(of_rate)
     }
 
     fn finding(&self) -> Finding {
@@ -165,7 +171,7 @@ impl<'a> Case<'a> {
         let rate = self.seconds_left.map(|seconds| self.rate(seconds));
         let search = self.is_slow.then(|| self.search());
         let (id, lead) = match &rate {
-            _ if usage.headroom == 0 => {
+            _ if usage.headroom == 0 && !self.is_in_doubt() => {
                 let lead = format!(
                     "connect() to {place} fails with EADDRNOTAVAIL: no port is left of {usable}."
                 );
@@ -200,9 +206,25 @@ impl<'a> Case<'a> {
             .chain(rate.map(|rate| format!("No port is left in {rate}.")))
             .chain(search.map(|search| format!("connect() is slow: {search}.")))
             .chain(self.states.hints().chain(no_timestamps).map(str::to_owned))
+            .chain(self.orphans_in_doubt())
             .chain(self.uncertainty())
             .collect();
         (id, sentences.join(" "))
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.usage.least_ratio < self.usage.exhaustion_ratio
+    }
+
+    fn orphans_in_doubt(&self) -> Option<String> {
+        self.is_in_doubt().then(|| {
+            format!(
+                "Kernels without a fix of 2024 reuse ports in FIN-WAIT-2 too, and whether this one has it is not \
+                 known: of the usable ports {} to {} are in use.",
+                percent(self.usage.least_ratio),
+                percent(self.usage.exhaustion_ratio),
+            )
+        })
     }
 
     /// Ports that bind() chose are lost to connect(), but in the table they look like the others.

@@ -189,6 +189,26 @@ fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
 }
 
 #[test]
+fn ports_in_fin_wait_2_that_this_kernel_may_reuse_are_no_reason_to_be_critical() {
+    let mut host = using(28_232, TcpState::FinWait2);
+    host.settings.tcp_tw_reuse = Some(1);
+    let advice = host.advice();
+    let finding = found(&advice, Id::DestinationLow);
+    assert_eq!(finding.severity, Severity::Warning);
+    let sentence = &finding.sentence;
+    assert!(sentence.contains("0% to 100% are in use"), "{sentence}");
+    host.options.by_destination = false;
+    assert_eq!(host.advice().severity, Severity::Warning);
+    host.options.by_destination = true;
+    // A kernel with this sysctl has the fix.
+    host.settings.tcp_tw_reuse_delay_ms = Some(1_000);
+    let advice = host.advice();
+    let finding = found(&advice, Id::DestinationExhausted);
+    assert_eq!(finding.severity, Severity::Critical);
+    assert!(!finding.sentence.contains("fix of 2024"));
+}
+
+#[test]
 fn widening_keeps_listeners_out_by_reserving_them_beside_what_is_reserved() {
     let mut host = using(28_000, TcpState::TimeWait);
     host.listen(9_100);

