@@ -1,26 +1,77 @@
-//! What the program has to know before it starts.
-//!
-//! Values that must keep a form are types here, so that the rest of the program need not check them.
-//! What has the shape of its flags derives them; [`crate::cli`] has the others, and the environment.
+//! What the program has to know before it starts, in the shape of its flags: [`crate::cli`] reads them.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::collector::CollectorConfig;
+use clap::ArgAction;
+use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser as _};
+
+use crate::build_info::BUILD;
+use crate::cli::Switches;
+use crate::collector::{NamespaceChoice, SourceChoice};
 use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
+use crate::domain::collectors::Enabled;
+use crate::domain::options::CensusOptions;
 use crate::web::ListenAddress;
 
-/// All settings.
-#[derive(Clone, Debug)]
+const AFTER_HELP: &str = "\
+Environment:
+  Each flag has an environment variable: TIMEWAIT_EXPORTER_ and the flag's name
+  in capitals, with '_' for '.' and '-': TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS.
+  For the flags of one command the command's name comes first:
+  TIMEWAIT_EXPORTER_REPORT_FORMAT. A flag takes precedence; an empty variable
+  counts as unset. For a repeatable flag the variable holds several values
+  separated by spaces, for a flag without a value true or false.
+
+Exit status:
+  0 success, or ended by SIGTERM or SIGINT; 1 failure while running; 2 wrong
+  usage. check: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN or wrong usage.";
+
+/// `--version` shall begin "timewait_exporter, version", as the Go exporters' does, and clap writes the
+/// name, a space and the version.
+const VERSION_NAME: &str = "timewait_exporter,";
+
+/// What `--version` prints after the program's name, in the form of the Go exporters.
+fn version() -> String {
+    format!(
+        "version {} (revision: {})\n  rust version:     {}\n  platform:         {}\n",
+        BUILD.version, BUILD.revision, BUILD.rustversion, BUILD.target,
+    )
+}
+
+/// Prometheus exporter for TIME-WAIT sockets and ephemeral port exhaustion
+#[derive(Clone, Debug, clap::Parser)]
+#[command(
+    display_name = VERSION_NAME,
+    version = version(),
+    disable_version_flag = true,
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    subcommand_help_heading = "Commands (default: serve metrics)",
+    after_help = AFTER_HELP,
+    max_term_width = 80,
+)]
 pub struct Config {
     /// `None` serves metrics.
+    #[command(subcommand)]
     pub command: Option<Command>,
     /// The HTTP server.
+    #[command(flatten)]
     pub web: WebConfig,
     /// Which metrics to collect, and how.
+    #[command(flatten)]
     pub collector: CollectorConfig,
+    #[command(flatten)]
+    switches: Switches,
     /// The log.
+    #[command(flatten)]
     pub log: LogConfig,
+    /// Show the version and exit
+    #[arg(long, help_heading = "Other", action = ArgAction::Version)]
+    version: Option<bool>,
+    /// Show this help and exit
+    #[arg(short, long, global = true, help_heading = "Other", action = ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// A subcommand.
@@ -30,6 +81,7 @@ pub enum Command {
     Report(ReportConfig),
     /// Print the state of the port range in one line, with the exit status of a monitoring plugin: 0 OK,
     /// 1 WARNING, 2 CRITICAL, 3 UNKNOWN (also for wrong usage)
+    #[command(display_name = VERSION_NAME, version = version())]
     Check(CheckConfig),
     /// Ask the server with these flags or environment variables whether it is alive; print nothing if it
     /// is. For a container's health check
@@ -51,15 +103,15 @@ pub struct ReportConfig {
     pub(crate) format: ReportFormat,
 
     /// Repeat the report at this interval and show what has changed. With json, one line each time
-    #[arg(long, value_name = "SECONDS", value_parser = interval)]
+    #[arg(long, value_name = "SECONDS", value_parser = duration(0.5, 86_400.0))]
     pub(crate) watch: Option<Duration>,
 
     /// Do not look up the processes with live sockets to the destinations with the highest ratio
-    #[arg(long, value_parser = boolean)]
+    #[arg(long)]
     pub(crate) no_processes: bool,
 
     /// Time limit of one report
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = timeout)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = timeout())]
     pub(crate) timeout: Duration,
 }
 
@@ -83,25 +135,119 @@ pub struct CheckConfig {
     pub(crate) critical: f64,
 
     /// Time limit; UNKNOWN when it is exceeded
-    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = timeout)]
+    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = timeout())]
     pub(crate) timeout: Duration,
+
+    /// Show the version and exit
+    // As monitoring plugins have it.
+    #[arg(id = "check.version", short = 'V', long = "version", help_heading = "Other", action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
-/// What the HTTP server has to know.
-#[derive(Clone, Debug)]
+/// The flags of the HTTP server.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Web")]
 pub struct WebConfig {
-    /// At least one; unused with `systemd_socket`.
+    /// Address to listen on: ":PORT" for all addresses of both families, "HOST:PORT", "[IPV6]:PORT", or
+    /// "unix:/PATH". Port 0 is any free port. Repeatable
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = ":10072"
+    )]
     pub listen_addresses: Vec<ListenAddress>,
-    /// Whether to listen on the sockets that systemd passes instead.
+
+    /// Listen on the sockets that systemd passes (a .socket unit) instead of the addresses
+    #[arg(long = "web.systemd-socket")]
     pub(crate) systemd_socket: bool,
-    /// Where the metrics are exported.
+
+    /// Path under which to expose metrics
+    #[arg(
+        long = "web.telemetry-path",
+        value_name = "PATH",
+        default_value = "/metrics",
+        value_parser = telemetry_path,
+    )]
     pub(crate) telemetry_path: String,
-    /// Maximum number of parallel scrapes; 0 for no limit.
+
+    /// Maximum number of parallel scrapes; further ones are answered with 503. 0 disables the limit
+    #[arg(long = "web.max-requests", value_name = "N", default_value = "40", value_parser = number(0, 1_000_000))]
     pub(crate) max_requests: usize,
-    /// Whether not to export `promhttp_*` and `process_*`.
+
+    /// Exclude metrics about the exporter itself (promhttp_*, process_*)
+    #[arg(long = "web.disable-exporter-metrics")]
     pub(crate) disable_exporter_metrics: bool,
-    /// See [`crate::web::config`].
+
+    /// Configuration file with TLS, users, headers and a rate limit, in the format of the Go exporters;
+    /// re-read on every request
+    #[arg(
+        long = "web.config.file",
+        value_name = "FILE",
+        // The parser of paths takes no empty one.
+        value_parser = OsStringValueParser::new().map(PathBuf::from),
+    )]
     pub config_file: Option<PathBuf>,
+}
+
+/// The flags of the collectors.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Collection")]
+pub struct CollectorConfig {
+    /// Which collectors run.
+    #[command(flatten)]
+    pub enabled: Enabled,
+
+    /// Where to read sockets from; auto is netlink, or procfs where netlink cannot be used
+    #[arg(
+        long = "collector.source",
+        value_name = "SOURCE",
+        value_enum,
+        default_value = "auto"
+    )]
+    pub source: SourceChoice,
+
+    /// What is exported of the sockets.
+    #[command(flatten)]
+    pub census: CensusOptions,
+
+    /// Network namespaces to export in addition to the exporter's: self (none), named (those in
+    /// --path.netns), all (also those of processes), or names separated by commas. named needs
+    /// CAP_SYS_ADMIN, all also CAP_SYS_PTRACE
+    #[arg(long = "collector.netns", value_name = "WHICH", default_value = "self")]
+    pub namespaces: NamespaceChoice,
+
+    /// Maximum number of other namespaces to export; those with the highest exhaustion ratio are kept.
+    /// 1 to 10000
+    #[arg(
+        long = "collector.netns-max",
+        value_name = "N",
+        default_value = "256",
+        value_parser = number(1, 10_000),
+    )]
+    pub most_namespaces: usize,
+
+    /// Maximum age of the socket metrics of other namespaces. Those whose highest ratio can be 0.4 or more
+    /// are always read anew; 0 reads all of them anew. Seconds up to 86400, or a duration as in 5m
+    #[arg(
+        long = "collector.netns-max-age",
+        value_name = "AGE",
+        default_value = "5m",
+        value_parser = duration(0.0, 86_400.0),
+    )]
+    pub max_age: Duration,
+
+    /// Directory with the names of network namespaces, see ip-netns(8)
+    #[arg(long = "path.netns", value_name = "DIR", default_value = "/run/netns")]
+    pub namespace_names: PathBuf,
+
+    /// Mount point of procfs
+    #[arg(
+        long = "path.procfs",
+        value_name = "DIR",
+        default_value = "/proc",
+        value_parser = PathBufValueParser::new().try_map(directory),
+    )]
+    pub procfs: PathBuf,
 }
 
 /// The flags of the log.
@@ -147,12 +293,16 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// What the environment variable of a flag without a value contains.
-pub(crate) fn boolean(text: &str) -> Result<bool, &'static str> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("write true or false"),
+/// A number within these bounds.
+pub(crate) fn number(
+    least: usize,
+    most: usize,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok();
+        number
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| format!("write a number from {least} to {most}"))
     }
 }
 
@@ -168,35 +318,37 @@ fn ratio(text: &str) -> Result<f64, &'static str> {
         .ok_or("a ratio is a number from 0 to 1, or a percentage as in \"75%\"")
 }
 
-/// Seconds, or a duration with its unit as in `5m`.
-fn duration(text: &str) -> Option<Duration> {
-    match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => humantime::parse_duration(text).ok(),
+/// Seconds within these bounds, or a duration with its unit as in `5m`.
+fn duration(
+    least: f64,
+    most: f64,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let duration = match text.parse() {
+            Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+            Err(_) => humantime::parse_duration(text).ok(),
+        };
+        duration
+            .filter(|time| (least..=most).contains(&time.as_secs_f64()))
+            .ok_or_else(|| format!("write seconds from {least} to {most}, or a duration as in 5m"))
     }
 }
 
-fn interval(text: &str) -> Result<Duration, &'static str> {
-    duration(text)
-        .filter(|time| (Duration::from_millis(500)..=Duration::from_secs(86_400)).contains(time))
-        .ok_or("write seconds from 0.5 to 86400, or a duration as in 5m")
+fn timeout() -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    duration(0.1, 3_600.0)
 }
 
-pub(crate) fn max_age(text: &str) -> Result<Duration, &'static str> {
-    duration(text)
-        .filter(|time| *time <= Duration::from_secs(86_400))
-        .ok_or("write seconds from 0 to 86400, or a duration as in 5m")
-}
-
-fn timeout(text: &str) -> Result<Duration, &'static str> {
-    duration(text)
-        .filter(|time| (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(time))
-        .ok_or("write seconds from 0.1 to 3600, or a duration as in 5m")
+/// The mount point of a file system. Without it every file would be absent, and a mistyped path would
+/// go unnoticed.
+fn directory(path: PathBuf) -> Result<PathBuf, &'static str> {
+    path.is_dir()
+        .then_some(path)
+        .ok_or("there is no such directory")
 }
 
 /// A path that begins with a slash, contains only characters that a URL path may contain unescaped, and is
 /// no other route's, except perhaps `/`.
-pub(crate) fn telemetry_path(text: &str) -> Result<String, String> {
+fn telemetry_path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err("a path begins with a slash, as in \"/metrics\"".to_owned());
     }
@@ -239,11 +391,14 @@ mod tests {
 
     #[test]
     fn times_are_seconds_or_have_a_unit() {
-        assert_eq!(timeout("2.5"), Ok(Duration::from_millis(2_500)));
-        assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(interval("1h"), Ok(Duration::from_secs(3_600)));
+        assert_eq!(timeout()("2.5"), Ok(Duration::from_millis(2_500)));
+        assert_eq!(timeout()("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(
+            duration(0.5, 86_400.0)("1h"),
+            Ok(Duration::from_secs(3_600))
+        );
         for wrong in ["", "0", "-1", "nan", "inf", "2x", "2h", "1e300"] {
-            assert!(timeout(wrong).is_err(), "{wrong}");
+            assert!(timeout()(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -21,9 +21,10 @@ use queue::Queue;
 /// How long the end of the program waits for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The running log.
-#[derive(Debug)]
+/// The running log, which turns events into lines and puts them into the queue.
+#[derive(Clone, Debug)]
 pub struct Log {
+    format: LogFormat,
     queue: Queue,
 }
 
@@ -34,17 +35,16 @@ impl Log {
     /// # Errors
     /// The system provides no thread, or the process has a log already.
     pub fn start(config: LogConfig) -> io::Result<Self> {
-        let queue = Queue::start(io::stderr())?;
-        let lines = Lines {
+        let log = Self {
             format: config.format,
-            queue: queue.clone(),
+            queue: Queue::start(io::stderr())?,
         };
         let subscriber = tracing_subscriber::registry()
             .with(LevelFilter::from(config.level))
-            .with(lines);
+            .with(log.clone());
         tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
         std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
-        Ok(Self { queue })
+        Ok(log)
     }
 
     /// Waits until every line so far is written, or for a second if nobody reads them.
@@ -64,14 +64,7 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
-/// Turns events into lines and puts them into the queue.
-#[derive(Debug)]
-struct Lines {
-    format: LogFormat,
-    queue: Queue,
-}
-
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for Log {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         #[expect(clippy::disallowed_methods, reason = "people want to know when")]
         let line = format::line(self.format, SystemTime::now(), event);

@@ -4,10 +4,11 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::CommandFactory as _;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _};
 
-use super::Cli;
+use crate::config::Config;
 
 /// Every variable begins with it.
 const PREFIX: &str = "TIMEWAIT_EXPORTER_";
@@ -22,79 +23,113 @@ pub fn variable_of(flag: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
-/// Gives each flag its variable, unless that is empty or the flag is another's negation. A subcommand
-/// accepts the flags that it shares with the server; those of the web server only `healthcheck`.
-pub(super) fn with_environment(command: clap::Command, shares_web: bool) -> clap::Command {
-    let names: Vec<String> = command
-        .get_subcommands()
-        .map(|subcommand| subcommand.get_name().to_owned())
-        .collect();
-    let command = names.into_iter().fold(command, |command, name| {
-        command.mut_subcommand(name.clone(), |subcommand| {
-            with_variables(subcommand, &format!("{name}."))
-        })
-    });
-    let command = with_variables(command, "").mut_args(|arg| {
-        let is_shared = is_of_collection(&arg) || shares_web && is_of_server(&arg);
-        let is_global = is_shared || arg.is_global_set();
-        arg.global(is_global)
-    });
-    show_own_flags(command)
-}
-
-fn begins(arg: &clap::Arg, prefixes: &[&str]) -> bool {
-    arg.get_long().is_some_and(|long| {
-        let long = long.strip_prefix("no-").unwrap_or(long);
-        prefixes.iter().any(|prefix| long.starts_with(prefix))
+/// Each flag of the program, or of a command with its name and a dot as the prefix, and its variable. A
+/// negation shares that of the flag that it negates.
+fn variables<'a>(
+    command: &'a Command,
+    prefix: &'a str,
+) -> impl Iterator<Item = (&'a Arg, &'a str, String)> {
+    let flags = command.get_arguments();
+    let flags = flags.filter_map(|arg| Some((arg, arg.get_long()?)));
+    // The flags of the program, which commands share, have dots.
+    let own = flags.filter(move |(_, flag)| flag.contains('.') == prefix.is_empty());
+    own.filter(|(_, flag)| {
+        !flag.starts_with("no-collector.") && !["help", "version"].contains(flag)
     })
+    .map(move |(arg, flag)| (arg, flag, variable_of(&format!("{prefix}{flag}"))))
 }
 
-fn is_of_collection(arg: &clap::Arg) -> bool {
-    begins(arg, &["collector.", "path.", "log."])
+/// The arguments with the flags that variables set and nobody typed: those of the program come first, those
+/// of the command last.
+pub(super) fn with_variables(
+    command: &mut Command,
+    typed: &ArgMatches,
+    mut arguments: Vec<OsString>,
+) -> Result<Vec<OsString>, clap::Error> {
+    let place = arguments.len().min(1);
+    arguments.splice(place..place, set_by_variables(command, "", typed)?);
+    if let Some((name, typed)) = typed.subcommand()
+        && let Some(command) = command.find_subcommand_mut(name)
+    {
+        arguments.extend(set_by_variables(command, &format!("{name}."), typed)?);
+    }
+    Ok(arguments)
 }
 
-fn is_of_server(arg: &clap::Arg) -> bool {
-    begins(arg, &["web."])
-}
-
-/// Hides from the help of a command the shared flags that do not concern it.
-fn show_own_flags(mut command: clap::Command) -> clap::Command {
-    // Shared flags reach the commands when these are built.
-    command.build();
-    for name in ["report", "check", "healthcheck"] {
-        let is_foreign = |arg: &clap::Arg| {
-            if name == "healthcheck" {
-                is_of_collection(arg)
-            } else {
-                is_of_server(arg)
-            }
+fn set_by_variables(
+    command: &mut Command,
+    prefix: &str,
+    typed: &ArgMatches,
+) -> Result<Vec<OsString>, clap::Error> {
+    let mut set = Vec::new();
+    for (arg, flag, name) in variables(command, prefix) {
+        let is_typed = |id: &str| {
+            let is_known = typed.try_contains_id(id).is_ok();
+            is_known && typed.value_source(id) == Some(ValueSource::CommandLine)
         };
-        command = command.mut_subcommand(name, |subcommand| {
-            subcommand.mut_args(|arg| {
-                let is_hidden = is_foreign(&arg) || arg.is_hide_set();
-                arg.hide(is_hidden)
-            })
-        });
-    }
-    command
-}
-
-fn with_variables(command: clap::Command, prefix: &str) -> clap::Command {
-    command.mut_args(|arg| match variable(&arg, prefix) {
-        Some(name) if std::env::var_os(&name).is_some_and(|value| !value.is_empty()) => {
-            arg.env(name).hide_env(true)
+        let is_typed = is_typed(arg.get_id().as_str()) || is_typed(&format!("no-{flag}"));
+        let value = std::env::var_os(&name).unwrap_or_default();
+        if is_typed || value.is_empty() {
+            continue;
         }
-        _ => arg,
-    })
+        match (arg.get_action(), boolean(&value)) {
+            (ArgAction::Append, _) => {
+                // An invalid byte makes a wrong value all the same.
+                let values = value.to_string_lossy();
+                let values = values.split_whitespace();
+                set.extend(values.map(|value| format!("--{flag}={value}").into()));
+            }
+            (ArgAction::Set, _) => {
+                let mut assignment = OsString::from(format!("--{flag}="));
+                assignment.push(value);
+                set.push(assignment);
+            }
+            (_, Some(true)) => set.push(format!("--{flag}").into()),
+            (_, Some(false)) if flag.starts_with("collector.") => {
+                set.push(format!("--no-{flag}").into());
+            }
+            // The others are off by default.
+            (_, Some(false)) => {}
+            (_, None) => {
+                let value = value.display();
+                let described = described(&name, flag);
+                let wrong =
+                    format!("invalid value '{value}' for '{described}': write true or false");
+                return Err(command.clone().error(ErrorKind::ValueValidation, wrong));
+            }
+        }
+    }
+    Ok(set)
 }
 
-/// The variable of a flag. A negation shares that of the flag that it negates.
-fn variable(arg: &clap::Arg, prefix: &str) -> Option<String> {
-    match arg.get_long()? {
-        "help" | "version" => None,
-        long if long.starts_with("no-collector.") => None,
-        long => Some(variable_of(&format!("{prefix}{long}"))),
+/// What the variable of a flag without a value contains.
+fn boolean(value: &OsStr) -> Option<bool> {
+    match value.to_str()?.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
     }
+}
+
+fn described(variable: &str, flag: &str) -> String {
+    format!("{variable} (environment variable for --{flag})")
+}
+
+/// Makes an error about a flag that nobody typed name its variable.
+pub(super) fn blame_variable(mut error: clap::Error, command: Option<&str>) -> clap::Error {
+    if let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg)
+        && let Some(flag) = blamed
+            .strip_prefix("--")
+            .and_then(|it| it.split(' ').next())
+    {
+        let variable = match command {
+            Some(command) if !flag.contains('.') => variable_of(&format!("{command}.{flag}")),
+            _ => variable_of(flag),
+        };
+        let described = described(&variable, flag);
+        error.insert(ContextKind::InvalidArg, ContextValue::String(described));
+    }
+    error
 }
 
 /// A variable of ours that no flag reads.
@@ -132,15 +167,14 @@ pub fn unknown_variables(
 }
 
 fn known_variables() -> Vec<String> {
-    let command = Cli::command();
-    let of = |command: &clap::Command, prefix: &str| {
-        let variables = command.get_arguments();
-        let variables = variables.filter_map(|arg| variable(arg, prefix));
-        variables.collect::<Vec<_>>()
+    let command = Config::command();
+    let names = |command: &Command, prefix: &str| -> Vec<String> {
+        let variables = variables(command, prefix);
+        variables.map(|(_, _, name)| name).collect()
     };
-    let mut known = of(&command, "");
+    let mut known = names(&command, "");
     for subcommand in command.get_subcommands() {
-        known.extend(of(subcommand, &format!("{}.", subcommand.get_name())));
+        known.extend(names(subcommand, &format!("{}.", subcommand.get_name())));
     }
     known
 }
@@ -155,38 +189,4 @@ fn is_of_services(rest: &str, value: &OsStr) -> bool {
         || rest.contains("_SERVICE_PORT")
         || rest.split("_PORT_").skip(1).any(has_port)
         || (rest == "PORT" || rest.ends_with("_PORT")) && is_url()
-}
-
-/// Makes an error about a variable's value name the variable: clap names the flag, which nobody typed.
-pub(super) fn blame_variable(
-    mut error: clap::Error,
-    command: &clap::Command,
-    arguments: &[OsString],
-) -> clap::Error {
-    let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else {
-        return error;
-    };
-    let Some(arg) = command
-        .get_arguments()
-        .find(|arg| arg.to_string() == *blamed)
-    else {
-        return error;
-    };
-    let (Some(variable), Some(flag)) = (arg.get_env(), arg.get_long()) else {
-        return error;
-    };
-    let typed = format!("--{flag}");
-    let is_it = |argument: &OsString| {
-        let argument = argument.to_string_lossy();
-        argument.split('=').next() == Some(&*typed)
-    };
-    if arguments.iter().any(is_it) {
-        return error;
-    }
-    let described = format!(
-        "{} (environment variable for --{flag})",
-        variable.to_string_lossy()
-    );
-    error.insert(ContextKind::InvalidArg, ContextValue::String(described));
-    error
 }

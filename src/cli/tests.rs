@@ -1,9 +1,10 @@
 //! The flags as a whole: defaults, bounds, the help text.
 
 use super::*;
-use crate::collector::Enabled;
+use crate::collector::SourceChoice;
 use crate::config::{LogFormat, LogLevel, ReportFormat};
-use crate::domain::collectors::CollectorId;
+use crate::domain::collectors::{CollectorId, Enabled};
+use crate::domain::options::CensusOptions;
 
 fn typed(flags: &[&str]) -> Result<Config, clap::Error> {
     parse(std::iter::once("timewait_exporter").chain(flags.iter().copied()))
@@ -11,7 +12,7 @@ fn typed(flags: &[&str]) -> Result<Config, clap::Error> {
 
 #[test]
 fn the_flags_are_consistent() {
-    Cli::command().debug_assert();
+    Config::command().debug_assert();
 }
 
 #[test]
@@ -126,11 +127,11 @@ fn an_unknown_flag_is_refused() {
 
 #[test]
 fn help_fits_into_80_columns_and_names_every_flag() {
-    let help = Cli::command().render_long_help().to_string();
+    let help = Config::command().render_long_help().to_string();
     for line in help.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
-    for arg in Cli::command().get_arguments() {
+    for arg in Config::command().get_arguments() {
         let long = arg.get_long().unwrap();
         assert!(
             long.starts_with("no-") || help.contains(&format!("--{long}")),

@@ -17,7 +17,7 @@ mod sockets;
 mod udp;
 
 use std::io;
-use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,11 +30,11 @@ use sockets::SocketReader;
 
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{HostSnapshot, Namespaces};
-use crate::domain::options::CensusOptions;
 use crate::domain::snapshot::Outcome;
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::{Connect, NetlinkConnect};
 
+pub use crate::config::CollectorConfig;
 pub use crate::domain::collectors::Enabled;
 
 /// Where the sockets are to be read from.
@@ -63,46 +63,37 @@ pub enum NamespaceChoice {
     Listed(Vec<String>),
 }
 
-/// How many other namespaces are exported by default.
-pub(crate) const MOST_NAMESPACES: usize = 256;
+impl FromStr for NamespaceChoice {
+    type Err = String;
 
-/// How old the socket metrics of another namespace may be by default.
-pub(crate) const MAX_NAMESPACE_AGE: Duration = Duration::from_secs(300);
-
-/// What the collector needs to know.
-#[derive(Clone, Debug)]
-pub struct CollectorConfig {
-    /// Where the sockets are read from.
-    pub source: SourceChoice,
-    /// Where procfs is mounted.
-    pub procfs: PathBuf,
-    /// Which collectors run.
-    pub enabled: Enabled,
-    /// What is exported of the sockets.
-    pub census: CensusOptions,
-    /// Which other namespaces are read.
-    pub namespaces: NamespaceChoice,
-    /// How many of them are exported at most: those with the highest ratio.
-    pub most_namespaces: usize,
-    /// How old the socket metrics of one of them may be where no ratio can be high; zero for never older than the
-    /// scrape.
-    pub max_age: Duration,
-    /// Where those with a name are, as ip-netns(8) has them: `/run/netns`.
-    pub namespace_names: PathBuf,
-}
-
-impl Default for CollectorConfig {
-    fn default() -> Self {
-        Self {
-            source: SourceChoice::default(),
-            procfs: "/proc".into(),
-            enabled: Enabled::default(),
-            census: CensusOptions::default(),
-            namespaces: NamespaceChoice::default(),
-            most_namespaces: MOST_NAMESPACES,
-            max_age: MAX_NAMESPACE_AGE,
-            namespace_names: "/run/netns".into(),
+    /// The exporter's own namespace always is among them, so `self` in a list adds nothing.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "named" => return Ok(Self::Named),
+            "all" => return Ok(Self::All),
+            _ => {}
         }
+        let mut names: Vec<String> = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            match name {
+                "" => return Err("write self, named, all, or names separated by commas".to_owned()),
+                "named" | "all" => {
+                    return Err(format!("{name} cannot stand in a list: write it alone"));
+                }
+                _ if name.contains(['/', '\0']) || matches!(name, "." | "..") => {
+                    return Err(format!(
+                        "{name:?} cannot be the name of a network namespace: a name is that of a file, without a \"/\""
+                    ));
+                }
+                _ if name == "self" || names.iter().any(|known| known == name) => {}
+                _ => names.push(name.to_owned()),
+            }
+        }
+        Ok(if names.is_empty() {
+            Self::OwnOnly
+        } else {
+            Self::Listed(names)
+        })
     }
 }
 
@@ -166,7 +157,8 @@ impl Collector {
     /// for anything yet, but what counts by itself begins to.
     ///
     /// Fails if the system gives no thread.
-    pub fn open(config: CollectorConfig, connect: Box<dyn Connect>) -> io::Result<Self> {
+    pub fn open(mut config: CollectorConfig, connect: Box<dyn Connect>) -> io::Result<Self> {
+        config.census.probe &= config.enabled.has(CollectorId::Probe);
         let procfs = ProcRoot::new(config.procfs.clone());
         let enabled = &config.enabled;
         let mut jobs: Vec<(CollectorId, Job)> = Vec::new();
@@ -242,5 +234,26 @@ impl Collector {
             host.namespaces = Some(answer.ok().and_then(Result::ok).unwrap_or_else(late));
         }
         host
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_are_a_choice_or_a_list_whatever_spaces_are_around() {
+        let parsed = |text: &str| text.parse::<NamespaceChoice>();
+        let listed = |names: &[&str]| {
+            let names = names.iter().map(ToString::to_string).collect();
+            Ok(NamespaceChoice::Listed(names))
+        };
+        assert_eq!(parsed(" named\n"), Ok(NamespaceChoice::Named));
+        assert_eq!(parsed("all "), Ok(NamespaceChoice::All));
+        assert_eq!(parsed("self, self"), Ok(NamespaceChoice::OwnOnly));
+        assert_eq!(parsed(" b ,self,a b,-c,b"), listed(&["b", "a b", "-c"]));
+        for wrong in ["", "a,", "named,a", "a/b", ".."] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! line.
 
 use std::fmt::{self, Write as _};
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde::Serializer as _;
@@ -17,36 +18,31 @@ use crate::domain::text::misleads;
 
 /// One event as a line with its newline.
 pub(super) fn line(format: LogFormat, time: SystemTime, event: &Event<'_>) -> String {
-    let mut fields = Fields::default();
-    event.record(&mut fields);
     let metadata = event.metadata();
-    let mut pairs = vec![
+    let mut fields = Fields(vec![
         ("time", timestamp(time).into()),
         ("level", metadata.level().as_str().into()),
         ("source", source(metadata).into()),
-        ("msg", fields.message),
-    ];
-    pairs.append(&mut fields.rest);
+    ]);
+    event.record(&mut fields);
     match format {
-        LogFormat::Logfmt => logfmt(&pairs),
-        LogFormat::Json => json(&pairs),
+        LogFormat::Logfmt => logfmt(&fields.0),
+        LogFormat::Json => json(&fields.0),
     }
 }
 
 type Pair = (&'static str, Value);
 
-#[derive(Debug, Default)]
-struct Fields {
-    message: Value,
-    rest: Vec<Pair>,
-}
+struct Fields(Vec<Pair>);
 
 impl Fields {
     fn push(&mut self, field: &Field, value: impl Into<Value>) {
-        match field.name() {
-            "message" => self.message = value.into(),
-            name => self.rest.push((name, value.into())),
-        }
+        let name = match field.name() {
+            // An event's first field.
+            "message" => "msg",
+            name => name,
+        };
+        self.0.push((name, value.into()));
     }
 }
 
@@ -74,12 +70,9 @@ impl Visit for Fields {
 
 /// File name and line, without directories: they are those of the machine that built the program.
 fn source(metadata: &Metadata<'_>) -> String {
-    let file = metadata.file().unwrap_or_else(|| metadata.target());
-    let name = file.rsplit('/').next().unwrap_or(file);
-    match metadata.line() {
-        Some(line) => format!("{name}:{line}"),
-        None => name.to_owned(),
-    }
+    let file = Path::new(metadata.file().unwrap_or_default()).file_name();
+    let line = metadata.line().unwrap_or_default();
+    format!("{}:{line}", file.unwrap_or_default().display())
 }
 
 fn logfmt(pairs: &[Pair]) -> String {

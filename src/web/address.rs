@@ -94,7 +94,7 @@ fn tcp(text: &str) -> Result<TcpAddress, String> {
 }
 
 /// `str::parse` alone would take "+80".
-pub(crate) fn decimal_port(text: &str) -> Option<u16> {
+fn decimal_port(text: &str) -> Option<u16> {
     let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
     is_decimal.then(|| text.parse().ok()).flatten()
 }

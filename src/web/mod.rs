@@ -48,7 +48,6 @@ mod stream;
 mod tls;
 mod unix_socket;
 
-pub(crate) use address::decimal_port;
 pub use address::{ListenAddress, ListenError, ListenHost, TcpAddress};
 pub use answer::{Answer, Handler};
 pub use connections::Limits;

@@ -91,7 +91,7 @@ fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
         (
             "TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS",
             ":1 2",
-            "\"2\": the port is missing",
+            "'2' for 'TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS",
         ),
         ("TIMEWAIT_EXPORTER_LOG_LEVEL", "loud", "warn"),
     ] {
@@ -156,7 +156,7 @@ fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
         .arg("--log.format=logfmt")
         .env(
             "TIMEWAIT_EXPORTER_WEB_LISTEN_ADDRESS",
-            "127.0.0.1:0 [::ffff:127.0.0.1]:0",
+            " 127.0.0.1:0  [::ffff:127.0.0.1]:0\n",
         )
         .env("TIMEWAIT_EXPORTER_LOG_FORMAT", "json")
         .env("TIMEWAIT_EXPORTER_COLLECTOR_TOP", "")
@@ -170,6 +170,41 @@ fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
         answer.contains("collector=\"sockstat\"") && !answer.contains("collector=\"slabinfo\"")
     );
     running.line_with("Listening on");
+}
+
+#[test]
+fn a_typed_switch_wins_over_the_variable_of_its_negation_wherever_it_is_typed() {
+    for (variable, arguments, is_read) in [
+        ("false", ["check", "--collector.sockets"], true),
+        ("false", ["--collector.sockets", "check"], true),
+        ("true", ["check", "--no-collector.sockets"], false),
+        ("true", ["--no-collector.sockets", "check"], false),
+    ] {
+        let mut command = program::command();
+        command.env("TIMEWAIT_EXPORTER_COLLECTOR_SOCKETS", variable);
+        let output = output(command.args(arguments));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
+        assert_eq!(!said.contains("sockets are not read"), is_read, "{said}");
+    }
+}
+
+#[test]
+fn a_wrong_variable_of_a_command_is_blamed_by_its_name() {
+    for (variable, says) in [
+        ("REPORT_FORMAT", "possible values"),
+        ("REPORT_TIMEOUT", "seconds from 0.1 to 3600"),
+        ("REPORT_NO_PROCESSES", "true or false"),
+    ] {
+        let name = format!("TIMEWAIT_EXPORTER_{variable}");
+        let failed = output(program::command().arg("report").env(&name, "x"));
+        assert_eq!(failed.status.code(), Some(2), "{name}");
+        let said = stderr(&failed);
+        assert!(said.contains(&name) && said.contains(says), "{said}");
+        // It is not the business of other commands.
+        let other = output(program::command().arg("healthcheck").env(&name, "x"));
+        assert!(!stderr(&other).contains(&name), "{other:?}");
+    }
 }
 
 #[test]

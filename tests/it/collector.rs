@@ -15,6 +15,7 @@ use crate::support::eventually;
 use crate::support::fake_kernel::{FakeKernel, Message, Step, record};
 use crate::support::namespace::in_namespace;
 use crate::support::program::Program;
+use crate::support::server::config;
 
 pub fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/procfs/linux-5.15")
@@ -26,7 +27,7 @@ fn collector(source: SourceChoice, kernel: &FakeKernel) -> Collector {
         procfs: fixture(),
         enabled: Enabled::default(),
         census: CensusOptions::default(),
-        ..CollectorConfig::default()
+        ..config(&[]).collector
     };
     Collector::open(config, Box::new(kernel.clone())).unwrap()
 }
@@ -234,7 +235,7 @@ fn a_named_pipe_in_the_place_of_a_file_fails_its_own_collector_at_once() {
             procfs: tree.path().to_owned(),
             // Whatever this machine allows.
             enabled: Enabled::default().without(&[CollectorId::Failures]),
-            ..CollectorConfig::default()
+            ..config(&[]).collector
         };
         let collector = Collector::open(config, Box::new(FakeKernel::default())).unwrap();
         // Twice: no thread is left behind in the pipe.
@@ -365,7 +366,7 @@ fn collector_of_many(kernel: &FakeKernel) -> (TempDir, Collector) {
         procfs: tree.path().to_owned(),
         enabled: Enabled::default(),
         census: CensusOptions::default(),
-        ..CollectorConfig::default()
+        ..config(&[]).collector
     };
     let collector = Collector::open(config, Box::new(kernel.clone())).unwrap();
     (tree, collector)

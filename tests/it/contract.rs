@@ -39,6 +39,7 @@ use timewait_exporter::exposition::{
 };
 
 use crate::support::fake_kernel::FakeKernel;
+use crate::support::server::config;
 
 /// Labels whose values are a fixed set.
 const FIXED: [&str; 7] = [
@@ -165,7 +166,7 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
     let config = CollectorConfig {
         source: SourceChoice::Procfs,
         procfs: root().join("tests/fixtures/procfs").join(tree),
-        ..CollectorConfig::default()
+        ..config(&[]).collector
     };
     let collector = Collector::open(config, Box::new(FakeKernel::new([]))).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -20,6 +20,7 @@ use crate::support::exposition::Metrics;
 use crate::support::fake_kernel::{FakeKernel, Message, Step, record};
 use crate::support::namespace::in_namespace;
 use crate::support::program::Program;
+use crate::support::server::config;
 
 /// The trees, and how many bytes of attributes follow each record of their kernel's dumps. 3.10
 /// sends none to a reader without privileges; later ones a mark, a class id, a cgroup.
@@ -186,7 +187,7 @@ fn dumps_of_each_kernels_length_tell_what_its_proc_files_tell() {
             // Read from the running kernel, not from the tree.
             enabled: Enabled::default().without(&[CollectorId::Failures, CollectorId::Udp]),
             census: CensusOptions::default(),
-            ..CollectorConfig::default()
+            ..config(&[]).collector
         };
         let collector = Collector::open(config, Box::new(dumps(name, attribute_bytes))).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -20,6 +20,7 @@ use timewait_exporter::kernel::sock_diag::NetlinkConnect;
 
 use crate::support::features::Feature;
 use crate::support::namespace::{add_address, in_namespace, set_sysctl};
+use crate::support::server::config;
 use crate::support::sockets::{at, bound, connect_from, connected, listening, tcp_socket};
 
 const CLIENT: &str = "192.0.2.1";
@@ -53,7 +54,7 @@ fn look() -> Snapshot {
             whole_table: true,
             ..CensusOptions::default()
         },
-        ..CollectorConfig::default()
+        ..config(&[]).collector
     };
     let collector = Collector::open(config, Box::new(NetlinkConnect)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

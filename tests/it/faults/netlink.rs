@@ -12,7 +12,7 @@ use crate::support::exposition::Metrics;
 use crate::support::fake_kernel::{FakeKernel, Message, Step, record};
 use crate::support::namespace::in_namespace;
 use crate::support::program::resident_kib;
-use crate::support::server::{Running, generous};
+use crate::support::server::{Running, config, generous};
 
 const ROUNDS: usize = 10;
 
@@ -203,7 +203,7 @@ async fn all_faults() {
         procfs: crate::collector::fixture().with_file_name("linux-6.18"),
         enabled: Enabled::default(),
         census: CensusOptions::default(),
-        ..CollectorConfig::default()
+        ..config(&[]).collector
     };
     let kernel = FakeKernel::new(script);
     let collector = Collector::open(config, Box::new(kernel)).unwrap();

@@ -13,6 +13,7 @@ use crate::support::PATIENCE;
 use crate::support::eventually;
 use crate::support::exposition::Metrics;
 use crate::support::namespace::{in_namespace, set_sysctl};
+use crate::support::server::config;
 use crate::support::sockets::{at, connect_from, listening};
 
 #[test]
@@ -121,7 +122,7 @@ fn collector(names: &Names) -> (Collector, tokio::runtime::Runtime) {
         namespaces: NamespaceChoice::Named,
         namespace_names: names.0.path().to_owned(),
         max_age: Duration::ZERO,
-        ..CollectorConfig::default()
+        ..config(&[]).collector
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

@@ -11,6 +11,7 @@ use timewait_exporter::kernel::sock_diag::NetlinkConnect;
 use tokio::runtime::Runtime;
 
 use super::runtime;
+use super::server::config;
 use crate::consistency::assert_consistent;
 
 /// A collector in the namespace of the thread that opens it.
@@ -44,7 +45,7 @@ impl Scraper {
                 pinned_destinations: pins.collect(),
                 ..CensusOptions::default()
             },
-            ..CollectorConfig::default()
+            ..config(&[]).collector
         };
         Self {
             collector: Collector::open(config, Box::new(NetlinkConnect)).unwrap(),
