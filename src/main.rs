@@ -44,8 +44,11 @@ fn main() -> ExitCode {
     let status = run(config).unwrap_or_else(|error| {
         tracing::error!("{error}");
         // A wrong setting, which no restart would help.
-        let is_of_settings = matches!(error.downcast_ref(), Some(ProtectionError::File { .. }));
-        if is_of_settings { USAGE } else { 1 }
+        if error.is::<ProtectionError>() {
+            USAGE
+        } else {
+            1
+        }
     });
     log.flush();
     ExitCode::from(status)

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::config::WebConfig;
-use crate::web::{ListenAddress, ListenHost, TcpAddress};
+use crate::web::{ListenAddress, TcpAddress};
 
 /// How long connecting and each read and write may take. Docker's own limit is 30 s.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -77,16 +77,17 @@ fn connect(tcp: &TcpAddress) -> io::Result<TcpStream> {
 
 /// Where one who is on this machine reaches it.
 fn targets(tcp: &TcpAddress) -> io::Result<Vec<SocketAddr>> {
-    let loopback = |ip: IpAddr| SocketAddr::new(ip, tcp.port);
-    let v4 = loopback(Ipv4Addr::LOCALHOST.into());
-    let v6 = loopback(Ipv6Addr::LOCALHOST.into());
-    Ok(match &tcp.host {
-        ListenHost::All => vec![v4, v6],
-        ListenHost::Ip(IpAddr::V6(ip)) if ip.is_unspecified() => vec![v4, v6],
-        ListenHost::Ip(IpAddr::V4(ip)) if ip.is_unspecified() => vec![v4],
-        ListenHost::Ip(ip) => vec![SocketAddr::new(*ip, tcp.port)],
-        ListenHost::Name(name) => (name.as_str(), tcp.port).to_socket_addrs()?.collect(),
-    })
+    let host = if tcp.host.is_empty() { "::" } else { &tcp.host };
+    let mut found: Vec<_> = (host, tcp.port).to_socket_addrs()?.collect();
+    if let [all] = found[..]
+        && all.ip().is_unspecified()
+    {
+        found = vec![(Ipv4Addr::LOCALHOST, tcp.port).into()];
+        if all.is_ipv6() {
+            found.push((Ipv6Addr::LOCALHOST, tcp.port).into());
+        }
+    }
+    Ok(found)
 }
 
 /// The status that it answers with, or as much as came of it.

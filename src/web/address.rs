@@ -1,7 +1,7 @@
 //! Addresses to listen on, as they are written in flags. Nothing is resolved here.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -21,21 +21,11 @@ pub enum ListenAddress {
 /// A TCP port of one or all of this machine's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpAddress {
-    /// Which addresses of this machine.
-    pub host: ListenHost,
+    /// An IP address or a name that is resolved at start; empty for all addresses of both families, as
+    /// `::` is.
+    pub host: String,
     /// The port; 0 for any that is free.
     pub port: u16,
-}
-
-/// Which of this machine's addresses a server listens on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenHost {
-    /// All of them, both families.
-    All,
-    /// This one. `::` stands for all of both families, `0.0.0.0` for all IPv4 ones.
-    Ip(IpAddr),
-    /// Whatever this name resolves to at start.
-    Name(String),
 }
 
 /// Why an address cannot be listened on, or the sockets that systemd was to pass are not there.
@@ -69,24 +59,23 @@ fn socket_path(text: &str) -> Result<PathBuf, String> {
 
 fn tcp(text: &str) -> Result<TcpAddress, String> {
     // The last colon of "[::1]" is none of a port.
-    let split = text
-        .rsplit_once(':')
-        .filter(|(_, port)| !port.ends_with(']'));
-    let Some((host_text, port)) = split else {
-        return Err(
-            "the port is missing: write \":PORT\" for all addresses, or \"HOST:PORT\"".to_owned(),
-        );
-    };
-    let unbracketed = host_text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    if unbracketed.is_none() && !host_text.starts_with('[') && host_text.contains(':') {
+    let split = text.rsplit_once(':');
+    let (host, port) = split
+        .filter(|(_, port)| !port.ends_with(']'))
+        .ok_or("the port is missing: write \":PORT\" for all addresses, or \"HOST:PORT\"")?;
+    if host.contains(':') && !host.starts_with('[') {
         return Err("an IPv6 address must stand in brackets: \"[::1]:PORT\"".to_owned());
     }
-    let host = unbracketed.map_or_else(|| plain_host(host_text), bracketed_host);
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    if !bracketed.map_or_else(|| is_plain_host(host), is_bracketed_host) {
+        return Err(format!(
+            "\"{host}\" is neither an IP address nor a host name"
+        ));
+    }
     Ok(TcpAddress {
-        host: host
-            .ok_or_else(|| format!("\"{host_text}\" is neither an IP address nor a host name"))?,
+        host: bracketed.unwrap_or(host).to_owned(),
         port: decimal_port(port).ok_or_else(|| {
             format!("\"{port}\" is not a port: it must be a number from 0 to 65535")
         })?,
@@ -99,49 +88,31 @@ fn decimal_port(text: &str) -> Option<u16> {
     is_decimal.then(|| text.parse().ok()).flatten()
 }
 
-fn bracketed_host(inner: &str) -> Option<ListenHost> {
-    if let Ok(ip) = inner.parse() {
-        return Some(ListenHost::Ip(IpAddr::V6(ip)));
-    }
-    // A link-local address with its zone is left to the resolver, which knows interface names.
-    let (address, zone) = inner.split_once('%')?;
-    let is_zoned = address.parse::<std::net::Ipv6Addr>().is_ok() && !zone.is_empty();
-    is_zoned.then(|| ListenHost::Name(inner.to_owned()))
+/// An address, perhaps link-local with its zone, which the resolver knows.
+fn is_bracketed_host(host: &str) -> bool {
+    let (address, zone) = host.split_once('%').unwrap_or((host, "none"));
+    address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty()
 }
 
-fn plain_host(host: &str) -> Option<ListenHost> {
-    if host.is_empty() {
-        return Some(ListenHost::All);
-    }
-    if let Ok(ip) = host.parse() {
-        return Some(ListenHost::Ip(IpAddr::V4(ip)));
-    }
-    let is_name = host
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    // The resolver takes "127.1" and "1234" for addresses, and a slip such as "256.0.0.1" for a name.
-    let is_numeric = host
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    (is_name && !is_numeric).then(|| ListenHost::Name(host.to_owned()))
+/// The resolver takes "127.1" and "1234" for addresses, and a slip such as "256.0.0.1" for a name.
+fn is_plain_host(host: &str) -> bool {
+    let consists_of = |others: &[u8], is_letter: fn(&u8) -> bool| {
+        host.bytes()
+            .all(|byte| is_letter(&byte) || others.contains(&byte))
+    };
+    let is_numeric = !host.is_empty() && consists_of(b".", u8::is_ascii_digit);
+    consists_of(b"-._", u8::is_ascii_alphanumeric)
+        && (!is_numeric || host.parse::<Ipv4Addr>().is_ok())
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
+            Self::Tcp(TcpAddress { host, port }) if host.contains(':') => {
+                write!(f, "[{host}]:{port}")
+            }
+            Self::Tcp(TcpAddress { host, port }) => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl fmt::Display for TcpAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            ListenHost::All => write!(f, ":{}", self.port),
-            ListenHost::Ip(ip) => std::net::SocketAddr::new(*ip, self.port).fmt(f),
-            ListenHost::Name(name) if name.contains(':') => write!(f, "[{name}]:{}", self.port),
-            ListenHost::Name(name) => write!(f, "{name}:{}", self.port),
         }
     }
 }
@@ -158,20 +129,17 @@ mod tests {
     #[test]
     fn listen_addresses_are_read_as_go_exporters_read_them() {
         for (text, host, port) in [
-            (":10072", ListenHost::All, 10072),
-            (":0", ListenHost::All, 0),
-            ("127.0.0.1:80", ListenHost::Ip([127, 0, 0, 1].into()), 80),
-            ("[::1]:65535", ListenHost::Ip("::1".parse().unwrap()), 65535),
-            ("[::]:1", ListenHost::Ip("::".parse().unwrap()), 1),
-            ("localhost:9", ListenHost::Name("localhost".to_owned()), 9),
-            ("unix:80", ListenHost::Name("unix".to_owned()), 80),
-            (
-                "[fe80::1%eth0]:9",
-                ListenHost::Name("fe80::1%eth0".to_owned()),
-                9,
-            ),
+            (":10072", "", 10072),
+            (":0", "", 0),
+            ("127.0.0.1:80", "127.0.0.1", 80),
+            ("[::1]:65535", "::1", 65535),
+            ("[::]:1", "::", 1),
+            ("localhost:9", "localhost", 9),
+            ("unix:80", "unix", 80),
+            ("[fe80::1%eth0]:9", "fe80::1%eth0", 9),
         ] {
             let address = listen(text).unwrap();
+            let host = host.to_owned();
             assert_eq!(address, ListenAddress::Tcp(TcpAddress { host, port }));
             assert_eq!(address.to_string(), text);
         }

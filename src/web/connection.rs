@@ -14,7 +14,7 @@ use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
-use super::answer::{self, Answer, Handler};
+use super::answer::{self, Handler};
 use super::connections::{Activity, Phase};
 use super::protection::Protection;
 use super::stream::Watched;
@@ -25,7 +25,6 @@ use super::tls;
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// What every connection is served with.
-#[derive(Debug)]
 pub(super) struct Service<H> {
     pub(super) handler: Arc<H>,
     pub(super) protection: Option<Protection>,
@@ -41,7 +40,7 @@ pub(super) async fn serve<H: Handler>(
     match &service.protection {
         Some(protection) if protection.has_tls() => {
             // In a place of its own, for it takes more than a plain connection, of which there may be many.
-            let encrypted = Box::pin(tls::handshake(stream, || protection.tls_now()));
+            let encrypted = Box::pin(tls::handshake(stream, protection));
             match encrypted.await {
                 Ok(stream) => Box::pin(serve_http(stream, activity, service, shutdown)).await,
                 Err(error) => debug!(%error, "TLS handshake failed"),
@@ -83,27 +82,21 @@ impl<H: Handler> Service<H> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, _unread) = request.into_parts();
         let (method, path, headers) = (&head.method, head.uri.path(), &head.headers);
-        let answer = match host_fault(head.version, headers) {
-            Some(fault) => refusal(fault),
-            None => match &self.protection {
-                None => self.handler.answer(method, path, headers).await,
-                Some(protection) => {
-                    let answer = self.handler.answer(method, path, headers);
-                    protection.guard(headers, answer).await
-                }
-            },
+        let answer = self.handler.answer(method, path, headers);
+        let answer = match (host_fault(head.version, headers), &self.protection) {
+            (Some(fault), _) => {
+                let line = format!("400 Bad Request: {fault}");
+                let mut refusal = answer::text(StatusCode::BAD_REQUEST, line);
+                answer::set(&mut refusal, CONNECTION, "close");
+                refusal
+            }
+            (None, None) => answer.await,
+            (None, Some(protection)) => protection.guard(headers, answer).await,
         };
         let status = answer.status().as_u16();
         debug!(%method, path, status, "Answered a request");
         answer.map(Full::new)
     }
-}
-
-fn refusal(fault: &str) -> Answer {
-    let line = format!("400 Bad Request: {fault}");
-    let mut answer = answer::text(StatusCode::BAD_REQUEST, line);
-    answer::set(&mut answer, CONNECTION, "close");
-    answer
 }
 
 /// What is wrong with the Host header, which a proxy in front may have understood otherwise than we do:

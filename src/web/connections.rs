@@ -86,10 +86,6 @@ impl Activity {
         }
     }
 
-    fn is_between_requests(&self) -> bool {
-        matches!(self.state().0, Phase::Head | Phase::Idle)
-    }
-
     /// In which order connections make way, if they may.
     fn rank(&self) -> Option<(bool, Instant)> {
         let (phase, since) = self.state();
@@ -156,7 +152,7 @@ impl Connections {
     /// Ends those that have no request.
     pub(super) fn end_without_request(&self) {
         for (activity, task) in &*self.all() {
-            if activity.is_between_requests() {
+            if matches!(activity.state().0, Phase::Head | Phase::Idle) {
                 task.abort();
             }
         }

@@ -4,16 +4,19 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, getsockname, sockopt};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, getsockname, sockopt,
+};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
-use super::address::{ListenAddress, ListenError, ListenHost, TcpAddress};
+use super::address::{ListenAddress, ListenError, TcpAddress};
 use super::passed::Passed;
 use super::unix_socket::{self, SocketFile};
 
@@ -25,16 +28,12 @@ const BACKLOG: i32 = 4096;
 pub struct Listener {
     // Before the socket, so that the file is gone before nobody answers there.
     _file: Option<SocketFile>,
-    socket: Socket,
+    socket: TcpStream,
     address: String,
     tcp: Option<SocketAddr>,
 }
 
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
+const NEW: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 fn cannot(address: impl fmt::Display, reason: impl fmt::Display) -> ListenError {
     ListenError(format!("cannot listen on {address}: {reason}"))
@@ -42,14 +41,14 @@ fn cannot(address: impl fmt::Display, reason: impl fmt::Display) -> ListenError 
 
 /// What to do about the kernel's refusal.
 fn remedy(errno: Errno, tried: SocketAddr, earlier: &[Listener]) -> String {
-    let port = tried.port();
-    let is_same = |known: &SocketAddr| {
-        let is_any = known.ip().is_unspecified() || tried.ip().is_unspecified();
-        known.port() == port && (is_any || known.ip() == tried.ip())
+    let (ip, port) = (tried.ip(), tried.port());
+    let includes = |known: &SocketAddr| {
+        let is_any = known.ip().is_unspecified() || ip.is_unspecified();
+        known.port() == port && (is_any || known.ip() == ip)
     };
     let mut earlier = earlier.iter().filter_map(|listener| listener.tcp);
     match errno {
-        Errno::ADDRINUSE => match earlier.find(is_same) {
+        Errno::ADDRINUSE => match earlier.find(includes) {
             Some(other) => format!(
                 ": the exporter itself listens on {other} already, which includes it: remove one of \
                  the two from --web.listen-address"
@@ -65,9 +64,8 @@ fn remedy(errno: Errno, tried: SocketAddr, earlier: &[Listener]) -> String {
              port above {port} with --web.listen-address"
         ),
         Errno::ADDRNOTAVAIL => format!(
-            ": no interface of this machine has the address {}; name one of its own with \
-             --web.listen-address",
-            tried.ip()
+            ": no interface of this machine has the address {ip}; name one of its own with \
+             --web.listen-address"
         ),
         _ => String::new(),
     }
@@ -103,20 +101,13 @@ impl Listener {
         ioctl_fionbio(&socket, true)?;
         let address = getsockname(&socket)?;
         let tcp = SocketAddr::try_from(address.clone()).ok();
-        let (socket, address) = match tcp {
-            Some(tcp) => (
-                Socket::Tcp(TcpListener::from_std(socket.into())?),
-                tcp.to_string(),
-            ),
-            None => (
-                Socket::Unix(UnixListener::from_std(socket.into())?),
-                unix_name(&SocketAddrUnix::try_from(address)?),
-            ),
-        };
         Ok(Self {
             _file: file,
-            socket,
-            address,
+            socket: TcpStream::from_std(socket.into())?,
+            address: match tcp {
+                Some(tcp) => tcp.to_string(),
+                None => unix_name(&SocketAddrUnix::try_from(address)?),
+            },
             tcp,
         })
     }
@@ -135,32 +126,25 @@ impl Listener {
     }
 
     /// The next connection. tokio's `TcpStream` makes the same system calls as its `UnixStream`, so that
-    /// it serves for both.
+    /// it serves for both, and for a socket that listens.
     pub(super) async fn accept(&self, unread_limit: Duration) -> io::Result<TcpStream> {
-        let socket = match &self.socket {
-            Socket::Tcp(socket) => socket,
-            Socket::Unix(socket) => {
-                let stream = socket.accept().await?.0.into_std()?;
-                return TcpStream::from_std(OwnedFd::from(stream).into());
-            }
-        };
-        let (stream, _peer) = socket.accept().await?;
-        // The failure of a connection that is gone already shows soon enough. An answer is written in one
-        // go, so that waiting for more to send with it only costs time.
-        let _gone = stream.set_nodelay(true);
-        let limit = u32::try_from(unread_limit.as_millis()).unwrap_or(u32::MAX);
-        let _gone = sockopt::set_tcp_user_timeout(&stream, limit);
+        let accept = || Ok(accept_with(&self.socket, NEW)?);
+        let stream = self.socket.async_io(Interest::READABLE, accept).await?;
+        let stream = TcpStream::from_std(stream.into())?;
+        if self.tcp.is_some() {
+            // The failure of a connection that is gone already shows soon enough. An answer is written in
+            // one go, so that waiting for more to send with it only costs time.
+            let _gone = stream.set_nodelay(true);
+            let limit = u32::try_from(unread_limit.as_millis()).unwrap_or(u32::MAX);
+            let _gone = sockopt::set_tcp_user_timeout(&stream, limit);
+        }
         Ok(stream)
     }
 
     /// Whether somebody waits to be accepted. Without a free descriptor accept() fails before it checks,
     /// and fails where nobody waits, too.
     pub(super) fn is_awaited(&self) -> bool {
-        let socket = match &self.socket {
-            Socket::Tcp(socket) => socket.as_fd(),
-            Socket::Unix(socket) => socket.as_fd(),
-        };
-        let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        let mut asked = [PollFd::new(&self.socket, PollFlags::IN)];
         // If in doubt, somebody does.
         poll(&mut asked, Some(&Timespec::default())).map_or(true, |ready| ready > 0)
     }
@@ -192,22 +176,19 @@ fn bind_tcp(address: &TcpAddress, earlier: &[Listener]) -> Result<OwnedFd, Strin
 
 /// What to try until one is bound: more than one for hosts without IPv6 alone.
 fn candidates(address: &TcpAddress) -> Result<Vec<SocketAddr>, String> {
-    let port = address.port;
-    Ok(match &address.host {
-        ListenHost::All => vec![
-            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-        ],
+    let TcpAddress { host, port } = address;
+    let ips = if host.is_empty() {
+        vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()]
+    } else if let Ok(ip) = host.parse::<IpAddr>() {
         // An IPv4-mapped address is the IPv4 address, here as everywhere.
-        ListenHost::Ip(ip) => vec![SocketAddr::new(ip.to_canonical(), port)],
-        ListenHost::Name(name) => {
-            let found = (name.as_str(), port).to_socket_addrs();
-            let found =
-                found.map_err(|error| format!("the host name cannot be resolved: {error}"))?;
-            // IPv4 first, as Go does it: "localhost" means 127.0.0.1 to most configurations.
-            found.min_by_key(SocketAddr::is_ipv6).into_iter().collect()
-        }
-    })
+        vec![ip.to_canonical()]
+    } else {
+        let found = (host.as_str(), *port).to_socket_addrs();
+        let found = found.map_err(|error| format!("the host name cannot be resolved: {error}"))?;
+        // IPv4 first, as Go does it: "localhost" means 127.0.0.1 to most configurations.
+        return Ok(found.min_by_key(SocketAddr::is_ipv6).into_iter().collect());
+    };
+    Ok(ips.into_iter().map(|ip| (ip, *port).into()).collect())
 }
 
 /// std and tokio leave `IPV6_V6ONLY` to `net.ipv6.bindv6only`, so the socket is made here.
@@ -216,8 +197,7 @@ fn bind_one(address: SocketAddr) -> Result<OwnedFd, Errno> {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, NEW, None)?;
     // Otherwise connections in TIME-WAIT, of all things, would keep the program from restarting.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {

@@ -48,7 +48,7 @@ mod stream;
 mod tls;
 mod unix_socket;
 
-pub use address::{ListenAddress, ListenError, ListenHost, TcpAddress};
+pub use address::{ListenAddress, ListenError, TcpAddress};
 pub use answer::{Answer, Handler};
 pub use connections::Limits;
 pub use listener::Listener;

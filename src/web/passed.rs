@@ -29,32 +29,26 @@ impl Passed {
         let variable = |name| -> String {
             env::var_os(name).map_or("not set".into(), |value| value.to_string_lossy().into())
         };
-        let count = count(&variable("LISTEN_FDS"))?;
-        let pid = variable("LISTEN_PID");
-        let own = std::process::id();
-        if pid.parse() != Ok(own) {
-            return Err(ListenError(format!(
-                "no socket activation file descriptors found: LISTEN_PID is {pid}, and this process \
-                 is {own}; let ExecStart= start the exporter itself, or a shell with exec"
-            )));
-        }
+        let count = count(
+            &variable("LISTEN_FDS"),
+            &variable("LISTEN_PID"),
+            std::process::id(),
+        )?;
         let mut passed = ListenFd::from_env();
         (0..count).map(|index| take(&mut passed, index)).collect()
     }
 }
 
-fn count(variable: &str) -> Result<usize, ListenError> {
-    let count = variable
-        .parse()
-        .ok()
-        .filter(|count| (1..=MAX).contains(count));
-    count.ok_or_else(|| {
-        ListenError(format!(
-            "no socket activation file descriptors found: LISTEN_FDS is {variable}; with \
-             --web.systemd-socket the exporter is to be started by a .socket unit (systemctl enable \
-             --now NAME.socket)"
-        ))
-    })
+fn count(count: &str, pid: &str, own: u32) -> Result<usize, ListenError> {
+    let number = count.parse().unwrap_or_default();
+    if (1..=MAX).contains(&number) && pid.parse() == Ok(own) {
+        return Ok(number);
+    }
+    Err(ListenError(format!(
+        "no socket activation file descriptors found: LISTEN_FDS is {count}; LISTEN_PID is {pid}, and \
+         this process is {own}; with --web.systemd-socket the exporter is to be started by a .socket \
+         unit (systemctl enable --now NAME.socket), and ExecStart= starts it itself, or a shell with exec"
+    )))
 }
 
 fn take(passed: &mut ListenFd, index: usize) -> Result<Passed, ListenError> {
@@ -85,6 +79,7 @@ mod tests {
 
     #[test]
     fn a_count_that_is_none_is_quoted_as_it_is() {
+        let count = |text| count(text, "7", 7);
         assert!(matches!(count("2"), Ok(2)));
         for text in ["", "0", "-1", "1025", "two", "99999999999999999999"] {
             let said = count(text).map_err(|error| error.to_string());

@@ -1,8 +1,13 @@
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use proptest::prelude::*;
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::web::config::WebFile;
@@ -30,16 +35,20 @@ fn alice() -> Users {
 /// A function for [`Passwords`] that notes the cost of each computation, and computes at the least
 /// cost. A function has no state, so each test has its own.
 macro_rules! noting {
-    ($costs:ident, $compute:ident) => {
+    ($costs:ident, $fits:ident) => {
         static $costs: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
-        fn $compute(cost: u32, salt: Salt, password: &[u8]) -> Digest {
-            if !password.is_empty() {
-                lock(&$costs).push(cost);
-            }
-            digest(4, salt, password)
+        fn $fits(hash: &BcryptHash, password: &[u8]) -> bool {
+            $costs.lock().unwrap().push(hash.cost);
+            at_least_cost(hash, password)
         }
     };
+}
+
+fn at_least_cost(hash: &BcryptHash, password: &[u8]) -> bool {
+    let mut hash = hash.clone();
+    hash.cost = 4;
+    hash.fits(password)
 }
 
 async fn verify(passwords: &Passwords, users: &Users, user: &str, password: &str) -> bool {
@@ -49,23 +58,24 @@ async fn verify(passwords: &Passwords, users: &Users, user: &str, password: &str
 
 /// A pace at which the highest cost, 9, takes 0.4 s.
 fn set_pace(passwords: &Passwords) {
-    passwords.shared.lock().pace = Pace {
-        round_seconds: 0.4 / MARGIN / rounds(9),
-        stretch: 1.0,
+    let round = 0.4 / MARGIN / rounds(9);
+    passwords.0.lock().pace = Pace {
+        at_rest: round,
+        now: round,
     };
 }
 
 #[tokio::test]
 async fn every_refusal_takes_as_long_as_the_most_expensive_hash_and_computes_its_own_at_most() {
-    noting!(COSTS, compute);
-    let computed = || lock(&COSTS).drain(..).collect::<Vec<_>>();
+    noting!(COSTS, fits);
+    let computed = || COSTS.lock().unwrap().drain(..).collect::<Vec<_>>();
     let of_cost = |cost: &str| SECRET.replace("$04$", cost);
     let users = users(&[
         ("cheap", SECRET),
         ("middle", &of_cost("$07$")),
         ("expensive", &of_cost("$09$")),
     ]);
-    let passwords = Passwords::computed_by(compute).unwrap();
+    let passwords = Passwords::computed_by(fits).unwrap();
     for (user, expected) in [
         ("cheap", &[4][..]),
         ("middle", &[7]),
@@ -74,8 +84,6 @@ async fn every_refusal_takes_as_long_as_the_most_expensive_hash_and_computes_its
         ("", &[]),
         ("cheap ", &[]),
         ("Cheap", &[]),
-        // What is remembered as wrong is not computed again.
-        ("cheap", &[]),
     ] {
         set_pace(&passwords);
         let begin = Instant::now();
@@ -91,24 +99,30 @@ async fn every_refusal_takes_as_long_as_the_most_expensive_hash_and_computes_its
         is_right = verify(&passwords, &users, "cheap", "secret") => assert!(is_right),
     }
     assert_eq!(computed(), [4]);
+    // Once the right one is known, the others take as long without a computation.
+    set_pace(&passwords);
+    let begin = Instant::now();
+    assert!(!verify(&passwords, &users, "cheap", "wrong").await);
+    assert!(begin.elapsed().as_millis() >= 400);
+    assert!(computed().is_empty());
 }
 
 #[tokio::test]
 async fn refusals_that_come_together_leave_one_after_the_other_for_any_name() {
     static OPEN: AtomicBool = AtomicBool::new(true);
     /// Not before both have come, for it changes the pace.
-    fn compute(_: u32, _: Salt, _: &[u8]) -> Digest {
+    fn fits(_: &BcryptHash, _: &[u8]) -> bool {
         while !OPEN.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }
-        Digest::default()
+        false
     }
     let users = users(&[
         ("cheap", SECRET),
         ("expensive", &SECRET.replace("$04$", "$09$")),
     ]);
     for name in ["cheap", "expensive", "nobody"] {
-        let passwords = Passwords::computed_by(compute).unwrap();
+        let passwords = Passwords::computed_by(fits).unwrap();
         set_pace(&passwords);
         OPEN.store(false, Ordering::Relaxed);
         let begin = Instant::now();
@@ -126,25 +140,38 @@ async fn refusals_that_come_together_leave_one_after_the_other_for_any_name() {
 }
 
 #[tokio::test]
-async fn results_are_remembered_until_the_hash_changes() {
-    noting!(COSTS, compute);
-    let computed = || lock(&COSTS).len();
-    let passwords = Passwords::computed_by(compute).unwrap();
-    for _ in 0..3 {
+async fn a_right_password_is_remembered_until_the_hash_changes_and_shows_others_to_be_wrong() {
+    noting!(COSTS, fits);
+    let computed = || COSTS.lock().unwrap().len();
+    let passwords = Passwords::computed_by(fits).unwrap();
+    assert!(!verify(&passwords, &alice(), "alice", "wrong").await);
+    assert_eq!(computed(), 1);
+    for number in 0..3 {
         assert!(verify(&passwords, &alice(), "alice", "secret").await);
-        assert!(!verify(&passwords, &alice(), "alice", "wrong").await);
+        assert!(!verify(&passwords, &alice(), "alice", &format!("wrong{number}")).await);
         assert!(!verify(&passwords, &alice(), "bob", "secret").await);
         assert_eq!(computed(), 2);
     }
     let other = users(&[("alice", FAKE), ("bob", SECRET)]);
     assert!(!verify(&passwords, &other, "alice", "secret").await);
     assert!(verify(&passwords, &other, "bob", "secret").await);
+    assert_eq!(computed(), 4);
     assert!(!verify(&passwords, &users(&[]), "alice", "secret").await);
+    assert!(verify(&passwords, &alice(), "alice", "secret").await);
+}
+
+#[tokio::test]
+async fn of_a_long_password_as_much_is_remembered_as_bcrypt_reads() {
+    let long = "x".repeat(80);
+    let passwords = Passwords::computed_by(|_, password| password.starts_with(b"x")).unwrap();
+    assert!(verify(&passwords, &alice(), "alice", &long).await);
+    assert!(verify(&passwords, &alice(), "alice", &long[..72]).await);
+    assert!(!verify(&passwords, &alice(), "alice", &long[..71]).await);
 }
 
 #[tokio::test]
 async fn what_is_remembered_of_one_login_is_not_taken_for_another() {
-    let passwords = Passwords::computed_by(|_, salt, password| digest(4, salt, password)).unwrap();
+    let passwords = Passwords::computed_by(at_least_cost).unwrap();
     let users = alice();
     assert!(verify(&passwords, &users, "alice", "secret").await);
     // CVE-2022-46146: parts that give the same when they are put behind one another.
@@ -168,55 +195,102 @@ async fn what_is_remembered_of_one_login_is_not_taken_for_another() {
 }
 
 #[tokio::test]
-async fn wrong_passwords_push_out_no_right_one() {
-    noting!(COSTS, compute);
-    let passwords = Passwords::computed_by(compute).unwrap();
-    let users = alice();
-    assert!(verify(&passwords, &users, "alice", "secret").await);
-    for number in 0..2 * REMEMBERED {
-        passwords
-            .shared
-            .lock()
-            .wrong
-            .put([u8::try_from(number).unwrap(); 32]);
-    }
-    let before = lock(&COSTS).len();
-    assert!(verify(&passwords, &users, "alice", "secret").await);
-    assert_eq!(lock(&COSTS).len(), before);
-    let state = passwords.shared.lock();
-    assert_eq!(
-        (
-            state.right.all.len(),
-            state.wrong.all.len(),
-            state.wrong.by_age.len()
-        ),
-        (1, REMEMBERED, REMEMBERED)
-    );
-}
-
-#[tokio::test]
 async fn the_same_login_at_once_is_computed_once_a_thread() {
-    noting!(COSTS, compute);
-    let passwords = Arc::new(Passwords::computed_by(compute).unwrap());
+    noting!(COSTS, fits);
+    let passwords = Arc::new(Passwords::computed_by(fits).unwrap());
     let mut asked = tokio::task::JoinSet::new();
-    for _ in 0..WAITING {
+    for _ in 0..WAITING / 2 {
         let passwords = Arc::clone(&passwords);
         asked.spawn(async move { verify(&passwords, &alice(), "alice", "secret").await });
     }
     assert!(asked.join_all().await.into_iter().all(|is_right| is_right));
-    assert!(lock(&COSTS).len() <= THREADS);
+    assert!(COSTS.lock().unwrap().len() <= THREADS.len());
 }
 
-/// A state without threads, and what its jobs would answer to.
-fn waiting(jobs: &[(&str, &str)]) -> (State, Vec<oneshot::Receiver<bool>>) {
-    let mut state = State::default();
+/// Asks in a task of its own.
+fn ask(
+    passwords: &Arc<Passwords>,
+    users: &Arc<Users>,
+    user: &'static str,
+    password: &'static str,
+) -> JoinHandle<Result<bool, &'static str>> {
+    let (passwords, users) = (Arc::clone(passwords), Arc::clone(users));
+    tokio::spawn(async move {
+        let checked = passwords.verify(&users, user.as_bytes(), password.as_bytes());
+        checked.await
+    })
+}
+
+/// A function for [`Passwords`] that counts its calls, takes 5 ms, and finds "right" to be right.
+macro_rules! counting {
+    ($calls:ident, $fits:ident) => {
+        static $calls: AtomicUsize = AtomicUsize::new(0);
+
+        fn $fits(_: &BcryptHash, password: &[u8]) -> bool {
+            std::thread::sleep(Duration::from_millis(5));
+            $calls.fetch_add(1, Ordering::Relaxed);
+            password == b"right"
+        }
+    };
+}
+
+#[tokio::test]
+async fn a_flood_for_one_user_delays_no_other() {
+    counting!(CALLS, fits);
+    let passwords = Arc::new(Passwords::computed_by(fits).unwrap());
+    let users = Arc::new(users(&[("flooded", SECRET), ("other", SECRET)]));
+    let flood: Vec<_> = (0..50)
+        .map(|_| ask(&passwords, &users, "flooded", "guess"))
+        .collect();
+    tokio::task::yield_now().await;
+    assert_eq!(
+        ask(&passwords, &users, "other", "right").await.unwrap(),
+        Ok(true)
+    );
+    let before = CALLS.load(Ordering::Relaxed);
+    assert!(before <= 3 * THREADS.len(), "{before}");
+    assert!(!flood.iter().all(JoinHandle::is_finished));
+}
+
+#[tokio::test]
+async fn a_right_password_is_let_in_however_many_wrong_ones_of_its_user_come_at_once() {
+    const COMPUTED: usize = WAITING * 3 / 4;
+    for right_at in [0, COMPUTED / 2, COMPUTED - 1] {
+        counting!(CALLS, fits);
+        let passwords = Arc::new(Passwords::computed_by(fits).unwrap());
+        passwords.0.lock().pace.now = 1000.0;
+        let users = Arc::new(alice());
+        // Refusals of others have all their places in use.
+        for _ in 0..2 * WAITING {
+            ask(&passwords, &users, "nobody", "guess");
+        }
+        let mut asked: Vec<_> = (0..COMPUTED)
+            .map(|at| {
+                let password = if at == right_at { "right" } else { "guess" };
+                ask(&passwords, &users, "alice", password)
+            })
+            .collect();
+        assert_eq!(asked.swap_remove(right_at).await.unwrap(), Ok(true));
+        assert!(CALLS.load(Ordering::Relaxed) > 0);
+    }
+}
+
+/// A state without threads to which these were submitted, and what its jobs would answer to.
+fn waiting(limit: usize, logins: &[(&str, &str)]) -> (State, Vec<oneshot::Receiver<bool>>) {
+    let mut state = State {
+        jobs: Vec::new(),
+        refused: VecDeque::new(),
+        limit,
+        last_refusal: Instant::now(),
+        right: HashMap::new(),
+        pace: Pace::measure(),
+    };
     let mut clients = Vec::new();
-    for (number, (user, hash)) in jobs.iter().enumerate() {
+    for (number, (user, hash)) in logins.iter().enumerate() {
         let (answer, answered) = oneshot::channel();
         clients.push(answered);
-        state.jobs.push(Job {
+        state.submit(Job {
             user: user.as_bytes().to_vec(),
-            tag: Tag::default(),
             hash: BcryptHash::parse(hash).unwrap(),
             password: vec![u8::try_from(number).unwrap()],
             answer,
@@ -225,108 +299,163 @@ fn waiting(jobs: &[(&str, &str)]) -> (State, Vec<oneshot::Receiver<bool>>) {
     (state, clients)
 }
 
-#[test]
-fn users_take_turns_and_the_newest_of_each_goes_first() {
-    let flood = [
-        ("a", SECRET),
-        ("a", SECRET),
-        ("a", SECRET),
-        ("b", SECRET),
-        ("a", SECRET),
-    ];
-    let (mut state, _clients) = waiting(&flood);
-    let order: Vec<u8> = std::iter::from_fn(|| state.next_job())
+fn order(state: &mut State, highest_cost: u32, newest_first: bool) -> Vec<u8> {
+    std::iter::from_fn(|| state.next_job(highest_cost, newest_first))
         .map(|job| job.password[0])
-        .collect();
-    assert_eq!(order, [4, 3, 2, 1, 0]);
+        .collect()
 }
 
 #[test]
-fn one_slow_hash_at_a_time_leaves_a_thread_to_others_and_who_is_gone_is_forgotten() {
+fn the_user_who_has_the_fewest_goes_first_and_of_each_the_newest_or_the_oldest() {
+    let flood = ["a", "a", "a", "b", "a"].map(|user| (user, SECRET));
+    let (mut state, _clients) = waiting(WAITING, &flood);
+    assert_eq!(order(&mut state, 31, true), [3, 4, 2, 1, 0]);
+    let (mut state, _clients) = waiting(WAITING, &flood);
+    assert_eq!(order(&mut state, 31, false), [3, 0, 1, 2, 4]);
+}
+
+#[test]
+fn one_thread_alone_computes_slow_hashes_and_who_is_gone_is_forgotten() {
     let slow = SECRET.replace("$04$", "$18$");
-    let (mut state, mut clients) = waiting(&[
-        ("slow", &slow),
+    let logins = [
+        ("slow", slow.as_str()),
         ("slow", &slow),
         ("quick", SECRET),
         ("quick", SECRET),
-    ]);
+    ];
+    let (mut state, mut clients) = waiting(WAITING, &logins);
     clients.pop();
-    let mut next = || state.next_job().map(|job| job.password[0]);
-    assert_eq!([next(), next(), next()], [Some(2), Some(1), None]);
-    state.slow_at_work = false;
-    assert!(state.next_job().is_some_and(|job| job.is_slow()));
+    assert_eq!(order(&mut state, SLOW_COST, true), [2]);
+    assert_eq!(order(&mut state, u32::MAX, true), [1, 0]);
+    let slow_threads = THREADS.iter().filter(|(cost, _)| *cost > SLOW_COST);
+    assert_eq!(slow_threads.count(), 1);
 }
 
 #[tokio::test]
-async fn who_waits_is_bounded_and_the_oldest_makes_way() {
-    let mut passwords = Passwords::start().unwrap();
-    passwords.leave_room_among(6);
-    let (passwords, users) = (Arc::new(passwords), Arc::new(alice()));
-    let mut asked = Vec::new();
-    for number in 0..5_u8 {
-        let (passwords, users) = (Arc::clone(&passwords), Arc::clone(&users));
-        // Names that are known and some that are not.
-        let name = if number % 2 == 0 { "alice" } else { "bob" };
-        passwords.shared.lock().pace.round_seconds = 1000.0;
-        asked.push(tokio::spawn(async move {
-            passwords
-                .verify(&users, name.as_bytes(), &[number + 1])
-                .await
-        }));
+async fn one_login_too_many_displaces_the_oldest_of_the_user_who_has_the_most() {
+    let slow = SECRET.replace("$04$", "$18$");
+    let mut logins = vec![("right", SECRET)];
+    logins.extend(vec![("slow", slow.as_str()); 100]);
+    logins.extend(vec![("quick", SECRET); 2]);
+    let (mut state, mut clients) = waiting(10, &logins);
+    assert_eq!(state.jobs.len(), 8);
+    assert!(clients.remove(1).await.is_err());
+    assert_eq!(order(&mut state, SLOW_COST, true), [0, 102, 101]);
+}
+
+#[tokio::test]
+async fn slow_hashes_have_a_thread_of_their_own() {
+    static OPEN: AtomicBool = AtomicBool::new(false);
+    static SLOW: AtomicUsize = AtomicUsize::new(0);
+    fn fits(hash: &BcryptHash, password: &[u8]) -> bool {
+        if hash.cost > SLOW_COST {
+            assert_eq!(SLOW.fetch_add(1, Ordering::Relaxed), 0);
+            while !OPEN.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            SLOW.store(0, Ordering::Relaxed);
+        }
+        password == b"right"
+    }
+    let passwords = Arc::new(Passwords::computed_by(fits).unwrap());
+    let slow = SECRET.replace("$04$", "$18$");
+    let users = Arc::new(users(&[
+        ("slow", &slow),
+        ("slow2", &slow),
+        ("quick", SECRET),
+    ]));
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        for user in ["slow", "slow2"] {
+            slow.push(ask(&passwords, &users, user, "right"));
+        }
+    }
+    while SLOW.load(Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;
     }
-    for displaced in asked.drain(..2) {
-        assert_eq!(displaced.await.unwrap(), Err(Unchecked::Busy));
+    assert_eq!(
+        ask(&passwords, &users, "quick", "right").await.unwrap(),
+        Ok(true)
+    );
+    OPEN.store(true, Ordering::Relaxed);
+    for one in slow {
+        assert_eq!(one.await.unwrap(), Ok(true));
     }
+}
+
+#[tokio::test]
+async fn a_client_that_has_gone_is_computed_no_more_unless_it_was_already() {
+    counting!(CALLS, fits);
+    let passwords = Arc::new(Passwords::computed_by(fits).unwrap());
+    let users = Arc::new(alice());
+    let gone: Vec<_> = (0..20)
+        .map(|_| ask(&passwords, &users, "alice", "guess"))
+        .collect();
     tokio::task::yield_now().await;
-    assert!(asked.iter().all(|one| !one.is_finished()));
+    gone.iter().for_each(JoinHandle::abort);
+    assert_eq!(
+        ask(&passwords, &users, "alice", "right").await.unwrap(),
+        Ok(true)
+    );
+    assert!(CALLS.load(Ordering::Relaxed) <= THREADS.len() + 1);
+}
+
+#[tokio::test]
+async fn of_refusals_that_wait_the_oldest_makes_way() {
+    let passwords = Arc::new(Passwords::start().unwrap());
+    passwords.limit_waiting(14);
+    passwords.0.lock().pace.now = 1000.0;
+    let users = Arc::new(alice());
+    let asked: Vec<_> = (0..5)
+        .map(|_| ask(&passwords, &users, "bob", "guess"))
+        .collect();
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    let is_over = asked.iter().map(JoinHandle::is_finished);
+    assert_eq!(
+        is_over.collect::<Vec<_>>(),
+        [true, true, true, false, false]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_nobody_waits_for_long_and_what_is_known_is_still_known() {
-    let passwords = Passwords::computed_by(|_, salt, password| digest(4, salt, password)).unwrap();
+    let passwords = Passwords::computed_by(at_least_cost).unwrap();
     let users = alice();
     let ask = |password: &'static str| passwords.verify(&users, b"alice", password.as_bytes());
     // The clock runs ahead while the thread computes.
     while ask("secret").await != Ok(true) {}
-    passwords.shared.lock().pace.round_seconds = 1000.0;
+    passwords.0.lock().pace.now = 1000.0;
     let begin = Instant::now();
     let (waited, ()) = tokio::join!(ask("guess"), async { passwords.shut_down() });
-    assert_eq!(waited, Err(Unchecked::Ending));
+    assert_eq!(waited, Err(ENDING));
     assert_eq!(ask("secret").await, Ok(true));
-    assert_eq!(ask("another").await, Err(Unchecked::Ending));
+    assert_eq!(ask("another").await, Err(ENDING));
     assert!(begin.elapsed() < ENDING_GRACE * 2);
 }
 
 #[test]
 fn the_pace_follows_the_load_and_one_interruption_does_not_matter() {
-    let mut pace = Pace::default();
-    let cpu = Duration::from_millis(60);
-    pace.learn(10, cpu, cpu);
-    assert_eq!(pace.wall_time(10).as_millis(), 75);
-    assert_eq!(pace.wall_time(12).as_millis(), 300);
+    let mut pace = Pace {
+        at_rest: 1.0,
+        now: 1.0,
+    };
+    let quick = Duration::from_millis(60);
+    // A start that was interrupted is made good.
+    for _ in 0..60 {
+        pace.learn(10, quick);
+    }
+    assert_eq!(pace.refusal_takes(10).as_millis(), 75);
+    assert_eq!(pace.refusal_takes(12).as_millis(), 300);
     for _ in 0..20 {
-        pace.learn(10, cpu, cpu * 2);
+        pace.learn(10, quick * 2);
     }
-    assert_eq!(pace.wall_time(10).as_millis(), 149);
-    pace.learn(4, Duration::from_millis(1), Duration::from_secs(1));
-    assert!(pace.wall_time(4) < Duration::from_millis(3));
-    assert_eq!(pace.wall_time(31), PATIENCE * 2);
-}
-
-proptest! {
-    #[test]
-    fn different_logins_have_different_tags(
-        one in ("[a:$]{0,3}", "[a:$]{0,3}"),
-        other in ("[a:$]{0,3}", "[a:$]{0,3}"),
-        is_known in any::<bool>(),
-    ) {
-        let passwords = Passwords::start().unwrap();
-        let hash = BcryptHash::parse(SECRET).unwrap();
-        let hash = is_known.then_some(&hash);
-        let tag = |login: &(String, String)| {
-            passwords.tag(login.0.as_bytes(), hash, login.1.as_bytes())
-        };
-        prop_assert_eq!(one == other, tag(&one) == tag(&other));
-    }
+    assert_eq!(pace.refusal_takes(10).as_millis(), 149);
+    // Stopped for a while.
+    pace.learn(10, quick * 1000);
+    assert_eq!(pace.refusal_takes(10).as_millis(), 300);
+    pace.now = pace.at_rest;
+    pace.learn(4, Duration::from_millis(19));
+    assert!(pace.refusal_takes(4) < Duration::from_millis(3));
+    assert_eq!(pace.refusal_takes(31), PATIENCE * 2);
 }

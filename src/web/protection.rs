@@ -4,7 +4,6 @@
 //! the headers, name and password (401), and then whatever is asked for. Everything is behind it,
 //! `/-/healthy` too. The rate and whether there is TLS are as they were at start.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -16,70 +15,52 @@ use tracing::{info, warn};
 
 use super::answer::{self, Answer};
 use super::basic_auth::credentials;
-use super::config::{ConfigError, Source, WebFile};
-use super::passwords::{Passwords, Unchecked};
+use super::config::{Source, WebFile};
+use super::passwords::Passwords;
 use super::rate_limit::Bucket;
 
 /// From this cost on a password takes seconds.
 const EXPENSIVE: u32 = 16;
 
 /// The web configuration at work.
-#[derive(Debug)]
 pub struct Protection {
     source: Arc<Source>,
     has_tls: bool,
     bucket: Option<Mutex<Bucket>>,
-    passwords: Passwords,
+    pub(super) passwords: Passwords,
 }
 
-/// Why there is no protection, and so no server.
+/// What is wrong with the file of `--web.config.file`, or with what it names.
 #[derive(Debug, thiserror::Error)]
-pub enum ProtectionError {
-    /// The file, or what it names.
-    #[error("--web.config.file={path}: {source}", path = path.display())]
-    File {
-        /// As it was configured.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: ConfigError,
-    },
-    /// The system.
-    #[error("cannot check passwords: {source}")]
-    System {
-        /// What the system said.
-        source: io::Error,
-    },
+#[error("--web.config.file={path}: {reason}", path = .path.display())]
+pub struct ProtectionError {
+    path: PathBuf,
+    reason: String,
 }
 
 impl Protection {
     /// Reads the file of `--web.config.file`, refuses one that would not work, and logs what its
     /// author should know.
     pub fn open(path: PathBuf) -> Result<Self, ProtectionError> {
-        let (source, file, warnings) =
-            Source::open(path.clone()).map_err(|source| ProtectionError::File { path, source })?;
+        Self::read(path.clone()).map_err(|reason| ProtectionError { path, reason })
+    }
+
+    fn read(path: PathBuf) -> Result<Self, String> {
+        let (source, file, warnings) = Source::open(path)?;
         for warning in warnings {
             warn!("Web configuration: {warning}");
         }
-        let passwords = Passwords::start().map_err(|source| ProtectionError::System { source })?;
         log(&file);
+        let bucket = file
+            .rate_limit
+            .map(|limit| Bucket::new(limit, Instant::now()));
         Ok(Self {
             source: Arc::new(source),
             has_tls: file.tls.is_enabled(),
-            bucket: file
-                .rate_limit
-                .map(|limit| Mutex::new(Bucket::new(limit, Instant::now()))),
-            passwords,
+            bucket: bucket.map(Mutex::new),
+            passwords: Passwords::start()
+                .map_err(|error| format!("cannot check passwords: {error}"))?,
         })
-    }
-
-    /// For a server with so many connections.
-    pub(super) fn leave_room_among(&mut self, connections: u32) {
-        self.passwords.leave_room_among(connections);
-    }
-
-    /// From now on nobody waits for long.
-    pub(super) fn shut_down(&self) {
-        self.passwords.shut_down();
     }
 
     /// Whether connections are encrypted.
@@ -104,12 +85,10 @@ impl Protection {
         let source = Arc::clone(&self.source);
         let reading = tokio::task::spawn_blocking(move || source.now());
         let Some(file) = reading.await.ok().flatten() else {
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            return answer::text(status, "Internal Server Error");
+            return answer::text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         };
         if !self.is_within_rate() {
-            let status = StatusCode::TOO_MANY_REQUESTS;
-            return answer::text(status, "Too Many Requests");
+            return answer::text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests");
         }
         let mut answer = match self.refusal(&file, headers).await {
             Some(refusal) => refusal,
@@ -133,30 +112,21 @@ impl Protection {
         if file.users.is_empty() {
             return None;
         }
-        if let Some(login) = credentials(headers) {
-            let checked = self
-                .passwords
-                .verify(&file.users, &login.user, &login.password);
-            match checked.await {
+        if let Some((user, password)) = credentials(headers) {
+            match self.passwords.verify(&file.users, &user, &password).await {
                 Ok(true) => return None,
                 Ok(false) => {}
-                Err(why) => return Some(unavailable(why)),
+                Err(reason) => {
+                    let mut answer = answer::text(StatusCode::SERVICE_UNAVAILABLE, reason);
+                    answer::set(&mut answer, RETRY_AFTER, "1");
+                    return Some(answer);
+                }
             }
         }
         let mut answer = answer::text(StatusCode::UNAUTHORIZED, "Unauthorized");
         answer::set(&mut answer, WWW_AUTHENTICATE, "Basic");
         Some(answer)
     }
-}
-
-fn unavailable(why: Unchecked) -> Answer {
-    let line = match why {
-        Unchecked::Busy => "Too many passwords are waiting to be checked.",
-        Unchecked::Ending => "The program ends, and checking the password takes longer.",
-    };
-    let mut answer = answer::text(StatusCode::SERVICE_UNAVAILABLE, line);
-    answer::set(&mut answer, RETRY_AFTER, "1");
-    answer
 }
 
 fn log(file: &WebFile) {

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** while nobody connects there is nothing that wakes up.
 
-use std::io;
+use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,12 +33,12 @@ pub enum Drained {
 pub async fn serve<H: Handler>(
     listeners: Vec<Listener>,
     handler: Arc<H>,
-    mut protection: Option<Protection>,
+    protection: Option<Protection>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
-    if let Some(protection) = &mut protection {
-        protection.leave_room_among(limits.connections);
+    if let Some(protection) = &protection {
+        protection.passwords.limit_waiting(limits.connections);
     }
     let server = Arc::new(Server {
         service: Arc::new(Service {
@@ -60,7 +60,7 @@ pub async fn serve<H: Handler>(
         return Drained::All;
     };
     if let Some(protection) = &server.service.protection {
-        protection.shut_down();
+        protection.passwords.shut_down();
     }
     server.connections.end_without_request();
     match tokio::time::timeout(limits.shutdown, server.graceful.shutdown()).await {
@@ -71,7 +71,6 @@ pub async fn serve<H: Handler>(
     }
 }
 
-#[derive(Debug)]
 struct Server<H> {
     service: Arc<Service<H>>,
     connections: Connections,
@@ -104,7 +103,12 @@ impl<H: Handler> Server<H> {
                     );
                     self.connections.spawn(permit, activity, connection);
                 }
-                Err(error) if is_client_error(&error) => {}
+                // Only the one connection failed, before it was accepted.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ConnectionAborted | ConnectionRefused | ConnectionReset
+                    ) => {}
                 Err(error) => {
                     // Out of file descriptors, most likely: one fewer may help, if anybody waits.
                     if listener.is_awaited() {
@@ -119,13 +123,4 @@ impl<H: Handler> Server<H> {
             }
         }
     }
-}
-
-/// Whether only the one connection failed, before it was accepted.
-fn is_client_error(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
 }

@@ -146,9 +146,8 @@ fn try_lock(path: &Path) -> io::Result<Option<(SocketFile, File)>> {
         .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
         .open(path)?;
     match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::Error(error)) => return Err(error),
         Err(TryLockError::WouldBlock) => return Ok(None),
+        locked => locked?,
     }
     let found = file.metadata()?;
     if !found.is_file() || found.len() > 0 {

@@ -5,6 +5,7 @@
 //! certificate that is itself in the list of CAs, as self-signed ones are: Go lets it in, rustls
 //! refuses one that is marked as a CA.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -25,39 +26,28 @@ use x509_cert::der::oid::db::rfc5280::{ANY_EXTENDED_KEY_USAGE, ID_KP_CLIENT_AUTH
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
 
-/// What is asked of clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ClientAuth {
-    None,
-    /// A certificate, any or none.
-    Request,
-    /// A certificate, any.
-    RequireAny,
-    /// A certificate that verifies, or none.
-    VerifyIfGiven,
-    /// A certificate that verifies.
-    RequireAndVerify,
+/// What is asked of clients, which are asked for a certificate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientAuth {
+    /// They must have one.
+    requires: bool,
+    /// One that they have must be signed by a CA.
+    pub(super) verifies: bool,
 }
 
 impl ClientAuth {
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "" | "NoClientCert" => Self::None,
-            "RequestClientCert" => Self::Request,
+    /// `None` is asked nothing.
+    pub(super) fn named(name: &str) -> Result<Option<Self>, String> {
+        let (requires, verifies) = match name {
+            "" | "NoClientCert" => return Ok(None),
+            "RequestClientCert" => (false, false),
             // The second as exporter-toolkit once called it, and still does.
-            "RequireAnyClientCert" | "RequireClientCert" => Self::RequireAny,
-            "VerifyClientCertIfGiven" => Self::VerifyIfGiven,
-            "RequireAndVerifyClientCert" => Self::RequireAndVerify,
-            _ => return None,
-        })
-    }
-
-    pub(super) const fn verifies(self) -> bool {
-        matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
-    }
-
-    const fn requires(self) -> bool {
-        matches!(self, Self::RequireAny | Self::RequireAndVerify)
+            "RequireAnyClientCert" | "RequireClientCert" => (true, false),
+            "VerifyClientCertIfGiven" => (false, true),
+            "RequireAndVerifyClientCert" => (true, true),
+            _ => return Err(format!("invalid ClientAuth: {name}")),
+        };
+        Ok(Some(Self { requires, verifies }))
     }
 }
 
@@ -70,8 +60,6 @@ pub(super) struct ClientCerts {
     chains: Option<Arc<dyn ClientCertVerifier>>,
     /// Names of which a certificate must have one.
     allowed_sans: Option<Vec<String>>,
-    /// Say to the client which CAs are wanted.
-    hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -80,21 +68,19 @@ impl ClientCerts {
         policy: ClientAuth,
         cas: Vec<CertificateDer<'static>>,
         allowed_sans: Option<Vec<String>>,
-        provider: &Arc<CryptoProvider>,
+        provider: Arc<CryptoProvider>,
     ) -> Self {
+        let algorithms = provider.signature_verification_algorithms;
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(cas.iter().cloned());
-        let hints = roots.subjects();
-        let roots = Arc::new(roots);
-        let chains = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+        let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
         Self {
             policy,
             cas,
             // Fails only without a CA.
             chains: chains.build().ok(),
             allowed_sans,
-            hints,
-            algorithms: provider.signature_verification_algorithms,
+            algorithms,
         }
     }
 
@@ -106,11 +92,7 @@ impl ClientCerts {
         if found.iter().any(|san| allowed.contains(san)) {
             return Ok(());
         }
-        debug!(
-            ?found,
-            ?allowed,
-            "Could not find allowed SANs in client cert"
-        );
+        debug!(?found, ?allowed, "No allowed SAN in the client certificate");
         Err(CertificateError::ApplicationVerificationFailure.into())
     }
 }
@@ -118,11 +100,13 @@ impl ClientCerts {
 impl ClientCertVerifier for ClientCerts {
     fn client_auth_mandatory(&self) -> bool {
         // Go's exporters refuse where a name is wanted and there is no certificate at all.
-        self.policy.requires() || self.allowed_sans.is_some()
+        self.policy.requires || self.allowed_sans.is_some()
     }
 
+    /// Say to the client which CAs are wanted.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.hints
+        let chains = self.chains.as_ref();
+        chains.map_or(&[], |chains| chains.root_hint_subjects())
     }
 
     fn verify_client_cert(
@@ -132,7 +116,7 @@ impl ClientCertVerifier for ClientCerts {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         match &self.chains {
-            _ if !self.policy.verifies() => {}
+            _ if !self.policy.verifies => {}
             _ if self.cas.contains(end_entity) => is_valid_for_clients(&parse(end_entity)?, now)?,
             None => return Err(CertificateError::UnknownIssuer.into()),
             Some(chains) => {
@@ -178,20 +162,15 @@ fn bad_encoding(_: x509_cert::der::Error) -> Error {
 /// very bytes.
 fn is_valid_for_clients(certificate: &Certificate, now: UnixTime) -> Result<(), Error> {
     let certificate = certificate.tbs_certificate();
-    let (from, to) = (
-        certificate.validity().not_before,
-        certificate.validity().not_after,
-    );
-    let (from, to) = (
-        from.to_unix_duration().as_secs(),
-        to.to_unix_duration().as_secs(),
-    );
-    if !(from..=to).contains(&now.as_secs()) {
+    let validity = certificate.validity();
+    let [from, to] = [validity.not_before, validity.not_after];
+    if now.as_secs() < from.to_unix_duration().as_secs()
+        || now.as_secs() > to.to_unix_duration().as_secs()
+    {
         return Err(CertificateError::Expired.into());
     }
-    let usage = certificate
-        .get_extension::<ExtendedKeyUsage>()
-        .map_err(bad_encoding)?;
+    let usage = certificate.get_extension::<ExtendedKeyUsage>();
+    let usage = usage.map_err(bad_encoding)?;
     let is_for_clients =
         |purpose: &_| [ID_KP_CLIENT_AUTH, ANY_EXTENDED_KEY_USAGE].contains(purpose);
     if usage.is_none_or(|(_, usage)| usage.0.iter().any(is_for_clients)) {
@@ -203,12 +182,10 @@ fn is_valid_for_clients(certificate: &Certificate, now: UnixTime) -> Result<(), 
 
 /// The names that exporter-toolkit compares: DNS names, e-mail and IP addresses, and URIs.
 fn sans(certificate: &Certificate) -> Result<Vec<String>, Error> {
-    let extension = certificate
-        .tbs_certificate()
-        .get_extension::<SubjectAltName>()
-        .map_err(bad_encoding)?;
-    let names = extension.map(|(_, names)| names.0).unwrap_or_default();
-    Ok(names.iter().filter_map(text_of).collect())
+    let certificate = certificate.tbs_certificate();
+    let extension = certificate.get_extension::<SubjectAltName>();
+    let names = extension.map_err(bad_encoding)?.map(|(_, names)| names.0);
+    Ok(names.iter().flatten().filter_map(text_of).collect())
 }
 
 fn text_of(name: &GeneralName) -> Option<String> {
@@ -218,10 +195,9 @@ fn text_of(name: &GeneralName) -> Option<String> {
         | GeneralName::UniformResourceIdentifier(name) => Some(name.to_string()),
         GeneralName::IpAddress(bytes) => {
             let bytes = bytes.as_bytes();
-            let v4 = <[u8; 4]>::try_from(bytes).map(std::net::IpAddr::from);
-            let v6 = || <[u8; 16]>::try_from(bytes).map(std::net::IpAddr::from);
-            let address = v4.or_else(|_| v6()).ok()?;
-            Some(address.to_canonical().to_string())
+            let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+            let address = v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
+            Some(address.ok()?.to_canonical().to_string())
         }
         _ => None,
     }

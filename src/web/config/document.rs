@@ -13,8 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
 use super::duration;
-use super::error::ConfigError;
-use super::tls::{Bool, Tls};
+use super::tls::Tls;
 use super::users::Users;
 
 /// What a file says, every name in it known and every header sendable.
@@ -42,14 +41,14 @@ pub struct RateLimit {
 
 impl WebFile {
     /// Reads a file's text.
-    pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
         let document = read(text)?;
         let http = document.http_server_config.unwrap_or_default();
         let tls = document.tls_server_config.unwrap_or_default();
         tls.check()?;
         Ok(Self {
             tls,
-            headers: headers(http.headers.unwrap_or_default()).map_err(ConfigError::Yaml)?,
+            headers: headers(http.headers.unwrap_or_default())?,
             names_users: document.basic_auth_users.is_some(),
             users: Users::new(document.basic_auth_users.unwrap_or_default().0),
             rate_limit: document.rate_limit.unwrap_or_default().checked()?,
@@ -59,10 +58,10 @@ impl WebFile {
     /// Which key that was asked for before is gone, and what would say that this is meant. It is the same
     /// as if a file were cut off somewhere, which any `cp` does for a moment.
     pub(super) fn lost_since(&self, before: &Self) -> Option<(&'static str, &'static str)> {
-        let has_lost_users = !before.users.is_empty() && !self.names_users;
-        has_lost_users
-            .then_some(("basic_auth_users", "`basic_auth_users: {}`"))
-            .or_else(|| self.tls.lost_since(&before.tls))
+        if !before.users.is_empty() && !self.names_users {
+            return Some(("basic_auth_users", "`basic_auth_users: {}`"));
+        }
+        self.tls.lost_since(&before.tls)
     }
 }
 
@@ -79,8 +78,8 @@ struct Document {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct HttpServer {
-    #[serde(rename = "http2")]
-    _http2: Bool,
+    #[serde(rename = "http2", deserialize_with = "unquoted")]
+    _http2: bool,
     headers: Option<TextByName>,
 }
 
@@ -88,21 +87,31 @@ struct HttpServer {
 #[serde(deny_unknown_fields, default)]
 struct Rate {
     interval: Option<String>,
-    burst: Whole,
+    #[serde(deserialize_with = "unquoted")]
+    burst: i64,
 }
 
-/// A number without a fraction; but not in quotes, which Go takes for a text. Nothing is 0.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(untagged, expecting = "expected a whole number, without quotes")]
-enum Whole {
-    Value(i64),
-    Nothing(()),
-}
-
-impl Default for Whole {
-    fn default() -> Self {
-        Self::Nothing(())
+/// A boolean (also YAML 1.1's yes, no, on and off) or a number; but not in quotes, which Go takes for a
+/// text. Without a value it is false or 0.
+pub(super) fn unquoted<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "expected a whole number, without quotes, or true or false"
+    )]
+    enum Unquoted<T> {
+        Value(T),
+        Nothing(()),
     }
+
+    Ok(match Unquoted::deserialize(deserializer)? {
+        Unquoted::Value(value) => value,
+        Unquoted::Nothing(()) => T::default(),
+    })
 }
 
 /// Names of the operator's choice, each with a text or nothing. The reader takes 7 and "7" for two keys,
@@ -139,13 +148,21 @@ impl<'de> Deserialize<'de> for TextByName {
     }
 }
 
-fn read(text: &[u8]) -> Result<Document, ConfigError> {
+fn read(text: &[u8]) -> Result<Document, String> {
     let text = str::from_utf8(text).map_err(|error| {
         let before = text.get(..error.valid_up_to()).unwrap_or_default();
         let line = before.split(|byte| *byte == b'\n').count();
-        ConfigError::Yaml(format!("line {line}: not UTF-8"))
+        format!("yaml: line {line}: not UTF-8")
     })?;
-    refuse_what_go_refuses(text)?;
+    for (index, line) in text.lines().enumerate() {
+        let rest = line.trim_start_matches(' ');
+        let what = match rest.chars().next() {
+            Some('\t') => "a tab cannot be used for indentation",
+            Some('%') if rest == line => "directives cannot be used here",
+            _ => continue,
+        };
+        return Err(format!("yaml: line {}: {what}", index + 1));
+    }
     let options = serde_saphyr::options! {
         // It would put keys and hashes into the log.
         with_snippet: false,
@@ -161,7 +178,7 @@ fn read(text: &[u8]) -> Result<Document, ConfigError> {
         },
     };
     let document: Option<Document> = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| ConfigError::Yaml(error.render_with_formatter(&Words)))?;
+        .map_err(|error| format!("yaml: {}", error.render_with_formatter(&Words)))?;
     Ok(document.unwrap_or_default())
 }
 
@@ -170,42 +187,21 @@ struct Words;
 
 impl MessageFormatter for Words {
     fn format_message<'a>(&self, error: &'a serde_saphyr::Error) -> Cow<'a, str> {
-        match error {
-            serde_saphyr::Error::MergeKeyNotAllowed { .. } => {
-                Cow::Borrowed("merge keys (<<) cannot be used here: write the keys out")
-            }
-            _ => UserMessageFormatter.format_message(error),
+        if matches!(error, serde_saphyr::Error::MergeKeyNotAllowed { .. }) {
+            return "merge keys (<<) cannot be used here: write the keys out".into();
         }
+        UserMessageFormatter.format_message(error)
     }
-}
-
-/// Nobody needs any of it.
-fn refuse_what_go_refuses(text: &str) -> Result<(), ConfigError> {
-    for (index, line) in text.lines().enumerate() {
-        let mut indentation = line.chars().take_while(|c| *c == ' ' || *c == '\t');
-        let what = if line.starts_with('%') {
-            "directives cannot be used here"
-        } else if indentation.any(|c| c == '\t') {
-            "a tab cannot be used for indentation"
-        } else {
-            continue;
-        };
-        return Err(ConfigError::Yaml(format!("line {}: {what}", index + 1)));
-    }
-    Ok(())
 }
 
 impl Rate {
-    fn checked(self) -> Result<Option<RateLimit>, ConfigError> {
-        let wrong = |reason| ConfigError::Yaml(format!("rate_limit: {reason}"));
+    fn checked(&self) -> Result<Option<RateLimit>, String> {
         let interval = duration::parse(self.interval.as_deref().unwrap_or("0"))
-            .map_err(|reason| wrong(format!("interval: {reason}")))?;
-        let burst = match self.burst {
-            Whole::Value(burst) => burst,
-            Whole::Nothing(()) => 0,
-        };
-        let burst = u32::try_from(burst)
-            .map_err(|_| wrong(format!("burst: {burst} is not between 0 and 4294967295")))?;
+            .map_err(|reason| format!("yaml: rate_limit: interval: {reason}"))?;
+        let Self { burst, .. } = *self;
+        let burst = u32::try_from(burst).map_err(|_| {
+            format!("yaml: rate_limit: burst: {burst} is not between 0 and 4294967295")
+        })?;
         // As in Go: a burst without an interval is no limit.
         Ok((!interval.is_zero()).then_some(RateLimit { interval, burst }))
     }
@@ -223,24 +219,24 @@ const HEADERS: [(&str, &[&str]); 5] = [
 fn headers(texts: TextByName) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, text) in texts.0 {
-        let Some((known, possible)) = HEADERS.into_iter().find(|(known, _)| *known == name) else {
-            return Err(format!("HTTP header {name:?} can not be configured"));
+        let Some((_, possible)) = HEADERS.into_iter().find(|(known, _)| *known == name) else {
+            return Err(format!("yaml: HTTP header {name:?} can not be configured"));
         };
         if !possible.is_empty() && !possible.contains(&text.as_str()) {
             // As Go writes a list.
             let possible = format!("{possible:?}").replace(", ", " ");
             return Err(format!(
-                "invalid value for {name}. Expected one of: {possible}, but got: {text:?}"
+                "yaml: invalid value for {name}. Expected one of: {possible}, but got: {text:?}"
             ));
         }
-        let value = HeaderValue::from_str(&text).map_err(|_| {
-            format!("invalid value for {name}: {text:?} has a character that no header may have")
-        })?;
+        let (Ok(key), Ok(value)) = (name.parse::<HeaderName>(), text.parse::<HeaderValue>()) else {
+            return Err(format!(
+                "yaml: invalid value for {name}: {text:?} has a character that no header may have"
+            ));
+        };
         // "Unset if blank", says the description of the file.
-        if let Ok(name) = HeaderName::from_bytes(known.as_bytes())
-            && !value.is_empty()
-        {
-            headers.insert(name, value);
+        if !value.is_empty() {
+            headers.insert(key, value);
         }
     }
     Ok(headers)

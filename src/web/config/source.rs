@@ -18,7 +18,6 @@ use rustls::ServerConfig;
 use tracing::{error, info, warn};
 
 use super::document::WebFile;
-use super::error::{ConfigError, FileError};
 use super::tls::Texts;
 
 /// No file of this kind is as long.
@@ -44,16 +43,9 @@ struct State {
     tls_fault: Option<String>,
 }
 
-/// It has keys and hashes.
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Source").field(&self.path).finish()
-    }
-}
-
 impl Source {
     /// Reads everything for the first time, and refuses what would not work. The texts are warnings.
-    pub fn open(path: PathBuf) -> Result<(Self, Arc<WebFile>, Vec<String>), ConfigError> {
+    pub fn open(path: PathBuf) -> Result<(Self, Arc<WebFile>, Vec<String>), String> {
         let source = Self {
             path,
             state: Mutex::default(),
@@ -62,8 +54,7 @@ impl Source {
         file.users.check()?;
         let mut warnings = Vec::new();
         if file.tls.is_enabled() {
-            let texts = file.tls.read(source.directory(), read)?;
-            warnings = file.tls.load(&texts)?.1;
+            warnings = file.tls.load(&source.read_texts(&file)?)?.1;
         }
         Ok((source, file, warnings))
     }
@@ -73,8 +64,7 @@ impl Source {
     pub fn now(&self) -> Option<Arc<WebFile>> {
         let mut state = self.lock();
         let result = self.read_file(&mut state);
-        note(&mut state.file_fault, &result, "web config file");
-        result.ok()
+        or_logged(result, &mut state.file_fault, "web config file")
     }
 
     /// What a handshake needs now. `None` if anything is unusable, which is logged.
@@ -82,13 +72,12 @@ impl Source {
     pub(crate) fn tls_now(&self) -> Option<Arc<ServerConfig>> {
         let file = self.now()?;
         let mut state = self.lock();
-        let result = self.read_tls(&mut state, &file);
-        note(&mut state.tls_fault, &result, "TLS configuration");
-        result.ok()
+        let result = self.read_tls(&mut state, file);
+        or_logged(result, &mut state.tls_fault, "TLS configuration")
     }
 
-    fn read_file(&self, state: &mut State) -> Result<Arc<WebFile>, ConfigError> {
-        let (bytes, identity) = read_identified(&self.path)?;
+    fn read_file(&self, state: &mut State) -> Result<Arc<WebFile>, String> {
+        let (bytes, identity) = read(&self.path)?;
         if let Some((known, file)) = &state.file
             && *known == bytes
         {
@@ -98,21 +87,20 @@ impl Source {
         let file = Arc::new(WebFile::parse(&bytes)?);
         let before = state.file.as_ref().map(|(_, file)| file);
         if let Some((key, explicit)) = before.and_then(|before| file.lost_since(before)) {
-            let now = Instant::now();
-            let (since, of) = state.lost.get_or_insert((now, identity));
-            if *of != identity {
-                (*since, *of) = (now, identity);
-            }
+            let since = match state.lost {
+                Some((since, of)) if of == identity => since,
+                _ => state.lost.insert((Instant::now(), identity)).0,
+            };
             if since.elapsed() < SETTLED {
-                return Err(ConfigError::Lost {
-                    key,
-                    explicit,
-                    seconds: SETTLED.as_secs(),
-                });
+                return Err(format!(
+                    "{key} is gone from the file, which may be half written: requests are refused \
+                     until it has not changed for {} s; {explicit} takes effect at once",
+                    SETTLED.as_secs()
+                ));
             }
             warn!("Web configuration: {key} is gone: clients are not asked for it any more");
         }
-        for user in file.users.with_colon() {
+        for user in file.users.names().filter(|name| name.contains(':')) {
             warn!(
                 user,
                 "Web configuration: basic_auth_users: a name with a colon can never log in"
@@ -123,25 +111,23 @@ impl Source {
         Ok(file)
     }
 
-    fn read_tls(
-        &self,
-        state: &mut State,
-        file: &Arc<WebFile>,
-    ) -> Result<Arc<ServerConfig>, ConfigError> {
-        let texts = file.tls.read(self.directory(), read)?;
+    fn read_tls(&self, state: &mut State, file: Arc<WebFile>) -> Result<Arc<ServerConfig>, String> {
+        let texts = self.read_texts(&file)?;
         if let Some((of, known, config)) = &state.tls
-            && Arc::ptr_eq(of, file)
+            && Arc::ptr_eq(of, &file)
             && *known == texts
         {
             return Ok(Arc::clone(config));
         }
         let (config, _) = file.tls.load(&texts)?;
-        state.tls = Some((Arc::clone(file), texts, Arc::clone(&config)));
+        state.tls = Some((file, texts, Arc::clone(&config)));
         Ok(config)
     }
 
-    fn directory(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new(""))
+    fn read_texts(&self, file: &WebFile) -> Result<Texts, String> {
+        let directory = self.path.parent().unwrap_or(Path::new(""));
+        let bytes = |path: &Path| read(path).map(|(bytes, _)| bytes);
+        file.tls.read(directory, bytes)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -151,33 +137,30 @@ impl Source {
 }
 
 /// Logs what has changed since the last time.
-fn note<T>(fault: &mut Option<String>, result: &Result<T, ConfigError>, what: &'static str) {
-    let now = result.as_ref().err().map(ToString::to_string);
-    if *fault == now {
-        return;
+fn or_logged<T>(
+    result: Result<T, String>,
+    known_fault: &mut Option<String>,
+    what: &'static str,
+) -> Option<T> {
+    let fault = result.as_ref().err().cloned();
+    if *known_fault != fault {
+        if let Some(err) = &fault {
+            error!(err, what, "Unable to parse configuration");
+        } else {
+            info!(what, "Configuration can be used again");
+        }
+        *known_fault = fault;
     }
-    if let Some(err) = &now {
-        error!(err = err.as_str(), what, "Unable to parse configuration");
-    } else {
-        info!(what, "Configuration can be used again");
-    }
-    *fault = now;
+    result.ok()
 }
 
 /// Which file it is, and when it was written last.
 type Identity = (u64, u64, i64, i64);
 
 /// A file's bytes, if it is a file of a sensible length.
-fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    read_identified(path).map(|(bytes, _)| bytes)
-}
-
-fn read_identified(path: &Path) -> Result<(Vec<u8>, Identity), FileError> {
-    let failed = |reason: String| FileError {
-        path: path.to_owned(),
-        reason,
-    };
-    let io = |error: std::io::Error| failed(plain(&error));
+fn read(path: &Path) -> Result<(Vec<u8>, Identity), String> {
+    let failed = |reason: &str| format!("open {}: {reason}", path.display());
+    let io = |error: std::io::Error| failed(&in_gos_words(&error));
     // Not waiting for anyone to open the other end of a pipe.
     let file = OpenOptions::new()
         .read(true)
@@ -186,24 +169,22 @@ fn read_identified(path: &Path) -> Result<(Vec<u8>, Identity), FileError> {
         .map_err(io)?;
     let found = file.metadata().map_err(io)?;
     if found.file_type().is_fifo() || found.file_type().is_socket() {
-        let reason = "not a regular file, and it has to be read again and again";
-        return Err(failed(reason.to_owned()));
+        return Err(failed(
+            "not a regular file, and it has to be read again and again",
+        ));
     }
     let mut bytes = Vec::new();
-    let length = file
-        .take(LONGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
-    if u64::try_from(length).is_ok_and(|length| length <= LONGEST_FILE) {
-        let identity = (found.dev(), found.ino(), found.ctime(), found.ctime_nsec());
-        Ok((bytes, identity))
-    } else {
-        Err(failed(format!("longer than {LONGEST_FILE} bytes")))
+    let mut rest = file.take(LONGEST_FILE);
+    rest.read_to_end(&mut bytes).map_err(io)?;
+    if rest.into_inner().read(&mut [0]).map_err(io)? > 0 {
+        return Err(failed(&format!("longer than {LONGEST_FILE} bytes")));
     }
+    let identity = (found.dev(), found.ino(), found.ctime(), found.ctime_nsec());
+    Ok((bytes, identity))
 }
 
-/// As Go writes it: "no such file or directory".
-fn plain(error: &std::io::Error) -> String {
+/// "no such file or directory".
+fn in_gos_words(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let (first, rest) = text.split_at_checked(1).unwrap_or_default();

@@ -3,10 +3,10 @@
 //! **Invariant:** what this program cannot do (TLS 1.0 and 1.1, CBC suites, the curve P-521) makes
 //! the choice narrower, never wider, and is a warning; where it would leave nothing, the file is refused.
 //!
-//! Files are read by what the caller passes in, in the order in which Go reads them, so that the same
-//! mistake is reported first.
+//! Files are read by what the caller passes in, and mistakes are found in Go's order, so that the same
+//! one is reported first.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::ring::{ALL_CIPHER_SUITES, default_provider, kx_group};
@@ -22,18 +22,18 @@ use rustls::{
 use serde::Deserialize;
 
 use super::client_certs::{ClientAuth, ClientCerts};
-use super::error::{ConfigError, FileError};
+use super::document::unquoted;
 
-/// The TLS part of the file.
+/// The TLS part of the file. An empty text is the same as none, but for `client_auth_type`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
     cert: Option<String>,
-    cert_file: Option<PathBuf>,
+    cert_file: Option<String>,
     key: Option<String>,
-    key_file: Option<PathBuf>,
+    key_file: Option<String>,
     client_ca: Option<String>,
-    client_ca_file: Option<PathBuf>,
+    client_ca_file: Option<String>,
     /// Not yet known to be one: exporter-toolkit checks it last.
     client_auth_type: Option<String>,
     /// An empty list allows nobody.
@@ -41,43 +41,13 @@ pub struct Tls {
     min_version: Option<String>,
     max_version: Option<String>,
     cipher_suites: Option<Vec<String>>,
-    prefer_server_cipher_suites: Bool,
+    #[serde(default = "yes", deserialize_with = "unquoted")]
+    prefer_server_cipher_suites: bool,
     curve_preferences: Option<Vec<String>>,
 }
 
-/// True or false, or YAML 1.1's yes, no, on and off; but not in quotes, which Go takes for a text. As in
-/// Go, a key that is not there is true (for both that there are), and one without a value is false.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(untagged, expecting = "expected true or false, without quotes")]
-pub(super) enum Bool {
-    Value(bool),
-    Nothing(()),
-}
-
-impl Bool {
-    fn is_true(self) -> bool {
-        matches!(self, Self::Value(true))
-    }
-}
-
-impl Default for Bool {
-    fn default() -> Self {
-        Self::Value(true)
-    }
-}
-
-/// A PEM text, or where it is.
-enum Pem<'a> {
-    File(&'a Path),
-    Text(&'a str),
-}
-
-/// Where both are given, the file counts, as in Go.
-fn pem<'a>(file: Option<&'a PathBuf>, text: Option<&'a String>) -> Option<Pem<'a>> {
-    let file = file.filter(|path| !path.as_os_str().is_empty());
-    let text = text.filter(|text| !text.is_empty());
-    file.map(|path| Pem::File(path))
-        .or(text.map(|text| Pem::Text(text)))
+const fn yes() -> bool {
+    true
 }
 
 /// The texts that the TLS part names.
@@ -85,7 +55,8 @@ fn pem<'a>(file: Option<&'a PathBuf>, text: Option<&'a String>) -> Option<Pem<'a
 pub(super) struct Texts {
     cert: Vec<u8>,
     key: Vec<u8>,
-    client_ca: Option<Vec<u8>>,
+    /// Go says first what is wrong with the others.
+    client_ca: Result<Option<Vec<u8>>, String>,
 }
 
 /// In order.
@@ -108,168 +79,179 @@ const CURVES: [(&str, Option<&'static dyn SupportedKxGroup>); 4] = [
 ];
 
 /// The place in [`VERSIONS`].
-fn version(name: Option<&String>, default: usize) -> Result<usize, ConfigError> {
-    name.map_or(Ok(default), |name| {
-        let found = VERSIONS.iter().position(|known| known == name);
-        found.ok_or_else(|| unusable(format!("unknown TLS version: {name}")))
-    })
-}
-
-/// `None` for one with CBC.
-fn cipher(name: &String) -> Result<Option<SupportedCipherSuite>, ConfigError> {
-    // rustls' names, but for those of TLS 1.3.
-    let is_named = |suite: &&SupportedCipherSuite| {
-        let known = suite.suite().as_str().unwrap_or_default();
-        known.replacen("TLS13_", "TLS_", 1) == *name
+fn version(name: Option<&String>, default: usize) -> Result<usize, String> {
+    let Some(name) = name else {
+        return Ok(default);
     };
-    match ALL_CIPHER_SUITES.iter().find(is_named) {
-        None if !CBC.contains(&name.as_str()) => Err(unusable(format!("unknown cipher: {name}"))),
-        known => Ok(known.copied()),
+    let found = VERSIONS.iter().position(|known| known == name);
+    found.ok_or_else(|| format!("unknown TLS version: {name}"))
+}
+
+/// What is listed, in its order: what can be used, and the names of what cannot be.
+type Listed<'a, T> = (Vec<T>, Vec<&'a str>);
+
+/// `find` gives `Some(None)` for a name that is known and cannot be used.
+fn listed<'a, T>(
+    what: &str,
+    names: Option<&'a Vec<String>>,
+    find: impl Fn(&str) -> Option<Option<T>>,
+) -> Result<Listed<'a, T>, String> {
+    let (mut usable, mut skipped) = (Vec::new(), Vec::new());
+    for name in names.into_iter().flatten() {
+        match find(name) {
+            Some(Some(value)) => usable.push(value),
+            Some(None) => skipped.push(name.as_str()),
+            None => return Err(format!("unknown {what}: {name}")),
+        }
     }
+    Ok((usable, skipped))
 }
 
-fn curve(name: &String) -> Result<Option<&'static dyn SupportedKxGroup>, ConfigError> {
-    let found = CURVES.into_iter().find(|(known, _)| known == name);
-    let found = found.ok_or_else(|| unusable(format!("unknown curve: {name}")))?;
-    Ok(found.1)
-}
-
-/// As listed; a list of none is the same as no list.
-fn all<T>(
-    names: Option<&Vec<String>>,
-    named: fn(&String) -> Result<T, ConfigError>,
-) -> Result<Vec<T>, ConfigError> {
-    names.into_iter().flatten().map(named).collect()
-}
-
-fn unusable(reason: impl Into<String>) -> ConfigError {
-    ConfigError::Tls(reason.into())
+fn is_set(text: Option<&String>) -> bool {
+    text.is_some_and(|text| !text.is_empty())
 }
 
 impl Tls {
     /// Whether there is to be TLS at all.
     #[must_use]
     pub(crate) fn is_enabled(&self) -> bool {
-        let has_policy = self
-            .client_auth_type
-            .as_ref()
-            .is_some_and(|name| !name.is_empty());
-        has_policy || self.cert().is_some() || self.key().is_some() || self.client_ca().is_some()
+        let parts = [
+            &self.cert,
+            &self.cert_file,
+            &self.key,
+            &self.key_file,
+            &self.client_ca,
+            &self.client_ca_file,
+            &self.client_auth_type,
+        ];
+        parts.into_iter().any(|part| is_set(part.as_ref()))
     }
 
-    fn cert(&self) -> Option<Pem<'_>> {
-        pem(self.cert_file.as_ref(), self.cert.as_ref())
-    }
-
-    fn key(&self) -> Option<Pem<'_>> {
-        pem(self.key_file.as_ref(), self.key.as_ref())
-    }
-
-    fn client_ca(&self) -> Option<Pem<'_>> {
-        pem(self.client_ca_file.as_ref(), self.client_ca.as_ref())
-    }
-
-    fn client_auth(&self) -> Result<ClientAuth, ConfigError> {
-        let name = self.client_auth_type.as_deref().unwrap_or_default();
-        ClientAuth::named(name).ok_or_else(|| unusable(format!("invalid ClientAuth: {name}")))
+    fn client_auth(&self) -> Result<Option<ClientAuth>, String> {
+        ClientAuth::named(self.client_auth_type.as_deref().unwrap_or_default())
     }
 
     /// Which key is gone that keeps clients out, and what would say that this is meant.
     pub(super) fn lost_since(&self, before: &Self) -> Option<(&'static str, &'static str)> {
-        const EXPLICIT: &str = "`client_auth_type: NoClientCert`";
-        let asked = before
-            .client_auth()
-            .is_ok_and(|policy| policy != ClientAuth::None);
-        if asked && self.client_auth_type.is_none() {
-            return Some(("client_auth_type", EXPLICIT));
-        }
-        let asks = self
-            .client_auth()
-            .is_ok_and(|policy| policy != ClientAuth::None);
-        let had_names = before.client_allowed_sans.is_some();
-        let has_lost_names = asked && asks && had_names && self.client_allowed_sans.is_none();
-        has_lost_names.then_some(("client_allowed_sans", EXPLICIT))
+        let asks = |tls: &Self| matches!(tls.client_auth(), Ok(Some(_)));
+        let has_lost_names =
+            before.client_allowed_sans.is_some() && self.client_allowed_sans.is_none();
+        let key = match &self.client_auth_type {
+            _ if !asks(before) => return None,
+            None => "client_auth_type",
+            Some(_) if asks(self) && has_lost_names => "client_allowed_sans",
+            Some(_) => return None,
+        };
+        Some((key, "`client_auth_type: NoClientCert`"))
     }
 
     /// Reads what is named, relative to the file's directory.
     pub(super) fn read(
         &self,
         directory: &Path,
-        read: impl Fn(&Path) -> Result<Vec<u8>, FileError>,
-    ) -> Result<Texts, ConfigError> {
+        read: impl Fn(&Path) -> Result<Vec<u8>, String>,
+    ) -> Result<Texts, String> {
         if !self.is_enabled() {
-            return Err(unusable(
-                "TLS config is not present: it was when the program started, which only a restart \
-                 changes",
-            ));
+            let reason = "TLS config is not present: it was when the program started, which only a \
+                          restart changes";
+            return Err(reason.to_owned());
         }
-        let text = |key: &'static str, pem: Pem<'_>| match pem {
-            Pem::Text(text) => Ok(text.as_bytes().to_vec()),
+        let texts = [
+            ("cert", &self.cert, &self.cert_file),
+            ("key", &self.key, &self.key_file),
+        ];
+        for (name, text, file) in texts {
+            if !is_set(text.as_ref()) && !is_set(file.as_ref()) {
+                return Err(format!("missing one of {name} or {name}_file"));
+            }
+        }
+        // Where both are given, the file counts, as in Go.
+        let text = |name: &str, text: &Option<String>, file: &Option<String>| {
+            let Some(file) = file.as_ref().filter(|file| !file.is_empty()) else {
+                return Ok(text.clone().unwrap_or_default().into_bytes());
+            };
             // Not repeated, for it may be a key.
-            Pem::File(path) if has(path.as_os_str().as_encoded_bytes(), b"-----BEGIN") => {
-                Err(unusable(format!(
-                    "{key}: the text itself stands where the name of a file belongs: call it {}",
-                    key.trim_end_matches("_file")
-                )))
+            if file.contains("-----BEGIN") {
+                return Err(format!(
+                    "{name}_file: the text itself stands where the name of a file belongs: call it {name}"
+                ));
             }
-            Pem::File(path) => {
-                let read = read(&directory.join(path));
-                read.map_err(|source| ConfigError::TlsFile { key, source })
-            }
+            let path = directory.join(file);
+            read(&path).map_err(|reason| {
+                format!("failed to read {name}_file ({}): {reason}", path.display())
+            })
         };
-        let missing = |key: &str| unusable(format!("missing one of {key} or {key}_file"));
-        let cert = self.cert().ok_or_else(|| missing("cert"))?;
-        let key = self.key().ok_or_else(|| missing("key"))?;
-        let (cert, key) = (text("cert_file", cert)?, text("key_file", key)?);
-        let client_ca = self
-            .client_ca()
-            .map(|pem| text("client_ca_file", pem))
-            .transpose();
-        if client_ca.is_err() {
-            // Go says first what is wrong with these.
-            key_pair(&cert, &key, &default_provider())?;
-        }
+        let [cert, key] = texts.map(|(name, inline, file)| text(name, inline, file));
+        let has_ca = is_set(self.client_ca.as_ref()) || is_set(self.client_ca_file.as_ref());
         Ok(Texts {
-            cert,
-            key,
-            client_ca: client_ca?,
+            cert: cert?,
+            key: key?,
+            client_ca: has_ca
+                .then(|| text("client_ca", &self.client_ca, &self.client_ca_file))
+                .transpose(),
         })
     }
 
     /// Every name in it is one.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self) -> Result<(), String> {
         version(self.min_version.as_ref(), 0)?;
         version(self.max_version.as_ref(), 0)?;
-        all(self.cipher_suites.as_ref(), cipher)?;
-        all(self.curve_preferences.as_ref(), curve).map(|_| ())
+        self.ciphers()?;
+        self.curves().map(|_| ())
+    }
+
+    fn ciphers(&self) -> Result<Listed<'_, SupportedCipherSuite>, String> {
+        listed("cipher", self.cipher_suites.as_ref(), |name| {
+            // rustls' names, but for those of TLS 1.3.
+            let known = ALL_CIPHER_SUITES.iter().find(|suite| {
+                let known = suite.suite().as_str().unwrap_or_default();
+                known.replacen("TLS13_", "TLS_", 1) == name
+            });
+            (known.is_some() || CBC.contains(&name)).then_some(known.copied())
+        })
+    }
+
+    fn curves(&self) -> Result<Listed<'_, &'static dyn SupportedKxGroup>, String> {
+        listed("curve", self.curve_preferences.as_ref(), |name| {
+            let found = CURVES.into_iter().find(|(known, _)| *known == name);
+            found.map(|(_, group)| group)
+        })
     }
 
     /// Makes of it what a handshake needs. The texts are warnings: what is narrower here than the file
     /// says, or wider than its author may think.
-    pub(super) fn load(
-        &self,
-        texts: &Texts,
-    ) -> Result<(Arc<ServerConfig>, Vec<String>), ConfigError> {
+    pub(super) fn load(&self, texts: &Texts) -> Result<(Arc<ServerConfig>, Vec<String>), String> {
         let mut warnings = Vec::new();
         let mut provider = default_provider();
-        let key = key_pair(&texts.cert, &texts.key, &provider)?;
+        let key = key_pair(&texts.cert, &texts.key, &provider)
+            .map_err(|reason| format!("failed to load X509KeyPair: tls: {reason}"))?;
+        let client_ca = texts.client_ca.as_ref().map_err(Clone::clone)?;
         let policy = self.client_auth()?;
-        let cas = cas(texts, policy, &mut warnings)?;
+        let cas = match client_ca {
+            Some(_) if policy.is_none() => {
+                let reason = "client CA's have been configured without a Client Auth Policy";
+                return Err(reason.to_owned());
+            }
+            Some(text) => cas(text, &mut warnings)?,
+            None => Vec::new(),
+        };
         let versions = self.choose(&mut provider, &key, &mut warnings)?;
-        self.warn_of_policy(policy, texts, &mut warnings);
+        self.warn_of_policy(policy, client_ca.is_some(), &mut warnings);
 
         let provider = Arc::new(provider);
-        let sans = self.client_allowed_sans.clone();
-        let client_certs = ClientCerts::new(policy, cas, sans, &provider);
-        let builder = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions)
-            .map_err(|error| unusable(format!("tls: {error}")))?;
+            .map_err(|error| format!("tls: {error}"))?;
         let builder = match policy {
-            ClientAuth::None => builder.with_no_client_auth(),
-            _ => builder.with_client_cert_verifier(Arc::new(client_certs)),
+            None => builder.with_no_client_auth(),
+            Some(policy) => {
+                let allowed = self.client_allowed_sans.clone();
+                let verifier = ClientCerts::new(policy, cas, allowed, provider);
+                builder.with_client_cert_verifier(Arc::new(verifier))
+            }
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
-        config.ignore_client_order = self.prefer_server_cipher_suites.is_true();
+        config.ignore_client_order = self.prefer_server_cipher_suites;
         // Each handshake is to see the certificates and CAs of its time.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -277,26 +259,23 @@ impl Tls {
         Ok((Arc::new(config), warnings))
     }
 
-    fn warn_of_policy(&self, policy: ClientAuth, texts: &Texts, warnings: &mut Vec<String>) {
+    fn warn_of_policy(&self, policy: Option<ClientAuth>, has_ca: bool, warnings: &mut Vec<String>) {
         let name = self.client_auth_type.as_deref().unwrap_or_default();
-        if policy.verifies() && texts.client_ca.is_none() {
-            warnings.push(format!(
-                "client_auth_type: {name} without client_ca: no client certificate can be verified, \
-                 so every one is refused (Go would take the system's CAs)"
-            ));
-        }
-        if matches!(policy, ClientAuth::Request | ClientAuth::RequireAny) {
-            warnings.push(format!(
-                "client_auth_type: {name} does not verify client certificates: anyone can make one. \
-                 RequireAndVerifyClientCert does"
-            ));
-        }
-        if policy == ClientAuth::None && self.client_allowed_sans.is_some() {
-            warnings.push(
+        match policy {
+            None if self.client_allowed_sans.is_some() => warnings.push(
                 "client_allowed_sans without a client_auth_type: clients are not asked for a \
                  certificate, so the list is of no effect"
                     .to_owned(),
-            );
+            ),
+            Some(policy) if !policy.verifies => warnings.push(format!(
+                "client_auth_type: {name} does not verify client certificates: anyone can make one. \
+                 RequireAndVerifyClientCert does"
+            )),
+            Some(_) if !has_ca => warnings.push(format!(
+                "client_auth_type: {name} without client_ca: no client certificate can be verified, \
+                 so every one is refused (Go would take the system's CAs)"
+            )),
+            _ => {}
         }
     }
 
@@ -306,17 +285,15 @@ impl Tls {
         provider: &mut CryptoProvider,
         key: &CertifiedKey,
         warnings: &mut Vec<String>,
-    ) -> Result<Vec<&'static SupportedProtocolVersion>, ConfigError> {
-        let (min, max) = (
-            version(self.min_version.as_ref(), 2)?,
-            version(self.max_version.as_ref(), 3)?,
-        );
+    ) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
+        let min = version(self.min_version.as_ref(), 2)?;
+        let max = version(self.max_version.as_ref(), 3)?;
         if max < 2 || min > max {
-            return Err(unusable(format!(
+            return Err(format!(
                 "max_version: {} leaves no TLS version: TLS 1.0 and 1.1 cannot be used here, TLS12 \
                  and TLS13 can, and min_version must not be above it",
                 VERSIONS.get(max).unwrap_or(&"")
-            )));
+            ));
         }
         if min < 2 {
             let name = VERSIONS.get(min).unwrap_or(&"");
@@ -324,18 +301,41 @@ impl Tls {
                 "min_version: {name}: TLS 1.0 and 1.1 cannot be used here; it is as if it were TLS12"
             ));
         }
-        self.choose_curves(provider, warnings)?;
-        self.choose_ciphers(provider, warnings)?;
-        let has_13 = max >= 3;
+        let (curves, skipped) = self.curves()?;
+        if !skipped.is_empty() {
+            if curves.is_empty() {
+                let reason =
+                    "curve_preferences leave none that can be used: CurveP521 cannot be used here";
+                return Err(reason.to_owned());
+            }
+            let warning = "curve_preferences: CurveP521 cannot be used here; it is skipped";
+            warnings.push(warning.to_owned());
+        }
+        if !curves.is_empty() {
+            provider.kx_groups = curves;
+        }
+        let (ciphers, skipped) = self.ciphers()?;
+        if !skipped.is_empty() {
+            warnings.push(format!(
+                "cipher_suites: {}: CBC suites cannot be used here; they are skipped",
+                skipped.join(", ")
+            ));
+        }
+        // Their order counts. Those of TLS 1.3 are all there whatever is listed, as in Go.
+        if !ciphers.is_empty() || !skipped.is_empty() {
+            let is_of_12 = |suite: &SupportedCipherSuite| suite_of_12(suite).is_some();
+            provider.cipher_suites.retain(|suite| !is_of_12(suite));
+            let of_12 = ciphers.into_iter().filter(is_of_12);
+            provider.cipher_suites.extend(of_12);
+        }
         if min > 2 {
             return Ok(vec![&TLS13]);
         }
         let of_12 = || provider.cipher_suites.iter().filter_map(suite_of_12);
         if of_12().any(|suite| key.key.choose_scheme(suite.sign).is_some()) {
-            return Ok(if has_13 {
-                vec![&TLS13, &TLS12]
-            } else {
-                vec![&TLS12]
+            return Ok(match max {
+                2 => vec![&TLS12],
+                _ => vec![&TLS13, &TLS12],
             });
         }
         let reason = if of_12().next().is_none() {
@@ -345,61 +345,11 @@ impl Tls {
              ECDHE_ECDSA"
         };
         let message = format!("cipher_suites leave none that {reason}");
-        if !has_13 {
-            return Err(unusable(message));
+        if max == 2 {
+            return Err(message);
         }
         warnings.push(format!("{message}; only TLS 1.3 is left"));
         Ok(vec![&TLS13])
-    }
-
-    /// Their order counts. Those of TLS 1.3 are all there whatever is listed, as in Go.
-    fn choose_ciphers(
-        &self,
-        provider: &mut CryptoProvider,
-        warnings: &mut Vec<String>,
-    ) -> Result<(), ConfigError> {
-        let listed = all(self.cipher_suites.as_ref(), cipher)?;
-        if listed.is_empty() {
-            return Ok(());
-        }
-        if listed.iter().any(Option::is_none) {
-            let names = self.cipher_suites.iter().flatten();
-            let cbc: Vec<_> = names
-                .filter(|name| CBC.contains(&name.as_str()))
-                .cloned()
-                .collect();
-            warnings.push(format!(
-                "cipher_suites: {}: CBC suites cannot be used here; they are skipped",
-                cbc.join(", ")
-            ));
-        }
-        let listed = listed.into_iter().flatten();
-        let is_of_13 = |suite: &SupportedCipherSuite| suite_of_12(suite).is_none();
-        provider.cipher_suites.retain(is_of_13);
-        let of_12 = listed.filter(|suite| !is_of_13(suite));
-        provider.cipher_suites.extend(of_12);
-        Ok(())
-    }
-
-    fn choose_curves(
-        &self,
-        provider: &mut CryptoProvider,
-        warnings: &mut Vec<String>,
-    ) -> Result<(), ConfigError> {
-        let listed = all(self.curve_preferences.as_ref(), curve)?;
-        if listed.iter().any(Option::is_none) {
-            if listed.iter().all(Option::is_none) {
-                return Err(unusable(
-                    "curve_preferences leave none that can be used: CurveP521 cannot be used here",
-                ));
-            }
-            warnings
-                .push("curve_preferences: CurveP521 cannot be used here; it is skipped".to_owned());
-        }
-        if !listed.is_empty() {
-            provider.kx_groups = listed.into_iter().flatten().collect();
-        }
-        Ok(())
     }
 }
 
@@ -411,27 +361,14 @@ fn suite_of_12(suite: &SupportedCipherSuite) -> Option<&'static Tls12CipherSuite
 }
 
 /// The CAs that clients' certificates are verified against.
-fn cas(
-    texts: &Texts,
-    policy: ClientAuth,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let Some(text) = &texts.client_ca else {
-        return Ok(Vec::new());
-    };
-    if policy == ClientAuth::None {
-        return Err(unusable(
-            "client CA's have been configured without a Client Auth Policy",
-        ));
-    }
+fn cas(text: &[u8], warnings: &mut Vec<String>) -> Result<Vec<CertificateDer<'static>>, String> {
     // As in Go, one that cannot be read spoils none of the others.
     let cas: Vec<_> = CertificateDer::pem_slice_iter(text).flatten().collect();
     let (usable, bad) = RootCertStore::empty().add_parsable_certificates(cas.iter().cloned());
     if usable == 0 {
-        return Err(unusable(
-            "client_ca: no certificate found that can be used: expected PEM, \"-----BEGIN \
-             CERTIFICATE-----\"",
-        ));
+        let reason = "client_ca: no certificate found that can be used: expected PEM, \"-----BEGIN \
+                      CERTIFICATE-----\"";
+        return Err(reason.to_owned());
     }
     if bad > 0 {
         warnings.push(format!(
@@ -441,30 +378,44 @@ fn cas(
     Ok(cas)
 }
 
-fn key_pair(
-    cert: &[u8],
-    key: &[u8],
-    provider: &CryptoProvider,
-) -> Result<CertifiedKey, ConfigError> {
-    load_key_pair(cert, key, provider).map_err(ConfigError::KeyPair)
-}
-
-const ENCRYPTED: &str = "the key is encrypted: decrypt it first (openssl pkey -in KEY -out NEW)";
-
-fn load_key_pair(
-    cert: &[u8],
-    key: &[u8],
-    provider: &CryptoProvider,
-) -> Result<CertifiedKey, String> {
+/// The error has nothing of the key's text.
+fn key_pair(cert: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<CertifiedKey, String> {
+    const ENCRYPTED: &str =
+        "the key is encrypted: decrypt it first (openssl pkey -in KEY -out NEW)";
+    let bad_pem = |what: &str| {
+        format!(
+            "bad PEM in {what} input: base64 stands between a line \"-----BEGIN ...-----\" and a line \
+             \"-----END ...-----\" (in YAML a text of several lines stands after |, not after >)"
+        )
+    };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
     let chain = chain.map_err(|_| bad_pem("certificate"))?;
     if chain.is_empty() {
         return Err("failed to find any PEM data in certificate input".to_owned());
     }
-    check_kind_of_first(key)?;
+    // The first private key is the one that counts, as in Go: the reader would skip one that it cannot
+    // read, and take the next.
+    let text = String::from_utf8_lossy(key);
+    let first = text.lines().find_map(|line| {
+        let label = line.trim_ascii_end().strip_prefix("-----BEGIN ")?;
+        label.strip_suffix("PRIVATE KEY-----")
+    });
+    match first {
+        Some("ENCRYPTED ") => return Err(ENCRYPTED.to_owned()),
+        None | Some("" | "RSA " | "EC ") => {}
+        // All of it in one line, which the reader reports.
+        Some(kind) if kind.contains("-----") => {}
+        Some(_) => {
+            return Err(
+                "failed to parse private key: the first one is of another kind than PRIVATE KEY, \
+                 RSA PRIVATE KEY and EC PRIVATE KEY, and the first one counts"
+                    .to_owned(),
+            );
+        }
+    }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
         // In the first line, or in one of OpenSSL's headers after it.
-        _ if has(key, b"ENCRYPTED") => ENCRYPTED.to_owned(),
+        _ if text.contains("ENCRYPTED") => ENCRYPTED.to_owned(),
         pem::Error::NoItemsFound => {
             "failed to find any PEM private key that is not encrypted in key input".to_owned()
         }
@@ -482,36 +433,4 @@ fn load_key_pair(
             "{error} (keys may be RSA with 2048 to 8192 bits, ECDSA P-256 or P-384, Ed25519)"
         ),
     })
-}
-
-/// Says nothing of the text itself: it may be a key.
-fn bad_pem(what: &str) -> String {
-    format!(
-        "bad PEM in {what} input: base64 stands between a line \"-----BEGIN ...-----\" and a line \
-         \"-----END ...-----\" (in YAML a text of several lines stands after |, not after >)"
-    )
-}
-
-/// The first private key is the one that counts, as in Go: the reader would skip one that it cannot
-/// read, and take the next.
-fn check_kind_of_first(key: &[u8]) -> Result<(), String> {
-    let kinds = key.split(|byte| *byte == b'\n').filter_map(|line| {
-        let label = line.trim_ascii_end().strip_prefix(b"-----BEGIN ")?;
-        let kind = label.strip_suffix(b"PRIVATE KEY-----")?;
-        // All of it in one line, which the reader reports.
-        (!has(kind, b"-----")).then_some(kind)
-    });
-    match { kinds }.find(|kind| kind.is_empty() || kind.ends_with(b" ")) {
-        None | Some(b"" | b"RSA " | b"EC ") => Ok(()),
-        Some(b"ENCRYPTED ") => Err(ENCRYPTED.to_owned()),
-        Some(_) => Err(
-            "failed to parse private key: the first one is of another kind than PRIVATE KEY, RSA \
-             PRIVATE KEY and EC PRIVATE KEY, and the first one counts"
-                .to_owned(),
-        ),
-    }
-}
-
-fn has(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
 }

@@ -9,18 +9,8 @@ use base64::alphabet::BCRYPT;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use subtle::ConstantTimeEq as _;
 
-use super::error::ConfigError;
-
-/// What a digest is made from and what it comes to.
-pub(crate) type Salt = [u8; 16];
-/// See [`Salt`].
-pub(crate) type Digest = [u8; 23];
-
 /// How much a refusal costs where no hash is one.
 const DEFAULT_COST: u32 = 10;
-
-/// bcrypt reads no more of a password.
-const LONGEST_PASSWORD: usize = 72;
 
 /// Go leaves the bits alone that fill up the last letter.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -33,103 +23,69 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// A password's hash as a user's entry has it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BcryptHash {
-    text: String,
-    cost: u32,
-    salt: Salt,
-    digest: Digest,
-}
-
-/// Hashes are secrets.
-impl std::fmt::Debug for BcryptHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BcryptHash")
-    }
+    /// The computation takes 2 to the power of this many rounds.
+    pub(crate) cost: u32,
+    salt: [u8; 16],
+    digest: [u8; 23],
 }
 
 impl BcryptHash {
+    /// bcrypt reads no more of a password.
+    pub(crate) const LONGEST_PASSWORD: usize = 72;
+
     /// Reads a hash: `$2y$`, two digits of cost, `$`, 22 letters of salt, 31 of digest. Which letter
     /// follows the 2 makes no difference, as in Go; it may be missing.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let malformed = || "malformed hash: no password can fit it".to_owned();
         // In this order, as Go checks it.
-        if text.len() < 59 {
-            return Err("hashedSecret too short to be a bcrypted password".to_owned());
-        }
-        let mut letters = text.chars();
-        let (first, version) = (letters.next(), letters.next());
-        if let Some(first) = first.filter(|first| *first != '$') {
-            return Err(format!(
-                "bcrypt hashes must start with '$', but hashedSecret started with '{first}'"
-            ));
-        }
-        if let Some(version) = version.filter(|version| *version > '2') {
-            return Err(format!(
-                "bcrypt algorithm version '{version}' requested is newer than current version '2'"
-            ));
-        }
-        let mut parts = letters.as_str().split('$');
-        let parts = (parts.next(), parts.next(), parts.next(), parts.next());
-        let (Some('2'), (Some(minor), Some(cost), Some(rest), None)) = (version, parts) else {
+        let rest = match text.as_bytes() {
+            bytes if bytes.len() < 59 => {
+                return Err("hashedSecret too short to be a bcrypted password".to_owned());
+            }
+            [b'$', b'2', b'$', rest @ ..] | [b'$', b'2', _, b'$', rest @ ..] => rest,
+            [b'$', version, ..] if *version > b'2' => {
+                return Err(format!(
+                    "bcrypt algorithm version '{}' requested is newer than current version '2'",
+                    char::from(*version)
+                ));
+            }
+            [first, ..] if *first != b'$' => {
+                return Err(format!(
+                    "bcrypt hashes must start with '$', but hashedSecret started with '{}'",
+                    char::from(*first)
+                ));
+            }
+            _ => &[],
+        };
+        let malformed = || "malformed hash: no password can fit it".to_owned();
+        let [tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'$', encoded @ ..] = rest else {
             return Err(malformed());
         };
-        let is_cost = cost.len() == 2 && cost.bytes().all(|byte| byte.is_ascii_digit());
-        if !is_cost || minor.chars().count() > 1 || rest.len() != 53 {
-            return Err(malformed());
-        }
-        let cost = cost.parse().unwrap_or_default();
+        let cost = u32::from(tens - b'0') * 10 + u32::from(ones - b'0');
         if !(4..=31).contains(&cost) {
             return Err(format!(
                 "cost {cost} is outside allowed inclusive range 4..31"
             ));
         }
-        let part = |letters: Option<&str>| BASE64.decode(letters?).ok();
-        let salt = part(rest.get(..22)).and_then(|salt| salt.try_into().ok());
-        let digest = part(rest.get(22..)).and_then(|digest| digest.try_into().ok());
+        let (salt, digest) = encoded.split_at_checked(22).ok_or_else(malformed)?;
+        let decode = |letters: &[u8]| BASE64.decode(letters).map_err(|_| malformed());
         Ok(Self {
-            text: text.to_owned(),
             cost,
-            salt: salt.ok_or_else(malformed)?,
-            digest: digest.ok_or_else(malformed)?,
+            salt: decode(salt)?.try_into().map_err(|_| malformed())?,
+            digest: decode(digest)?.try_into().map_err(|_| malformed())?,
         })
     }
 
-    /// As it stands in the file.
-    #[must_use]
-    pub(crate) fn text(&self) -> &str {
-        &self.text
+    /// Whether this is the password. Takes long.
+    pub(crate) fn fits(&self, password: &[u8]) -> bool {
+        let mut key = [password, &[0]].concat();
+        key.truncate(Self::LONGEST_PASSWORD);
+        let [digest @ .., _] = bcrypt::bcrypt(self.cost, self.salt, &key);
+        self.digest.ct_eq(&digest).into()
     }
-
-    /// The computation takes 2 to the power of this many rounds.
-    #[must_use]
-    pub(crate) const fn cost(&self) -> u32 {
-        self.cost
-    }
-
-    /// What the digest is made with.
-    #[must_use]
-    pub(crate) const fn salt(&self) -> Salt {
-        self.salt
-    }
-
-    /// Whether this is the digest, in constant time.
-    #[must_use]
-    pub(crate) fn is(&self, digest: &Digest) -> bool {
-        self.digest.ct_eq(digest).into()
-    }
-}
-
-/// Computes a password's digest. The cost is one that a hash may have.
-#[must_use]
-pub(crate) fn digest(cost: u32, salt: Salt, password: &[u8]) -> Digest {
-    let mut key: Vec<u8> = password.iter().copied().take(LONGEST_PASSWORD).collect();
-    key.push(0);
-    key.truncate(LONGEST_PASSWORD);
-    let [digest @ .., _] = bcrypt::bcrypt(cost.clamp(4, 31), salt, &key);
-    digest
 }
 
 /// Everyone who may ask, by name. A hash that is none lets nobody in; at start it is an error.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Users(BTreeMap<String, Result<BcryptHash, String>>);
 
 impl Users {
@@ -144,36 +100,33 @@ impl Users {
         self.0.is_empty()
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
     /// A user's hash, if there is such a user with a hash that is one.
-    #[must_use]
     pub(crate) fn hash_of(&self, user: &[u8]) -> Option<&BcryptHash> {
         self.0.get(str::from_utf8(user).ok()?)?.as_ref().ok()
     }
 
     /// The cost of the most expensive hash.
-    #[must_use]
     pub(crate) fn highest_cost(&self) -> u32 {
-        let costs = self.0.values().flatten().map(BcryptHash::cost);
+        let costs = self.0.values().flatten().map(|hash| hash.cost);
         costs.max().unwrap_or(DEFAULT_COST)
     }
 
-    /// Those who can never log in: what a client sends is split at the first colon.
-    pub(super) fn with_colon(&self) -> impl Iterator<Item = &String> {
-        self.0.keys().filter(|name| name.contains(':'))
-    }
-
     /// Every hash is one.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let mut bad = self.0.iter().filter_map(|(user, hash)| {
-            let (user, reason) = (user.clone(), hash.as_ref().err()?.clone());
-            Some(ConfigError::Hash { user, reason })
-        });
-        bad.next().map_or(Ok(()), Err)
+    pub fn check(&self) -> Result<(), String> {
+        for (user, hash) in &self.0 {
+            hash.as_ref()
+                .map_err(|reason| format!("basic_auth_users: {user}: crypto/bcrypt: {reason}"))?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use proptest::prelude::*;
 
@@ -183,8 +136,7 @@ mod tests {
     const HASH: &str = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG";
 
     fn fits(hash: &str, password: &[u8]) -> bool {
-        let hash = BcryptHash::parse(hash).unwrap();
-        hash.is(&digest(hash.cost(), hash.salt(), password))
+        BcryptHash::parse(hash).unwrap().fits(password)
     }
 
     #[test]
@@ -203,20 +155,30 @@ mod tests {
 
     #[test]
     fn only_72_bytes_of_a_password_count() {
-        let salt = Salt::default();
         let long = [b'x'; 100];
-        let digest_of = |length: usize| digest(4, salt, long.get(..length).unwrap());
-        assert_eq!(digest_of(72), digest_of(73));
-        assert_eq!(digest_of(72), digest_of(100));
-        assert_ne!(digest_of(71), digest_of(72));
+        let of = |password: &[u8]| {
+            let [digest @ .., _] = bcrypt::bcrypt(4, [0; 16], password);
+            BcryptHash {
+                cost: 4,
+                salt: [0; 16],
+                digest,
+            }
+        };
+        let hash = of(&long[..72]);
+        assert!(
+            [72, 73, 100]
+                .iter()
+                .all(|length| hash.fits(&long[..*length]))
+        );
+        assert!(!hash.fits(&long[..71]));
         // A zero ends nothing.
-        assert_ne!(digest(4, salt, b"a\0b"), digest(4, salt, b"a"));
+        assert!(!of(b"a\0").fits(b"a\0b") && of(b"a\0b\0").fits(b"a\0b"));
     }
 
     #[test]
     fn what_is_no_hash_is_described_in_gos_words() {
         let says = |text: &str, words: &str| {
-            let said = BcryptHash::parse(text).unwrap_err();
+            let said = BcryptHash::parse(text).err().unwrap();
             assert!(said.contains(words), "{text}: {said}");
         };
         let with = |from: &str, to: &str| HASH.replacen(from, to, 1);
