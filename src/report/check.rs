@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::{NamespaceReport, Report, State, printable};
-use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::advice::{Finding, Id, Severity, wording};
 use crate::domain::collectors::CollectorId;
 use crate::domain::snapshot::{DestinationUsage, PortUsage};
@@ -17,27 +16,17 @@ pub struct Thresholds {
     pub critical: f64,
 }
 
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            warning: RATIO_WARNING,
-            critical: RATIO_CRITICAL,
-        }
-    }
-}
-
 /// Performance data is for the exporter's namespace and this many others, the worst ones: monitoring
 /// systems read a few KiB.
 const MAX_PERFDATA: usize = 9;
 
 /// The line without its end, and the state. If a requested namespace is unknown, OK becomes UNKNOWN.
-#[must_use]
 pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
     let mut worst = (State::Unknown, 0.0, "nothing was read".to_owned());
     let mut perfdata = String::new();
-    let mut with_perfdata = report.worst_first();
-    with_perfdata.retain(|namespace| namespace.identity.is_some());
-    with_perfdata.truncate(MAX_PERFDATA);
+    let others = report.worst_first().into_iter();
+    let others = others.filter(|namespace| namespace.identity.is_some());
+    let others: Vec<_> = others.take(MAX_PERFDATA).collect();
     for (index, namespace) in report.namespaces.iter().enumerate() {
         let (state, ratio, mut text) = of_namespace(namespace, thresholds);
         let mut prefix = String::new();
@@ -45,8 +34,8 @@ pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
             text = format!("{}: {text}", namespace.full_name());
             prefix = format!("{name}_");
         }
-        let mut chosen = with_perfdata.iter();
-        if namespace.identity.is_none() || chosen.any(|one| std::ptr::eq(*one, namespace)) {
+        let mut others = others.iter();
+        if namespace.identity.is_none() || others.any(|one| std::ptr::eq(*one, namespace)) {
             append_perfdata(&mut perfdata, &prefix, namespace, thresholds);
         }
         if index == 0 || (state, ratio) > (worst.0, worst.1) {
@@ -63,19 +52,16 @@ pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
     // A bar separates the performance data.
     let text = text.replace('|', "/");
     let bar = if perfdata.is_empty() { "" } else { " |" };
-    (
-        state,
-        format!("TIMEWAIT {} - {text}{bar}{perfdata}", state.as_str()),
-    )
+    let line = format!("TIMEWAIT {} - {text}{bar}{perfdata}", state.as_str());
+    (state, line)
 }
 
 fn of_namespace(namespace: &NamespaceReport, thresholds: Thresholds) -> (State, f64, String) {
-    if namespace.snapshot.outcome(CollectorId::Sockets).is_none() {
-        let off = "sockets are not read (--no-collector.sockets)";
-        return (State::Unknown, 0.0, off.to_owned());
-    }
     let Some(ports) = namespace.snapshot.ports() else {
-        let unknown = "the connection table or the port range could not be read";
+        let unknown = match namespace.snapshot.outcome(CollectorId::Sockets) {
+            None => "sockets are not read (--no-collector.sockets)",
+            Some(_) => "the connection table or the port range could not be read",
+        };
         return (State::Unknown, 0.0, unknown.to_owned());
     };
     let ratio = ports.worst_ratio.ipv4.max(ports.worst_ratio.ipv6);
@@ -85,7 +71,7 @@ fn of_namespace(namespace: &NamespaceReport, thresholds: Thresholds) -> (State, 
         return (State::Critical, ratio, text.to_owned());
     }
     // Ports that may be reusable are no reason to be critical.
-    let of_ratio = if ports.least_worst_ratio() >= thresholds.critical {
+    let mut state = if ports.least_worst_ratio() >= thresholds.critical {
         State::Critical
     } else if ratio >= thresholds.warning {
         State::Warning
@@ -93,16 +79,14 @@ fn of_namespace(namespace: &NamespaceReport, thresholds: Thresholds) -> (State, 
         State::Ok
     };
     let mut text = sentence(ports, ratio);
-    let Some(finding) = namespace.advice.findings.iter().find(|one| counts(one)) else {
-        return (of_ratio, ratio, text);
-    };
-    let _infallible = write!(text, ". {}", finding.summary().trim_end_matches('.'));
-    let of_finding = if finding.severity == Severity::Critical {
-        State::Critical
-    } else {
-        State::Warning
-    };
-    (of_ratio.max(of_finding), ratio, text)
+    if let Some(finding) = namespace.advice.findings.iter().find(|one| counts(one)) {
+        let _infallible = write!(text, ". {}", finding.summary().trim_end_matches('.'));
+        state = state.max(match finding.severity {
+            Severity::Critical => State::Critical,
+            _ => State::Warning,
+        });
+    }
+    (state, ratio, text)
 }
 
 /// Whether a finding is a warning about ports that the ratio does not show.
@@ -119,7 +103,7 @@ fn fullest(ports: &PortUsage) -> Option<&DestinationUsage> {
 }
 
 fn sentence(ports: &PortUsage, ratio: f64) -> String {
-    let usable = wording::count(ports.usable.into());
+    let usable = wording::count(ports.usable);
     let least = ports.least_worst_ratio();
     let least = (least < ratio).then(|| format!("{} to ", wording::percent(least)));
     let ratio = format!("{}{}", least.unwrap_or_default(), wording::percent(ratio));
@@ -127,7 +111,7 @@ fn sentence(ports: &PortUsage, ratio: f64) -> String {
         _ if ports.destinations == 0 => format!("no outgoing connection, {usable} ports usable"),
         Some(fullest) => format!(
             "{ratio} of {usable} ports in use, {} left to {}",
-            wording::count(fullest.headroom.into()),
+            wording::count(fullest.headroom),
             wording::destination(&fullest.destination)
         ),
         None => format!("{ratio} of {usable} ports in use"),
@@ -158,13 +142,12 @@ fn append_perfdata(
         if let Some(fullest) = fullest(ports) {
             add("headroom", format!("{};;;0;{usable}", fullest.headroom));
         }
-        if let Some(breakdown) = namespace.snapshot.destinations() {
-            let search = breakdown
-                .exported
-                .iter()
-                .map(|usage| usage.search_ports)
-                .max();
-            add("search", format!("{};;;0;{usable}", search.unwrap_or(0)));
+        if let Some(breakdown) = &ports.by_destination {
+            let searches = breakdown.exported.iter().map(|usage| usage.search_ports);
+            add(
+                "search",
+                format!("{};;;0;{usable}", searches.max().unwrap_or(0)),
+            );
         }
         add("usable", format!("{usable};;;0;{size}"));
         add("free", format!("{};;;0;{usable}", ports.free));
@@ -180,9 +163,15 @@ fn append_perfdata(
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
     use crate::domain::namespace::NamespaceIdentity;
     use crate::domain::snapshot::{PerFamily, Snapshot};
     use crate::report::testing::{report, snapshot};
+
+    const DEFAULT: Thresholds = Thresholds {
+        warning: RATIO_WARNING,
+        critical: RATIO_CRITICAL,
+    };
 
     fn named(label: &str) -> NamespaceIdentity {
         NamespaceIdentity {
@@ -192,7 +181,7 @@ mod tests {
     }
 
     fn said(time_wait: u16) -> (State, String) {
-        line(&report(time_wait), Thresholds::default())
+        line(&report(time_wait), DEFAULT)
     }
 
     #[test]
@@ -222,7 +211,7 @@ mod tests {
         let snapshot = &mut report.namespaces.first_mut().unwrap().snapshot;
         let ports = snapshot.sockets_mut().unwrap().ports.as_mut().unwrap();
         (ports.usable, ports.worst_ratio) = (0, PerFamily::default());
-        let (state, line) = line(&report, Thresholds::default());
+        let (state, line) = line(&report, DEFAULT);
         assert_eq!(state, State::Critical);
         assert!(line.contains("no usable port"), "{line}");
     }
@@ -237,13 +226,13 @@ mod tests {
             ipv4: 0.5,
             ipv6: 0.1,
         });
-        let (state, text) = line(&report, Thresholds::default());
+        let (state, text) = line(&report, DEFAULT);
         assert_eq!(state, State::Warning);
         assert!(text.contains("WARNING - 50% to 95% of 99 ports"), "{text}");
         let snapshot = &mut report.namespaces.first_mut().unwrap().snapshot;
         let ports = snapshot.sockets_mut().unwrap().ports.as_mut().unwrap();
         ports.least_ratio = Some(ports.worst_ratio);
-        assert_eq!(line(&report, Thresholds::default()).0, State::Critical);
+        assert_eq!(line(&report, DEFAULT).0, State::Critical);
     }
 
     #[test]
@@ -277,7 +266,7 @@ mod tests {
             "k".to_owned(),
             Snapshot::default().into(),
         );
-        let (state, line) = line(&report, Thresholds::default());
+        let (state, line) = line(&report, DEFAULT);
         assert_eq!((state, state.code()), (State::Unknown, 3));
         assert!(
             line.starts_with("TIMEWAIT UNKNOWN - ") && !line.contains('|'),
@@ -294,7 +283,7 @@ mod tests {
             .push(NamespaceReport::new(Some(named("it's|a")), snapshot(99)));
         let unread = NamespaceReport::new(Some(named("z")), Snapshot::default());
         report.namespaces.push(unread);
-        let (state, line) = line(&report, Thresholds::default());
+        let (state, line) = line(&report, DEFAULT);
         assert_eq!(state, State::Critical);
         assert!(
             line.starts_with("TIMEWAIT CRITICAL - it's/a: 100%"),

@@ -4,18 +4,17 @@
 //! are `null`, never 0. The schema is generated from these types and from those of [`crate::domain`]
 //! that are part of the document.
 
-use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use super::{NamespaceReport, Report, State, collectors, source};
-use crate::domain::advice::explain::explain;
-use crate::domain::advice::{Effect, Finding, Id, Persistent, Remedy, RemedyId, Severity, Value};
+use super::{NamespaceReport, Report, State};
+use crate::domain::advice::explain::{Explained, explain};
+use crate::domain::advice::{Finding, Severity};
 use crate::domain::age::BANDS;
 use crate::domain::holders::Holders;
 use crate::domain::snapshot::{
-    Destination, DestinationUsage, PortUsage, PortsInUse, SocketSummary, Source, SourceUsage,
+    DestinationUsage, PortUsage, PortsInUse, SocketSummary, Source, SourceUsage,
 };
 use crate::domain::udp::UdpSourceUsage;
 
@@ -99,7 +98,7 @@ struct Namespace<'a> {
     /// The state in a sentence or two.
     headline: &'a str,
     /// The most severe first.
-    findings: Vec<FindingOut<'a>>,
+    findings: &'a [Finding],
     /// null while the range or the sockets are unknown.
     port_range: Option<PortRangeOut>,
     /// The highest ratio first; as many as --collector.top allows, and pinned ones.
@@ -113,53 +112,13 @@ struct Namespace<'a> {
     time_wait: Option<TimeWaitOut>,
     buckets: Option<BucketsOut>,
     /// The sysctls in reading order, without those that this kernel lacks.
-    settings: Vec<SettingOut>,
+    settings: Vec<Explained>,
     /// Where the sockets were read from.
     source: Option<Source>,
     collectors: Vec<CollectorOut>,
     /// Processes with live sockets to the destinations with the highest ratio; null where they were not
     /// looked up, as by the server.
     holders: Option<&'a [Holders]>,
-}
-
-/// Something that an operator should know.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct FindingOut<'a> {
-    /// Which finding it is; stable between versions.
-    #[cfg_attr(test, schemars(with = "String"))]
-    id: Id,
-    severity: Severity,
-    /// What is wrong, in words.
-    title: &'static str,
-    /// What is wrong, where, and why.
-    sentence: &'a str,
-    /// The destination that the finding is about.
-    destination: Option<Destination>,
-    /// The numbers behind the finding, by name.
-    #[cfg_attr(test, schemars(schema_with = "tests::numbers_or_texts"))]
-    figures: BTreeMap<&'static str, &'a Value>,
-    /// The best first.
-    remedies: Vec<RemedyOut<'a>>,
-}
-
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct RemedyOut<'a> {
-    /// Which remedy it is; stable between versions.
-    #[cfg_attr(test, schemars(with = "String"))]
-    id: RemedyId,
-    /// What to do, in one sentence.
-    action: &'a str,
-    /// What to type as root, in this order.
-    commands: Vec<String>,
-    /// Files that make the change survive a reboot. sysctl --system reads /etc/sysctl.conf last: change
-    /// the value there if that file sets it.
-    persistent: Vec<Persistent>,
-    /// What to consider first.
-    caution: Option<String>,
-    /// The immediate effect; null where it cannot be computed or is not immediate.
-    effect: Option<Effect>,
 }
 
 #[derive(Serialize)]
@@ -218,17 +177,6 @@ struct BucketsOut {
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct SettingOut {
-    /// The sysctl.
-    name: String,
-    /// The value that the kernel reports.
-    value: String,
-    /// What the value means.
-    meaning: String,
-}
-
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct CollectorOut {
     name: &'static str,
     /// Whether everything was read.
@@ -248,7 +196,7 @@ impl<'a> From<&'a Report> for Document<'a> {
             severity: report.severity(),
             state: report.state(),
             headline: report.headline(),
-            namespaces: report.namespaces.iter().map(Namespace::from).collect(),
+            namespaces: report.namespaces.iter().map(namespace).collect(),
             namespaces_unreadable: report.missing.and_then(|missing| missing.unreadable),
             namespaces_left_out: report.missing.map(|missing| missing.left_out),
             namespace_names_listed: report.missing.map(|missing| !missing.has_unlisted_names),
@@ -256,124 +204,75 @@ impl<'a> From<&'a Report> for Document<'a> {
     }
 }
 
-impl<'a> From<&'a NamespaceReport> for Namespace<'a> {
-    fn from(namespace: &'a NamespaceReport) -> Self {
-        let snapshot = &namespace.snapshot;
-        let identity = namespace.identity.as_ref();
-        let container = identity.map(|identity| &identity.container);
-        let sockets = snapshot.sockets();
-        let ports = snapshot.ports();
-        let by_destination = snapshot.destinations();
-        let settings = snapshot.settings();
-        let in_use = snapshot.time_wait_buckets();
-        let explained = settings.map(explain).unwrap_or_default().into_iter();
-        Self {
-            netns: namespace.name(),
-            inode: identity.map(|identity| identity.inode),
-            pid: identity.and_then(|identity| identity.pid),
-            comm: identity.and_then(|identity| identity.comm.as_deref()),
-            container_id: container.and_then(|container| container.container_id.as_deref()),
-            pod_uid: container.and_then(|container| container.pod_uid.as_deref()),
-            severity: namespace.advice.severity,
-            state: namespace.state(),
-            headline: &namespace.advice.headline,
-            findings: namespace
-                .advice
-                .findings
-                .iter()
-                .map(FindingOut::from)
-                .collect(),
-            port_range: ports.map(PortRangeOut::from),
-            destinations: by_destination.map(|breakdown| &*breakdown.exported),
-            other_destinations: by_destination.map(|breakdown| breakdown.other),
-            sources: ports.and_then(|ports| ports.by_source.as_deref()),
-            udp_sources: snapshot.udp().map(|udp| &*udp.by_source),
-            time_wait: sockets.map(TimeWaitOut::from),
-            buckets: in_use.map(|in_use| BucketsOut {
-                in_use,
-                limit: settings.and_then(|settings| settings.tcp_max_tw_buckets),
-            }),
-            settings: explained
-                .map(|one| SettingOut {
-                    name: one.name.to_owned(),
-                    value: one.value,
-                    meaning: one.meaning,
-                })
-                .collect(),
-            source: source(snapshot),
-            collectors: collectors(snapshot)
-                .into_iter()
-                .map(|(name, success, duration_seconds)| CollectorOut {
-                    name,
-                    success,
-                    duration_seconds,
-                })
-                .collect(),
-            holders: namespace.holders.as_deref(),
-        }
+fn namespace(namespace: &NamespaceReport) -> Namespace<'_> {
+    let (advice, snapshot) = (&namespace.advice, &namespace.snapshot);
+    let identity = namespace.identity.as_ref();
+    let container = identity.map(|identity| &identity.container);
+    let sockets = snapshot.sockets();
+    let ports = snapshot.ports();
+    let destinations = snapshot.destinations();
+    let settings = snapshot.settings();
+    let collectors = snapshot.outcomes().map(|(id, outcome)| CollectorOut {
+        name: id.name(),
+        success: outcome.success,
+        duration_seconds: outcome.duration.as_secs_f64(),
+    });
+    Namespace {
+        netns: namespace.name(),
+        inode: identity.map(|identity| identity.inode),
+        pid: identity.and_then(|identity| identity.pid),
+        comm: identity.and_then(|identity| identity.comm.as_deref()),
+        container_id: container.and_then(|container| container.container_id.as_deref()),
+        pod_uid: container.and_then(|container| container.pod_uid.as_deref()),
+        severity: advice.severity,
+        state: namespace.state(),
+        headline: &advice.headline,
+        findings: &advice.findings,
+        port_range: ports.map(port_range),
+        destinations: destinations.map(|breakdown| &*breakdown.exported),
+        other_destinations: destinations.map(|breakdown| breakdown.other),
+        sources: ports.and_then(|ports| ports.by_source.as_deref()),
+        udp_sources: snapshot.udp().map(|udp| &*udp.by_source),
+        time_wait: sockets.map(time_wait),
+        buckets: snapshot.time_wait_buckets().map(|in_use| BucketsOut {
+            in_use,
+            limit: settings.and_then(|settings| settings.tcp_max_tw_buckets),
+        }),
+        settings: settings.map(explain).unwrap_or_default(),
+        source: sockets.and_then(|sockets| sockets.source),
+        collectors: collectors.collect(),
+        holders: namespace.holders.as_deref(),
     }
 }
 
-impl<'a> From<&'a Finding> for FindingOut<'a> {
-    fn from(finding: &'a Finding) -> Self {
-        let figures = finding.values.iter().map(|(name, value)| (*name, value));
-        Self {
-            id: finding.id,
-            severity: finding.severity,
-            title: finding.id.title(),
-            sentence: &finding.sentence,
-            destination: finding.destination,
-            figures: figures.collect(),
-            remedies: finding.remedies.iter().map(RemedyOut::from).collect(),
-        }
+fn port_range(ports: &PortUsage) -> PortRangeOut {
+    PortRangeOut {
+        min: ports.range.min(),
+        max: ports.range.max(),
+        ports: ports.range.ports(),
+        reserved: ports.reserved,
+        blocked: ports.blocked,
+        listeners: ports.listeners,
+        usable: ports.usable,
+        free: ports.free,
+        exhaustion_ratio_ipv4: ports.worst_ratio.ipv4,
+        exhaustion_ratio_ipv6: ports.worst_ratio.ipv6,
+        destinations: ports.destinations,
     }
 }
 
-impl<'a> From<&'a Remedy> for RemedyOut<'a> {
-    fn from(remedy: &'a Remedy) -> Self {
-        Self {
-            id: remedy.id,
-            action: &remedy.action,
-            commands: remedy.commands(),
-            persistent: remedy.persistent(),
-            caution: remedy.caution(),
-            effect: remedy.effect,
-        }
-    }
-}
-
-impl From<&PortUsage> for PortRangeOut {
-    fn from(ports: &PortUsage) -> Self {
-        Self {
-            min: ports.range.min(),
-            max: ports.range.max(),
-            ports: ports.range.ports(),
-            reserved: ports.reserved,
-            blocked: ports.blocked,
-            listeners: ports.listeners,
-            usable: ports.usable,
-            free: ports.free,
-            exhaustion_ratio_ipv4: ports.worst_ratio.ipv4,
-            exhaustion_ratio_ipv6: ports.worst_ratio.ipv6,
-            destinations: ports.destinations,
-        }
-    }
-}
-
-impl From<&SocketSummary> for TimeWaitOut {
-    fn from(sockets: &SocketSummary) -> Self {
-        let bands = sockets.by_age.map(|ages| BANDS.iter().zip(ages));
-        let by_age = bands.map(|bands| {
-            bands.map(|(band, sockets)| AgeOut {
-                age_seconds: band.name,
-                sockets,
-            })
+fn time_wait(sockets: &SocketSummary) -> TimeWaitOut {
+    let by_age = sockets.by_age.map(|ages| {
+        let bands = BANDS.iter().zip(ages).map(|(band, sockets)| AgeOut {
+            age_seconds: band.name,
+            sockets,
         });
-        Self {
-            ipv4: sockets.time_wait.ipv4,
-            ipv6: sockets.time_wait.ipv6,
-            by_age: by_age.map(Iterator::collect),
-        }
+        bands.collect()
+    });
+    TimeWaitOut {
+        ipv4: sockets.time_wait.ipv4,
+        ipv6: sockets.time_wait.ipv6,
+        by_age,
     }
 }
 

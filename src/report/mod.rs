@@ -20,11 +20,11 @@ pub(crate) use table::{Kind, Table};
 use std::time::SystemTime;
 
 use crate::domain::advice::wording::counted;
-use crate::domain::advice::{Advice, Finding, Id, Severity, advise};
+use crate::domain::advice::{Advice, Finding, Id, Severity, advise_inside};
 use crate::domain::collectors::CollectorId;
 use crate::domain::holders::Holders;
 use crate::domain::namespace::{HostSnapshot, NamespaceIdentity};
-use crate::domain::snapshot::{Snapshot, Source};
+use crate::domain::snapshot::Snapshot;
 use crate::domain::text::printable;
 
 /// The state of a host or of a namespace, as monitoring plugins have it, the least severe first.
@@ -44,8 +44,7 @@ pub enum State {
 
 impl State {
     /// In capitals.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "OK",
             Self::Unknown => "UNKNOWN",
@@ -55,8 +54,7 @@ impl State {
     }
 
     /// The exit status of a monitoring plugin.
-    #[must_use]
-    pub const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
             Self::Warning => 1,
@@ -87,7 +85,7 @@ pub struct Report {
 const MAX_HEALTHY_SHOWN: usize = 3;
 
 /// Network namespaces of which there is no report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Those that could not be entered; `None` where they could not even be listed.
     pub unreadable: Option<u64>,
@@ -121,12 +119,9 @@ pub struct NamespaceReport {
 
 impl NamespaceReport {
     /// With the advice on the snapshot.
-    #[must_use]
     pub fn new(identity: Option<NamespaceIdentity>, snapshot: Snapshot) -> Self {
-        let mut advice = advise(&snapshot);
-        if let Some(identity) = &identity {
-            advice = advice.inside(&identity.command_prefix());
-        }
+        let prefix = identity.as_ref().map(NamespaceIdentity::command_prefix);
+        let advice = advise_inside(&snapshot, prefix.as_deref());
         Self {
             identity,
             snapshot,
@@ -136,7 +131,6 @@ impl NamespaceReport {
     }
 
     /// Its name; `None` for the exporter's own.
-    #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.identity.as_ref().map(|identity| &*identity.label)
     }
@@ -146,14 +140,17 @@ impl NamespaceReport {
         printable(self.name().unwrap_or("(the exporter's)"))
     }
 
-    /// Its name with process, container and pod, as far as they are known.
-    fn full_name(&self) -> String {
+    /// Its owner, process, container and pod, as far as they are known.
+    fn owner(&self) -> String {
         let identity = self.identity.as_ref();
-        let owner = identity.map_or_else(String::new, NamespaceIdentity::resident);
-        if owner.is_empty() {
-            self.title()
-        } else {
-            format!("{}, {}", self.title(), printable(&owner))
+        printable(&identity.map_or_else(String::new, NamespaceIdentity::resident))
+    }
+
+    /// Its name with its owner.
+    fn full_name(&self) -> String {
+        match self.owner() {
+            owner if owner.is_empty() => self.title(),
+            owner => format!("{}, {owner}", self.title()),
         }
     }
 
@@ -166,7 +163,6 @@ impl NamespaceReport {
     }
 
     /// The state that the findings leave it in.
-    #[must_use]
     pub fn state(&self) -> State {
         match self.advice.severity {
             _ if self.snapshot.ports().is_none() => State::Unknown,
@@ -179,31 +175,29 @@ impl NamespaceReport {
 
 impl Report {
     /// Of everything that was read on this host.
-    #[must_use]
     pub fn new(version: &'static str, host: String, kernel: String, read: HostSnapshot) -> Self {
+        let missing = read.namespaces.as_deref().map(|outcome| {
+            let found = outcome.value.as_ref();
+            found.map_or_else(Missing::default, |found| Missing {
+                unreadable: Some(found.unreadable),
+                left_out: found.left_out,
+                absent: found.absent,
+                has_unlisted_names: found.has_unlisted_names,
+            })
+        });
         let others = read.others().map(|other| {
             NamespaceReport::new(Some(other.identity.clone()), other.snapshot.clone())
         });
         let others: Vec<_> = others.collect();
-        let missing = read.namespaces.as_ref().map(|outcome| {
-            let found = outcome.value.as_ref();
-            Missing {
-                unreadable: found.map(|found| found.unreadable),
-                left_out: found.map_or(0, |found| found.left_out),
-                absent: found.map_or(0, |found| found.absent),
-                has_unlisted_names: found.is_some_and(|found| found.has_unlisted_names),
-            }
-        });
         #[expect(clippy::disallowed_methods, reason = "people want to know when")]
         let made = SystemTime::now();
-        let mut namespaces = vec![NamespaceReport::new(None, read.own)];
-        namespaces.extend(others);
+        let own = NamespaceReport::new(None, read.own);
         Self {
             version,
             host,
             kernel,
             made,
-            namespaces,
+            namespaces: std::iter::once(own).chain(others).collect(),
             missing,
         }
     }
@@ -215,24 +209,19 @@ impl Report {
     }
 
     /// All namespaces, the worst first; of equal ones the exporter's own, then by name.
-    #[must_use]
     pub(crate) fn worst_first(&self) -> Vec<&NamespaceReport> {
-        let rank = |namespace: &NamespaceReport| {
-            let ratio = namespace.snapshot.worst_ratio().unwrap_or(0.0);
-            (namespace.state(), ratio)
-        };
+        let ratio = |one: &NamespaceReport| one.snapshot.worst_ratio().unwrap_or(0.0);
         let mut ranked: Vec<&NamespaceReport> = self.namespaces.iter().collect();
         // Stable: they are in the order of their names.
         ranked.sort_by(|a, b| {
-            let ((a_state, a_ratio), (b_state, b_ratio)) = (rank(a), rank(b));
-            b_state.cmp(&a_state).then(b_ratio.total_cmp(&a_ratio))
+            let by_state = b.state().cmp(&a.state());
+            by_state.then(ratio(b).total_cmp(&ratio(a)))
         });
         ranked
     }
 
     /// The namespaces that are shown in detail, the worst first: the exporter's own, all with problems, and a
     /// few others. On a host with many pods the rest is a row each.
-    #[must_use]
     pub(crate) fn detailed(&self) -> Vec<&NamespaceReport> {
         let mut healthy = 0;
         let mut detailed = self.worst_first();
@@ -245,22 +234,16 @@ impl Report {
     }
 
     /// The highest severity of all findings.
-    #[must_use]
     pub fn severity(&self) -> Severity {
         let severities = self.namespaces.iter().map(|one| one.advice.severity);
         severities.max().unwrap_or(Severity::Ok)
     }
 
     /// The worst state of all namespaces; missing ones are unknown.
-    #[must_use]
     pub fn state(&self) -> State {
-        let worst = self.namespaces.iter().map(NamespaceReport::state).max();
-        let worst = worst.unwrap_or(State::Unknown);
-        if self.is_incomplete() {
-            worst.max(State::Unknown)
-        } else {
-            worst
-        }
+        let states = self.namespaces.iter().map(NamespaceReport::state);
+        let missing = self.is_incomplete().then_some(State::Unknown);
+        states.chain(missing).max().unwrap_or(State::Unknown)
     }
 
     fn is_incomplete(&self) -> bool {
@@ -268,7 +251,6 @@ impl Report {
     }
 
     /// Whether everything that was requested is known: the exit status of `report`.
-    #[must_use]
     pub(crate) fn is_complete(&self) -> bool {
         let was_read = |namespace: &NamespaceReport| {
             namespace.snapshot.ports().is_some()
@@ -278,21 +260,16 @@ impl Report {
     }
 
     /// The state of the worst namespace in a sentence or two, or what is missing.
-    #[must_use]
     pub fn headline(&self) -> String {
         let missing = self.missing_sentence().filter(|_| self.is_incomplete());
-        let worst = self.worst_first().first().copied();
-        match (worst, missing) {
-            (Some(worst), Some(missing)) if worst.state() == State::Ok => missing,
-            (Some(worst), _) => match worst.name() {
-                None => worst.advice.headline.clone(),
-                Some(_) => format!(
-                    "Network namespace {}: {}",
-                    worst.full_name(),
-                    worst.advice.headline
-                ),
-            },
-            (None, missing) => missing.unwrap_or_default(),
+        let Some(worst) = self.worst_first().first().copied() else {
+            return missing.unwrap_or_default();
+        };
+        let headline = &worst.advice.headline;
+        match missing {
+            Some(missing) if worst.state() == State::Ok => missing,
+            _ if worst.identity.is_none() => headline.clone(),
+            _ => format!("Network namespace {}: {headline}", worst.full_name()),
         }
     }
 
@@ -300,20 +277,16 @@ impl Report {
     pub(crate) fn missing_sentence(&self) -> Option<String> {
         let missing = self.missing?;
         let Some(unreadable) = missing.unreadable else {
-            return Some(
-                "The other network namespaces could not be listed: see the log.".to_owned(),
-            );
+            let unlisted = "The other network namespaces could not be listed: see the log.";
+            return Some(unlisted.to_owned());
         };
+        let entered = "could not be entered: the log names the missing capability.";
+        let found = "requested by name but not found.";
+        let max = "not exported because of --collector.netns-max, none of them worse.";
         let namespaces = [
-            (
-                unreadable,
-                "could not be entered: the log names the missing capability.",
-            ),
-            (missing.absent, "requested by name but not found."),
-            (
-                missing.left_out,
-                "not exported because of --collector.netns-max, none of them worse.",
-            ),
+            (unreadable, entered),
+            (missing.absent, found),
+            (missing.left_out, max),
         ];
         let namespaces = namespaces.into_iter().filter(|(number, _)| *number > 0);
         let namespaces = namespaces.map(|(number, what)| {
@@ -324,19 +297,4 @@ impl Report {
         let unlisted = missing.has_unlisted_names.then(|| unlisted.to_owned());
         namespaces.chain(unlisted).reduce(|a, b| format!("{a} {b}"))
     }
-}
-
-/// Name, success and seconds of each collector.
-#[must_use]
-pub fn collectors(snapshot: &Snapshot) -> Vec<(&'static str, bool, f64)> {
-    let outcomes = snapshot.outcomes();
-    outcomes
-        .map(|(id, outcome)| (id.name(), outcome.success, outcome.duration.as_secs_f64()))
-        .collect()
-}
-
-/// Where the sockets were read from.
-#[must_use]
-pub fn source(snapshot: &Snapshot) -> Option<Source> {
-    snapshot.sockets()?.source
 }

@@ -10,48 +10,41 @@ const CLEAR_BELOW: &str = "\x1b[J";
 
 /// As many lines of the text as fit on a screen of this size: with more, the terminal would scroll and
 /// show only the end. `None` is an unknown number of rows.
-#[must_use]
 pub(crate) fn in_place(text: &str, columns: usize, rows: Option<usize>) -> String {
     let columns = columns.max(1);
-    let lines: Vec<&str> = text.lines().collect();
-    let shown = rows.map_or(lines.len(), |rows| fitting(&lines, columns, rows));
-    let mut placed = String::from(HOME);
-    for line in lines.iter().take(shown) {
-        put(&mut placed, line, columns);
-    }
-    if let more @ 1.. = u64::try_from(lines.len() - shown).unwrap_or(u64::MAX) {
+    // The cursor ends in the last row.
+    let rows = rows.map_or(usize::MAX, |rows| rows.saturating_sub(1));
+    let height = |line: &str| width(line).div_ceil(columns).max(1);
+    let all: Vec<&str> = text.lines().collect();
+    let mut shown = all.clone();
+    let note;
+    if all.iter().map(|line| height(line)).sum::<usize>() > rows {
+        let mut used = 1;
+        let fits = |line: &&&str| {
+            used += height(line);
+            used <= rows
+        };
+        shown.truncate(all.iter().take_while(fits).count());
+        let more = u64::try_from(all.len() - shown.len()).unwrap_or(u64::MAX);
         let more = counted(more, "more line", "more lines");
-        let note = format!("({more}; enlarge the terminal)");
-        let note: String = note.chars().take(columns).collect();
-        put(&mut placed, &note, columns);
+        note = format!("({more}; enlarge the terminal)");
+        let end = note
+            .char_indices()
+            .nth(columns)
+            .map_or(note.len(), |(end, _)| end);
+        shown.extend(note.get(..end));
     }
-    placed.push_str(CLEAR_BELOW);
-    placed
-}
-
-/// How many lines fit above the row where the cursor ends: all, or one less for the note.
-fn fitting(lines: &[&str], columns: usize, rows: usize) -> usize {
-    let rows = rows.saturating_sub(1);
-    let height = |line: &&str| width(line).div_ceil(columns).max(1);
-    if lines.iter().map(height).sum::<usize>() <= rows {
-        return lines.len();
+    let mut placed = String::from(HOME);
+    for line in shown {
+        placed.push_str(line);
+        // After a full row the cursor is still on its last character, which would be cleared.
+        let width = width(line);
+        if width == 0 || !width.is_multiple_of(columns) {
+            placed.push_str(CLEAR_LINE);
+        }
+        placed.push('\n');
     }
-    let mut used = 1;
-    let fits = |line: &&&str| {
-        used += height(line);
-        used <= rows
-    };
-    lines.iter().take_while(fits).count()
-}
-
-fn put(placed: &mut String, line: &str, columns: usize) {
-    placed.push_str(line);
-    // After a full row the cursor is still on its last character, which would be cleared.
-    let width = width(line);
-    if width == 0 || !width.is_multiple_of(columns) {
-        placed.push_str(CLEAR_LINE);
-    }
-    placed.push('\n');
+    placed + CLEAR_BELOW
 }
 
 /// The columns of a line; colours have none.

@@ -1,8 +1,8 @@
 //! Tables, as text and page show them.
 
-use std::borrow::Cow;
+use std::fmt::Write as _;
 
-use super::wrap::wrap;
+use super::wrap::{shortened, wrap};
 
 /// What a column has, and thus how it looks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,24 +65,34 @@ pub(crate) struct Table {
 
 /// Longer values are cut in a terminal.
 const MAX_CODE: usize = 26;
-const INDENT: usize = 2;
-const GAP: usize = 2;
+/// Before each column.
+const GAP: &str = "  ";
 /// Prose is not made narrower than this.
 const MIN_PROSE: usize = 24;
 
+/// A column in a terminal.
+struct Shown {
+    kind: Kind,
+    rank: u8,
+    /// The title first.
+    cells: Vec<String>,
+    width: usize,
+}
+
 impl Table {
-    pub(super) fn new(title: &'static str, caption: impl Into<String>, columns: &[Column]) -> Self {
+    pub(super) fn new<const N: usize>(
+        title: &'static str,
+        caption: impl Into<String>,
+        columns: [Column; N],
+        rows: impl IntoIterator<Item = [Cell; N]>,
+    ) -> Self {
         Self {
             title,
             caption: caption.into(),
-            columns: columns.to_vec(),
-            rows: Vec::new(),
+            columns: columns.into(),
+            rows: rows.into_iter().map(Vec::from).collect(),
             note: None,
         }
-    }
-
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
-        self.rows.push(cells.into_iter().collect());
     }
 
     /// The name for links within the page.
@@ -92,139 +102,102 @@ impl Table {
 
     /// Its lines as text, the titles first, in at most `width` columns as far as leaving columns out helps.
     pub(super) fn lines(&self, width: Option<usize>) -> Vec<String> {
-        let mut order: Vec<usize> = (0..self.columns.len()).collect();
+        let columns = self.columns.iter().enumerate();
+        let mut shown: Vec<Shown> = columns
+            .map(|(index, column)| self.shown(index, column))
+            .collect();
         // Names of rows are long: behind the numbers these stay aligned.
-        if self
-            .columns
+        if shown
             .iter()
             .any(|column| matches!(column.kind, Kind::Ratio { .. }))
         {
-            order.rotate_left(1);
+            shown.rotate_left(1);
         }
-        let mut widths = self.widths(&order);
         while let Some(width) = width
-            && total(&widths) > width
-            && let Some(place) = self.least_needed(&order)
+            && total(&shown) > width
+            && let Some(least_needed) = least_needed(&shown)
         {
-            let is_prose = |index| self.kind(index) == Some(Kind::Prose);
-            let room = width.saturating_sub(total(&widths) - widths.last().unwrap_or(&0));
-            if order.last().is_some_and(|last| is_prose(*last)) && room >= MIN_PROSE {
-                widths.pop();
-                widths.push(room);
+            let excess = total(&shown) - width;
+            if let Some(last) = shown.last_mut()
+                && last.kind == Kind::Prose
+                && last.width >= excess + MIN_PROSE
+            {
+                last.width -= excess;
                 break;
             }
-            order.remove(place);
-            widths.remove(place);
+            shown.remove(least_needed);
         }
-        let titles = order
-            .iter()
-            .map(|index| self.title_of(*index).to_uppercase());
-        let mut lines = line(titles.map(Cow::Owned), &self.columns, &order, &widths);
-        for row in &self.rows {
-            let cells = order.iter().map(|index| self.text(row, *index));
-            lines.extend(line(cells, &self.columns, &order, &widths));
+        let rows = (0..=self.rows.len()).map(|row| line(&shown, row));
+        rows.flat_map(|row| row.lines().map(str::to_owned).collect::<Vec<_>>())
+            .collect()
+    }
+
+    fn shown(&self, index: usize, column: &Column) -> Shown {
+        let cells = self.rows.iter().filter_map(|row| row.get(index));
+        let cells = cells.map(|cell| match column.kind {
+            Kind::Code if cell.text.is_empty() => "(none)".to_owned(),
+            Kind::Code => shortened(&cell.text, MAX_CODE),
+            _ => cell.text.clone(),
+        });
+        let cells: Vec<String> = std::iter::once(column.title.to_uppercase())
+            .chain(cells)
+            .collect();
+        let widths = cells.iter().map(|cell| cell.chars().count());
+        Shown {
+            kind: column.kind,
+            rank: column.rank,
+            width: widths.max().unwrap_or(0),
+            cells,
         }
-        lines
-    }
-
-    fn kind(&self, index: usize) -> Option<Kind> {
-        self.columns.get(index).map(|column| column.kind)
-    }
-
-    fn title_of(&self, index: usize) -> &'static str {
-        self.columns.get(index).map_or("", |column| column.title)
-    }
-
-    fn text<'a>(&self, row: &'a [Cell], index: usize) -> Cow<'a, str> {
-        let text = row.get(index).map_or("", |cell| &*cell.text);
-        match self.kind(index) {
-            Some(Kind::Code) if text.is_empty() => "(none)".into(),
-            Some(Kind::Code) if text.chars().count() > MAX_CODE => {
-                let kept: String = text.chars().take(MAX_CODE - 1).collect();
-                format!("{kept}…").into()
-            }
-            _ => text.into(),
-        }
-    }
-
-    fn least_needed(&self, order: &[usize]) -> Option<usize> {
-        let rank = |index: usize| self.columns.get(index).map_or(0, |column| column.rank);
-        let ranked = order
-            .iter()
-            .enumerate()
-            .map(|(place, index)| (place, rank(*index)));
-        let needless = ranked.filter(|(_, rank)| *rank > 0);
-        needless
-            .max_by_key(|(_, rank)| *rank)
-            .map(|(place, _)| place)
-    }
-
-    fn widths(&self, order: &[usize]) -> Vec<usize> {
-        let widest = |index: &usize| {
-            let cells = self
-                .rows
-                .iter()
-                .map(|row| self.text(row, *index).chars().count());
-            cells
-                .chain([self.title_of(*index).len()])
-                .max()
-                .unwrap_or(0)
-        };
-        order.iter().map(widest).collect()
     }
 }
 
-fn total(widths: &[usize]) -> usize {
-    INDENT + widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
+fn total(shown: &[Shown]) -> usize {
+    shown.iter().map(|column| GAP.len() + column.width).sum()
+}
+
+fn least_needed(shown: &[Shown]) -> Option<usize> {
+    let needless = shown
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| column.rank > 0);
+    needless
+        .max_by_key(|(_, column)| column.rank)
+        .map(|(place, _)| place)
 }
 
 /// One row, in several lines if its last cell is too long.
-fn line<'a>(
-    cells: impl Iterator<Item = Cow<'a, str>>,
-    columns: &[Column],
-    order: &[usize],
-    widths: &[usize],
-) -> Vec<String> {
-    let mut line = " ".repeat(INDENT);
-    let mut rest = Vec::new();
-    for (place, ((cell, index), width)) in cells.zip(order).zip(widths).enumerate() {
-        if place > 0 {
-            line.push_str(&" ".repeat(GAP));
-        }
-        let kind = columns.get(*index).map(|column| column.kind);
-        if kind == Some(Kind::Prose) {
-            let margin = line.chars().count();
-            let wrapped = wrap(&cell, margin + width, margin);
-            let mut lines = wrapped.lines();
-            line.push_str(lines.next().unwrap_or_default().trim_start());
-            rest.extend(lines.map(str::to_owned));
-            continue;
-        }
-        let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-        match kind {
-            Some(Kind::Number | Kind::Ratio { .. }) => line.extend([&*padding, &*cell]),
-            _ => line.extend([&*cell, &*padding]),
-        }
+fn line(shown: &[Shown], row: usize) -> String {
+    let mut line = String::new();
+    for column in shown {
+        line.push_str(GAP);
+        let cell = column.cells.get(row).map_or("", String::as_str);
+        let width = column.width;
+        let _infallible = match column.kind {
+            Kind::Prose => {
+                let margin = line.chars().count();
+                write!(line, "{}", wrap(cell, margin + width, margin).trim_start())
+            }
+            Kind::Number | Kind::Ratio { .. } => write!(line, "{cell:>width$}"),
+            _ => write!(line, "{cell:<width$}"),
+        };
     }
     line.truncate(line.trim_end().len());
-    std::iter::once(line).chain(rest).collect()
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn table(columns: &[Column]) -> Table {
-        let mut table = Table::new("Any", "", columns);
-        for cells in [["a", "1,000", "1"], ["longer", "2", "20"]] {
-            table.row(cells.map(Cell::from));
-        }
-        table
+    fn table(columns: [Column; 3]) -> Table {
+        let rows = [["a", "1,000", "1"], ["longer", "2", "20"]];
+        Table::new("Any", "", columns, rows.map(|cells| cells.map(Cell::from)))
     }
 
     #[test]
     fn columns_are_aligned() {
-        let table = table(&[
+        let table = table([
             column("Name", Kind::Text, 0),
             column("Count", Kind::Number, 2),
             column("Rate", Kind::Number, 1),
@@ -249,7 +222,7 @@ mod tests {
             warning: 0.5,
             critical: 1.0,
         };
-        let table = table(&[
+        let table = table([
             column("Name", Kind::Text, 0),
             column("Count", Kind::Number, 0),
             column("Ratio", ratio, 0),
@@ -266,16 +239,12 @@ mod tests {
 
     #[test]
     fn prose_is_broken_into_lines_in_its_own_column() {
-        let mut table = Table::new(
-            "Any",
-            "",
-            &[
-                column("Name", Kind::Code, 0),
-                column("Meaning", Kind::Prose, 1),
-            ],
-        );
+        let columns = [
+            column("Name", Kind::Code, 0),
+            column("Meaning", Kind::Prose, 1),
+        ];
         let words = "one two three four five six seven eight nine ten eleven";
-        table.row(["".into(), words.into()]);
+        let table = Table::new("Any", "", columns, [["".into(), words.into()]]);
         assert_eq!(
             table.lines(Some(40)),
             [

@@ -1,12 +1,13 @@
 //! What the tables of a report contain: the same in the terminal and on the page.
 
-use super::table::{Cell, Column, Kind, Table, column};
-use super::{NamespaceReport, Report, collectors, printable};
+use super::table::{Cell, Kind, Table, column};
+use super::{NamespaceReport, Report, printable};
 use crate::domain::address::Address;
 use crate::domain::advice::explain::explain;
 use crate::domain::advice::thresholds::{POOL_WARNING, RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::advice::wording::{self, count, counted, percent};
 use crate::domain::age::BANDS;
+use crate::domain::collectors::CollectorId;
 use crate::domain::snapshot::DestinationUsage;
 
 const RATIO: Kind = Kind::Ratio {
@@ -35,40 +36,38 @@ pub(crate) fn namespaces(report: &Report) -> Table {
         column("Destinations", Kind::Number, 3),
         column("Owner", Kind::Text, 2),
     ];
-    let caption = "Worst first; In use is the ratio of the fullest destination";
-    let mut table = Table::new("Network namespaces", caption, &columns);
     let detailed = report.detailed();
-    for namespace in report.worst_first() {
+    let rows = report.worst_first().into_iter().map(|namespace| {
         let unknown = || Cell::from("?");
-        let sockets = namespace.snapshot.sockets();
-        let time_wait = sockets.map(|sockets| sockets.time_wait.ipv4 + sockets.time_wait.ipv6);
-        let ports = namespace.snapshot.ports();
+        let snapshot = &namespace.snapshot;
+        let time_wait = snapshot.sockets().map(|sockets| sockets.time_wait);
         let mut sections = detailed.iter();
-        let identity = namespace.identity.as_ref();
-        table.row([
+        [
             Cell {
                 section: sections.position(|one| std::ptr::eq(*one, namespace)),
                 ..namespace.title().into()
             },
             namespace.state().as_str().into(),
-            namespace.snapshot.worst_ratio().map_or_else(unknown, ratio),
-            time_wait.map_or_else(unknown, |number| count(number).into()),
-            ports.map_or_else(unknown, |ports| count(ports.destinations).into()),
-            identity
-                .map_or_else(String::new, |one| printable(&one.resident()))
-                .into(),
-        ]);
-    }
+            snapshot.worst_ratio().map_or_else(unknown, ratio),
+            time_wait.map_or_else(unknown, |by| count(by.ipv4 + by.ipv6).into()),
+            snapshot
+                .ports()
+                .map_or_else(unknown, |ports| count(ports.destinations).into()),
+            namespace.owner().into(),
+        ]
+    });
+    let caption = "Worst first; In use is the ratio of the fullest destination";
+    let table = Table::new("Network namespaces", caption, columns, rows);
     let brief = u64::try_from(report.namespaces.len() - detailed.len()).unwrap_or(u64::MAX);
     let brief = (brief > 0).then(|| {
         let subject = counted(brief, "namespace has", "namespaces have");
         format!("{subject} no findings and only a row here: see --collector.netns=NAME or --format=json.")
     });
-    table.note = [brief, report.missing_sentence()]
-        .into_iter()
-        .flatten()
-        .reduce(|a, b| format!("{a} {b}"));
-    table
+    let notes = brief.into_iter().chain(report.missing_sentence());
+    Table {
+        note: notes.reduce(|a, b| format!("{a} {b}")),
+        ..table
+    }
 }
 
 /// The destinations; with an earlier report also how their ports in use have changed.
@@ -79,7 +78,7 @@ pub(crate) fn destinations(
 ) -> Option<Table> {
     let ports = namespace.snapshot.ports()?;
     let exported = &ports.by_destination.as_ref()?.exported;
-    let mut columns = vec![
+    let columns = [
         column("Destination", Kind::Text, 0),
         column("In use", RATIO, 0),
         column("Left", Kind::Number, 0),
@@ -91,51 +90,47 @@ pub(crate) fn destinations(
         column("Search", Kind::Number, 8),
         column("From", Kind::Text, 2),
     ];
-    if before.is_some() {
-        columns.insert(2, column("Change", Kind::Number, 1));
-    }
+    let shown = exported.iter().take(rows);
+    let caption = "Ports in use per destination, fullest first";
     let mut table = Table::new(
         "Destinations",
-        "Ports in use per destination, fullest first",
-        &columns,
+        caption,
+        columns,
+        shown.clone().map(destination),
     );
-    for usage in exported.iter().take(rows) {
-        let mut row = destination(usage);
-        if let Some(before) = before {
+    if let Some(before) = before {
+        table.columns.insert(2, column("Change", Kind::Number, 1));
+        for (row, usage) in table.rows.iter_mut().zip(shown) {
             row.insert(2, change(before, usage).into());
         }
-        table.row(row);
     }
     let shown = u64::try_from(table.rows.len()).unwrap_or(u64::MAX);
     let more = ports.destinations.saturating_sub(shown);
     table.note = (more > 0).then(|| {
-        let subject = counted(more, "further destination is", "further destinations are");
-        format!("{subject} not fuller.")
+        counted(more, "further destination is", "further destinations are") + " not fuller."
     });
     Some(table)
 }
 
-fn destination(usage: &DestinationUsage) -> Vec<Cell> {
+fn destination(usage: &DestinationUsage) -> [Cell; 10] {
     let destination = &usage.destination;
-    vec![
+    [
         format!("{} port {}", destination.dst_addr, destination.dst_port).into(),
         ratio(usage.exhaustion_ratio),
-        count(usage.headroom.into()).into(),
+        count(usage.headroom).into(),
         count(usage.in_use.time_wait).into(),
         count(usage.in_use.established).into(),
         count(usage.in_use.other).into(),
         count(usage.reusable).into(),
         format!("{:.1}", usage.close_rate).into(),
-        count(usage.search_ports.into()).into(),
+        count(usage.search_ports).into(),
         destination.src_addr.to_string().into(),
     ]
 }
 
 fn change(before: &NamespaceReport, now: &DestinationUsage) -> String {
-    let breakdown = before.snapshot.destinations();
-    let mut old = breakdown
-        .into_iter()
-        .flat_map(|breakdown| &breakdown.exported);
+    let breakdown = before.snapshot.destinations().into_iter();
+    let mut old = breakdown.flat_map(|breakdown| &breakdown.exported);
     // One that is new here may only have entered the top.
     let Some(old) = old.find(|usage| usage.destination == now.destination) else {
         return "new".to_owned();
@@ -152,16 +147,15 @@ fn change(before: &NamespaceReport, now: &DestinationUsage) -> String {
 /// The port range in a sentence.
 pub(crate) fn range(namespace: &NamespaceReport) -> Option<String> {
     let ports = namespace.snapshot.ports()?;
-    let count = |number: u32| wording::count(number.into());
+    let count = |number: u32| wording::count(number);
     let owned = ports.bind_owned.filter(|owned| *owned > 0);
     let owned = owned.map_or_else(String::new, |owned| {
         format!("{} chosen by bind(), ", count(owned))
     });
     Some(format!(
-        "Port range {}-{}: {} ports, {} reserved, {} blocked by listening or bound sockets, {owned}{} usable for each \
+        "Port range {}: {} ports, {} reserved, {} blocked by listening or bound sockets, {owned}{} usable for each \
          destination, {} without any socket.",
-        ports.range.min(),
-        ports.range.max(),
+        wording::range(ports.range),
         count(ports.range.ports()),
         count(ports.reserved),
         count(ports.blocked),
@@ -171,18 +165,16 @@ pub(crate) fn range(namespace: &NamespaceReport) -> Option<String> {
 }
 
 fn addresses(namespace: &NamespaceReport) -> Option<Table> {
-    let sources = namespace.snapshot.ports()?.by_source.as_ref()?;
-    let rows = sources
-        .iter()
-        .map(|source| (source.src_addr, source.exhaustion_ratio, source.ports));
+    let sources = namespace.snapshot.ports()?.by_source.iter().flatten();
+    let rows = sources.map(|source| (source.src_addr, source.exhaustion_ratio, source.ports));
     let caption = "Ports in use for bind() without a port";
     Some(by_address("Local addresses", caption, rows))
 }
 
 fn udp(namespace: &NamespaceReport) -> Option<Table> {
-    let in_use = namespace.snapshot.udp()?.by_source.iter();
-    let in_use = in_use.filter(|source| source.ports > 0);
-    let rows = in_use.map(|source| (source.src_addr, source.exhaustion_ratio, source.ports));
+    let sources = namespace.snapshot.udp()?.by_source.iter();
+    let rows = sources.map(|source| (source.src_addr, source.exhaustion_ratio, source.ports));
+    let rows = rows.filter(|(_, _, ports)| *ports > 0);
     Some(by_address("UDP", "Ports in use by UDP sockets", rows))
 }
 
@@ -196,15 +188,11 @@ fn by_address(
         column("In use", POOL_RATIO, 0),
         column("Ports", Kind::Number, 1),
     ];
-    let mut table = Table::new(title, caption, &columns);
-    for (address, in_use, ports) in rows {
-        table.row([
-            address.to_string().into(),
-            ratio(in_use),
-            count(ports.into()).into(),
-        ]);
-    }
-    table
+    let rows = rows.map(|(address, in_use, ports)| {
+        let ports = count(ports);
+        [address.to_string().into(), ratio(in_use), ports.into()]
+    });
+    Table::new(title, caption, columns, rows)
 }
 
 /// TIME-WAIT sockets by family in a sentence.
@@ -225,11 +213,11 @@ pub(crate) fn ages(namespace: &NamespaceReport) -> Option<Table> {
         column("Age", Kind::Text, 0),
         column("Sockets", Kind::Number, 0),
     ];
-    let mut table = Table::new("TIME-WAIT", time_wait(namespace)?, &columns);
-    for (band, sockets) in BANDS.iter().zip(namespace.snapshot.sockets()?.by_age?) {
-        table.row([format!("{} s", band.name).into(), count(sockets).into()]);
-    }
-    Some(table)
+    let caption = time_wait(namespace)?;
+    let ages = BANDS.iter().zip(namespace.snapshot.sockets()?.by_age?);
+    let rows =
+        ages.map(|(band, sockets)| [format!("{} s", band.name).into(), count(sockets).into()]);
+    Some(Table::new("TIME-WAIT", caption, columns, rows))
 }
 
 fn processes(namespace: &NamespaceReport) -> Option<Table> {
@@ -238,28 +226,23 @@ fn processes(namespace: &NamespaceReport) -> Option<Table> {
         column("Process", Kind::Text, 0),
         column("Destination", Kind::Prose, 1),
     ];
-    let mut table = Table::new(
-        "Processes",
-        "Owners of live sockets to the fullest destinations",
-        &columns,
-    );
-    for holders in namespace.holders.as_ref()? {
+    let rows = namespace.holders.as_ref()?.iter().flat_map(|holders| {
         let place = wording::destination(&holders.destination);
         let named = holders.processes.iter().map(|process| {
             let name = format!("{} (pid {})", printable(&process.name), process.pid);
             (process.sockets, name)
         });
         let unnamed = (holders.unnamed_sockets, "unknown".to_owned());
-        for (sockets, name) in named.chain([unnamed]).filter(|(sockets, _)| *sockets > 0) {
-            table.row([count(sockets).into(), name.into(), place.as_str().into()]);
-        }
-    }
-    table.note = Some(
-        "Only root sees all processes. TIME-WAIT sockets belong to no process. A socket that several processes share \
-         counts for one of them."
-            .to_owned(),
-    );
-    Some(table)
+        let all = named.chain([unnamed]).filter(|(sockets, _)| *sockets > 0);
+        all.map(move |(sockets, name)| [count(sockets).into(), name.into(), place.as_str().into()])
+    });
+    let caption = "Owners of live sockets to the fullest destinations";
+    let note = "Only root sees all processes. TIME-WAIT sockets belong to no process. A socket that several processes share \
+                counts for one of them.";
+    Some(Table {
+        note: Some(note.to_owned()),
+        ..Table::new("Processes", caption, columns, rows)
+    })
 }
 
 fn sysctls(namespace: &NamespaceReport) -> Option<Table> {
@@ -268,38 +251,43 @@ fn sysctls(namespace: &NamespaceReport) -> Option<Table> {
         column("Value", Kind::Code, 0),
         column("Meaning", Kind::Prose, 1),
     ];
-    let mut table = Table::new("Kernel settings", "sysctls under net.ipv4", &columns);
-    for one in explain(namespace.snapshot.settings()?) {
-        table.row([
+    let rows = explain(namespace.snapshot.settings()?).into_iter();
+    let rows = rows.map(|one| {
+        [
             one.short_name().into(),
             one.value.into(),
             one.meaning.into(),
-        ]);
-    }
-    Some(table)
+        ]
+    });
+    Some(Table::new(
+        "Kernel settings",
+        "sysctls under net.ipv4",
+        columns,
+        rows,
+    ))
 }
 
 fn collected(namespace: &NamespaceReport) -> Table {
-    let columns: [Column; 3] = [
+    let columns = [
         column("Collector", Kind::Text, 0),
         column("Result", Kind::Text, 0),
         column("Seconds", Kind::Number, 0),
     ];
-    let source = super::source(&namespace.snapshot);
-    let mut table = Table::new(
-        "Collectors",
-        "What was read for this report; the log has the reasons of failures",
-        &columns,
-    );
-    for (name, success, seconds) in collectors(&namespace.snapshot) {
-        let result = match (success, source) {
-            (false, _) => "FAILED".to_owned(),
-            (true, Some(source)) if name == "sockets" => format!("ok, {}", source.as_str()),
-            (true, _) => "ok".to_owned(),
+    let source = namespace
+        .snapshot
+        .sockets()
+        .and_then(|sockets| sockets.source);
+    let rows = namespace.snapshot.outcomes().map(|(id, outcome)| {
+        let result = match source.filter(|_| id == CollectorId::Sockets) {
+            _ if !outcome.success => "FAILED".to_owned(),
+            Some(source) => format!("ok, {}", source.as_str()),
+            None => "ok".to_owned(),
         };
-        table.row([name.into(), result.into(), format!("{seconds:.3}").into()]);
-    }
-    table
+        let seconds = format!("{:.3}", outcome.duration.as_secs_f64());
+        [id.name().into(), result.into(), seconds.into()]
+    });
+    let caption = "What was read for this report; the log has the reasons of failures";
+    Table::new("Collectors", caption, columns, rows)
 }
 
 /// The tables that come after the destinations and the ages, without empty ones.

@@ -3,12 +3,11 @@
 mod changes;
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
 use super::table::Table;
 use super::wrap::wrap;
-use super::{NamespaceReport, Report, State, printable, tables};
-use crate::domain::advice::{Finding, OF_FILES, Remedy};
+use super::{NamespaceReport, Report, printable, tables};
+use crate::domain::advice::{Finding, OF_FILES, Persistent, Remedy};
 
 /// How the text looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +29,6 @@ const WATCHED_ROWS: usize = 6;
 
 /// The report. `watch` is the previous one while watching: then the destinations come first, with what has
 /// changed.
-#[must_use]
 #[expect(
     clippy::option_option,
     reason = "the first report while watching has none before"
@@ -42,12 +40,21 @@ pub(crate) fn render(report: &Report, watch: Option<Option<&Report>>, style: Sty
         style,
         is_watching: watch.is_some(),
     };
-    text.header(report);
+    let place = format!("{}  {}", printable(&report.host), report.made_text());
+    let state = text.colored(report.state().as_str());
+    text.line(&format!("{state}  {place}"));
+    text.prose(&report.headline(), 0);
+    if report.missing.is_some() {
+        text.tables([tables::namespaces(report)]);
+    }
     for namespace in report.detailed() {
+        if report.missing.is_some() {
+            text.name(namespace);
+        }
         let same = |other: &&NamespaceReport| other.name() == namespace.name();
         let before = watch.flatten();
         let before = before.and_then(|before| before.namespaces.iter().find(same));
-        text.namespace(namespace, before, report.missing.is_some());
+        text.namespace(namespace, before);
     }
     text.line("");
     text.line(&format!(
@@ -78,11 +85,15 @@ impl Text {
     }
 
     fn paint(&self, text: &str, code: &str) -> String {
-        if self.style.color {
+        if self.style.color && !code.is_empty() {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()
         }
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.paint(text, "1")
     }
 
     /// A severity or a state, in its colour.
@@ -97,102 +108,61 @@ impl Text {
     }
 
     fn title(&mut self, title: &str) {
-        let title = self.paint(&title.to_uppercase(), "1");
+        let title = self.bold(&title.to_uppercase());
         self.line(&format!("\n{title}"));
     }
 
-    fn table(&mut self, table: &Table) {
-        if table.rows.is_empty() {
-            return;
-        }
-        self.title(table.title);
-        if !table.caption.is_empty() && !self.is_watching {
-            self.prose(&format!("{}.", table.caption.trim_end_matches('.')), 2);
-        }
-        for (index, line) in table.lines(self.style.width).iter().enumerate() {
-            let line = if index == 0 {
-                self.paint(line, "2")
-            } else {
-                line.clone()
-            };
-            self.line(&line);
-        }
-        if let Some(note) = &table.note {
-            self.prose(note, 2);
+    fn tables(&mut self, tables: impl IntoIterator<Item = Table>) {
+        for table in tables.into_iter().filter(|table| !table.rows.is_empty()) {
+            self.title(table.title);
+            if !self.is_watching {
+                self.prose(&format!("{}.", table.caption.trim_end_matches('.')), 2);
+            }
+            for (index, line) in table.lines(self.style.width).iter().enumerate() {
+                let code = if index == 0 { "2" } else { "" };
+                self.line(&self.paint(line, code));
+            }
+            if let Some(note) = &table.note {
+                self.prose(note, 2);
+            }
         }
     }
 
-    fn state(&mut self, state: State, details: &str) {
-        let state = self.colored(state.as_str());
-        self.line(&format!("{state}{details}"));
+    /// Which namespace it is, among several, and how it is.
+    fn name(&mut self, namespace: &NamespaceReport) {
+        let name = match namespace.identity {
+            Some(_) => namespace.full_name(),
+            None => "of the exporter".to_owned(),
+        };
+        self.line("");
+        self.prose(&format!("{} {name}", self.bold("NETWORK NAMESPACE")), 0);
+        self.line(&self.colored(namespace.state().as_str()));
+        self.prose(&namespace.advice.headline, 0);
     }
 
-    /// Where, when and how it is, and all namespaces if others were requested.
-    fn header(&mut self, report: &Report) {
-        let place = format!("  {}  {}", printable(&report.host), report.made_text());
-        self.state(report.state(), &place);
-        self.prose(&report.headline(), 0);
-        if report.missing.is_some() {
-            self.table(&tables::namespaces(report));
-        }
-    }
-
-    fn namespace(
-        &mut self,
-        namespace: &NamespaceReport,
-        before: Option<&NamespaceReport>,
-        is_one_of_several: bool,
-    ) {
-        if is_one_of_several {
-            let name = match namespace.identity {
-                Some(_) => namespace.full_name(),
-                None => "of the exporter".to_owned(),
-            };
-            let title = self.paint("NETWORK NAMESPACE", "1");
-            self.line("");
-            self.prose(&format!("{title} {name}"), 0);
-            self.state(namespace.state(), "");
-            self.prose(&namespace.advice.headline, 0);
-        }
-        if self.is_watching {
-            self.destinations(namespace, before, WATCHED_ROWS);
-            self.changes(namespace, before);
+    fn namespace(&mut self, namespace: &NamespaceReport, before: Option<&NamespaceReport>) {
+        let rows = if self.is_watching { WATCHED_ROWS } else { ROWS };
+        let destinations = tables::destinations(namespace, before, rows);
+        let changes = before.map_or_else(Vec::new, |before| changes::changes(before, namespace));
+        if !self.is_watching {
             self.findings(&namespace.problems());
-        } else {
-            self.findings(&namespace.problems());
-            self.destinations(namespace, None, ROWS);
         }
-        if let Some(range) = tables::range(namespace) {
-            self.line("");
-            self.prose(&range, 2);
-        }
-        if let Some(ages) = tables::ages(namespace) {
-            self.table(&ages);
-        }
-        for table in tables::rest(namespace) {
-            self.table(&table);
-        }
-    }
-
-    fn destinations(
-        &mut self,
-        namespace: &NamespaceReport,
-        before: Option<&NamespaceReport>,
-        rows: usize,
-    ) {
-        if let Some(table) = tables::destinations(namespace, before, rows) {
-            self.table(&table);
-        }
-    }
-
-    fn changes(&mut self, now: &NamespaceReport, before: Option<&NamespaceReport>) {
-        let changes = before.map_or_else(Vec::new, |before| changes::changes(before, now));
+        self.tables(destinations);
         if !changes.is_empty() {
             self.title("Changes");
         }
         for change in changes {
             self.prose(&change, 2);
         }
+        if self.is_watching {
+            self.findings(&namespace.problems());
+        }
+        if let Some(range) = tables::range(namespace) {
+            self.line("");
+            self.prose(&range, 2);
+        }
+        self.tables(tables::ages(namespace));
+        self.tables(tables::rest(namespace));
     }
 
     fn findings(&mut self, findings: &[&Finding]) {
@@ -204,54 +174,54 @@ impl Text {
             if index > 0 {
                 self.line("");
             }
-            let (id, title) = (finding.id.as_str(), finding.id.title());
-            let word = finding.severity.as_str().to_uppercase();
-            let length = format!("  {word} ({id}) {title}").len();
-            let severity = self.colored(&word);
-            if self.style.width.is_some_and(|width| length > width) {
-                self.line(&format!("  {severity} ({id})"));
-                self.prose(title, 4);
-            } else {
-                let title = self.paint(title, "1");
-                self.line(&format!("  {severity} ({id}) {title}"));
-            }
-            self.prose(&finding.sentence, 4);
-            for remedy in &finding.remedies {
-                self.remedy(remedy);
-            }
+            self.finding(finding);
         }
         let mut remedies = findings.iter().flat_map(|finding| &finding.remedies);
-        if remedies.any(|remedy| !remedy.persistent().is_empty()) {
+        if remedies.any(|remedy| !remedy.persistent.is_empty()) {
             self.line("");
             self.prose(OF_FILES, 2);
         }
     }
 
-    fn remedy(&mut self, remedy: &Remedy) {
-        let start = self.out.len();
-        self.prose(&remedy.action, 6);
-        self.out.replace_range(start..start + 6, "    * ");
-        self.commands(remedy);
-        if let Some(effect) = remedy.effect {
-            self.prose(&format!("Effect: {effect}."), 6);
+    fn finding(&mut self, finding: &Finding) {
+        let (id, title) = (finding.id.as_str(), finding.title);
+        let word = finding.severity.as_str().to_uppercase();
+        let severity = self.colored(&word);
+        let length = format!("  {word} ({id}) {title}").len();
+        if self.style.width.is_some_and(|width| length > width) {
+            self.line(&format!("  {severity} ({id})"));
+            self.prose(title, 4);
+        } else {
+            self.line(&format!("  {severity} ({id}) {}", self.bold(title)));
         }
-        if let Some(caution) = remedy.caution() {
-            self.prose(&format!("Note: {caution}"), 6);
+        self.prose(&finding.sentence, 4);
+        for remedy in &finding.remedies {
+            let start = self.out.len();
+            self.prose(&remedy.action, 6);
+            self.out.replace_range(start..start + 6, "    * ");
+            self.commands(remedy);
+            if let Some(effect) = remedy.effect {
+                self.prose(&format!("Effect: {effect}."), 6);
+            }
+            if let Some(caution) = &remedy.caution {
+                self.prose(&format!("Note: {caution}"), 6);
+            }
         }
     }
 
     /// Never broken, so that they can be copied.
     fn commands(&mut self, remedy: &Remedy) {
-        let mut lines = String::new();
-        for command in remedy.commands() {
-            let command = self.paint(&command, "1");
-            let _infallible = writeln!(lines, "        {command}");
+        let commands = remedy.commands.iter();
+        let commands = commands.map(|command| self.bold(command));
+        let files = remedy.persistent.iter().map(Persistent::command);
+        let lines = commands.chain(files);
+        let lines: Vec<String> = lines.map(|line| format!("        {line}")).collect();
+        let lines = lines.join("\n");
+        if lines.is_empty() {
+            return;
         }
-        for persistent in remedy.persistent() {
-            let _infallible = writeln!(lines, "        {}", persistent.command());
-        }
-        if lines.is_empty() || self.shown.insert(lines.clone()) {
-            self.out.push_str(&lines);
+        if self.shown.insert(lines.clone()) {
+            self.line(&lines);
         } else {
             self.line("        (same commands as above)");
         }

@@ -26,6 +26,15 @@ pub(super) fn wrap(text: &str, width: usize, indent: usize) -> String {
     lines
 }
 
+/// The text, with its end left out where it is longer than this.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most - 1).collect();
+    format!("{kept}…")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

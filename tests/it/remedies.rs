@@ -92,9 +92,9 @@ fn remedy(finding: &Finding, id: RemedyId) -> Remedy {
 
 /// Types the commands, as an operator would.
 fn apply(remedy: &Remedy) {
-    assert!(!remedy.commands().is_empty(), "{remedy:?}");
-    for command in remedy.commands() {
-        let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(!remedy.commands.is_empty(), "{remedy:?}");
+    for command in &remedy.commands {
+        let output = Command::new("sh").args(["-c", command]).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         // sysctl(8) does not always say by its status that the kernel refused.
         assert!(
@@ -254,7 +254,7 @@ fn a_wider_range_gives_its_ports_less_those_of_listeners_and_bound_sockets() {
         let advice = advise(&look());
         let widen = remedy(about_server(&advice), RemedyId::WidenRange);
         assert_eq!(effect(&widen).after.headroom, 30 - others);
-        assert!(widen.commands().concat().contains("39995"), "{widen:?}");
+        assert!(widen.commands.concat().contains("39995"), "{widen:?}");
         apply(&widen);
         let given = count(&exhaust(client(), &listener, server()));
         assert_eq!(given, 30 - others);

@@ -22,7 +22,7 @@ pub(super) fn owned(view: &View<'_>) -> Option<Finding> {
     }
     let sentence = format!(
         "{} in use were chosen by bind(). connect() cannot use them, whatever the destination.",
-        counted(owned.into(), "port", "ports")
+        counted(owned, "port", "ports")
     );
     let finding = Finding::new(Id::BindOwned, Severity::Info, sentence);
     let finding = finding.count("bind_owned_ports", owned);
@@ -79,7 +79,7 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
     let state = match size.saturating_sub(worst.ports) {
         0 => format!(
             "fails with EADDRINUSE{shared}: all {} ports are in use there",
-            count(size.into())
+            count(size)
         ),
         left => left_of(left, size),
     };
@@ -111,8 +111,8 @@ pub(super) fn names(addresses: impl Iterator<Item = Address>) -> String {
 }
 
 pub(super) fn left_of(left: u32, size: u32) -> String {
-    let left = counted(left.into(), "port", "ports");
-    format!("has {left} left of {}", count(size.into()))
+    let left = counted(left, "port", "ports");
+    format!("has {left} left of {}", count(size))
 }
 
 fn further_address(worst: &SourceUsage, size: u32) -> Option<Remedy> {
@@ -123,11 +123,7 @@ fn further_address(worst: &SourceUsage, size: u32) -> Option<Remedy> {
         taken: worst.ports,
         usable: size,
     };
-    let its = counted(
-        size.saturating_sub(worst.on_wildcards).into(),
-        "port",
-        "ports",
-    );
+    let its = counted(size.saturating_sub(worst.on_wildcards), "port", "ports");
     let action = format!("Connect from a further local address, which has {its} of its own.");
     let remedy = Remedy::new(RemedyId::MoreClientAddresses, action);
     remedy.gain(load.spread(1, worst.on_wildcards))

@@ -44,7 +44,7 @@ pub(super) fn limit(view: &View<'_>) -> Option<Finding> {
 }
 
 fn near_limit(view: &View<'_>, load: Load) -> Finding {
-    let used = load.taken.into();
+    let used = load.taken;
     let state = match load.usable {
         0 => format!(
             "tcp_max_tw_buckets is 0, {} in TIME-WAIT now.",
@@ -53,7 +53,7 @@ fn near_limit(view: &View<'_>, load: Load) -> Finding {
         limit => format!(
             "{} sockets are in TIME-WAIT, tcp_max_tw_buckets is {}.",
             count(used),
-            count(limit.into())
+            count(limit)
         ),
     };
     let sentence = format!(
@@ -63,7 +63,7 @@ fn near_limit(view: &View<'_>, load: Load) -> Finding {
     let higher = load.usable.saturating_mul(2).max(MIN_BUCKETS);
     let action = format!(
         "Raise tcp_max_tw_buckets to {}. That many sockets take {} of memory.",
-        count(higher.into()),
+        count(higher),
         bytes(u64::from(higher).saturating_mul(BUCKET_BYTES))
     );
     let note = "More sockets then stay in TIME-WAIT and use ports, and a destination has few left: fix that first.";

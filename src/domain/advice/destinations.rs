@@ -74,7 +74,7 @@ fn unnamed(view: &View<'_>, ports: &PortUsage) -> Finding {
     let sentence = format!(
         "A destination uses {} of the {} usable ports; which one is not known (--no-collector.by-destination).",
         percent(ratio),
-        count(ports.usable.into()),
+        count(ports.usable),
     );
     let severity = severity_between(ports.least_worst_ratio(), ratio);
     Finding::new(Id::DestinationLow, severity, sentence)
@@ -164,8 +164,8 @@ impl<'a> Case<'a> {
     fn sentence(&self) -> (Id, String) {
         let usage = self.usage;
         let place = wording::destination(&usage.destination);
-        let usable = counted(self.ports.usable.into(), "usable port", "usable ports");
-        let left = counted(usage.headroom.into(), "port is", "ports are");
+        let usable = counted(self.ports.usable, "usable port", "usable ports");
+        let left = counted(usage.headroom, "port is", "ports are");
         let ratio = percent(usage.exhaustion_ratio);
         let is_low = usage.exhaustion_ratio >= RATIO_WARNING;
         let rate = self.seconds_left.map(|seconds| self.rate(seconds));
@@ -238,7 +238,7 @@ impl<'a> Case<'a> {
         (least < self.usage.headroom).then(|| {
             format!(
                 "This is the maximum: which ports bind() chose is not known ({reason}). The minimum is {}.",
-                count(least.into())
+                count(least)
             )
         })
     }
@@ -257,7 +257,7 @@ impl<'a> Case<'a> {
     fn search(&self) -> String {
         let examined = self.usage.search_ports;
         let ms = f64::from(examined) / EXAMINED_PER_MS;
-        let examined = count(examined.into());
+        let examined = count(examined);
         let steps = if has_steps(self.view) {
             ", whatever ip_local_port_step_width is"
         } else {
@@ -380,7 +380,7 @@ pub(super) fn plentiful(view: &View<'_>) -> Option<Finding> {
             "The fullest destination, {}, uses {} of {} ports.",
             wording::destination(&usage.destination),
             percent(usage.exhaustion_ratio),
-            count(ports.usable.into()),
+            count(ports.usable),
         ),
         None if ratio > 0.0 => format!(
             "The fullest destination uses {} of its ports.",

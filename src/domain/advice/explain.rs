@@ -30,7 +30,7 @@ pub(crate) fn explain(settings: &Settings) -> Vec<Explained> {
     let range = settings.port_range.map(|range| Explained {
         name: "net.ipv4.ip_local_port_range",
         value: format!("{} {}", range.min(), range.max()),
-        meaning: counted(range.ports().into(), "port", "ports") + " per destination.",
+        meaning: counted(range.ports(), "port", "ports") + " per destination.",
     });
     let reserved = settings.reserved_ports.as_ref().map(|reserved| {
         let meaning = if reserved.is_empty() {

@@ -1,8 +1,9 @@
 //! One finding: what is wrong, where, and what helps. Every output renders this.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::remedy::Remedy;
 use super::wording;
@@ -25,7 +26,6 @@ pub enum Severity {
 
 impl Severity {
     /// As programs spell it.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -47,14 +47,12 @@ macro_rules! ids {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// As programs spell it: stable between versions.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
+                    pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
 
             /// In words.
-            #[must_use]
-            pub const fn title(self) -> &'static str {
+                    pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $meaning,)+ }
             }
         }
@@ -124,20 +122,39 @@ impl fmt::Display for Value {
 }
 
 /// Something that an operator should know.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
-    /// Which kind.
+    /// Which finding it is; stable between versions.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub id: Id,
     /// How severe it is.
     pub severity: Severity,
-    /// What it is, and why.
+    /// What is wrong, in words.
+    pub title: &'static str,
+    /// What is wrong, where, and why.
     pub sentence: String,
-    /// The destination that it is about, if it is about one.
+    /// The destination that the finding is about.
     pub destination: Option<Destination>,
-    /// The values behind it, by name.
+    /// The numbers behind the finding, by name.
+    #[serde(rename = "figures", serialize_with = "by_name")]
+    #[cfg_attr(test, schemars(schema_with = "numbers_or_texts"))]
     pub values: Vec<(&'static str, Value)>,
-    /// What helps, in the order of [`RemedyId`](super::RemedyId).
+    /// The best first.
     pub remedies: Vec<Remedy>,
+}
+
+fn by_name<S: Serializer>(
+    values: &[(&'static str, Value)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let by_name: BTreeMap<_, _> = values.iter().map(|(name, value)| (name, value)).collect();
+    by_name.serialize(serializer)
+}
+
+#[cfg(test)]
+fn numbers_or_texts(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "object", "additionalProperties": {"type": ["number", "string"]}})
 }
 
 impl Finding {
@@ -145,6 +162,7 @@ impl Finding {
         Self {
             id,
             severity,
+            title: id.title(),
             sentence: sentence.into(),
             destination: None,
             values: Vec::new(),
@@ -153,7 +171,6 @@ impl Finding {
     }
 
     /// Its first words, up to where the details begin.
-    #[must_use]
     pub fn summary(&self) -> String {
         if matches!(self.id, Id::Plentiful | Id::Unread) {
             return self.sentence.clone();

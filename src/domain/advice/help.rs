@@ -28,23 +28,24 @@ impl Case<'_> {
             fin_timeout(view).filter(|_| states.matters(states.orphans)),
             reuse(view, usage, load).filter(|_| states.matters(states.waiting)),
         ];
-        let mut remedies = more_ports(view, self.ports, load, target);
-        for remedy in &mut remedies {
-            if remedy.id == RemedyId::WidenRange && self.is_slow {
-                let later = "connect() gets slow when half of the range is in use: a wider range moves that point, once \
-                             the sockets that are in use now have gone.";
-                remedy.notes.push(later.to_owned());
-            }
-        }
-        remedies.extend(of_states.into_iter().flatten());
-        remedies.extend(self.elsewhere(load, target));
-        remedies
+        let later = "connect() gets slow when half of the range is in use: a wider range moves that point, once the sockets \
+                     that are in use now have gone.";
+        let more_ports = more_ports(view, self.ports, load, target).into_iter();
+        let more_ports = more_ports.map(|remedy| {
+            let is_wider = remedy.id == RemedyId::WidenRange;
+            remedy.note_if(is_wider && self.is_slow, later)
+        });
+        let of_states = of_states.into_iter().flatten();
+        let all = of_states
+            .chain(more_ports)
+            .chain(self.elsewhere(load, target));
+        all.collect()
     }
 
     fn reuse_connections(&self) -> Remedy {
         let action = format!(
             "Keep connections open and reuse them (keep-alive, a connection pool), or let the server close first. {} {}",
-            counted(self.ports.usable.into(), "usable port", "usable ports"),
+            counted(self.ports.usable, "usable port", "usable ports"),
             sustain(self.ports, self.port_seconds),
         );
         Remedy::new(RemedyId::ReuseConnections, action)
@@ -88,21 +89,17 @@ impl Case<'_> {
         let needed = f64::from(load.taken).max(closed);
         let is_enough = |n: &u32| needed < target * f64::from(load.usable) * f64::from(n + 1);
         let n = (1..=100).find(is_enough).unwrap_or(100);
-        let each = counted(load.usable.into(), "port", "ports");
+        let each = counted(load.usable, "port", "ports");
         let to = &self.usage.destination;
         let server = format!(
             "Offer the service under {} in addition to {} port {}, and spread the connections: each has {each}.",
-            counted(
-                n.into(),
-                "further port or address",
-                "further ports or addresses"
-            ),
+            counted(n, "further port or address", "further ports or addresses"),
             to.dst_addr,
             to.dst_port,
         );
         let client = format!(
             "Connect from {} in addition to {}, and spread the connections: each has {each}.",
-            counted(n.into(), "further local address", "further local addresses"),
+            counted(n, "further local address", "further local addresses"),
             to.src_addr,
         );
         let note = "Programs must set IP_BIND_ADDRESS_NO_PORT before they bind() to the address; otherwise the port is \
@@ -138,13 +135,17 @@ fn fin_timeout(view: &View<'_>) -> Option<Remedy> {
         "Sockets that are in FIN-WAIT-2 now keep the old time. A peer that still sends {FIN_TIMEOUT_SECONDS} s after this \
          host has closed gets a reset."
     );
-    let remedy = Remedy::new(RemedyId::FinTimeout, action).note(note);
-    Some(remedy.setting("tcp_fin_timeout", FIN_TIMEOUT_SECONDS.to_string()))
+    let value = FIN_TIMEOUT_SECONDS.to_string();
+    let remedy = Remedy::new(RemedyId::FinTimeout, action);
+    Some(remedy.setting("tcp_fin_timeout", value).note(&note))
 }
 
 /// Two remedies that set `ip_local_reserved_ports` are computed from the same state.
 pub(super) const LIST_REPLACES: &str = "The list replaces the present one: after another remedy that sets it, run the \
                                         report again first.";
+
+const AT_LEAST: &str = "The effect is at least this large: gained ports that a socket uses already count as lost, though \
+                        connect() can use some of them.";
 
 /// What gives every destination more ports.
 pub(super) fn more_ports(
@@ -227,7 +228,7 @@ pub(super) fn sustainable(ports: &PortUsage, seconds: f64) -> String {
         return format!("{rate:.1}");
     }
     let whole = format!("{:.0}", rate.floor());
-    whole.parse().map_or(whole, count)
+    whole.parse::<u64>().map_or(whole, count)
 }
 
 /// What the usable ports do, in a sentence.
@@ -286,34 +287,27 @@ fn widening(ports: &PortUsage, plan: Plan, is_least: bool) -> Remedy {
         now.saturating_sub(1)
     );
     let elsewhere = "Ports outside the range that live sockets use are not counted here: `timewait_exporter report` does.";
-    let remedy = Remedy::new(RemedyId::WidenRange, action)
+    Remedy::new(RemedyId::WidenRange, action)
         .settings(plan.settings)
         .note_if(min < now, &services)
-        .note_if(!ports.sets.elsewhere_is_whole, elsewhere);
-    at_least(remedy, is_least)
-}
-
-/// Says that the effect may be larger.
-fn at_least(remedy: Remedy, is_least: bool) -> Remedy {
-    let note = "The effect is at least this large: gained ports that a socket uses already count as lost, though connect() \
-                can use some of them.";
-    remedy.note_if(is_least, note)
+        .note_if(!ports.sets.elsewhere_is_whole, elsewhere)
+        .note_if(is_least, AT_LEAST)
 }
 
 fn release(ports: &PortUsage, load: Load) -> Option<Remedy> {
     let (plan, freed) = whatif::released(ports)?;
     let action = format!(
         "Release {} inside the range on which nothing listens: {}.",
-        counted(freed.len().into(), "reserved port", "reserved ports"),
+        counted(freed.len(), "reserved port", "reserved ports"),
         wording::ports(&freed),
     );
     let effect = plan.effect(load);
     let remedy = Remedy::new(RemedyId::ReleaseReserved, action)
         .settings(plan.settings)
-        .note(format!(
-            "Not those that a service needs when it starts. {LIST_REPLACES}"
-        ));
-    at_least(remedy, plan.gained_in_use > 0).gain(effect)
+        .note("Not those that a service needs when it starts.")
+        .note(LIST_REPLACES)
+        .note_if(plan.gained_in_use > 0, AT_LEAST);
+    remedy.gain(effect)
 }
 
 fn move_listeners(ports: &PortUsage, load: Load) -> Option<Remedy> {

@@ -55,18 +55,6 @@ pub struct Advice {
     pub findings: Vec<Finding>,
 }
 
-impl Advice {
-    /// The same for another network namespace, in which `prefix` runs a command.
-    #[must_use]
-    pub fn inside(mut self, prefix: &str) -> Self {
-        let findings = self.findings.iter_mut();
-        for remedy in findings.flat_map(|finding| &mut finding.remedies) {
-            remedy.inside = Some(prefix.to_owned());
-        }
-        self
-    }
-}
-
 type Rule = fn(&View<'_>) -> Option<Finding>;
 
 /// Of findings that are equally severe, those of earlier rules come first; before all of them those about
@@ -91,9 +79,13 @@ const RULES: [Rule; 17] = [
     unread,
 ];
 
-/// Applies every rule to a snapshot.
-#[must_use]
+/// Applies every rule to the snapshot of the exporter's network namespace.
 pub fn advise(snapshot: &Snapshot) -> Advice {
+    advise_inside(snapshot, None)
+}
+
+/// The same for another network namespace, in which `prefix` runs a command.
+pub(crate) fn advise_inside(snapshot: &Snapshot, prefix: Option<&str>) -> Advice {
     let unknown = Settings::default();
     let view = View::of(snapshot, &unknown);
     let mut findings = destinations::find(&view);
@@ -104,6 +96,10 @@ pub fn advise(snapshot: &Snapshot) -> Advice {
         findings.extend(destinations::plentiful(&view));
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    for finding in &mut findings {
+        let remedies = std::mem::take(&mut finding.remedies).into_iter();
+        finding.remedies = remedies.map(|remedy| remedy.inside(prefix)).collect();
+    }
     Advice {
         severity,
         headline: headline(&findings),

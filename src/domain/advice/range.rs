@@ -37,7 +37,7 @@ pub(super) fn narrow(view: &View<'_>) -> Option<Finding> {
     let sentence = format!(
         "The range {} has {}. They {}",
         wording::range(ports.range),
-        counted(ports.usable.into(), "usable port", "usable ports"),
+        counted(ports.usable, "usable port", "usable ports"),
         sustain(ports, port_seconds(view, None)),
     );
     // Nothing need be near its limit: the effect is that on the fullest destination.
@@ -109,7 +109,7 @@ pub(super) fn bound(view: &View<'_>) -> Option<Finding> {
     }
     let sentence = format!(
         "{} of the range are bound by sockets that neither listen nor connect. No connection can use them.",
-        counted(bound.into(), "port", "ports")
+        counted(bound, "port", "ports")
     );
     let action = "Find the program, and let it connect or close such sockets, or set IP_BIND_ADDRESS_NO_PORT before \
                   bind().";

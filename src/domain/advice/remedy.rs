@@ -54,7 +54,6 @@ pub struct Effect {
 
 impl Effect {
     /// Whether it helps and makes nothing worse.
-    #[must_use]
     pub(crate) fn is_gain(&self) -> bool {
         self.after.headroom > self.before.headroom && self.after.ratio <= self.before.ratio
     }
@@ -107,7 +106,6 @@ pub(crate) const OF_FILES: &str = "Files in /etc/sysctl.d take effect at the nex
 
 impl Setting {
     /// What to type, as root, for the running kernel.
-    #[must_use]
     pub fn command(&self) -> String {
         let Self { name, value } = self;
         if value.len() > MAX_BYTES {
@@ -125,7 +123,6 @@ impl Setting {
 
     /// The file that keeps it. One for each sysctl, so that none overwrites another; its name sorts
     /// after `99-sysctl.conf`, under which many systems have /etc/sysctl.conf (sysctl.d(5)).
-    #[must_use]
     pub(crate) fn persistent(&self) -> Persistent {
         let Self { name, value } = self;
         let line = format!("net.ipv4.{name} = {value}");
@@ -138,29 +135,32 @@ impl Setting {
 
 impl Persistent {
     /// What to type.
-    #[must_use]
     pub(crate) fn command(&self) -> String {
         format!("echo '{}' | sudo tee {}", self.line, self.path)
     }
 }
 
 /// Something that helps.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Remedy {
-    /// Which kind.
+    /// Which remedy it is; stable between versions.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub id: RemedyId,
-    /// What to do.
+    /// What to do, in one sentence.
     pub action: String,
-    /// The sysctls to change, in this order.
-    pub settings: Vec<Setting>,
-    /// A command that shows or changes something else.
-    pub command: Option<String>,
-    /// What to know before, except about files.
-    pub(super) notes: Vec<String>,
-    /// What it changes at once. `None` if that cannot be computed, or if it does not act at once.
+    /// What to type as root, in this order.
+    pub commands: Vec<String>,
+    /// Files that make the change survive a reboot. sysctl --system reads /etc/sysctl.conf last: change
+    /// the value there if that file sets it.
+    pub(crate) persistent: Vec<Persistent>,
+    /// What to consider first.
+    pub(crate) caution: Option<String>,
+    /// The immediate effect; null where it cannot be computed or is not immediate.
     pub effect: Option<Effect>,
-    /// Runs a command in the network namespace in question; `None` for the exporter's own.
-    pub inside: Option<String>,
+    /// The sysctls to change, in this order.
+    #[serde(skip)]
+    pub settings: Vec<Setting>,
 }
 
 impl Remedy {
@@ -168,22 +168,25 @@ impl Remedy {
         Self {
             id,
             action: action.into(),
-            settings: Vec::new(),
-            command: None,
-            notes: Vec::new(),
+            commands: Vec::new(),
+            persistent: Vec::new(),
+            caution: None,
             effect: None,
-            inside: None,
+            settings: Vec::new(),
         }
     }
 
-    pub(super) fn setting(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        let value = value.into();
-        self.settings.push(Setting { name, value });
+    pub(super) fn settings(mut self, settings: impl IntoIterator<Item = Setting>) -> Self {
+        for setting in settings {
+            self.commands.push(setting.command());
+            self.settings.push(setting);
+        }
         self
     }
 
-    pub(super) fn settings(self, settings: Vec<Setting>) -> Self {
-        Self { settings, ..self }
+    pub(super) fn setting(self, name: &'static str, value: impl Into<String>) -> Self {
+        let value = value.into();
+        self.settings([Setting { name, value }])
     }
 
     pub(super) fn setting_if(self, is_needed: bool, name: &'static str, value: &str) -> Self {
@@ -195,12 +198,13 @@ impl Remedy {
     }
 
     pub(super) fn command(mut self, command: impl Into<String>) -> Self {
-        self.command = Some(command.into());
+        self.commands.push(command.into());
         self
     }
 
-    pub(super) fn note(mut self, note: impl Into<String>) -> Self {
-        self.notes.push(note.into());
+    pub(super) fn note(mut self, note: &str) -> Self {
+        let before = self.caution.map_or_else(String::new, |before| before + " ");
+        self.caution = Some(before + note);
         self
     }
 
@@ -218,33 +222,21 @@ impl Remedy {
         effect.is_gain().then(|| self.effect(effect))
     }
 
-    /// What to type, as root, for the running kernel.
-    #[must_use]
-    pub fn commands(&self) -> Vec<String> {
-        let settings = self.settings.iter().map(Setting::command);
-        let prefix = self.inside.iter().map(|inside| format!("{inside} "));
-        let prefix: String = prefix.collect();
-        let commands = settings.chain(self.command.clone());
-        commands
-            .map(|command| format!("{prefix}{command}"))
-            .collect()
-    }
-
-    /// What to know before.
-    #[must_use]
-    pub(crate) fn caution(&self) -> Option<String> {
-        let is_cut = |setting: &Setting| setting.value.len() > MAX_BYTES;
-        let is_cut = self.inside.is_none() && self.settings.iter().any(is_cut);
-        let notes = self.notes.iter().map(String::as_str);
-        let notes: Vec<&str> = notes.chain(is_cut.then_some(CUT_IN_FILE)).collect();
-        (!notes.is_empty()).then(|| notes.join(" "))
-    }
-
-    /// The files that keep the sysctls. None for another network namespace: whatever creates it sets
-    /// its sysctls.
-    #[must_use]
-    pub(crate) fn persistent(&self) -> Vec<Persistent> {
-        let settings = self.settings.iter().filter(|_| self.inside.is_none());
-        settings.map(Setting::persistent).collect()
+    /// For the network namespace in which a prefix runs a command: whatever creates it sets its sysctls. For
+    /// the exporter's own there is no prefix, and files keep the sysctls.
+    pub(super) fn inside(mut self, prefix: Option<&str>) -> Self {
+        if let Some(prefix) = prefix {
+            let commands = self.commands.iter();
+            self.commands = commands
+                .map(|command| format!("{prefix} {command}"))
+                .collect();
+            return self;
+        }
+        self.persistent = self.settings.iter().map(Setting::persistent).collect();
+        let is_cut = self
+            .settings
+            .iter()
+            .any(|setting| setting.value.len() > MAX_BYTES);
+        self.note_if(is_cut, CUT_IN_FILE)
     }
 }

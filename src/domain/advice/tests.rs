@@ -84,12 +84,12 @@ fn an_exhausted_destination_is_reported_with_the_effect_of_each_remedy() {
         finding.sentence
     );
     let reuse = remedy(finding, RemedyId::Reuse);
-    assert_eq!(reuse.commands(), ["sysctl -w net.ipv4.tcp_tw_reuse=1"]);
+    assert_eq!(reuse.commands, ["sysctl -w net.ipv4.tcp_tw_reuse=1"]);
     let effect = reuse.effect.unwrap();
     assert_eq!((effect.before.headroom, effect.after.headroom), (0, 28_232));
     let widen = remedy(finding, RemedyId::WidenRange);
     assert_eq!(
-        widen.commands(),
+        widen.commands,
         ["sysctl -w net.ipv4.ip_local_port_range='16384 65535'"]
     );
     assert_eq!(widen.effect.unwrap().after.headroom, 49_152 - 28_232);
@@ -133,12 +133,13 @@ fn of_a_list_that_sysctl_cuts_in_its_file_it_is_said_who_takes_it_whole() {
     let advice = host.advice();
     let listeners = found(&advice, Id::ListenersInRange);
     let reserve = remedy(listeners, RemedyId::ReserveListeners);
-    assert!(reserve.caution().unwrap().contains("systemd-sysctl"));
+    assert!(reserve.caution.as_ref().unwrap().contains("systemd-sysctl"));
     // Of another namespace no file is written.
-    let advice = advice.inside("nsenter --net=/run/netns/a");
+    let prefix = "nsenter --net=/run/netns/a";
+    let advice = advise_inside(&host.snapshot(), Some(prefix));
     let listeners = found(&advice, Id::ListenersInRange);
     let reserve = remedy(listeners, RemedyId::ReserveListeners);
-    assert!(!reserve.caution().unwrap().contains("systemd-sysctl"));
+    assert!(!reserve.caution.as_ref().unwrap().contains("systemd-sysctl"));
 }
 
 #[test]
@@ -146,11 +147,17 @@ fn what_may_give_more_is_said_to_give_at_least_that_much() {
     let mut host = using(28_000, TcpState::TimeWait);
     let advice = host.advice();
     let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
-    assert!(!widen.caution().unwrap_or_default().contains("at least"));
+    assert!(
+        !widen
+            .caution
+            .clone()
+            .unwrap_or_default()
+            .contains("at least")
+    );
     host.hold("198.51.100.9", 20_000..=20_000, TcpState::Established);
     let advice = host.advice();
     let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
-    assert!(widen.caution().unwrap().contains("at least"));
+    assert!(widen.caution.as_ref().unwrap().contains("at least"));
 }
 
 #[test]
@@ -163,7 +170,7 @@ fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
         finding.sentence
     );
     assert!(!has(finding, RemedyId::Reuse) && has(finding, RemedyId::FindHolders));
-    let command = remedy(finding, RemedyId::FindHolders).commands();
+    let command = remedy(finding, RemedyId::FindHolders).commands.clone();
     assert_eq!(
         command,
         ["ss -tnp state connected src 192.0.2.1 dst 198.51.100.1:443"]
@@ -175,7 +182,9 @@ fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
         socket.src_addr = address("2001:db8::1");
     }
     let advice = host.advice();
-    let command = remedy(found(&advice, Id::DestinationLow), RemedyId::FindHolders).commands();
+    let command = remedy(found(&advice, Id::DestinationLow), RemedyId::FindHolders)
+        .commands
+        .clone();
     assert_eq!(
         command,
         ["ss -tnp state connected src '[2001:db8::1]' dst '[2001:db8::2]:443'"]
@@ -218,7 +227,7 @@ fn widening_keeps_listeners_out_by_reserving_them_beside_what_is_reserved() {
     let advice = host.advice();
     let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
     assert_eq!(
-        widen.commands(),
+        widen.commands,
         [
             "sysctl -w net.ipv4.ip_local_reserved_ports=80,20000,50000,60000",
             "sysctl -w net.ipv4.ip_local_port_range='16384 65535'",
@@ -226,7 +235,7 @@ fn widening_keeps_listeners_out_by_reserving_them_beside_what_is_reserved() {
     );
     let listeners = found(&advice, Id::ListenersInRange);
     assert_eq!(
-        remedy(listeners, RemedyId::ReserveListeners).commands(),
+        remedy(listeners, RemedyId::ReserveListeners).commands,
         ["sysctl -w net.ipv4.ip_local_reserved_ports=80,50000,60000"]
     );
 }
@@ -260,7 +269,7 @@ fn reserved_ports_are_released_but_not_those_of_listeners() {
         RemedyId::ReleaseReserved,
     );
     assert_eq!(
-        release.commands(),
+        release.commands,
         ["sysctl -w net.ipv4.ip_local_reserved_ports=443,40003"]
     );
     assert_eq!(release.effect.unwrap().after.headroom, 19);
@@ -274,7 +283,7 @@ fn reserved_ports_are_released_but_not_those_of_listeners() {
         RemedyId::ReleaseReserved,
     );
     assert_eq!(
-        release.commands(),
+        release.commands,
         ["sysctl -w net.ipv4.ip_local_reserved_ports=''"]
     );
 }
@@ -294,7 +303,7 @@ fn narrow_and_odd_ranges_are_reported() {
     let advice = Host::new(40_001, 40_101).advice();
     let parity = found(&advice, Id::RangeParity);
     assert_eq!(
-        remedy(parity, RemedyId::EvenRange).commands(),
+        remedy(parity, RemedyId::EvenRange).commands,
         ["sysctl -w net.ipv4.ip_local_port_range='40001 40102'"]
     );
     let narrow = found(&advice, Id::NarrowRange);
@@ -353,7 +362,7 @@ fn ports_for_bind_that_run_low_are_reported_by_their_address() {
     assert!(has(finding, RemedyId::BindNoPort));
     let caution = |advice: &Advice| {
         let widen = remedy(found(advice, Id::BindPoolLow), RemedyId::WidenRange).clone();
-        widen.caution().unwrap()
+        widen.caution.unwrap()
     };
     assert!(caution(&advice).contains("30000-32767"));
     assert!(find(&advice, Id::DestinationLow).is_none());
@@ -518,7 +527,13 @@ fn a_slow_connect_is_a_finding_long_before_ports_are_low() {
     // What brings it below half of the range.
     let widen = remedy(slow, RemedyId::WidenRange);
     assert!(widen.effect.unwrap().after.ratio < 0.5);
-    assert!(widen.caution().unwrap().contains("half of the range"));
+    assert!(
+        widen
+            .caution
+            .as_ref()
+            .unwrap()
+            .contains("half of the range")
+    );
     let more = remedy(slow, RemedyId::MoreServerPorts);
     assert!(more.effect.unwrap().after.ratio < 0.5);
     assert!(has(slow, RemedyId::Reuse) && has(slow, RemedyId::ReuseConnections));

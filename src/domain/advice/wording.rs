@@ -4,8 +4,8 @@ use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::snapshot::Destination;
 
 /// With a comma between thousands: `28,232`.
-#[must_use]
-pub fn count(number: u64) -> String {
+pub fn count(number: impl Into<u64>) -> String {
+    let number = number.into();
     if number < 1_000 {
         number.to_string()
     } else {
@@ -14,7 +14,6 @@ pub fn count(number: u64) -> String {
 }
 
 /// As a percentage with at most one decimal, rounded down: only 1 is 100%.
-#[must_use]
 pub fn percent(ratio: f64) -> String {
     // 0.29 * 1000 is 28.999…: make up for that.
     let tenths = (ratio * 1_000.0 + 1e-9).floor();
@@ -24,7 +23,6 @@ pub fn percent(ratio: f64) -> String {
 }
 
 /// Bytes in the unit that fits.
-#[must_use]
 pub fn bytes(number: u64) -> String {
     match (number >> 20, number >> 10) {
         (mib @ 10.., _) => format!("{} MiB", count(mib)),
@@ -34,13 +32,12 @@ pub fn bytes(number: u64) -> String {
 }
 
 /// A count with its noun.
-#[must_use]
-pub fn counted(number: u64, one: &str, many: &str) -> String {
+pub fn counted(number: impl Into<u64>, one: &str, many: &str) -> String {
+    let number = number.into();
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
 /// A destination in a sentence.
-#[must_use]
 pub fn destination(to: &Destination) -> String {
     let target = format!("{} port {}", to.dst_addr, to.dst_port);
     if to.src_addr.is_wildcard() {
@@ -55,7 +52,6 @@ pub(crate) fn range(range: PortRange) -> String {
 }
 
 /// The first few items: `a, b and 3 more`.
-#[must_use]
 pub(crate) fn some_of(items: &[String], most: usize) -> String {
     let shown = items.get(..most).unwrap_or(items).join(", ");
     match items.len().saturating_sub(most) {
@@ -78,7 +74,7 @@ mod tests {
     #[test]
     fn thousands_are_separated() {
         for (number, text) in [
-            (0, "0"),
+            (0_u64, "0"),
             (999, "999"),
             (1_000, "1,000"),
             (28_232, "28,232"),

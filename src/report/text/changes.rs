@@ -3,9 +3,10 @@
 use crate::domain::advice::explain::explain;
 use crate::domain::advice::{Finding, wording};
 use crate::report::NamespaceReport;
+use crate::report::wrap::shortened;
 
 /// A longer value of a sysctl is cut.
-const MAX_VALUE: usize = 40;
+const MAX_VALUE: usize = 41;
 
 /// A line each: findings that are new or gone, then sysctls.
 pub(super) fn changes(before: &NamespaceReport, now: &NamespaceReport) -> Vec<String> {
@@ -23,39 +24,31 @@ pub(super) fn changes(before: &NamespaceReport, now: &NamespaceReport) -> Vec<St
 
 fn sysctls(before: &NamespaceReport, now: &NamespaceReport) -> Vec<String> {
     let explained = |namespace: &NamespaceReport| {
-        namespace
-            .snapshot
-            .settings()
-            .map(explain)
-            .unwrap_or_default()
+        let settings = namespace.snapshot.settings();
+        settings.map(explain).unwrap_or_default()
+    };
+    let shown = |value: &str| match value {
+        "" => "(none)".to_owned(),
+        _ => shortened(value, MAX_VALUE),
     };
     let old = explained(before);
-    let shown = |value: &str| match value.char_indices().nth(MAX_VALUE) {
-        _ if value.is_empty() => "(none)".to_owned(),
-        Some((end, _)) => format!("{}…", value.get(..end).unwrap_or_default()),
-        None => value.to_owned(),
-    };
-    let changed = explained(now).into_iter().filter_map(|setting| {
-        let was = old.iter().find(|was| was.name == setting.name)?;
-        (was.value != setting.value).then(|| {
-            format!(
-                "{}: {} -> {}",
-                setting.short_name(),
-                shown(&was.value),
-                shown(&setting.value)
-            )
-        })
+    let changed = explained(now).into_iter().filter_map(|is| {
+        let was = old.iter().find(|was| was.name == is.name)?;
+        let change = format!(
+            "{}: {} -> {}",
+            is.short_name(),
+            shown(&was.value),
+            shown(&is.value)
+        );
+        (was.value != is.value).then_some(change)
     });
-    let mut changed: Vec<String> = changed.collect();
-    let usable = |namespace: &NamespaceReport| namespace.snapshot.ports().map(|ports| ports.usable);
-    if let (Some(was), Some(is)) = (usable(before), usable(now))
-        && was != is
-    {
-        changed.push(format!(
-            "Usable ports per destination: {} -> {}",
-            wording::count(was.into()),
-            wording::count(is.into())
-        ));
-    }
-    changed
+    let usable = |namespace: &NamespaceReport| {
+        let ports = namespace.snapshot.ports()?;
+        Some(wording::count(ports.usable))
+    };
+    let usable = usable(before)
+        .zip(usable(now))
+        .filter(|(was, is)| was != is);
+    let usable = usable.map(|(was, is)| format!("Usable ports per destination: {was} -> {is}"));
+    changed.chain(usable).collect()
 }

@@ -57,7 +57,7 @@ fn sockets_in_close_wait_are_freed_when_their_program_closes_them() {
         let close = remedy(low, RemedyId::CloseSockets);
         assert!(!has(low, RemedyId::Reuse) && !has(low, RemedyId::FinTimeout));
         // The command that finds the program finds this one.
-        let typed = close.commands().concat();
+        let typed = close.commands.concat();
         let found = std::process::Command::new("sh")
             .args(["-c", &typed])
             .output()
@@ -106,7 +106,7 @@ fn fin_wait_2_without_a_process_ends_sooner_with_a_lower_fin_timeout() {
         );
         assert!(!has(low, RemedyId::Reuse) && !has(low, RemedyId::CloseSockets));
         let mut lower = remedy(low, RemedyId::FinTimeout);
-        assert_eq!(lower.commands(), ["sysctl -w net.ipv4.tcp_fin_timeout=10"]);
+        assert_eq!(lower.commands, ["sysctl -w net.ipv4.tcp_fin_timeout=10"]);
         apply(&lower);
         // The same remedy, quicker than a test should wait for.
         lower.settings[0].value = "2".to_owned();

@@ -11,7 +11,7 @@ fn reuse_two_is_reported_where_it_would_need_one() {
     let advice = host.advice();
     let finding = found(&advice, Id::ReuseLoopbackOnly);
     assert_eq!(
-        remedy(finding, RemedyId::Reuse).commands(),
+        remedy(finding, RemedyId::Reuse).commands,
         ["sysctl -w net.ipv4.tcp_tw_reuse=1"]
     );
     // Not on a host that has ports, nor where it is live connections that hold them.
@@ -88,18 +88,18 @@ fn reuse_without_timestamps_is_reported_with_both_remedies() {
     let advice = host.advice();
     let finding = found(&advice, Id::ReuseWithoutTimestamps);
     let command = ["sysctl -w net.ipv4.tcp_timestamps=1"];
-    assert_eq!(remedy(finding, RemedyId::Timestamps).commands(), command);
+    assert_eq!(remedy(finding, RemedyId::Timestamps).commands, command);
     let low = found(&advice, Id::DestinationLow);
     let timestamps = remedy(low, RemedyId::Timestamps);
     assert_eq!(
-        (timestamps.commands(), timestamps.effect),
+        (timestamps.commands.clone(), timestamps.effect),
         (command.map(str::to_owned).to_vec(), None)
     );
     host.settings.tcp_tw_reuse = Some(2);
     let advice = host.advice();
     assert!(find(&advice, Id::ReuseWithoutTimestamps).is_none());
     assert_eq!(
-        remedy(found(&advice, Id::DestinationLow), RemedyId::Reuse).commands(),
+        remedy(found(&advice, Id::DestinationLow), RemedyId::Reuse).commands,
         [
             "sysctl -w net.ipv4.tcp_timestamps=1",
             "sysctl -w net.ipv4.tcp_tw_reuse=1"
@@ -121,7 +121,7 @@ fn recycling_is_reported_with_what_it_dropped_and_in_addition_to_reuse() {
     assert!(finding.sentence.contains("12,345"), "{}", finding.sentence);
     assert_eq!(finding.severity, Severity::Warning);
     assert_eq!(
-        remedy(finding, RemedyId::RecycleOff).commands(),
+        remedy(finding, RemedyId::RecycleOff).commands,
         ["sysctl -w net.ipv4.tcp_tw_recycle=0"]
     );
     found(&advice, Id::RecycleAndReuse);
@@ -157,15 +157,18 @@ fn buckets_near_their_limit_and_past_overflows_are_reported() {
     let advice = with_buckets(&host, 209_716, 262_144, 5);
     let near = found(&advice, Id::BucketsNearLimit);
     assert_eq!(
-        remedy(near, RemedyId::MoreBuckets).commands(),
+        remedy(near, RemedyId::MoreBuckets).commands,
         ["sysctl -w net.ipv4.tcp_max_tw_buckets=524288"]
     );
     found(&with_buckets(&host, 10, 262_144, 5), Id::BucketOverflows);
-    assert_eq!(remedy(near, RemedyId::MoreBuckets).caution(), None);
+    assert_eq!(remedy(near, RemedyId::MoreBuckets).caution, None);
     // Where TIME-WAIT holds the ports, more of it would make things worse.
     let advice = with_buckets(&using(28_000, TcpState::TimeWait), 28_000, 28_000, 5);
     let near = found(&advice, Id::BucketsNearLimit);
-    let caution = remedy(near, RemedyId::MoreBuckets).caution().unwrap();
+    let caution = remedy(near, RemedyId::MoreBuckets)
+        .caution
+        .as_ref()
+        .unwrap();
     assert!(caution.contains("fix that first"), "{caution}");
     let advice = with_buckets(&host, 3, 0, 0);
     let sentence = &found(&advice, Id::BucketsNearLimit).sentence;
