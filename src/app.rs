@@ -109,7 +109,8 @@ async fn serve(
     };
     let has_tls = protection.as_ref().is_some_and(Protection::has_tls);
     log_listeners(&listeners, has_tls);
-    // Not those that the kernel chose for port 0: such a one is in the ephemeral range by design, and another the next time.
+    // Not one that the kernel chose for port 0: it is in the ephemeral range by design, and another the next
+    // time.
     let ports = if web.systemd_socket {
         let addresses = listeners.iter().filter_map(Listener::tcp_address);
         addresses.map(|address| address.port()).collect()
@@ -144,15 +145,13 @@ async fn serve(
 
 /// The usual ones, but fewer connections where there are few descriptors.
 fn limits() -> Limits {
-    let usual = Limits::default();
+    let mut limits = Limits::default();
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let in_use = count_open_fds().unwrap_or_default();
     let left = limit.saturating_sub(in_use.saturating_add(RESERVED_DESCRIPTORS));
-    Limits {
-        connections: u32::try_from(left)
-            .map_or(usual.connections, |left| left.clamp(1, usual.connections)),
-        ..usual
-    }
+    let left = u32::try_from(left).unwrap_or(u32::MAX);
+    limits.connections = limits.connections.min(left).max(1);
+    limits
 }
 
 fn log_start() {

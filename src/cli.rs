@@ -17,7 +17,6 @@ use crate::config::{Command, Config};
 
 use environment::{blame_variable, with_variables};
 pub use environment::{unknown_variables, variable_of};
-pub(crate) use switches::Switches;
 
 /// Reads the command line, the program's name first, and the environment.
 ///
@@ -30,10 +29,10 @@ where
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let mut command = with_shared_flags(asks_for("healthcheck", &arguments));
     let typed = command.try_get_matches_from_mut(&arguments)?;
-    let arguments = with_variables(&mut command, &typed, arguments)?;
+    let arguments = with_variables(&command, &typed, arguments)?;
     let matches = command
         .try_get_matches_from_mut(arguments)
-        .map_err(|error| blame_variable(error, typed.subcommand_name()))?;
+        .map_err(|error| blame_variable(error, &command, typed.subcommand_name()))?;
     let mut config =
         Config::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     if let Some(Command::Check(check)) = config.command
@@ -93,13 +92,9 @@ fn with_shared_flags(shares_web: bool) -> clap::Command {
     command
 }
 
-/// Whether the command is `check`, whose wrong usage is UNKNOWN: its other exit statuses have meanings.
+/// Whether this is the command, however wrong the usage is.
 #[must_use]
-pub fn asks_for_check(arguments: &[OsString]) -> bool {
-    asks_for("check", arguments)
-}
-
-fn asks_for(name: &str, arguments: &[OsString]) -> bool {
+pub fn asks_for(name: &str, arguments: &[OsString]) -> bool {
     // The usage is wrong somewhere, which may be before the word, where clap ends; and the name may
     // be the value of a flag.
     let command = Config::command();

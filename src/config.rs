@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgAction;
-use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser as _};
+use clap::builder::{
+    OsStringValueParser, PathBufValueParser, PossibleValue, PossibleValuesParser,
+    TypedValueParser as _,
+};
+use tracing::level_filters::LevelFilter;
 
 use crate::build_info::BUILD;
-use crate::cli::Switches;
 use crate::collector::{NamespaceChoice, SourceChoice};
 use crate::domain::advice::thresholds::{RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::collectors::Enabled;
@@ -61,8 +64,6 @@ pub struct Config {
     /// Which metrics to collect, and how.
     #[command(flatten)]
     pub collector: CollectorConfig,
-    #[command(flatten)]
-    switches: Switches,
     /// The log.
     #[command(flatten)]
     pub log: LogConfig,
@@ -111,7 +112,7 @@ pub struct ReportConfig {
     pub(crate) no_processes: bool,
 
     /// Time limit of one report
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = timeout())]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = duration(0.1, 3_600.0))]
     pub(crate) timeout: Duration,
 }
 
@@ -135,7 +136,7 @@ pub struct CheckConfig {
     pub(crate) critical: f64,
 
     /// Time limit; UNKNOWN when it is exceeded
-    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = timeout())]
+    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = duration(0.1, 3_600.0))]
     pub(crate) timeout: Duration,
 
     /// Show the version and exit
@@ -193,10 +194,6 @@ pub struct WebConfig {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Collection")]
 pub struct CollectorConfig {
-    /// Which collectors run.
-    #[command(flatten)]
-    pub enabled: Enabled,
-
     /// Where to read sockets from; auto is netlink, or procfs where netlink cannot be used
     #[arg(
         long = "collector.source",
@@ -248,6 +245,11 @@ pub struct CollectorConfig {
         value_parser = PathBufValueParser::new().try_map(directory),
     )]
     pub procfs: PathBuf,
+
+    /// Which collectors run.
+    // After the breakdowns, whose flags it completes.
+    #[command(flatten)]
+    pub enabled: Enabled,
 }
 
 /// The flags of the log.
@@ -258,10 +260,10 @@ pub struct LogConfig {
     #[arg(
         long = "log.level",
         value_name = "LEVEL",
-        value_enum,
-        default_value = "info"
+        default_value = "info",
+        value_parser = PossibleValuesParser::new(levels()).try_map(|level| level.parse::<LevelFilter>()),
     )]
-    pub(crate) level: LogLevel,
+    pub(crate) level: LevelFilter,
 
     /// Output format of log messages
     #[arg(
@@ -273,16 +275,14 @@ pub struct LogConfig {
     pub(crate) format: LogFormat,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum LogLevel {
-    /// Every connection and request
-    Debug,
-    /// Start, end, and changes
-    Info,
-    /// What an operator should look at
-    Warn,
-    /// What does not work
-    Error,
+fn levels() -> [PossibleValue; 4] {
+    [
+        ("debug", "Every connection and request"),
+        ("info", "Start, end, and changes"),
+        ("warn", "What an operator should look at"),
+        ("error", "What does not work"),
+    ]
+    .map(|(level, help)| PossibleValue::new(level).help(help))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -332,10 +332,6 @@ fn duration(
             .filter(|time| (least..=most).contains(&time.as_secs_f64()))
             .ok_or_else(|| format!("write seconds from {least} to {most}, or a duration as in 5m"))
     }
-}
-
-fn timeout() -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
-    duration(0.1, 3_600.0)
 }
 
 /// The mount point of a file system. Without it every file would be absent, and a mistyped path would
@@ -391,14 +387,15 @@ mod tests {
 
     #[test]
     fn times_are_seconds_or_have_a_unit() {
-        assert_eq!(timeout()("2.5"), Ok(Duration::from_millis(2_500)));
-        assert_eq!(timeout()("2m"), Ok(Duration::from_secs(120)));
+        let timeout = duration(0.1, 3_600.0);
+        assert_eq!(timeout("2.5"), Ok(Duration::from_millis(2_500)));
+        assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(
             duration(0.5, 86_400.0)("1h"),
             Ok(Duration::from_secs(3_600))
         );
         for wrong in ["", "0", "-1", "nan", "inf", "2x", "2h", "1e300"] {
-            assert!(timeout()(wrong).is_err(), "{wrong}");
+            assert!(timeout(wrong).is_err(), "{wrong}");
         }
     }
 }

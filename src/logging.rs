@@ -10,11 +10,10 @@ mod queue;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-use crate::config::{LogConfig, LogFormat, LogLevel};
+use crate::config::{LogConfig, LogFormat};
 
 use queue::Queue;
 
@@ -40,7 +39,7 @@ impl Log {
             queue: Queue::start(io::stderr())?,
         };
         let subscriber = tracing_subscriber::registry()
-            .with(LevelFilter::from(config.level))
+            .with(config.level)
             .with(log.clone());
         tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
         std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
@@ -50,17 +49,6 @@ impl Log {
     /// Waits until every line so far is written, or for a second if nobody reads them.
     pub fn flush(&self) {
         self.queue.flush(FLUSH_TIMEOUT);
-    }
-}
-
-impl From<LogLevel> for LevelFilter {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Debug => Self::DEBUG,
-            LogLevel::Info => Self::INFO,
-            LogLevel::Warn => Self::WARN,
-            LogLevel::Error => Self::ERROR,
-        }
     }
 }
 

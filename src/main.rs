@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let config = match cli::parse(&arguments) {
         Ok(config) => config,
-        Err(message) => return show(&message, cli::asks_for_check(&arguments)),
+        Err(message) => return show(&message, cli::asks_for("check", &arguments)),
     };
     let command = config.command;
     if let Err(error) = app::signals::block(command.is_none()) {
@@ -33,12 +33,8 @@ fn main() -> ExitCode {
     // A mistyped variable would otherwise go unnoticed: without its web configuration a server asks for no
     // password.
     if command != Some(Command::Healthcheck) {
-        for unknown in cli::unknown_variables(std::env::vars_os()) {
-            tracing::warn!(
-                name = unknown.name,
-                suggestion = unknown.suggestion,
-                "Ignored an unknown environment variable"
-            );
+        for (name, suggestion) in cli::unknown_variables(std::env::vars_os()) {
+            tracing::warn!(name, suggestion, "Ignored an unknown environment variable");
         }
     }
     let status = run(config).unwrap_or_else(|error| {
@@ -67,6 +63,7 @@ fn run(config: Config) -> Result<u8, Failure> {
 fn show(message: &clap::Error, is_check: bool) -> ExitCode {
     // A closed pipe is no failure of ours: `timewait_exporter --help | head`.
     let _closed = message.print();
+    // The other exit statuses of `check` have meanings.
     if is_check && message.use_stderr() {
         return ExitCode::from(app::check::wrong_usage(&message.to_string()));
     }

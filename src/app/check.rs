@@ -32,10 +32,11 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     let (state, line) = match snapshot {
         Ok(snapshot) => {
             let report = Report::new(BUILD.version, host_name(), kernel_release(), snapshot);
-            let CheckConfig {
-                warning, critical, ..
-            } = check;
-            line(&report, Thresholds { warning, critical })
+            let thresholds = Thresholds {
+                warning: check.warning,
+                critical: check.critical,
+            };
+            line(&report, thresholds)
         }
         Err(error) => return unknown(&error.to_string()),
     };

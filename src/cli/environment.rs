@@ -3,6 +3,7 @@
 //! A variable's name follows from its flag's.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -23,130 +24,136 @@ pub fn variable_of(flag: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
-/// Each flag of the program, or of a command with its name and a dot as the prefix, and its variable. A
-/// negation shares that of the flag that it negates.
-fn variables<'a>(
-    command: &'a Command,
-    prefix: &'a str,
-) -> impl Iterator<Item = (&'a Arg, &'a str, String)> {
-    let flags = command.get_arguments();
-    let flags = flags.filter_map(|arg| Some((arg, arg.get_long()?)));
-    // The flags of the program, which commands share, have dots.
-    let own = flags.filter(move |(_, flag)| flag.contains('.') == prefix.is_empty());
-    own.filter(|(_, flag)| {
-        !flag.starts_with("no-collector.") && !["help", "version"].contains(flag)
+/// The variable of a flag of the program or of one of its commands.
+struct Variable<'a> {
+    name: String,
+    /// The command; empty for the program.
+    owner: &'a str,
+    flag: &'a str,
+    arg: &'a Arg,
+}
+
+/// All of them. A negation shares that of the flag that it negates.
+fn variables(command: &Command) -> impl Iterator<Item = Variable<'_>> {
+    let commands = command.get_subcommands().map(|it| (it.get_name(), it));
+    let owners = std::iter::once(("", command)).chain(commands);
+    owners.flat_map(|(owner, command)| {
+        let flags = command.get_arguments();
+        let flags = flags.filter_map(|arg| Some((arg, arg.get_long()?)));
+        // The flags of the program, which commands share, have dots.
+        let own = flags.filter(move |(_, flag)| flag.contains('.') == owner.is_empty());
+        let read = own.filter(|(_, flag)| {
+            !flag.starts_with("no-collector.") && !["help", "version"].contains(flag)
+        });
+        read.map(move |(arg, flag)| Variable {
+            name: variable_of(format!("{owner}.{flag}").trim_start_matches('.')),
+            owner,
+            flag,
+            arg,
+        })
     })
-    .map(move |(arg, flag)| (arg, flag, variable_of(&format!("{prefix}{flag}"))))
+}
+
+impl Variable<'_> {
+    fn is_typed(&self, typed: &ArgMatches) -> bool {
+        let is_typed = |id: &str| {
+            let is_known = typed.try_contains_id(id).is_ok();
+            is_known && typed.value_source(id) == Some(ValueSource::CommandLine)
+        };
+        is_typed(self.arg.get_id().as_str()) || is_typed(&format!("no-{}", self.flag))
+    }
+
+    /// The arguments that set the flag to a value.
+    fn arguments(&self, value: &OsStr) -> Result<Vec<OsString>, String> {
+        let flag = self.flag;
+        let assigned = |value: &OsStr| {
+            let mut argument = OsString::from(format!("--{flag}="));
+            argument.push(value);
+            argument
+        };
+        // An invalid byte makes a wrong value of all but paths.
+        let text = value.to_string_lossy();
+        match self.arg.get_action() {
+            ArgAction::Set => return Ok(vec![assigned(value)]),
+            ArgAction::Append => {
+                let values = text.split_whitespace().map(OsStr::new);
+                return Ok(values.map(assigned).collect());
+            }
+            _ => {}
+        }
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(vec![format!("--{flag}").into()]),
+            "false" | "0" | "no" | "off" if flag.starts_with("collector.") => {
+                Ok(vec![format!("--no-{flag}").into()])
+            }
+            // The others are off by default.
+            "false" | "0" | "no" | "off" => Ok(Vec::new()),
+            _ => Err(format!(
+                "invalid value '{text}' for '{self}': write true or false"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Variable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, flag, .. } = self;
+        write!(f, "{name} (environment variable for --{flag})")
+    }
 }
 
 /// The arguments with the flags that variables set and nobody typed: those of the program come first, those
 /// of the command last.
 pub(super) fn with_variables(
-    command: &mut Command,
+    command: &Command,
     typed: &ArgMatches,
     mut arguments: Vec<OsString>,
 ) -> Result<Vec<OsString>, clap::Error> {
-    let place = arguments.len().min(1);
-    arguments.splice(place..place, set_by_variables(command, "", typed)?);
-    if let Some((name, typed)) = typed.subcommand()
-        && let Some(command) = command.find_subcommand_mut(name)
-    {
-        arguments.extend(set_by_variables(command, &format!("{name}."), typed)?);
+    for variable in variables(command) {
+        let (place, matches) = match typed.subcommand() {
+            _ if variable.owner.is_empty() => (1, typed),
+            Some((name, matches)) if variable.owner == name => (arguments.len(), matches),
+            _ => continue,
+        };
+        let value = std::env::var_os(&variable.name).unwrap_or_default();
+        if !value.is_empty() && !variable.is_typed(matches) {
+            let set = variable.arguments(&value);
+            let wrong = |wrong| command.clone().error(ErrorKind::ValueValidation, wrong);
+            let place = place.min(arguments.len());
+            arguments.splice(place..place, set.map_err(wrong)?);
+        }
     }
     Ok(arguments)
 }
 
-fn set_by_variables(
-    command: &mut Command,
-    prefix: &str,
-    typed: &ArgMatches,
-) -> Result<Vec<OsString>, clap::Error> {
-    let mut set = Vec::new();
-    for (arg, flag, name) in variables(command, prefix) {
-        let is_typed = |id: &str| {
-            let is_known = typed.try_contains_id(id).is_ok();
-            is_known && typed.value_source(id) == Some(ValueSource::CommandLine)
-        };
-        let is_typed = is_typed(arg.get_id().as_str()) || is_typed(&format!("no-{flag}"));
-        let value = std::env::var_os(&name).unwrap_or_default();
-        if is_typed || value.is_empty() {
-            continue;
-        }
-        match (arg.get_action(), boolean(&value)) {
-            (ArgAction::Append, _) => {
-                // An invalid byte makes a wrong value all the same.
-                let values = value.to_string_lossy();
-                let values = values.split_whitespace();
-                set.extend(values.map(|value| format!("--{flag}={value}").into()));
-            }
-            (ArgAction::Set, _) => {
-                let mut assignment = OsString::from(format!("--{flag}="));
-                assignment.push(value);
-                set.push(assignment);
-            }
-            (_, Some(true)) => set.push(format!("--{flag}").into()),
-            (_, Some(false)) if flag.starts_with("collector.") => {
-                set.push(format!("--no-{flag}").into());
-            }
-            // The others are off by default.
-            (_, Some(false)) => {}
-            (_, None) => {
-                let value = value.display();
-                let described = described(&name, flag);
-                let wrong =
-                    format!("invalid value '{value}' for '{described}': write true or false");
-                return Err(command.clone().error(ErrorKind::ValueValidation, wrong));
-            }
-        }
-    }
-    Ok(set)
-}
-
-/// What the variable of a flag without a value contains.
-fn boolean(value: &OsStr) -> Option<bool> {
-    match value.to_str()?.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Some(true),
-        "false" | "0" | "no" | "off" => Some(false),
-        _ => None,
-    }
-}
-
-fn described(variable: &str, flag: &str) -> String {
-    format!("{variable} (environment variable for --{flag})")
-}
-
 /// Makes an error about a flag that nobody typed name its variable.
-pub(super) fn blame_variable(mut error: clap::Error, command: Option<&str>) -> clap::Error {
-    if let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg)
-        && let Some(flag) = blamed
-            .strip_prefix("--")
-            .and_then(|it| it.split(' ').next())
-    {
-        let variable = match command {
-            Some(command) if !flag.contains('.') => variable_of(&format!("{command}.{flag}")),
-            _ => variable_of(flag),
-        };
-        let described = described(&variable, flag);
-        error.insert(ContextKind::InvalidArg, ContextValue::String(described));
+pub(super) fn blame_variable(
+    mut error: clap::Error,
+    command: &Command,
+    subcommand: Option<&str>,
+) -> clap::Error {
+    if let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) {
+        let flag = blamed.trim_start_matches('-').split(' ').next();
+        let blamed = variables(command).find(|variable| {
+            let is_of_command = variable.owner.is_empty() || Some(variable.owner) == subcommand;
+            is_of_command && Some(variable.flag) == flag
+        });
+        if let Some(variable) = blamed {
+            let variable = ContextValue::String(variable.to_string());
+            error.insert(ContextKind::InvalidArg, variable);
+        }
     }
     error
 }
 
-/// A variable of ours that no flag reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownVariable {
-    /// Its name.
-    pub name: String,
-    /// The name that comes nearest.
-    pub suggestion: String,
-}
-
-/// The variables that have our prefix and are not empty, but belong to no flag: most likely mistyped.
+/// The variables that have our prefix and are not empty, but belong to no flag: most likely mistyped. Each
+/// with the known name that comes nearest.
 #[must_use]
 pub fn unknown_variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Vec<UnknownVariable> {
-    let known = known_variables();
+) -> Vec<(String, String)> {
+    let command = Config::command();
+    let known: Vec<String> = variables(&command).map(|variable| variable.name).collect();
     let unknown = environment.into_iter().filter_map(|(name, value)| {
         let name = name.to_string_lossy().into_owned();
         let rest = name.strip_prefix(PREFIX)?;
@@ -155,28 +162,11 @@ pub fn unknown_variables(
             return None;
         }
         let likeness = |known: &&String| strsim::jaro_winkler(&name, known);
-        let nearest = known
-            .iter()
-            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-        Some(UnknownVariable {
-            suggestion: nearest.clone(),
-            name,
-        })
+        let nearest = known.iter();
+        let nearest = nearest.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+        Some((name, nearest.clone()))
     });
     unknown.collect()
-}
-
-fn known_variables() -> Vec<String> {
-    let command = Config::command();
-    let names = |command: &Command, prefix: &str| -> Vec<String> {
-        let variables = variables(command, prefix);
-        variables.map(|(_, _, name)| name).collect()
-    };
-    let mut known = names(&command, "");
-    for subcommand in command.get_subcommands() {
-        known.extend(names(subcommand, &format!("{}.", subcommand.get_name())));
-    }
-    known
 }
 
 /// Whether Kubernetes or a Docker link sets it, for a service whose name begins like ours.

@@ -1,7 +1,7 @@
 //! The flags that switch collectors and breakdowns on and off: `--collector.NAME` and `--no-collector.NAME`.
 //!
-//! What can be switched off has only the flag that does so, named in full as its identifier; this gives each
-//! of those its counterpart.
+//! What can be switched off has only the flag that does so, with its whole name as its identifier; this makes
+//! those of the collectors, and gives each one its counterpart.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
@@ -13,13 +13,36 @@ fn off_flag(id: CollectorId) -> String {
     format!("no-collector.{}", id.name())
 }
 
+/// Of a flag that switches something off: hides it and adds the one that switches it on. The last one typed
+/// wins.
+fn with_counterpart(off: Arg, counterparts: &mut Vec<Arg>) -> Arg {
+    let Some(name) = off.get_long().and_then(|long| long.strip_prefix("no-")) else {
+        return off;
+    };
+    let name = name.to_owned();
+    // The metrics' own spelling is accepted and not shown.
+    let alias = name.replace('-', "_");
+    let both = [name.clone(), format!("no-{name}")];
+    let on = Arg::new(name.clone()).long(name).alias(alias.clone());
+    let on = on.action(ArgAction::SetTrue).overrides_with_all(&both);
+    let help = off.get_help().cloned().unwrap_or_default();
+    counterparts.push(on.help(help).help_heading(HEADING));
+    off.alias(format!("no-{alias}"))
+        .overrides_with_all(both)
+        .hide(true)
+}
+
 impl Args for Enabled {
+    /// The command has the flags of the breakdowns already.
     fn augment_args(command: Command) -> Command {
-        let ids = CollectorId::ALL.iter();
-        command.args(ids.map(|id| {
-            let flag = Arg::new(off_flag(*id)).long(off_flag(*id));
-            flag.action(ArgAction::SetFalse).help(id.help())
-        }))
+        let mut on = Vec::new();
+        let off = CollectorId::ALL.iter().map(|id| {
+            let off = Arg::new(off_flag(*id)).long(off_flag(*id)).help(id.help());
+            with_counterpart(off.action(ArgAction::SetFalse), &mut on)
+        });
+        let off: Vec<Arg> = off.collect();
+        let command = command.mut_args(|off| with_counterpart(off, &mut on));
+        command.args(off).args(on)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -38,45 +61,6 @@ impl FromArgMatches for Enabled {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-/// The flags `--collector.NAME`, one for each `--no-collector.NAME` before it. The last one typed wins.
-#[derive(Clone, Debug)]
-pub(crate) struct Switches;
-
-impl Args for Switches {
-    fn augment_args(command: Command) -> Command {
-        let mut switches = Vec::new();
-        let command = command.mut_args(|off| {
-            let Some(name) = off.get_long().and_then(|long| long.strip_prefix("no-")) else {
-                return off;
-            };
-            let on = Arg::new(name.to_owned()).long(name.to_owned());
-            let on = on.action(ArgAction::SetTrue).help_heading(HEADING);
-            // The metrics' own spelling is accepted and not shown.
-            let [on_alias, off_alias] =
-                ["", "no-"].map(|no| format!("{no}{}", name.replace('-', "_")));
-            let both = [on.get_id(), off.get_id()].map(Clone::clone);
-            let help = off.get_help().cloned().unwrap_or_default();
-            switches.push(on.help(help).alias(on_alias).overrides_with_all(&both));
-            off.alias(off_alias).overrides_with_all(both).hide(true)
-        });
-        command.args(switches)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Switches {
-    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self)
-    }
-
-    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
         Ok(())
     }
 }

@@ -1,8 +1,10 @@
 //! The flags as a whole: defaults, bounds, the help text.
 
+use tracing::level_filters::LevelFilter;
+
 use super::*;
 use crate::collector::SourceChoice;
-use crate::config::{LogFormat, LogLevel, ReportFormat};
+use crate::config::{LogFormat, ReportFormat};
 use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::options::CensusOptions;
 
@@ -26,7 +28,7 @@ fn nothing_typed_gives_the_documented_defaults() {
     assert_eq!(config.collector.procfs, PathBuf::from("/proc"));
     assert_eq!(config.collector.enabled, Enabled::default());
     assert_eq!(config.collector.census, CensusOptions::default());
-    assert_eq!(config.log.level, LogLevel::Info);
+    assert_eq!(config.log.level, LevelFilter::INFO);
     assert_eq!(config.log.format, LogFormat::Logfmt);
     assert_eq!(config.command, None);
 }
@@ -65,7 +67,7 @@ fn every_flag_reaches_its_place() {
     assert_eq!(config.collector.census.top, 1000);
     assert_eq!(config.collector.census.pinned_ports, [443, 80]);
     assert_eq!(config.collector.census.pinned_destinations.len(), 1);
-    assert_eq!(config.log.level, LogLevel::Debug);
+    assert_eq!(config.log.level, LevelFilter::DEBUG);
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
@@ -167,7 +169,7 @@ fn subcommands_take_their_own_flags_and_the_shared_ones_on_either_side() {
     assert_eq!(report.format, ReportFormat::Json);
     assert_eq!((report.watch, report.no_processes), (None, false));
     assert_eq!(config.collector.census.top, 5);
-    assert_eq!(config.log.level, LogLevel::Error);
+    assert_eq!(config.log.level, LevelFilter::ERROR);
     let config = typed(&[
         "--collector.top=6",
         "--no-collector.by-age",
@@ -225,7 +227,7 @@ fn check_is_told_from_a_value_that_reads_check_however_wrong_the_rest_is() {
             .chain(arguments.iter().copied())
             .map(std::ffi::OsString::from)
             .collect();
-        asks_for_check(&arguments)
+        asks_for("check", &arguments)
     };
     assert!(asks(&["check", "--no-such-flag"]));
     assert!(asks(&["check", "--warning", "x"]));
@@ -244,7 +246,7 @@ fn check_is_told_from_a_value_that_reads_check_however_wrong_the_rest_is() {
 fn a_variable_that_no_flag_reads_is_reported_with_the_nearest_name() {
     let unknown = |name: &str, value: &str| {
         let found = unknown_variables([(name.into(), value.into())]);
-        found.into_iter().next().map(|one| one.suggestion)
+        found.into_iter().next().map(|(_, suggestion)| suggestion)
     };
     for (name, suggestion) in [
         ("WEB_CONFIG", "WEB_CONFIG_FILE"),
