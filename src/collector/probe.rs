@@ -80,7 +80,7 @@ impl ProbeMemory {
 
     fn failed(&mut self, error: &ProbeError, begin: Instant) -> Probe {
         let reason = error.to_string();
-        if matches!(error, ProbeError::Unavailable { .. }) {
+        if matches!(error, ProbeError::Unavailable(_)) {
             return Probe::Unavailable { reason };
         }
         if self.failure.as_ref() != Some(&reason) {

@@ -51,30 +51,30 @@ impl HolderFinder {
             processes: Vec::new(),
             unnamed_sockets: 0,
         };
-        let mut holders: HashMap<Destination, Holders> =
-            destinations.iter().map(|one| (*one, none(one))).collect();
-        if !holders.is_empty() {
-            let (mut unnamed, mut users) = (HashMap::new(), HashSet::new());
-            let mut add = |live: LiveSocket| {
-                let Some(holders) = holders.get_mut(&live.destination) else {
-                    return;
-                };
-                holders.live_sockets += 1;
-                holders.unnamed_sockets += 1;
-                // 0 is that of a socket that no process has: closed, and on its way out.
-                if live.inode != 0 {
-                    unnamed.insert(live.inode, live.destination);
-                    users.insert(live.user);
-                }
-            };
-            if let Err(error) = self.read_live(destinations, deadline, &mut add) {
-                debug!(%error, "live sockets cannot be read");
-                return None;
-            }
-            self.name_processes(&mut holders, unnamed, &users, deadline);
+        let mut holders: Vec<Holders> = destinations.iter().map(none).collect();
+        if holders.is_empty() {
+            return Some(holders);
         }
-        let holders = destinations.iter().filter_map(|one| holders.remove(one));
-        Some(holders.collect())
+        let (mut sought, mut users) = (HashMap::new(), HashSet::new());
+        let add = |live: LiveSocket| {
+            let mut of_these = holders.iter_mut();
+            let Some(one) = of_these.find(|one| one.destination == live.destination) else {
+                return;
+            };
+            one.live_sockets += 1;
+            one.unnamed_sockets += 1;
+            // 0 is that of a socket that no process has: closed, and on its way out.
+            if live.inode != 0 {
+                sought.insert(live.inode, live.destination);
+                users.insert(live.user);
+            }
+        };
+        if let Err(error) = self.read_live(destinations, deadline, add) {
+            debug!(%error, "live sockets cannot be read");
+            return None;
+        }
+        self.name_processes(&mut holders, &sought, &users, deadline);
+        Some(holders)
     }
 
     fn read_live(
@@ -101,12 +101,11 @@ impl HolderFinder {
     /// Reads descriptors, processes of the sockets' users first, until every inode was found.
     fn name_processes(
         &self,
-        holders: &mut HashMap<Destination, Holders>,
-        mut unnamed: HashMap<u64, Destination>,
+        holders: &mut [Holders],
+        sought: &HashMap<u64, Destination>,
         users: &HashSet<u32>,
         deadline: Instant,
     ) {
-        let sought = unnamed.clone();
         let entries = fs::read_dir(&self.procfs).into_iter().flatten().flatten();
         let processes = entries.filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
@@ -115,32 +114,31 @@ impl HolderFinder {
         });
         let mut processes: Vec<_> = processes.collect();
         processes.sort_unstable();
+        let mut named = HashSet::new();
         for (_, pid, process) in processes {
-            if unnamed.is_empty() || Instant::now() >= deadline {
+            if named.len() == sought.len() || Instant::now() >= deadline {
                 break;
             }
-            let mut sockets: HashMap<Destination, u64> = HashMap::new();
-            for inode in socket_inodes(&process) {
-                if let Some(destination) = sought.get(&inode) {
-                    *sockets.entry(*destination).or_default() += 1;
-                    if unnamed.remove(&inode).is_some()
-                        && let Some(holders) = holders.get_mut(destination)
-                    {
-                        holders.unnamed_sockets -= 1;
+            let mut open = socket_inodes(&process);
+            open.retain(|inode| sought.contains_key(inode));
+            for one in &mut *holders {
+                let mut sockets = 0;
+                for inode in &open {
+                    if sought.get(inode) == Some(&one.destination) {
+                        sockets += 1;
+                        one.unnamed_sockets -= u64::from(named.insert(*inode));
                     }
                 }
-            }
-            for (destination, sockets) in sockets {
-                if let Some(holders) = holders.get_mut(&destination) {
+                if sockets > 0 {
                     let name = process_name(&process).unwrap_or_default();
-                    holders.processes.push(Holder { pid, name, sockets });
+                    one.processes.push(Holder { pid, name, sockets });
                 }
             }
         }
-        for holders in holders.values_mut() {
+        for one in holders {
             let most_first = |process: &Holder| (Reverse(process.sockets), process.pid);
-            holders.processes.sort_by_key(most_first);
-            holders.processes.truncate(MOST_PROCESSES);
+            one.processes.sort_by_key(most_first);
+            one.processes.truncate(MOST_PROCESSES);
         }
     }
 }

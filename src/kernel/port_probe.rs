@@ -34,20 +34,12 @@ const PORTS_PER_DEADLINE_CHECK: usize = 256;
 /// Why ports could not be probed.
 #[derive(Debug, Error)]
 pub enum ProbeError {
-    /// Not here and now: trying again later may go better, and no failure.
-    #[error("{reason}")]
-    Unavailable {
-        /// What is missing.
-        reason: String,
-    },
+    /// What is missing here and now: trying again later may go better, and no failure.
+    #[error("{0}")]
+    Unavailable(String),
     /// A system call failed that fails on no kernel with the feature.
-    #[error("probing port {port} failed: {source}")]
-    Failed {
-        /// Which port.
-        port: u16,
-        /// How.
-        source: io::Error,
-    },
+    #[error("probing port {0} failed: {1}")]
+    Failed(u16, io::Error),
     /// The port range or the reserved ports are not what they were.
     #[error("the port range was changed meanwhile")]
     RangeChanged,
@@ -68,14 +60,16 @@ impl PortProbe {
         // Above 0, Fast Open may be switched off by a lost SYN, and with it the deferring of ours.
         if procfs.fast_open_blackhole_timeout() != Some(0) {
             let needed = "it needs net.ipv4.tcp_fastopen_blackhole_timeout_sec 0";
-            return Err(unavailable(needed));
+            return Err(ProbeError::Unavailable(needed.to_owned()));
         }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)
-            .map_err(|error| unavailable(format!("cannot open a TCP socket: {error}")))?;
         let needs = |needed: &'static str| {
-            move |error: io::Error| unavailable(format!("it needs {needed} ({error})"))
+            move |error| ProbeError::Unavailable(format!("it needs {needed} ({error})"))
         };
+        let socket =
+            socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).map_err(|error| {
+                ProbeError::Unavailable(format!("cannot open a TCP socket: {error}"))
+            })?;
         probe_options::set_local_port(&socket, 1)
             .map_err(needs("IP_LOCAL_PORT_RANGE, which Linux 6.3 has"))?;
         probe_options::defer_syn(&socket).map_err(needs("bit 0 of net.ipv4.tcp_fastopen"))?;
@@ -100,23 +94,18 @@ impl PortProbe {
             if index.is_multiple_of(PORTS_PER_DEADLINE_CHECK) && Instant::now() >= deadline {
                 return Err(ProbeError::Deadline);
             }
-            match self.try_port(port) {
-                Ok(()) => {}
+            let reason = match self.try_port(port) {
+                Ok(()) => continue,
                 Err(Errno::ADDRNOTAVAIL) => {
                     closed.insert(port);
+                    continue;
                 }
-                Err(Errno::NETUNREACH) => {
-                    return Err(unavailable("it needs the interface lo, up"));
-                }
+                Err(Errno::NETUNREACH) => "it needs the interface lo, up".to_owned(),
                 // A filter of the cgroup, or a security module.
-                Err(error) if closed.is_empty() && index == 0 => {
-                    return Err(unavailable(format!("connect() to {DESTINATION}: {error}")));
-                }
-                Err(error) => {
-                    let source = error.into();
-                    return Err(ProbeError::Failed { port, source });
-                }
-            }
+                Err(error) if index == 0 => format!("connect() to {DESTINATION}: {error}"),
+                Err(error) => return Err(ProbeError::Failed(port, error.into())),
+            };
+            return Err(ProbeError::Unavailable(reason));
         }
         Ok(closed)
     }
@@ -138,9 +127,4 @@ pub(crate) fn lists_bound_sockets() -> bool {
     let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
     (next(), next()) >= (6, 8)
-}
-
-fn unavailable(reason: impl Into<String>) -> ProbeError {
-    let reason = reason.into();
-    ProbeError::Unavailable { reason }
 }

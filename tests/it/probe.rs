@@ -195,7 +195,7 @@ fn a_probe_that_cannot_work_is_off_and_says_what_it_needs() {
             ),
         ] {
             set_sysctl(name, value);
-            let ProbeError::Unavailable { reason } =
+            let ProbeError::Unavailable(reason) =
                 PortProbe::open(&ProcRoot::new("/proc")).unwrap_err()
             else {
                 panic!("{name}");

@@ -134,11 +134,8 @@ pub fn inside<T: Send>(
             move_to(&file)?;
             Ok(run())
         })?;
-        thread.join().unwrap_or_else(|_panic| {
-            Err(io::Error::other(
-                "the thread inside the network namespace panicked",
-            ))
-        })
+        let result = thread.join();
+        result.unwrap_or_else(|_panic| Err(io::Error::other("the thread inside panicked")))
     })
 }
 

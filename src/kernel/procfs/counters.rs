@@ -1,4 +1,4 @@
-//! The texts with counters: `/proc/net/netstat`, `snmp`, `sockstat`, `sockstat6` and `stat/nf_conntrack`.
+//! The texts with counters: `/proc/net/netstat`, `snmp` and `stat/nf_conntrack`.
 //!
 //! Reads no file. Counters are found by name: kernels add, drop and rename them, and put them in another order.
 
@@ -24,17 +24,6 @@ const NETSTAT: [&str; 10] = [
 /// `insert_failed`: no tuple was free, or another packet of the same connection was first. `drop`: there was no room,
 /// or the insertion failed. `early_drop`: an entry made room for another.
 const CONNTRACK: [&str; 3] = ["insert_failed", "drop", "early_drop"];
-
-/// Of sockstat: what the line begins with, the name on it, and the name among the counts.
-const SOCKSTAT: [(&str, &str, &str); 7] = [
-    ("TCP:", "inuse", "inuse"),
-    ("TCP:", "orphan", "orphan"),
-    ("TCP:", "tw", "tw"),
-    ("TCP6:", "inuse", "inuse"),
-    ("sockets:", "used", "used"),
-    ("UDP:", "inuse", "UDP inuse"),
-    ("UDP6:", "inuse", "UDP inuse"),
-];
 
 /// The counters about TIME-WAIT, of the text of `/proc/net/netstat`; all absent where there is no such group.
 pub(super) fn netstat(text: &str) -> Result<Counts, Malformed> {
@@ -97,29 +86,6 @@ fn named(
     Ok(counts)
 }
 
-/// Adds what the text of `/proc/net/sockstat` or `sockstat6` says of TCP, UDP and all sockets: on each line a protocol,
-/// then names and values in turns, as `sockstat_seq_show` in net/ipv4/proc.c prints them. `inuse` of sockstat is that
-/// of IPv4 sockets alone, `UDP inuse` that of sockets with a local port.
-pub(super) fn add_sockstat(counts: &mut Counts, text: &str) -> Result<(), Malformed> {
-    for (number, line) in numbered_lines(text) {
-        let (protocol, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let wanted = SOCKSTAT.iter().filter(|(of, ..)| *of == protocol);
-        for (_, name, known_as) in wanted {
-            for pair in words(rest).chunks(2) {
-                match pair {
-                    // Another value may be anything (`mem` is signed).
-                    [word, value] if word == name => {
-                        counts.add(known_as, count(number, value, 10)?);
-                    }
-                    [_, _] | [] => {}
-                    [word, ..] => return Err(Malformed::new(number, word, "a name and its value")),
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -130,12 +96,6 @@ mod tests {
     fn conntrack(text: &str) -> Result<Counts, Malformed> {
         let mut counts = Counts::default();
         add_conntrack(&mut counts, text)?;
-        Ok(counts)
-    }
-
-    fn sockstat(text: &str) -> Result<Counts, Malformed> {
-        let mut counts = Counts::default();
-        add_sockstat(&mut counts, text)?;
         Ok(counts)
     }
 
@@ -190,25 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn socket_counts_are_found_by_name_and_those_of_other_names_may_be_anything() {
-        let text =
-            "sockets: used 12\nUDP: inuse 9 mem 0\nFRAG: x\nTCP: mem -3 tw 7 new x inuse 5\n";
-        let expected = [("used", 12), ("UDP inuse", 9), ("inuse", 5), ("tw", 7)];
-        assert!(sockstat(text).unwrap().iter().eq(expected));
-        let v6 = sockstat("TCP6: inuse 3\nUDP6: inuse 1\n").unwrap();
-        assert!(v6.iter().eq([("inuse", 3), ("UDP inuse", 1)]));
-        assert_eq!(sockstat("RAW: inuse 3\n").unwrap(), Counts::default());
-    }
-
-    #[test]
-    fn a_line_that_does_not_match_its_names_or_has_no_count_is_refused() {
+    fn a_line_of_values_that_does_not_match_its_names_is_refused() {
         type Refused = (
             fn(&str) -> Result<Counts, Malformed>,
             &'static str,
             usize,
             &'static str,
         );
-        let cases: [Refused; 13] = [
+        let cases: [Refused; 10] = [
             (netstat, "TcpExt: TW TWKilled\nTcpExt: 1\n", 2, " 1"),
             (netstat, "TcpExt: TW\nTcpExt: 1 2\n", 2, " 1 2"),
             (netstat, "TcpExt: Other TW\nTcpExt: 1 x\n", 2, "x"),
@@ -224,9 +173,6 @@ mod tests {
             (conntrack, "drop\n1 2\n", 2, "1 2"),
             (conntrack, "drop\n1\n-1\n", 3, "-1"),
             (conntrack, "drop\n0x1\n", 2, "0x1"),
-            (sockstat, "\nTCP: inuse\n", 2, "inuse"),
-            (sockstat, "\nTCP: inuse -1\n", 2, "-1"),
-            (sockstat, "\nTCP: tw 1x\n", 2, "1x"),
         ];
         for (parse, text, line, offending) in cases {
             let error = parse(text).unwrap_err();
@@ -240,10 +186,9 @@ mod tests {
             text in ".{0,80}",
             netstat_text in "(TcpExt:( ?(TW|PAWSEstab|[0-9]{1,22}|-))*\n){0,4}",
             conntrack_text in "(drop|early_drop| ){0,5}\n(([0-9a-f]{1,20}|-)? ?\n?){0,5}",
-            sockstat_text in "(TCP6?:( ?(inuse|tw|[0-9]{1,22}|-))*\n){0,3}",
         ) {
-            for text in [text, netstat_text, conntrack_text, sockstat_text] {
-                let _ = (netstat(&text), snmp(&text), conntrack(&text), sockstat(&text));
+            for text in [text, netstat_text, conntrack_text] {
+                let _ = (netstat(&text), snmp(&text), conntrack(&text));
             }
         }
     }

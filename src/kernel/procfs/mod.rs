@@ -13,6 +13,7 @@ mod counters;
 mod error;
 pub(super) mod file;
 mod slab;
+mod socket_counts;
 mod sysctl;
 mod tcp_line;
 mod tcp_table;
@@ -64,7 +65,7 @@ impl ProcRoot {
         let numbered = format!("self/task/{}/net", rustix::thread::gettid());
         for root in [&self.path, Path::new("/proc")] {
             for network in ["thread-self/net", &numbered].map(|network| root.join(network)) {
-                if network.join("sockstat").exists() {
+                if network.join("netstat").exists() {
                     return Self {
                         path: root.to_owned(),
                         network: Directory::opened(network),
@@ -165,26 +166,6 @@ impl ProcRoot {
         let add = |text: &str| counters::add_conntrack(&mut counts, text);
         if_there(self.network.parse("stat/nf_conntrack", add))?;
         Ok(Some(counts))
-    }
-
-    /// The TCP line of `net/sockstat`, with the sockets of `net/sockstat6` (absent where IPv6 is
-    /// off) added to `inuse`, and `used` of all sockets.
-    ///
-    /// # Errors
-    /// `net/sockstat` cannot be read, or one of the files not understood.
-    pub fn read_socket_statistics(&self) -> Result<Counts, ReadError> {
-        let mut counts = Counts::default();
-        let read = |name, counts: &mut Counts| {
-            let add = |text: &str| counters::add_sockstat(counts, text);
-            self.network.parse(name, add)
-        };
-        read("sockstat", &mut counts)?;
-        // Without a socket of any kind there is none of IPv6 either. (Linux < 4.17 counts those of all
-        // namespaces.)
-        if counts.get("used") != Some(0) {
-            if_there(read("sockstat6", &mut counts))?;
-        }
-        Ok(counts)
     }
 
     /// What the slab caches of TIME-WAIT sockets hold, by `kernel/slab` in the sysfs that stands beside

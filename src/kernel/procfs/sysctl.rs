@@ -29,10 +29,7 @@ pub(super) fn parse_port_range(text: &str) -> Result<PortRange, Malformed> {
 pub(super) fn parse_reserved_ports(text: &str) -> Result<PortSet, Malformed> {
     let list = text.trim_ascii();
     let mut set = PortSet::new();
-    if list.is_empty() {
-        return Ok(set);
-    }
-    for item in list.split(',') {
+    for item in list.split(',').filter(|_| !list.is_empty()) {
         let (low, high) = parse_ports(item)
             .ok_or_else(|| Malformed::new(1, item, "a port, or two ports joined by \"-\""))?;
         for port in low..=high {

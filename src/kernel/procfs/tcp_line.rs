@@ -7,10 +7,10 @@
 //! ```
 //!
 //! Allocates nothing, and ignores what stands behind the timer but for user and inode.
-//! What a state means is not known here.
 
 use super::text::unsigned;
 use crate::domain::address::Address;
+use crate::domain::socket::TcpState;
 
 /// What every line but the first should be.
 pub(super) const EXPECTED: &str = "a socket: sl local remote st tx:rx tr:when";
@@ -31,8 +31,8 @@ pub(super) struct Record {
     pub(super) local_port: u16,
     pub(super) remote_addr: Address,
     pub(super) remote_port: u16,
-    /// As in `include/net/tcp_states.h`.
-    pub(super) state: u8,
+    /// `None` for one that no kernel known to us has.
+    pub(super) state: Option<TcpState>,
     /// What a time-wait socket (FIN-WAIT-2 ones included) has left; 0 for others.
     pub(super) remaining_ms: u32,
 }
@@ -43,7 +43,7 @@ pub(super) fn parse(line: &[u8], is_v6: bool) -> Option<Record> {
     unsigned(fields.next()?.strip_suffix(':')?, 10)?;
     let (local_addr, local_port) = endpoint(fields.next()?, is_v6)?;
     let (remote_addr, remote_port) = endpoint(fields.next()?, is_v6)?;
-    let state = hex(fields.next()?, 2)?;
+    let state = u8::try_from(hex(fields.next()?, 2)?).ok()?;
     let (sent, received) = fields.next()?.split_once(':')?;
     hex(sent, 8)?;
     hex(received, 8)?;
@@ -55,7 +55,7 @@ pub(super) fn parse(line: &[u8], is_v6: bool) -> Option<Record> {
         local_port,
         remote_addr,
         remote_port,
-        state: u8::try_from(state).ok()?,
+        state: TcpState::from_number(state),
         remaining_ms: if hex(timer, 2)? == TIME_WAIT_TIMER {
             u32::try_from(ticks.saturating_mul(MS_PER_TICK)).unwrap_or(u32::MAX)
         } else {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     /// A line as the kernel prints it.
-    fn render(record: &Record, is_v6: bool, slot: u32, timer: u8, ticks: u64) -> String {
+    fn render(record: &Record, is_v6: bool, state: u8, slot: u32, timer: u8, ticks: u64) -> String {
         format!(
             "{slot:4}: {}:{:04X} {}:{:04X} {:02X} 00000001:00000002 {timer:02X}:{ticks:08X} \
              00000000  1000        0 18465 2 00000000af04352e 20 0 0 10 -1",
@@ -134,7 +134,7 @@ mod tests {
             record.local_port,
             hex_words(record.remote_addr, is_v6),
             record.remote_port,
-            record.state,
+            state,
         )
     }
 
@@ -144,14 +144,20 @@ mod tests {
         let record = parse(TIME_WAIT, false).unwrap();
         assert_eq!(record.local_addr, "127.0.0.1".parse().unwrap());
         assert_eq!((record.local_port, record.remote_port), (42_196, 42_635));
-        assert_eq!((record.state, record.remaining_ms), (6, 60_000));
+        assert_eq!(
+            (record.state, record.remaining_ms),
+            (Some(TcpState::TimeWait), 60_000)
+        );
 
         let line = b"   6: 0000000000000000FFFF00000100007F:91E1 B80D0120000000000000000001000000\
             :870A 01 00000000:00000000 02:00001B5A 00000000     0        0 18466 1 0 20 0 0 10 -1";
         let record = parse(line, true).unwrap();
         assert_eq!(record.local_addr, "127.0.0.1".parse().unwrap());
         assert_eq!(record.remote_addr, "2001:db8::1".parse().unwrap());
-        assert_eq!((record.state, record.remaining_ms), (1, 0));
+        assert_eq!(
+            (record.state, record.remaining_ms),
+            (Some(TcpState::Established), 0)
+        );
     }
 
     #[test]
@@ -205,10 +211,10 @@ mod tests {
                 local_port,
                 remote_addr: address(remote),
                 remote_port,
-                state,
+                state: TcpState::from_number(state),
                 remaining_ms,
             };
-            let line = render(&record, is_v6, slot, timer, ticks);
+            let line = render(&record, is_v6, state, slot, timer, ticks);
             prop_assert_eq!(parse(line.as_bytes(), is_v6), Some(record));
         }
 

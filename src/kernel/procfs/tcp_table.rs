@@ -11,16 +11,15 @@
 //! came. Sockets passed on until then are not all.
 
 use std::fs::File;
-use std::io;
-use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::ProcRoot;
 use super::error::{Fault, Malformed, ReadError};
 use super::file::Lines;
 use super::tcp_line::{self, Record};
+use super::{ProcRoot, if_there};
 use crate::domain::snapshot::Destination;
-use crate::domain::socket::{LiveSocket, PortOwner, Socket, TcpState};
+use crate::domain::socket::TcpState::{Close, Listen, NewSynRecv, SynRecv, TimeWait};
+use crate::domain::socket::{LiveSocket, PortOwner, Socket};
 use crate::domain::udp::UdpSocket;
 
 /// How many lines are read between two looks at the clock: about half a millisecond's worth.
@@ -40,22 +39,18 @@ impl ProcRoot {
     ) -> Result<u64, ReadError> {
         let mut owners = 0;
         self.read_table("tcp", deadline, |record, _| {
-            match TcpState::from_number(record.state) {
-                Some(TcpState::Listen) => {
-                    owners += 1;
-                    on_owner(PortOwner {
-                        addr: record.local_addr,
-                        port: record.local_port,
-                        listening: true,
-                        v6_only: false,
-                    });
-                    ControlFlow::Continue(())
-                }
-                // Before Linux 4.4 the requests of a listener stand behind it, in front of the next
-                // listener. One that is just being closed is shown as CLOSE.
-                Some(TcpState::SynRecv | TcpState::Close) => ControlFlow::Continue(()),
-                _ => ControlFlow::Break(()),
+            if record.state == Some(Listen) {
+                owners += 1;
+                on_owner(PortOwner {
+                    addr: record.local_addr,
+                    port: record.local_port,
+                    listening: true,
+                    v6_only: false,
+                });
             }
+            // Before Linux 4.4 the requests of a listener stand behind it, in front of the next
+            // listener. One that is just being closed is shown as CLOSE.
+            matches!(record.state, Some(Listen | SynRecv | Close))
         })?;
         Ok(owners)
     }
@@ -72,13 +67,11 @@ impl ProcRoot {
     ) -> Result<u64, ReadError> {
         let mut records = 0;
         self.read_table("tcp", deadline, |record, _| {
-            let state = TcpState::from_number(record.state);
             // SYN-RECV are nearly always requests to a listener, which use no port; netlink is not asked for them.
-            if matches!(state, Some(TcpState::Listen | TcpState::SynRecv)) {
-                return ControlFlow::Continue(());
-            }
-            records += 1;
-            if let Some(state) = state.filter(|state| state.is_connected()) {
+            let is_counted = !matches!(record.state, Some(Listen | SynRecv));
+            records += u64::from(is_counted);
+            let connected = record.state.filter(|state| state.is_connected());
+            if let Some(state) = connected.filter(|_| is_counted) {
                 on_socket(Socket {
                     src_addr: record.local_addr,
                     dst_addr: record.remote_addr,
@@ -89,7 +82,7 @@ impl ProcRoot {
                     is_on_loopback_device: false,
                 });
             }
-            ControlFlow::Continue(())
+            true
         })?;
         Ok(records)
     }
@@ -100,12 +93,10 @@ impl ProcRoot {
         deadline: Instant,
         on_live: &mut impl FnMut(LiveSocket),
     ) -> Result<(), ReadError> {
-        use TcpState::{NewSynRecv, SynRecv, TimeWait};
         self.read_table("tcp", deadline, |record, line| {
-            let state = TcpState::from_number(record.state);
-            let state = state.filter(|state| state.is_connected());
+            let connected = record.state.filter(|state| state.is_connected());
             if let Some((user, inode)) = tcp_line::owner(line)
-                && !matches!(state, None | Some(NewSynRecv | SynRecv | TimeWait))
+                && !matches!(connected, None | Some(NewSynRecv | SynRecv | TimeWait))
             {
                 on_live(LiveSocket {
                     destination: Destination {
@@ -118,7 +109,7 @@ impl ProcRoot {
                     has_timestamps: None,
                 });
             }
-            ControlFlow::Continue(())
+            true
         })
     }
 
@@ -130,65 +121,52 @@ impl ProcRoot {
         on_socket: &mut impl FnMut(&UdpSocket),
     ) -> Result<(), ReadError> {
         self.read_table("udp", deadline, |record, _| {
-            let is_bound = TcpState::from_number(record.state) == Some(TcpState::Close)
-                && !record.local_addr.is_wildcard();
+            let is_bound = record.state == Some(Close) && !record.local_addr.is_wildcard();
             on_socket(&UdpSocket {
                 addr: record.local_addr,
                 port: record.local_port,
                 v6_only: is_bound.then_some(true),
             });
-            ControlFlow::Continue(())
+            true
         })
     }
 
-    /// Calls `visit` with each record of both families' files, and its line; on to the next file where it says stop.
+    /// Calls `visit` with each record of both families' files, and its line, and leaves a file where that says no.
     fn read_table(
         &self,
         protocol: &str,
         deadline: Instant,
-        mut visit: impl FnMut(&Record, &[u8]) -> ControlFlow<()>,
+        mut visit: impl FnMut(&Record, &[u8]) -> bool,
     ) -> Result<(), ReadError> {
         let mut visited = 0_usize;
-        let mut timed = |record: &Record, line: &[u8]| {
-            if visited.is_multiple_of(LINES_PER_DEADLINE_CHECK) && Instant::now() >= deadline {
-                return Err(Fault::Deadline(visited));
+        let mut read = |file: File, is_v6| {
+            let mut lines = Lines::new(file);
+            // The kernel prints a header even where there is no socket: a file without is not its table.
+            let (_, header) = lines.next()?.unwrap_or_default();
+            if !header
+                .trim_ascii_start()
+                .starts_with(tcp_line::HEADER_START)
+            {
+                return Err(Malformed::new(1, header, "the header of a connection table").into());
             }
-            visited += 1;
-            Ok(visit(record, line))
+            while let Some((number, line)) = lines.next()? {
+                if visited.is_multiple_of(LINES_PER_DEADLINE_CHECK) && Instant::now() >= deadline {
+                    return Err(Fault::Deadline(visited));
+                }
+                visited += 1;
+                let record = tcp_line::parse(line, is_v6)
+                    .ok_or_else(|| Malformed::new(number, line, tcp_line::EXPECTED))?;
+                if !visit(&record, line) {
+                    break;
+                }
+            }
+            Ok(())
         };
-        self.network
-            .read(protocol, |file| read_file(file, false, &mut timed))?;
-        let v6 = self.network.read(&format!("{protocol}6"), |file| {
-            read_file(file, true, &mut timed)
-        });
-        match v6 {
-            // IPv6 is off.
-            Err(error) if error.io_kind() == Some(io::ErrorKind::NotFound) => Ok(()),
-            v6 => v6,
-        }
+        self.network.read(protocol, |file| read(file, false))?;
+        let v6 = self
+            .network
+            .read(&format!("{protocol}6"), |file| read(file, true));
+        // Without IPv6 there is none.
+        if_there(v6).map(|_| ())
     }
-}
-
-fn read_file(
-    file: File,
-    is_v6: bool,
-    mut visit: impl FnMut(&Record, &[u8]) -> Result<ControlFlow<()>, Fault>,
-) -> Result<(), Fault> {
-    let mut lines = Lines::new(file);
-    // The kernel prints a header even where there is no socket: a file without is not its table.
-    let (_, header) = lines.next()?.unwrap_or_default();
-    if !header
-        .trim_ascii_start()
-        .starts_with(tcp_line::HEADER_START)
-    {
-        return Err(Malformed::new(1, header, "the header of a connection table").into());
-    }
-    while let Some((number, line)) = lines.next()? {
-        let record = tcp_line::parse(line, is_v6)
-            .ok_or_else(|| Malformed::new(number, line, tcp_line::EXPECTED))?;
-        if visit(&record, line)?.is_break() {
-            break;
-        }
-    }
-    Ok(())
 }

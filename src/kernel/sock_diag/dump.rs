@@ -244,6 +244,7 @@ impl Dump<'_> {
                 return Err(DumpError::Send(error));
             }
         }
+        let reason = io::Error::from_raw_os_error;
         let mut count = DumpCount::default();
         loop {
             self.receive(count.records)?;
@@ -252,7 +253,8 @@ impl Dump<'_> {
             while let Some(message) = messages.next() {
                 count.interrupted |= messages.interrupted;
                 let records = count.records;
-                match message.map_err(|error| DumpError::Datagram(error, records))? {
+                let message = message.map_err(|error| DumpError::Datagram(error, records))?;
+                let error = match message {
                     Message::Record(TCPDIAG_GETSOCK | SOCK_DIAG_BY_FAMILY, payload) => {
                         count.records += 1;
                         let Some((record, attributes)) = Record::parse(payload) else {
@@ -264,21 +266,16 @@ impl Dump<'_> {
                             count.unknown += 1;
                             count.last_unknown = Some((record.family, record.state));
                         }
+                        continue;
                     }
-                    Message::Record(other, _) => {
-                        return Err(DumpError::UnknownType(other, records));
-                    }
+                    Message::Noop => continue,
                     Message::Done(0) => return Ok(count),
-                    Message::Done(errno) => {
-                        let error = io::Error::from_raw_os_error(errno);
-                        return Err(DumpError::Failed(error, records));
-                    }
-                    Message::Refused(errno) => {
-                        return Err(DumpError::Refused(io::Error::from_raw_os_error(errno)));
-                    }
-                    Message::Overrun => return Err(DumpError::Overrun(records)),
-                    Message::Noop => {}
-                }
+                    Message::Record(other, _) => DumpError::UnknownType(other, records),
+                    Message::Done(errno) => DumpError::Failed(reason(errno), records),
+                    Message::Refused(errno) => DumpError::Refused(reason(errno)),
+                    Message::Overrun => DumpError::Overrun(records),
+                };
+                return Err(error);
             }
         }
     }

@@ -14,15 +14,15 @@ use tempfile::TempDir;
 
 use super::*;
 
-const KERNELS: [&str; 4] = ["linux-3.10", "linux-4.19", "linux-5.15", "linux-6.18"];
+pub(super) const KERNELS: [&str; 4] = ["linux-3.10", "linux-4.19", "linux-5.15", "linux-6.18"];
 
-fn fixture(kernel: &str) -> ProcRoot {
+pub(super) fn fixture(kernel: &str) -> ProcRoot {
     let trees = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/procfs");
     ProcRoot::new(trees.join(kernel))
 }
 
 /// A tree with these files and no others.
-fn tree(files: &[(&str, &[u8])]) -> (TempDir, ProcRoot) {
+pub(super) fn tree(files: &[(&str, &[u8])]) -> (TempDir, ProcRoot) {
     let directory = tempfile::tempdir().unwrap();
     for (name, content) in files {
         let path = directory.path().join(name);
@@ -92,18 +92,6 @@ fn each_kernel_has_its_own_counters() {
 }
 
 #[test]
-fn sockets_in_use_are_those_of_both_families() {
-    for kernel in KERNELS {
-        let statistics = fixture(kernel).read_socket_statistics().unwrap();
-        assert_eq!(statistics.get("inuse"), Some(14 + 6), "{kernel}");
-        assert_eq!(statistics.get("orphan"), Some(4), "{kernel}");
-        assert_eq!(statistics.get("tw"), Some(21), "{kernel}");
-    }
-    let (_directory, root) = tree(&[("net/sockstat", b"TCP: inuse 3 orphan 0 tw 0\n")]);
-    assert_eq!(root.read_socket_statistics().unwrap().get("inuse"), Some(3));
-}
-
-#[test]
 fn the_slabs_of_time_wait_sockets_are_added_up() {
     let pages = [4 + 9, 2 * (3 + 11), 2 * 10, 1 + 2];
     for (kernel, pages) in KERNELS.into_iter().zip(pages) {
@@ -139,7 +127,6 @@ fn what_every_linux_has_and_is_not_there_is_an_error_and_the_rest_is_absent() {
     missing(errors.pop().unwrap(), "sys/net/ipv4/ip_local_port_range");
     assert!(errors.is_empty(), "{errors:?}");
     missing(root.read_kernel_counters().unwrap_err(), "net/netstat");
-    missing(root.read_socket_statistics().unwrap_err(), "net/sockstat");
     assert_eq!(root.read_slab_memory(4_096).unwrap(), Counts::default());
 }
 
@@ -150,7 +137,6 @@ fn a_named_pipe_in_the_place_of_a_file_is_refused_without_waiting() {
     for file in [
         "sys/net/ipv4/tcp_tw_reuse",
         "net/netstat",
-        "net/sockstat",
         "net/tcp",
         "slabinfo",
     ] {
@@ -166,7 +152,6 @@ fn a_named_pipe_in_the_place_of_a_file_is_refused_without_waiting() {
         "{errors:?}"
     );
     assert!(is_refused(&root.read_kernel_counters().unwrap_err()));
-    assert!(is_refused(&root.read_socket_statistics().unwrap_err()));
     assert!(is_refused(&root.read_slab_memory(4_096).unwrap_err()));
     assert!(is_refused(&table::owners(&root).unwrap_err()));
 }
@@ -210,12 +195,6 @@ fn the_real_files_of_this_host_are_understood() {
     assert!(errors.is_empty(), "{errors:?}");
     assert!(settings.port_range.is_some() && settings.reserved_ports.is_some());
     assert!(root.read_kernel_counters().unwrap().get("TW").is_some());
-    assert!(
-        root.read_socket_statistics()
-            .unwrap()
-            .get("inuse")
-            .is_some()
-    );
     root.read_slab_memory(4_096).unwrap();
 }
 
@@ -226,13 +205,11 @@ proptest! {
         let (_directory, root) = tree(&[
             ("sys/net/ipv4/ip_local_reserved_ports", &bytes),
             ("net/netstat", &bytes),
-            ("net/sockstat", &bytes),
             ("slabinfo", &bytes),
             ("net/tcp", &[b"  sl  local_address\n", &*bytes].concat()),
         ]);
         let _ = root.read_settings();
         let _ = root.read_kernel_counters();
-        let _ = root.read_socket_statistics();
         let _ = root.read_slab_memory(4_096);
         let _ = table::sockets(&root);
         let _ = table::owners(&root);
