@@ -98,7 +98,6 @@ pub struct ReportConfig {
         id = "report.format",
         long = "format",
         value_name = "FORMAT",
-        value_enum,
         default_value = "text"
     )]
     pub(crate) format: ReportFormat,
@@ -195,12 +194,7 @@ pub struct WebConfig {
 #[command(next_help_heading = "Collection")]
 pub struct CollectorConfig {
     /// Where to read sockets from; auto is netlink, or procfs where netlink cannot be used
-    #[arg(
-        long = "collector.source",
-        value_name = "SOURCE",
-        value_enum,
-        default_value = "auto"
-    )]
+    #[arg(long = "collector.source", default_value = "auto")]
     pub source: SourceChoice,
 
     /// What is exported of the sockets.
@@ -259,19 +253,13 @@ pub struct LogConfig {
     /// Minimum level to log
     #[arg(
         long = "log.level",
-        value_name = "LEVEL",
         default_value = "info",
         value_parser = PossibleValuesParser::new(levels()).try_map(|level| level.parse::<LevelFilter>()),
     )]
     pub(crate) level: LevelFilter,
 
     /// Output format of log messages
-    #[arg(
-        long = "log.format",
-        value_name = "FORMAT",
-        value_enum,
-        default_value = "logfmt"
-    )]
+    #[arg(long = "log.format", default_value = "logfmt")]
     pub(crate) format: LogFormat,
 }
 

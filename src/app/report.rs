@@ -53,16 +53,9 @@ pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, Fai
             return Ok(u8::from(!report.is_complete()));
         };
         before = Some(report);
-        pause(every.saturating_sub(begin.elapsed()));
+        #[expect(clippy::disallowed_methods, reason = "an interval is only time")]
+        std::thread::sleep(every.saturating_sub(begin.elapsed()));
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what is waited for is time itself"
-)]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }
 
 fn one(

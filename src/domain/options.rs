@@ -116,23 +116,18 @@ impl FromStr for PinnedDestination {
     /// `[SRC_ADDR,]DST_ADDR:DST_PORT`, or the labels' values in their order, separated by commas.
     fn from_str(text: &str) -> Result<Self, String> {
         const FORM: &str = "write [SRC_ADDR,]DST_ADDR:DST_PORT or SRC_ADDR,DST_ADDR,DST_PORT";
-        let mut parts: Vec<&str> = text.split(',').collect();
-        if let [dst_and_port] | [_, dst_and_port] = parts[..] {
-            let (dst, port) = dst_and_port.rsplit_once(':').ok_or(FORM)?;
-            // `2001:db8::1:443` is an address without a port.
-            if dst.contains(':') && !dst.starts_with('[') {
-                return Err(
-                    "write an IPv6 address in brackets: [SRC_ADDR,][DST_ADDR]:DST_PORT".to_owned(),
-                );
-            }
-            parts.pop();
-            parts.extend([dst, port]);
-        }
-        let (src, dst, dst_port) = match parts[..] {
-            [dst, port] => (None, dst, port),
-            [src, dst, port] => (Some(src), dst, port),
-            _ => return Err(FORM.to_owned()),
+        let has_only_commas = text.matches(',').count() == 2;
+        let separator = if has_only_commas { ',' } else { ':' };
+        let (addresses, dst_port) = text.rsplit_once(separator).ok_or(FORM)?;
+        let (src, dst) = match addresses.rsplit_once(',') {
+            Some((src, dst)) => (Some(src), dst),
+            None => (None, addresses),
         };
+        // `2001:db8::1:443` is an address without a port.
+        if !has_only_commas && dst.contains(':') && !dst.starts_with('[') {
+            let form = "write an IPv6 address in brackets: [SRC_ADDR,][DST_ADDR]:DST_PORT";
+            return Err(form.to_owned());
+        }
         let any = ": leave it out to mean any";
         Ok(Self {
             src_addr: src.map(|src| address("SRC_ADDR", src, any)).transpose()?,
