@@ -18,30 +18,16 @@ pub(crate) fn time_wait_ms(settings: &Settings) -> u32 {
 /// The window in which sockets count towards the close rate, in milliseconds.
 pub(crate) const CLOSE_RATE_WINDOW_MS: u32 = 10_000;
 
-/// One band of ages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Band {
-    /// From-to in seconds.
-    pub name: &'static str,
-    /// The first age that no longer belongs to it. The last band takes all that is older.
-    pub(crate) end_ms: u32,
-}
-
-/// The age bands, youngest first, lower bound inclusive.
-pub(crate) const BANDS: [Band; AGE_BANDS] = [
-    Band::new("0-1", 1_000),
-    Band::new("1-5", 5_000),
-    Band::new("5-15", 15_000),
-    Band::new("15-30", 30_000),
-    Band::new("30-45", 45_000),
-    Band::new("45-60", u32::MAX),
+/// The age bands, youngest first, lower bound inclusive: their names (from-to in seconds), and the first age
+/// that no longer belongs to each. The last one takes all that is older.
+pub(crate) const BANDS: [(&str, u32); AGE_BANDS] = [
+    ("0-1", 1_000),
+    ("1-5", 5_000),
+    ("5-15", 15_000),
+    ("15-30", 30_000),
+    ("30-45", 45_000),
+    ("45-60", u32::MAX),
 ];
-
-impl Band {
-    const fn new(name: &'static str, end_ms: u32) -> Self {
-        Self { name, end_ms }
-    }
-}
 
 /// The age of a TIME-WAIT socket in milliseconds. A timer with more time left than TIME-WAIT lasts (a
 /// kernel built with another length) counts as just begun.
@@ -58,7 +44,7 @@ pub(crate) fn band_index(age_ms: u32) -> usize {
     BANDS
         .iter()
         .take(AGE_BANDS - 1)
-        .filter(|band| age_ms >= band.end_ms)
+        .filter(|(_, end_ms)| age_ms >= *end_ms)
         .count()
 }
 
@@ -68,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_lower_bound_belongs_to_a_band_and_the_upper_does_not() {
-        let band_of = |age: u32| BANDS.get(band_index(age)).map(|band| band.name);
+        let band_of = |age: u32| BANDS.get(band_index(age)).map(|(name, _)| *name);
         for (age, name) in [
             (0, "0-1"),
             (999, "0-1"),

@@ -5,11 +5,10 @@
 
 use super::ports::{PortRange, PortSet};
 use super::settings::Settings;
-use super::snapshot::Destination;
-use super::socket::PortOwner;
+use super::snapshot::{Destination, PortSets};
 
 /// After so long the second has changed for certain.
-const LONGEST_SECOND_MS: u32 = 1_000;
+const LONGEST_SECOND_MS: u16 = 1_000;
 
 /// The ephemeral range, sorted by what connect() does with each port.
 #[derive(Clone, Debug)]
@@ -36,20 +35,16 @@ pub(super) struct PortPool {
 
 impl PortPool {
     /// `None` while the range is unknown.
-    pub(super) fn new(settings: &Settings, owners: &[PortOwner]) -> Option<Self> {
+    pub(super) fn new(settings: &Settings, sets: &PortSets) -> Option<Self> {
         let range = settings.port_range?;
         let mut unreserved = PortSet::of_range(range);
-        if let Some(reserved) = &settings.reserved_ports {
+        if let Some(reserved) = &sets.reserved {
             unreserved.subtract(reserved);
         }
         let mut outgoing = unreserved.clone();
-        let mut usable = unreserved.clone();
-        for owner in owners {
-            usable.remove(owner.port);
-            if owner.listening {
-                outgoing.remove(owner.port);
-            }
-        }
+        outgoing.subtract(&sets.listening);
+        let mut usable = outgoing.clone();
+        usable.subtract(&sets.bound);
         Some(Self {
             range,
             reserved: range.ports() - unreserved.len(),
@@ -80,20 +75,16 @@ impl PortPool {
 /// When connect() may reuse a TIME-WAIT socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReuseRule {
-    scope: ReuseScope,
+    /// Of whatever destination.
+    everywhere: bool,
+    /// With an end on a loopback address, or on the device `lo`.
+    on_loopback: bool,
     /// It is old enough if it is older than this.
     older_than_ms: u32,
     /// It has a timestamp if it is younger than this: older ones were made with `tcp_timestamps` off.
     younger_than_ms: u32,
     /// Whether it is unknown if connect() reuses the ports of FIN-WAIT-2 sockets without a process too.
     pub(super) orphans_in_doubt: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReuseScope {
-    Nowhere,
-    Loopback,
-    Everywhere,
 }
 
 impl ReuseRule {
@@ -107,26 +98,17 @@ impl ReuseRule {
         } else {
             (changed_ms.is_some(), changed_ms.unwrap_or(0), u32::MAX)
         };
-        let scope = match settings.tcp_tw_reuse {
-            Some(1) if has_any => ReuseScope::Everywhere,
-            Some(2) if has_any => ReuseScope::Loopback,
-            _ => ReuseScope::Nowhere,
-        };
         // Without the sysctl (Linux < 6.14), the second of CLOCK_MONOTONIC must have changed.
-        let delay_ms = settings.tcp_tw_reuse_delay_ms.map_or_else(
-            || {
-                moment
-                    .milliseconds_of_second
-                    .map_or(LONGEST_SECOND_MS, u32::from)
-            },
-            |delay| u32::try_from(delay).unwrap_or(u32::MAX),
-        );
+        let second_ms = moment.milliseconds_of_second.unwrap_or(LONGEST_SECOND_MS);
+        let delay_ms = settings.tcp_tw_reuse_delay_ms.unwrap_or(second_ms.into());
+        let allows = |value| has_any && settings.tcp_tw_reuse == Some(value);
         Self {
-            scope,
-            older_than_ms: delay_ms.max(since_ms),
+            everywhere: allows(1),
+            on_loopback: allows(2),
+            older_than_ms: u32::try_from(delay_ms).unwrap_or(u32::MAX).max(since_ms),
             younger_than_ms,
             // The sysctl is younger than the fix.
-            orphans_in_doubt: scope != ReuseScope::Nowhere
+            orphans_in_doubt: (allows(1) || allows(2))
                 && !moment.orphans_keep_ports
                 && settings.tcp_tw_reuse_delay_ms.is_none(),
         }
@@ -140,19 +122,14 @@ impl ReuseRule {
 
     /// Whether reuse is allowed for a destination.
     pub(super) fn allows(self, destination: &Destination) -> bool {
-        match self.scope {
-            ReuseScope::Nowhere => false,
-            ReuseScope::Loopback => {
-                destination.src_addr.is_loopback() || destination.dst_addr.is_loopback()
-            }
-            ReuseScope::Everywhere => true,
-        }
+        let is_loopback = destination.src_addr.is_loopback() || destination.dst_addr.is_loopback();
+        self.everywhere || (self.on_loopback && is_loopback)
     }
 
     /// Whether reuse is allowed for sockets bound to the device `lo`, whatever their addresses.
     #[inline]
-    pub(super) fn allows_on_loopback_device(self) -> bool {
-        self.scope == ReuseScope::Loopback
+    pub(super) const fn allows_on_loopback_device(self) -> bool {
+        self.on_loopback
     }
 }
 
@@ -172,31 +149,20 @@ pub struct Moment {
 mod tests {
     use super::*;
 
-    fn owner(port: u16, listening: bool) -> PortOwner {
-        PortOwner {
-            addr: "::1".parse().unwrap(),
-            port,
-            listening,
-            v6_only: false,
-        }
-    }
-
     #[test]
     fn reserved_and_owned_ports_are_counted_once_and_only_inside_the_range() {
         let reserved: PortSet = [99, 100, 105, 111].into_iter().collect();
-        let owners = [
-            owner(105, true),
-            owner(106, true),
-            owner(106, false),
-            owner(107, false),
-            owner(80, true),
-        ];
+        let sets = PortSets {
+            reserved: Some(reserved),
+            listening: [105, 106, 80].into_iter().collect(),
+            bound: [106, 107].into_iter().collect(),
+            ..PortSets::default()
+        };
         let settings = Settings {
             port_range: PortRange::new(100, 110),
-            reserved_ports: Some(reserved),
             ..Settings::default()
         };
-        let mut pool = PortPool::new(&settings, &owners).unwrap();
+        let mut pool = PortPool::new(&settings, &sets).unwrap();
         assert_eq!((pool.reserved, pool.listeners, pool.blocked), (2, 1, 2));
         assert_eq!(
             pool.usable.iter().collect::<Vec<_>>(),
@@ -299,7 +265,7 @@ mod tests {
                 ..Moment::default()
             };
             let rule = ReuseRule::new(&settings(1, timestamps, Some(100)), moment);
-            let allows = rule.scope == ReuseScope::Everywhere;
+            let allows = rule.everywhere;
             [100, 101, 5_000, 5_001].map(|age| allows && rule.is_old_enough(age))
         };
         assert_eq!(changed(1, None), [false, true, true, true]);

@@ -65,7 +65,8 @@ impl Census {
         moment: Moment,
         owners: &[PortOwner],
     ) -> Self {
-        let mut sources = SourcePools::new(settings);
+        let keeps_to_v6 = settings.ipv6_bindv6only.is_some_and(|value| value != 0);
+        let mut sources = SourcePools::new(keeps_to_v6);
         let mut sets = PortSets {
             reserved: settings.reserved_ports.clone(),
             elsewhere_is_whole: true,
@@ -81,7 +82,7 @@ impl Census {
         }
         Self {
             options,
-            pool: PortPool::new(settings, owners),
+            pool: PortPool::new(settings, &sets),
             reuse: ReuseRule::new(settings, moment),
             time_wait_ms: age::time_wait_ms(settings),
             destinations: DestinationTallies::default(),

@@ -3,12 +3,14 @@
 //! One line of [`CollectorId`]'s table registers a collector. Where it reads, and what, is in
 //! `collector::files` or a job of its own; what it exports is in `exposition::families`.
 
+use std::collections::BTreeSet;
+
 /// Registers collectors: an identifier, its name in flags and labels, whether its readings are of one network
 /// namespace or of the whole host, and the help text of its flag.
 macro_rules! collectors {
     ($($id:ident $name:literal $scope:ident $help:literal;)*) => {
         /// Names a collector.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum CollectorId {
             $(#[doc = $help] $id,)*
         }
@@ -56,76 +58,38 @@ collectors! {
     Failures "failures" Host "connect() calls that found no free port, from a perf event (needs CAP_PERFMON)";
 }
 
-/// A value for each collector.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PerCollector<T>([T; CollectorId::ALL.len()]);
-
-impl<T> PerCollector<T> {
-    /// The value of one collector.
-    #[expect(
-        clippy::indexing_slicing,
-        clippy::as_conversions,
-        reason = "as long as there are variants"
-    )]
-    pub(crate) const fn get(&self, id: CollectorId) -> &T {
-        &self.0[id as usize]
-    }
-
-    /// The value of one collector, to change it.
-    #[expect(
-        clippy::indexing_slicing,
-        clippy::as_conversions,
-        reason = "as long as there are variants"
-    )]
-    pub(crate) const fn get_mut(&mut self, id: CollectorId) -> &mut T {
-        &mut self.0[id as usize]
-    }
-
-    /// All values, with their collectors.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (CollectorId, &T)> {
-        CollectorId::ALL.iter().copied().zip(&self.0)
-    }
-}
-
-impl<T: Default> Default for PerCollector<T> {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| T::default()))
-    }
-}
-
 /// Which collectors run: all, unless switched off.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enabled(PerCollector<bool>);
+pub struct Enabled(BTreeSet<CollectorId>);
 
 impl Default for Enabled {
     fn default() -> Self {
-        Self(PerCollector([true; CollectorId::ALL.len()]))
+        Self(CollectorId::ALL.iter().copied().collect())
     }
 }
 
 impl Enabled {
     /// Whether a collector runs.
     #[must_use]
-    pub const fn has(&self, id: CollectorId) -> bool {
-        *self.0.get(id)
+    pub fn has(&self, id: CollectorId) -> bool {
+        self.0.contains(&id)
     }
 
     /// Switches a collector on or off.
-    pub const fn set(&mut self, id: CollectorId, on: bool) {
-        *self.0.get_mut(id) = on;
+    pub fn set(&mut self, id: CollectorId, on: bool) {
+        self.0.remove(&id);
+        self.0.extend(on.then_some(id));
     }
 
     /// The same without these.
     #[must_use]
     pub fn without(mut self, ids: &[CollectorId]) -> Self {
-        for id in ids {
-            self.set(*id, false);
-        }
+        self.0.retain(|id| !ids.contains(id));
         self
     }
 
     /// Those that run.
     pub fn iter(&self) -> impl Iterator<Item = CollectorId> {
-        self.0.iter().filter(|(_, on)| **on).map(|(id, _)| id)
+        self.0.iter().copied()
     }
 }

@@ -99,16 +99,10 @@ pub struct NamespaceSnapshot {
 /// every connect() fails.
 #[must_use]
 pub(crate) fn rank(snapshot: &Snapshot) -> Option<f64> {
-    match usable_ports(snapshot)? {
+    match snapshot.ports()?.usable {
         0 => Some(1.0),
         _ => snapshot.worst_ratio(),
     }
-}
-
-/// How many ports of the range are usable; `None` where the sockets or the range could not be read.
-#[must_use]
-pub(crate) fn usable_ports(snapshot: &Snapshot) -> Option<u32> {
-    Some(snapshot.ports()?.usable)
 }
 
 /// What was read in the namespaces beside the own one.

@@ -46,30 +46,21 @@ impl PortSet {
     #[must_use]
     pub(crate) fn of_range(range: PortRange) -> Self {
         let mut set = Self::new();
-        let from = |bit: u16| u64::MAX << (bit % WORD_BITS);
-        let (first, last) = (range.min / WORD_BITS, range.max / WORD_BITS);
-        for (word, number) in set.bits_mut().iter_mut().zip(0..=last).skip(first.into()) {
-            *word = u64::MAX;
-            if number == first {
-                *word &= from(range.min);
-            }
-            if number == last {
-                *word &= !from(range.max) | (1 << (range.max % WORD_BITS));
-            }
+        // The lowest so many bits.
+        let low = |ports: u32| 1_u64.checked_shl(ports).map_or(u64::MAX, |bit| bit - 1);
+        let (min, end) = (u32::from(range.min), u32::from(range.max) + 1);
+        for (word, first) in set.bits_mut().iter_mut().zip((0..).step_by(64)) {
+            *word = low(end.saturating_sub(first)) & !low(min.saturating_sub(first));
         }
         set
     }
 
-    /// Adds a port; true if it was not there before.
+    /// Adds a port.
     #[inline]
-    pub fn insert(&mut self, port: u16) -> bool {
-        let Some(word) = self.bits_mut().get_mut(usize::from(port / WORD_BITS)) else {
-            return false;
-        };
-        let bit = 1 << (port % WORD_BITS);
-        let is_new = *word & bit == 0;
-        *word |= bit;
-        is_new
+    pub fn insert(&mut self, port: u16) {
+        if let Some(word) = self.bits_mut().get_mut(usize::from(port / WORD_BITS)) {
+            *word |= 1 << (port % WORD_BITS);
+        }
     }
 
     /// Whether the port is in the set.
@@ -81,37 +72,30 @@ impl PortSet {
             .is_some_and(|word| word & (1 << (port % WORD_BITS)) != 0)
     }
 
-    /// Takes a port out.
-    pub fn remove(&mut self, port: u16) {
-        let Some(words) = &mut self.words else { return };
-        if let Some(word) = words.get_mut(usize::from(port / WORD_BITS)) {
-            *word &= !(1 << (port % WORD_BITS));
-        }
-    }
-
     /// Adds every port of another set.
     pub(crate) fn union_with(&mut self, other: &Self) {
-        let Some(more) = &other.words else { return };
-        for (word, more) in self.bits_mut().iter_mut().zip(more.iter()) {
-            *word |= more;
+        if other.words.is_some() {
+            self.combine(other, |word, more| word | more);
         }
     }
 
     /// Takes out every port that another set does not have.
     pub(crate) fn intersect_with(&mut self, other: &Self) {
-        let Some(words) = &mut self.words else { return };
-        for (word, mask) in words.iter_mut().zip(other.bits()) {
-            *word &= mask;
+        if self.words.is_some() {
+            self.combine(other, |word, mask| word & mask);
         }
     }
 
     /// Takes out every port that another set has.
     pub(crate) fn subtract(&mut self, other: &Self) {
-        let (Some(words), Some(masks)) = (&mut self.words, &other.words) else {
-            return;
-        };
-        for (word, mask) in words.iter_mut().zip(masks.iter()) {
-            *word &= !mask;
+        if self.words.is_some() && other.words.is_some() {
+            self.combine(other, |word, mask| word & !mask);
+        }
+    }
+
+    fn combine(&mut self, other: &Self, operation: impl Fn(u64, u64) -> u64) {
+        for (word, other) in self.bits_mut().iter_mut().zip(other.bits()) {
+            *word = operation(*word, *other);
         }
     }
 
@@ -125,13 +109,12 @@ impl PortSet {
     /// How many ports it has, 0 to 65,536.
     #[must_use]
     pub fn len(&self) -> u32 {
-        let words = self.words.iter().flat_map(|words| words.iter());
-        words.map(|word| word.count_ones()).sum()
+        self.len_within(self)
     }
 
     /// How many of its ports another set has too.
     #[must_use]
-    pub(super) fn len_within(&self, other: &Self) -> u32 {
+    pub(crate) fn len_within(&self, other: &Self) -> u32 {
         let both = self.bits().iter().zip(other.bits());
         both.map(|(word, mask)| (word & mask).count_ones()).sum()
     }
@@ -139,8 +122,7 @@ impl PortSet {
     /// Whether it has no port.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let mut words = self.words.iter().flat_map(|words| words.iter());
-        words.all(|word| *word == 0)
+        self.bits().iter().all(|word| *word == 0)
     }
 
     /// Its bits, 64 ports a word, lowest first.
@@ -158,9 +140,7 @@ impl PortSet {
 impl FromIterator<u16> for PortSet {
     fn from_iter<I: IntoIterator<Item = u16>>(ports: I) -> Self {
         let mut set = Self::new();
-        for port in ports {
-            set.insert(port);
-        }
+        ports.into_iter().for_each(|port| set.insert(port));
         set
     }
 }
@@ -269,7 +249,7 @@ mod tests {
             let mut set: PortSet = ports.iter().copied().collect();
             for port in removed.iter().chain(ports.first()) {
                 model.remove(port);
-                set.remove(*port);
+                set.subtract(&PortSet::from_iter([*port]));
             }
             prop_assert_eq!(usize::try_from(set.len()), Ok(model.len()));
             prop_assert_eq!(set.is_empty(), model.is_empty());

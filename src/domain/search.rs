@@ -85,23 +85,20 @@ mod tests {
     use super::*;
     use crate::domain::ports::PortRange;
     use crate::domain::settings::Settings;
-    use crate::domain::socket::PortOwner;
+    use crate::domain::snapshot::PortSets;
 
     fn examined(taken: &[u16], step_width: Option<i64>) -> u32 {
-        let addr = "::1".parse().unwrap();
-        let owners = [PortOwner {
-            addr,
-            port: 108,
-            listening: true,
-            v6_only: false,
-        }];
+        let sets = PortSets {
+            reserved: Some([104].into_iter().collect()),
+            listening: [108].into_iter().collect(),
+            ..PortSets::default()
+        };
         let settings = Settings {
             port_range: PortRange::new(100, 119),
-            reserved_ports: Some([104].into_iter().collect()),
             ip_local_port_step_width: step_width,
             ..Settings::default()
         };
-        let pool = PortPool::new(&settings, &owners).unwrap();
+        let pool = PortPool::new(&settings, &sets).unwrap();
         let mut set = SmallPortSet::default();
         for port in taken {
             set.insert(*port);

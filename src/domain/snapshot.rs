@@ -2,15 +2,17 @@
 //!
 //! Holds no metric names (see `exposition`) and does no arithmetic beyond trivial sums.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::address::{Address, Family};
-use super::collectors::{CollectorId, PerCollector};
+use super::collectors::CollectorId;
 use super::ports::{PortRange, PortSet};
 use super::settings::Settings;
+pub use super::sources::SourceUsage;
 use super::udp::UdpUsage;
 
 /// Where the sockets were read from.
@@ -142,32 +144,29 @@ impl FromIterator<(&'static str, u64)> for Counts {
 
 /// Everything one scrape read in one network namespace. A collector that is off has no outcome.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Snapshot {
-    outcomes: PerCollector<Option<Outcome>>,
-}
+pub struct Snapshot(BTreeMap<CollectorId, Outcome>);
 
 impl Snapshot {
     /// How one collector fared.
     #[must_use]
-    pub const fn outcome(&self, id: CollectorId) -> Option<&Outcome> {
-        self.outcomes.get(id).as_ref()
+    pub fn outcome(&self, id: CollectorId) -> Option<&Outcome> {
+        self.0.get(&id)
     }
 
     /// How each collector fared that is on.
     pub fn outcomes(&self) -> impl Iterator<Item = (CollectorId, &Outcome)> {
-        let outcomes = self.outcomes.iter();
-        outcomes.filter_map(|(id, outcome)| Some((id, outcome.as_ref()?)))
+        self.0.iter().map(|(id, outcome)| (*id, outcome))
     }
 
     /// Notes how a collector fared; `None` for one that is off. The outcome of the probe is a part of that
     /// of the sockets, and comes with it.
     pub fn set(&mut self, id: CollectorId, outcome: Option<Outcome>) {
         if id == CollectorId::Sockets {
-            *self.outcomes.get_mut(CollectorId::Probe) = outcome.as_ref().and_then(probe_outcome);
+            let probe = outcome.as_ref().and_then(probe_outcome);
+            self.set(CollectorId::Probe, probe);
         }
-        if id != CollectorId::Probe || outcome.is_none() {
-            *self.outcomes.get_mut(id) = outcome;
-        }
+        self.0.remove(&id);
+        self.0.extend(outcome.map(|outcome| (id, outcome)));
     }
 
     /// The same with what one collector read without failure.
@@ -184,10 +183,14 @@ impl Snapshot {
         self
     }
 
+    fn reading(&self, id: CollectorId) -> Option<&Reading> {
+        self.outcome(id)?.value.as_ref()
+    }
+
     /// The dump of the connection table, if it came to an end.
     #[must_use]
     pub fn sockets(&self) -> Option<&SocketSummary> {
-        match self.outcome(CollectorId::Sockets)?.value.as_ref()? {
+        match self.reading(CollectorId::Sockets)? {
             Reading::Sockets(sockets) => Some(sockets),
             _ => None,
         }
@@ -205,6 +208,11 @@ impl Snapshot {
         self.ports()?.by_destination.as_ref()
     }
 
+    /// The pools of bind(addr, 0), if they are known and exported.
+    pub(crate) fn sources(&self) -> Option<&[SourceUsage]> {
+        self.ports()?.by_source.as_deref()
+    }
+
     /// The worst destination's ratio, of either family.
     #[must_use]
     pub fn worst_ratio(&self) -> Option<f64> {
@@ -215,7 +223,7 @@ impl Snapshot {
     /// The kernel's settings, as far as they were read.
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
-        match self.outcome(CollectorId::Sysctl)?.value.as_ref()? {
+        match self.reading(CollectorId::Sysctl)? {
             Reading::Settings(settings) => Some(settings),
             _ => None,
         }
@@ -224,7 +232,7 @@ impl Snapshot {
     /// The UDP ports in use.
     #[must_use]
     pub fn udp(&self) -> Option<&UdpUsage> {
-        match self.outcome(CollectorId::Udp)?.value.as_ref()? {
+        match self.reading(CollectorId::Udp)? {
             Reading::Udp(udp) => Some(udp),
             _ => None,
         }
@@ -233,7 +241,7 @@ impl Snapshot {
     /// The numbers that a collector read.
     #[must_use]
     pub fn counts(&self, id: CollectorId) -> Option<&Counts> {
-        match self.outcome(id)?.value.as_ref()? {
+        match self.reading(id)? {
             Reading::Counts(counts) => Some(counts),
             _ => None,
         }
@@ -256,45 +264,29 @@ impl Snapshot {
     pub(crate) fn udp_in_use(&self) -> Option<u64> {
         self.count(CollectorId::Sockstat, "UDP inuse")
     }
+}
 
-    /// The same with so many time-wait buckets in use.
-    #[cfg(test)]
-    #[must_use]
+/// To change what was read.
+#[cfg(test)]
+impl Snapshot {
     pub(crate) fn with_buckets(self, buckets: u64) -> Self {
         let counts = [("tw", buckets)].into_iter().collect::<Counts>();
         self.with(CollectorId::Sockstat, counts)
     }
 
-    /// The same without these.
-    #[cfg(test)]
-    #[must_use]
     pub(crate) fn without_buckets(self) -> Self {
         self.without(CollectorId::Sockstat)
     }
 
-    /// The dump of the connection table, to change it.
-    pub fn sockets_mut(&mut self) -> Option<&mut SocketSummary> {
-        match self
-            .outcomes
-            .get_mut(CollectorId::Sockets)
-            .as_mut()?
-            .value
-            .as_mut()?
-        {
+    pub(crate) fn sockets_mut(&mut self) -> Option<&mut SocketSummary> {
+        match self.0.get_mut(&CollectorId::Sockets)?.value.as_mut()? {
             Reading::Sockets(sockets) => Some(Arc::make_mut(sockets)),
             _ => None,
         }
     }
 
-    /// The kernel's settings, to change them.
-    pub fn settings_mut(&mut self) -> Option<&mut Settings> {
-        match self
-            .outcomes
-            .get_mut(CollectorId::Sysctl)
-            .as_mut()?
-            .value
-            .as_mut()?
-        {
+    pub(crate) fn settings_mut(&mut self) -> Option<&mut Settings> {
+        match self.0.get_mut(&CollectorId::Sysctl)?.value.as_mut()? {
             Reading::Settings(settings) => Some(Arc::make_mut(settings)),
             _ => None,
         }
@@ -490,26 +482,6 @@ pub struct PortSets {
     pub elsewhere: PortSet,
     /// Whether those of live sockets outside the range are among them: a dump may skip them.
     pub(crate) elsewhere_is_whole: bool,
-}
-
-/// The ports available to bind(addr, 0) on one local address.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct SourceUsage {
-    /// The local address; a wildcard for sockets that are not bound to an address.
-    #[cfg_attr(test, schemars(with = "String"))]
-    pub src_addr: Address,
-    /// Distinct unreserved ports of the range in use on this address.
-    pub ports: u32,
-    /// Those among them that something listens on, on whatever address.
-    #[serde(skip)]
-    pub listened: u32,
-    /// Those among them that a wildcard socket owns: in use on any further address as well.
-    #[serde(skip)]
-    pub(crate) on_wildcards: u32,
-    /// 0 to 1; 1 exactly when bind(addr, 0) fails.
-    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
-    pub exhaustion_ratio: f64,
 }
 
 /// The destinations that are exported individually, and the sum of the others.

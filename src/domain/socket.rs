@@ -1,10 +1,12 @@
 //! What a census adds up: one socket at a time, whatever the source.
 
+use zerocopy::TryFromBytes;
+
 use super::address::Address;
 use super::snapshot::Destination;
 
 /// The states of a TCP socket, numbered as in include/net/tcp_states.h.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromBytes)]
 #[repr(u8)]
 pub enum TcpState {
     /// Data can flow both ways.
@@ -39,23 +41,8 @@ impl TcpState {
     /// The state with this number, or nothing for a number that no kernel known to us uses.
     #[inline]
     #[must_use]
-    pub(crate) const fn from_number(number: u8) -> Option<Self> {
-        Some(match number {
-            1 => Self::Established,
-            2 => Self::SynSent,
-            3 => Self::SynRecv,
-            4 => Self::FinWait1,
-            5 => Self::FinWait2,
-            6 => Self::TimeWait,
-            7 => Self::Close,
-            8 => Self::CloseWait,
-            9 => Self::LastAck,
-            10 => Self::Listen,
-            11 => Self::Closing,
-            12 => Self::NewSynRecv,
-            13 => Self::BoundInactive,
-            _ => return None,
-        })
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        Self::try_read_from_bytes(&[number]).ok()
     }
 
     /// Whether a socket in this state is or was connected.

@@ -1,4 +1,4 @@
-//! The ports available to bind(addr, 0): one pool for each local address.
+//! The ports available to bind(addr, 0): one pool for each local address, of TCP or of UDP.
 //!
 //! bind() cannot know where the socket will connect to, so that a port is in use on an address as
 //! soon as any socket has it there (`inet_csk_get_port` in net/ipv4/inet_connection_sock.c), not
@@ -6,65 +6,76 @@
 //! `ip_autobind_reuse` a socket with SO_REUSEADDR can share a port with others that have it; no
 //! table shows which do, so that the pools are those of sockets without.
 
+use serde::Serialize;
+
 use super::address::{Address, Family};
 use super::fast_map::FastMap;
 use super::ports::PortSet;
-use super::settings::Settings;
 use super::small_port_set::SmallPortSet;
-use super::snapshot::SourceUsage;
 use super::socket::PortOwner;
 use super::top::Top;
+
+/// The ports available to bind(addr, 0) on one local address.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SourceUsage {
+    /// The local address; a wildcard for sockets that are not bound to an address.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub src_addr: Address,
+    /// Distinct unreserved ports of the range in use on this address.
+    pub ports: u32,
+    /// Those among them that something listens on, on whatever address. 0 for UDP.
+    #[serde(skip)]
+    pub listened: u32,
+    /// Those among them that a wildcard socket owns: in use on any further address as well.
+    #[serde(skip)]
+    pub(crate) on_wildcards: u32,
+    /// 0 to 1; 1 exactly when bind(addr, 0) fails.
+    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
+    pub exhaustion_ratio: f64,
+}
 
 /// The ports in use on each address, wildcard addresses being addresses of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SourcePools {
     by_address: FastMap<Address, SmallPortSet>,
-    /// What is listening or bound, and whether it keeps to IPv6.
+    /// TCP: what is listening or bound, and whether it keeps to IPv6.
     owners: FastMap<(Address, u16), bool>,
     /// In use on `::` by sockets that keep to IPv6.
     v6_only_wildcard: SmallPortSet,
-    /// In use by outgoing sockets of IPv6. Their port is in use on the IPv4 wildcard too, though on no
-    /// other IPv4 address (observed on Linux 6.18). It is not if they were bound to an address
-    /// before connect(), which the table does not show: then the value of 0.0.0.0 is too high. Nor is it
-    /// if the sockets keep to IPv6.
-    outgoing_v6: SmallPortSet,
+    /// In use by IPv6 sockets that connect() bound and that do not keep to IPv6. Their port is in use on the
+    /// IPv4 wildcard too, though on no other IPv4 address (observed on Linux 6.18). It is not if they were
+    /// bound to an address before connect(), which no table shows: then the value of 0.0.0.0 is too high.
+    dual_stack: SmallPortSet,
     /// `net.ipv6.bindv6only`: sockets keep to IPv6 unless they ask otherwise.
-    keeps_to_v6: bool,
+    pub(super) keeps_to_v6: bool,
 }
 
 impl SourcePools {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(keeps_to_v6: bool) -> Self {
         Self {
-            keeps_to_v6: settings.ipv6_bindv6only.is_some_and(|value| value != 0),
+            keeps_to_v6,
             ..Self::default()
         }
     }
 
-    /// A socket that listens or is bound.
+    /// A TCP socket that listens or is bound.
     pub(super) fn add_owner(&mut self, owner: &PortOwner) {
         let v6_only = owner.v6_only && owner.addr.is_wildcard();
         self.owners
             .entry((owner.addr, owner.port))
             .and_modify(|of_all| *of_all &= v6_only)
             .or_insert(v6_only);
-        if v6_only {
-            self.v6_only_wildcard.insert(owner.port);
-        } else {
-            self.add(owner.addr, owner.port);
-        }
+        self.add_bound(owner.addr, owner.port, v6_only);
     }
 
-    /// A connected socket on a port that something listens on. As a rule it is the listener's own,
+    /// A connected TCP socket on a port that something listens on. As a rule it is the listener's own,
     /// and in use where the listener uses it. But connect() may have taken the same port on an
     /// address that the listener, which came later, does not cover.
     #[inline]
     pub(super) fn add_listened(&mut self, address: Address, port: u16) {
-        if self.is_covered(address, port) {
-            return;
-        }
-        self.add(address, port);
-        if address.family() == Family::Ipv6 {
-            self.outgoing_v6.insert(port);
+        if !self.is_covered(address, port) {
+            self.add_connected(address, port, self.keeps_to_v6);
         }
     }
 
@@ -77,18 +88,30 @@ impl SourcePools {
             || (is_v4 && owner(Address::ANY_V4).is_some())
     }
 
-    fn add(&mut self, address: Address, port: u16) {
-        self.by_address.entry(address).or_default().insert(port);
+    fn add_bound(&mut self, address: Address, port: u16, v6_only: bool) {
+        if v6_only && address == Address::ANY_V6 {
+            self.v6_only_wildcard.insert(port);
+        } else {
+            self.by_address.entry(address).or_default().insert(port);
+        }
     }
 
-    /// Outgoing sockets.
+    /// A socket that was perhaps bound by connect().
+    pub(super) fn add_connected(&mut self, address: Address, port: u16, v6_only: bool) {
+        self.add_bound(address, port, v6_only);
+        if !v6_only && address.family() == Family::Ipv6 {
+            self.dual_stack.insert(port);
+        }
+    }
+
+    /// Outgoing TCP sockets.
     pub(super) fn add_outgoing(&mut self, address: Address, ports: &SmallPortSet) {
         self.by_address
             .entry(address)
             .or_default()
             .union_with(ports);
-        if address.family() == Family::Ipv6 {
-            self.outgoing_v6.union_with(ports);
+        if !self.keeps_to_v6 && address.family() == Family::Ipv6 {
+            self.dual_stack.union_with(ports);
         }
     }
 
@@ -100,41 +123,34 @@ impl SourcePools {
         drawable: &PortSet,
         listening: &PortSet,
     ) -> Vec<SourceUsage> {
-        let size = drawable.len();
+        let mut taken = PortSet::new();
         let mut top = Top::new(n);
-        let mut scratch = PortSet::new();
-        let wildcards = [Address::ANY_V4, Address::ANY_V6];
-        let specific = self
-            .by_address
-            .keys()
-            .filter(|address| !address.is_wildcard());
-        for address in specific.chain(&wildcards) {
-            scratch.clear();
-            self.add_taken_from(*address, &mut scratch);
-            scratch.intersect_with(drawable);
-            top.add(*address, scratch.len());
+        let addresses = self.by_address.keys();
+        let specific = addresses.filter(|address| !address.is_wildcard());
+        for address in specific.chain(&[Address::ANY_V4, Address::ANY_V6]) {
+            taken.clear();
+            self.add_taken_from(*address, &mut taken);
+            top.add(*address, taken.len_within(drawable));
         }
-        let pools = top.into_sorted().into_iter().map(|(src_addr, ports)| {
-            let mut count = |add: &dyn Fn(&mut PortSet), of: &PortSet| {
-                scratch.clear();
-                add(&mut scratch);
-                scratch.intersect_with(of);
-                scratch.intersect_with(drawable);
-                scratch.len()
-            };
+        let usage = |(src_addr, ports): (Address, u32)| {
+            let (mut listened, mut on_wildcards) = (PortSet::new(), PortSet::new());
+            self.add_taken_from(src_addr, &mut listened);
+            listened.intersect_with(listening);
+            self.add_covering(src_addr.family(), &mut on_wildcards);
             SourceUsage {
                 src_addr,
                 ports,
-                listened: count(&|set| self.add_taken_from(src_addr, set), listening),
-                on_wildcards: count(&|set| self.add_covering(src_addr.family(), set), drawable),
-                exhaustion_ratio: share(ports, size),
+                listened: listened.len_within(drawable),
+                on_wildcards: on_wildcards.len_within(drawable),
+                exhaustion_ratio: share(ports, drawable.len()),
             }
-        });
-        pools.collect()
+        };
+        top.into_sorted().map(usage).collect()
     }
 
     /// The ports that bind(address, 0) cannot have: those of the same address, of the wildcards that
-    /// cover it, and for a wildcard those of the addresses that it covers.
+    /// cover it, and for a wildcard those of the addresses that it covers (`inet_rcv_saddr_equal` in
+    /// net/ipv4/inet_connection_sock.c).
     fn add_taken_from(&self, address: Address, taken: &mut PortSet) {
         let is_covered = |one: Address| match address {
             Address::ANY_V4 => one.family() == Family::Ipv4,
@@ -148,8 +164,8 @@ impl SourcePools {
         } else if let Some(ports) = self.by_address.get(&address) {
             ports.add_to(taken);
         }
-        if address == Address::ANY_V4 && !self.keeps_to_v6 {
-            self.outgoing_v6.add_to(taken);
+        if address == Address::ANY_V4 {
+            self.dual_stack.add_to(taken);
         }
         self.add_covering(address.family(), taken);
     }
@@ -250,10 +266,7 @@ mod tests {
 
     #[test]
     fn with_bindv6only_the_ipv6_wildcard_has_a_pool_without_ipv4() {
-        let mut pools = SourcePools::new(&Settings {
-            ipv6_bindv6only: Some(1),
-            ..Settings::default()
-        });
+        let mut pools = SourcePools::new(true);
         for owner in [
             owner("127.0.0.1", 100, false),
             owner("0.0.0.0", 101, false),

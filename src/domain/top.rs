@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of what is counted.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::snapshot::Breakdown;
@@ -13,37 +13,8 @@ use super::snapshot::Breakdown;
 pub(super) struct Top<K, R> {
     n: usize,
     /// The worst of those kept is at the top of the heap.
-    kept: BinaryHeap<Entry<K, R>>,
+    kept: BinaryHeap<(Reverse<R>, K)>,
 }
-
-struct Entry<K, R> {
-    rank: R,
-    key: K,
-}
-
-impl<K: Ord, R: Ord> Ord for Entry<K, R> {
-    /// What comes later in the sorted list is greater.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other
-            .rank
-            .cmp(&self.rank)
-            .then_with(|| self.key.cmp(&other.key))
-    }
-}
-
-impl<K: Ord, R: Ord> PartialOrd for Entry<K, R> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<K: Ord, R: Ord> PartialEq for Entry<K, R> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<K: Ord, R: Ord> Eq for Entry<K, R> {}
 
 impl<K: Ord, R: Ord> Top<K, R> {
     pub(super) fn new(n: usize) -> Self {
@@ -54,7 +25,7 @@ impl<K: Ord, R: Ord> Top<K, R> {
     }
 
     pub(super) fn add(&mut self, key: K, rank: R) {
-        let entry = Entry { rank, key };
+        let entry = (Reverse(rank), key);
         if self.kept.len() < self.n {
             self.kept.push(entry);
         } else if let Some(mut worst) = self.kept.peek_mut()
@@ -64,17 +35,14 @@ impl<K: Ord, R: Ord> Top<K, R> {
         }
     }
 
-    pub(super) fn into_sorted_keys(self) -> impl Iterator<Item = K> {
-        self.into_sorted().into_iter().map(|(key, _)| key)
+    /// Greatest first.
+    pub(super) fn into_sorted(self) -> impl Iterator<Item = (K, R)> {
+        let sorted = self.kept.into_sorted_vec().into_iter();
+        sorted.map(|(Reverse(rank), key)| (key, rank))
     }
 
-    /// Greatest first.
-    pub(super) fn into_sorted(self) -> Vec<(K, R)> {
-        self.kept
-            .into_sorted_vec()
-            .into_iter()
-            .map(|entry| (entry.key, entry.rank))
-            .collect()
+    pub(super) fn into_sorted_keys(self) -> impl Iterator<Item = K> {
+        self.into_sorted().map(|(key, _)| key)
     }
 }
 
@@ -99,10 +67,9 @@ pub(super) fn breakdown<K: Copy + Ord>(
         }
         top.add(key, count);
     }
-    let mut exported = top.into_sorted();
-    let top_len = exported.len();
+    let mut exported: Vec<(K, u64)> = top.into_sorted().collect();
     for pin in pins {
-        if !exported.iter().take(top_len).any(|(key, _)| *key == pin.0) {
+        if !exported.contains(&pin) {
             exported.push(pin);
         }
     }

@@ -5,14 +5,10 @@
 //! bound, which first bind to the wildcard (`udp_lib_get_port` in net/ipv4/udp.c, `inet_autobind` in
 //! net/ipv4/af_inet.c).
 
-use serde::Serialize;
-
-use super::address::{Address, Family};
-use super::fast_map::FastMap;
+use super::address::Address;
 use super::ports::{PortRange, PortSet};
-use super::small_port_set::SmallPortSet;
-use super::sources::share;
-use super::top::Top;
+use super::snapshot::SourceUsage;
+use super::sources::SourcePools;
 
 /// A UDP socket that has a local port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,40 +21,18 @@ pub struct UdpSocket {
     pub v6_only: Option<bool>,
 }
 
-/// UDP ports of the range in use on one local address.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct UdpSourceUsage {
-    /// The local address; a wildcard for sockets that are not bound to an address.
-    #[cfg_attr(test, schemars(with = "String"))]
-    pub src_addr: Address,
-    /// Distinct unreserved ports of the range that a socket without `SO_REUSEADDR` and `SO_REUSEPORT` cannot bind.
-    pub ports: u32,
-    /// 0 to 1; 1 exactly when the next bind(addr, 0) fails.
-    #[cfg_attr(test, schemars(range(min = 0, max = 1)))]
-    pub exhaustion_ratio: f64,
-}
-
 /// The UDP ports in use in one network namespace.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UdpUsage {
     /// The local addresses with the most ports in use, fullest first.
-    pub by_source: Vec<UdpSourceUsage>,
+    pub by_source: Vec<SourceUsage>,
 }
 
 /// Adds up UDP sockets. Memory grows with local addresses, not with sockets.
 #[derive(Clone, Debug)]
 pub struct UdpCensus {
     available: PortSet,
-    /// `bindv6only`: the default of sockets for which `IPV6_V6ONLY` is not known.
-    v6_only: bool,
-    by_address: FastMap<Address, SmallPortSet>,
-    /// On `::`, by sockets with `IPV6_V6ONLY`.
-    v6_only_wildcard: SmallPortSet,
-    /// On specific IPv6 addresses, by sockets without `IPV6_V6ONLY`, with which the IPv4 wildcard conflicts. bind() sets
-    /// the option, connect() does not, and the kernel does not report it for connected sockets: one that was bound first
-    /// is counted here too, so that the ports in use on 0.0.0.0 can be too many.
-    dual_stack: SmallPortSet,
+    pools: SourcePools,
 }
 
 impl UdpCensus {
@@ -69,83 +43,25 @@ impl UdpCensus {
         available.subtract(reserved);
         Self {
             available,
-            v6_only,
-            by_address: FastMap::default(),
-            v6_only_wildcard: SmallPortSet::default(),
-            dual_stack: SmallPortSet::default(),
+            pools: SourcePools::new(v6_only),
         }
     }
 
     /// Adds a socket.
     #[inline]
     pub fn add(&mut self, socket: &UdpSocket) {
-        if !self.available.contains(socket.port) {
-            return;
-        }
-        let v6_only = socket.v6_only.unwrap_or(self.v6_only);
-        if v6_only && socket.addr == Address::ANY_V6 {
-            self.v6_only_wildcard.insert(socket.port);
-            return;
-        }
-        let ports = self.by_address.entry(socket.addr).or_default();
-        ports.insert(socket.port);
-        if !v6_only && socket.addr.family() == Family::Ipv6 {
-            self.dual_stack.insert(socket.port);
+        if self.available.contains(socket.port) {
+            // bind() sets the option, connect() does not, and the kernel does not report it for connected sockets.
+            let v6_only = socket.v6_only.unwrap_or(self.pools.keeps_to_v6);
+            self.pools.add_connected(socket.addr, socket.port, v6_only);
         }
     }
 
     /// The `n` addresses with the most ports in use. The wildcard addresses always compete.
     #[must_use]
     pub fn finish(&self, n: usize) -> UdpUsage {
-        let specific = self.by_address.keys().copied();
-        let mut top = Top::new(n);
-        let mut in_use = PortSet::new();
-        for addr in specific
-            .filter(|addr| !addr.is_wildcard())
-            .chain([Address::ANY_V4, Address::ANY_V6])
-        {
-            in_use.clear();
-            self.add_conflicts(addr, &mut in_use);
-            top.add(addr, in_use.len());
-        }
-        let size = self.available.len();
-        let sorted = top.into_sorted().into_iter();
-        let by_source = sorted.map(|(src_addr, ports)| UdpSourceUsage {
-            src_addr,
-            ports,
-            exhaustion_ratio: share(ports, size),
-        });
         UdpUsage {
-            by_source: by_source.collect(),
-        }
-    }
-
-    /// The ports that bind(addr, 0) cannot get (`inet_rcv_saddr_equal` in net/ipv4/inet_connection_sock.c).
-    fn add_conflicts(&self, addr: Address, in_use: &mut PortSet) {
-        let family = addr.family();
-        if addr.is_wildcard() {
-            // A new socket on `::` has `IPV6_V6ONLY` if that is the default, and leaves IPv4 alone then.
-            let is_dual_stack = addr == Address::ANY_V6 && !self.v6_only;
-            for (other, ports) in &self.by_address {
-                if is_dual_stack || other.family() == family || *other == Address::ANY_V6 {
-                    ports.add_to(in_use);
-                }
-            }
-        } else {
-            let wildcard = match family {
-                Family::Ipv4 => Address::ANY_V4,
-                Family::Ipv6 => Address::ANY_V6,
-            };
-            let others = [addr, wildcard, Address::ANY_V6];
-            for ports in others.iter().filter_map(|other| self.by_address.get(other)) {
-                ports.add_to(in_use);
-            }
-        }
-        if family == Family::Ipv6 {
-            self.v6_only_wildcard.add_to(in_use);
-        }
-        if addr == Address::ANY_V4 {
-            self.dual_stack.add_to(in_use);
+            by_source: self.pools.usage(n, &self.available, &PortSet::new()),
         }
     }
 }

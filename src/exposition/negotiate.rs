@@ -17,7 +17,6 @@
 //!
 //! Does not touch HTTP types: header lines come in as bytes, in their order.
 
-use std::borrow::Cow;
 use std::cmp::Reverse;
 
 /// A format that families can be written in.
@@ -31,22 +30,14 @@ pub enum Format {
     Protobuf,
 }
 
-/// A weight in thousandths, 0 to 1000.
-type Weight = u16;
-
-/// The weight where none is given.
-const FULL_WEIGHT: Weight = 1_000;
-
-/// How exactly a media range names a format: 0 `*/*`, 1 `type/*`, from 2 on the type itself, one
+/// How exactly an entry of `Accept` names a format: 0 `*/*`, 1 `type/*`, from 2 on the type itself, one
 /// more for each parameter that matched.
 type Precision = usize;
 
-const ANY: Precision = 0;
-const ANY_SUBTYPE: Precision = 1;
 const NAMED: Precision = 2;
 
 /// The parameters that distinguish formats. Any other one of a media range is ignored.
-const PARAMETERS: [&[u8]; 4] = [b"version", b"charset", b"proto", b"encoding"];
+const PARAMETERS: [&str; 4] = ["version", "charset", "proto", "encoding"];
 
 impl Format {
     /// All formats; of those that a client likes equally the first is sent.
@@ -69,127 +60,53 @@ impl Format {
     /// Takes any bytes.
     #[must_use]
     pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let ranges: Vec<MediaRange<'a>> = accept
-            .into_iter()
-            .flat_map(|line| split_unquoted(line, b','))
-            .filter_map(MediaRange::parse)
-            .collect();
+        let ranges = entries(accept);
         Self::BY_PREFERENCE
             .into_iter()
             .filter_map(|format| Some((format.rank(&ranges)?, format)))
-            .min_by_key(|(rank, _)| *rank)
+            .reduce(|best, next| if next.0 > best.0 { next } else { best })
             .map_or(Self::Text, |(_, format)| format)
     }
 
-    /// How much the client wants this format, least being most; nothing if it does not.
-    fn rank(self, ranges: &[MediaRange<'_>]) -> Option<impl Ord + Copy + use<>> {
-        let (precision, weight, Reverse(position)) = ranges
+    /// How much the client wants this format, greatest being most; nothing if it does not.
+    fn rank(self, ranges: &[Entry]) -> Option<(f64, Precision, Reverse<usize>)> {
+        let (precision, weight, position) = ranges
             .iter()
             .enumerate()
             .filter_map(|(position, range)| {
-                Some((range.precision_for(self)?, range.weight, Reverse(position)))
+                Some((self.precision(range)?, range.weight, Reverse(position)))
             })
-            .max()?;
-        (weight > 0).then_some((Reverse(weight), Reverse(precision.min(NAMED)), position))
+            .reduce(|best, next| if next > best { next } else { best })?;
+        (weight > 0.0).then_some((weight, precision.min(NAMED), position))
     }
 
-    const fn media_type(self) -> (&'static [u8], &'static [u8]) {
-        match self {
-            Self::Text => (b"text", b"plain"),
-            Self::OpenMetrics => (b"application", b"openmetrics-text"),
-            Self::Protobuf => (b"application", b"vnd.google.protobuf"),
-        }
-    }
-
-    const fn parameters(self) -> &'static [(&'static [u8], &'static [u8])] {
-        match self {
-            Self::Text => &[(b"version", b"0.0.4"), (b"charset", b"utf-8")],
-            Self::OpenMetrics => &[(b"version", b"1.0.0"), (b"charset", b"utf-8")],
-            Self::Protobuf => &[
-                (b"proto", b"io.prometheus.client.MetricFamily"),
-                (b"encoding", b"delimited"),
-            ],
-        }
-    }
-
-    /// How many parameters a client must name for its range to mean this format.
-    const fn required_parameters(self) -> usize {
-        match self {
-            Self::Text | Self::OpenMetrics => 0,
-            Self::Protobuf => self.parameters().len(),
-        }
-    }
-}
-
-/// One entry of `Accept`.
-struct MediaRange<'a> {
-    kind: &'a [u8],
-    subtype: &'a [u8],
-    parameters: Vec<Parameter<'a>>,
-    weight: Weight,
-}
-
-impl<'a> MediaRange<'a> {
-    /// Nothing where it is no media range or its weight is unreadable.
-    fn parse(entry: &'a [u8]) -> Option<Self> {
-        let WeightedItem {
-            item,
-            parameters,
-            weight,
-        } = WeightedItem::parse(entry)?;
+    /// How exactly the range names this format; nothing if it does not mean it.
+    fn precision(self, range: &Entry) -> Option<Precision> {
+        let ours = Entry::parse(self.content_type())?;
         // Java's own HTTP client sends a bare "*" for "*/*".
-        let (kind, subtype) = split_once(item, b'/').unwrap_or((item, b"*"));
-        let is_range = if kind == b"*" {
-            subtype == b"*"
-        } else {
-            item.contains(&b'/') && !kind.is_empty() && !subtype.is_empty()
-        };
-        is_range.then_some(Self {
-            kind,
-            subtype,
-            parameters,
-            weight,
-        })
-    }
-
-    /// How exactly the range names a format; nothing if it does not mean it.
-    fn precision_for(&self, format: Format) -> Option<Precision> {
-        if self.kind == b"*" {
-            return Some(ANY);
+        if ["*/*", "*"].contains(&range.item.as_str()) {
+            return Some(0);
         }
-        let (kind, subtype) = format.media_type();
-        if !self.kind.eq_ignore_ascii_case(kind) {
-            return None;
+        if let Some(kind) = range.item.strip_suffix("/*") {
+            return ours
+                .item
+                .split('/')
+                .next()
+                .filter(|our| *our == kind)
+                .map(|_| 1);
         }
-        if self.subtype == b"*" {
-            return Some(ANY_SUBTYPE);
-        }
-        if !self.subtype.eq_ignore_ascii_case(subtype) {
-            return None;
-        }
-        let matched = self.matching_parameters(format)?;
-        (matched >= format.required_parameters()).then_some(NAMED + matched)
-    }
-
-    /// How many of the format's parameters the range names; nothing if it names another value.
-    fn matching_parameters(&self, format: Format) -> Option<usize> {
-        let mut matched: Vec<&[u8]> = Vec::new();
-        for (name, value) in &self.parameters {
-            let is_called = |other: &[u8]| name.eq_ignore_ascii_case(other);
-            if !PARAMETERS.into_iter().any(is_called) {
-                continue;
-            }
-            let mut ours = format.parameters().iter();
-            let (our_name, our_value) = ours.find(|(our_name, _)| is_called(our_name))?;
-            if !value.eq_ignore_ascii_case(our_value) {
-                return None;
-            }
-            // Given twice, it counts once: it makes the range no more specific.
-            if !matched.contains(our_name) {
-                matched.push(our_name);
-            }
-        }
-        Some(matched.len())
+        let mut choosing = range.parameters.iter();
+        let is_ours = range.item == ours.item
+            && choosing
+                .all(|one| !PARAMETERS.contains(&one.0.as_str()) || ours.parameters.contains(one));
+        // Given twice, a parameter counts once: it makes the range no more specific.
+        let named = ours
+            .parameters
+            .iter()
+            .filter(|one| range.parameters.contains(one));
+        let matched = named.count();
+        let is_whole = self != Self::Protobuf || matched == ours.parameters.len();
+        (is_ours && is_whole).then_some(NAMED + matched)
     }
 }
 
@@ -198,57 +115,53 @@ impl<'a> MediaRange<'a> {
 /// the client does not like the plain response better. No header means no. Takes any bytes.
 #[must_use]
 pub fn accepts_gzip<'a>(accept_encoding: impl IntoIterator<Item = &'a [u8]>) -> bool {
-    let (mut gzip, mut identity, mut any) = (None, None, None);
-    let entries = accept_encoding
-        .into_iter()
-        .flat_map(|line| split_unquoted(line, b','))
-        .filter_map(WeightedItem::parse);
-    for WeightedItem { item, weight, .. } in entries {
-        let coding = if item.eq_ignore_ascii_case(b"gzip") || item.eq_ignore_ascii_case(b"x-gzip") {
-            &mut gzip
-        } else if item.eq_ignore_ascii_case(b"identity") {
-            &mut identity
-        } else if item == b"*" {
-            &mut any
-        } else {
-            continue;
-        };
-        *coding = (*coding).max(Some(weight));
-    }
-    let gzip = gzip.or(any).unwrap_or(0);
+    let codings = entries(accept_encoding);
+    let weight_of = |names: &[&str]| {
+        let named = codings
+            .iter()
+            .filter(|one| names.contains(&one.item.as_str()));
+        named.map(|one| one.weight).reduce(f64::max)
+    };
+    let any = weight_of(&["*"]);
+    let gzip = weight_of(&["gzip", "x-gzip"]).or(any).unwrap_or(0.0);
     // Plain is always allowed, so it only counts against gzip where the client ranks it.
-    gzip > 0 && gzip >= identity.or(any).unwrap_or(0)
+    gzip > 0.0 && gzip >= weight_of(&["identity"]).or(any).unwrap_or(0.0)
 }
 
-/// A parameter's name and its value without quotes.
-type Parameter<'a> = (&'a [u8], Cow<'a, [u8]>);
-
-/// One entry of a list header: an item, its parameters, and its weight.
-struct WeightedItem<'a> {
-    item: &'a [u8],
-    parameters: Vec<Parameter<'a>>,
-    weight: Weight,
+/// One entry of a list header, in lower case.
+struct Entry {
+    item: String,
+    /// Names, and values without quotes.
+    parameters: Vec<(String, String)>,
+    /// 0 to 1.
+    weight: f64,
 }
 
-impl<'a> WeightedItem<'a> {
-    fn parse(entry: &'a [u8]) -> Option<Self> {
-        let mut parts = split_unquoted(entry, b';');
-        let item = parts.next()?;
-        if item.is_empty() {
-            return None;
-        }
-        let mut parameters = Vec::new();
-        let mut weight = FULL_WEIGHT;
-        for part in parts {
-            // A part without "=" says nothing: left over from a stray semicolon, or an extension.
-            let Some((name, value)) = split_once(part, b'=') else {
-                continue;
-            };
+/// All entries that can be read.
+fn entries<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for line in lines {
+        let line = String::from_utf8_lossy(line);
+        entries.extend(split_unquoted(&line, ',').filter_map(Entry::parse));
+    }
+    entries
+}
+
+impl Entry {
+    fn parse(entry: &str) -> Option<Self> {
+        let entry = entry.to_ascii_lowercase();
+        let mut parts = split_unquoted(&entry, ';');
+        let item = parts.next().filter(|item| !item.is_empty())?.to_owned();
+        let (mut parameters, mut weight) = (Vec::new(), 1.0);
+        // A part without "=" says nothing: left over from a stray semicolon, or an extension.
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
             let (name, value) = (name.trim_ascii(), unquote(value.trim_ascii()));
-            if name.eq_ignore_ascii_case(b"q") {
-                weight = parse_weight(&value)?;
+            if name == "q" {
+                // More lenient than the RFC: as many digits as it likes, and the leading 0 may be
+                // missing, as Java's own HTTP client sends it.
+                weight = value.parse().ok().filter(|q| (0.0..=1.0).contains(q))?;
             } else {
-                parameters.push((name, value));
+                parameters.push((name.to_owned(), value));
             }
         }
         Some(Self {
@@ -259,60 +172,36 @@ impl<'a> WeightedItem<'a> {
     }
 }
 
-/// A weight of 0 to 1. More lenient than the RFC in two ways: digits after the third are cut off,
-/// and the leading 0 may be missing, as Java's own HTTP client sends it.
-fn parse_weight(text: &[u8]) -> Option<Weight> {
-    let (whole, fraction) = split_once(text, b'.').unwrap_or((text, b""));
-    if !fraction.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let digits = fraction.iter().copied().chain(std::iter::repeat(b'0'));
-    let thousandths = digits
-        .take(3)
-        .fold(0, |sum, digit| sum * 10 + Weight::from(digit - b'0'));
-    match whole {
-        b"1" if fraction.iter().all(|digit| *digit == b'0') => Some(FULL_WEIGHT),
-        b"0" => Some(thousandths),
-        b"" if !fraction.is_empty() => Some(thousandths),
-        _ => None,
-    }
-}
-
 /// The pieces of a header between separators that stand outside quoted strings, without the blanks
 /// around them. A string that is never closed takes the rest of the line with it.
-fn split_unquoted(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
-    text.split(move |byte| {
+    text.split(move |character| {
         let was_escaped = std::mem::take(&mut escaped);
-        match *byte {
-            b'\\' if quoted => escaped = !was_escaped,
-            b'"' if !was_escaped => quoted = !quoted,
+        match character {
+            '\\' if quoted => escaped = !was_escaped,
+            '"' if !was_escaped => quoted = !quoted,
             _ => {}
         }
-        !quoted && *byte == separator
+        !quoted && character == separator
     })
-    .map(<[u8]>::trim_ascii)
-}
-
-fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
-    let at = text.iter().position(|byte| *byte == separator)?;
-    Some((text.get(..at)?, text.get(at + 1..)?))
+    .map(str::trim_ascii)
 }
 
 /// What a quoted string stands for; anything else as it is.
-fn unquote(text: &[u8]) -> Cow<'_, [u8]> {
-    let Some(inner) = text
-        .strip_prefix(b"\"")
-        .and_then(|rest| rest.strip_suffix(b"\""))
-    else {
-        return Cow::Borrowed(text);
+fn unquote(text: &str) -> String {
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let Some(inner) = inner else {
+        return text.to_owned();
     };
     let mut escaped = false;
-    let plain = inner.iter().copied().filter(|byte| {
-        escaped = *byte == b'\\' && !escaped;
+    let is_plain = |character: &char| {
+        escaped = *character == '\\' && !escaped;
         !escaped
-    });
-    Cow::Owned(plain.collect())
+    };
+    inner.chars().filter(is_plain).collect()
 }
 
 #[cfg(test)]

@@ -1,128 +1,72 @@
 //! The `OpenMetrics` 1.0.0 text format.
 //!
 //! The prometheus crate has no encoder for it. This one writes counters and gauges, which is all
-//! the program has, and refuses the rest rather than write something a strict parser would drop.
-//! It writes no timestamps, no `_created` series and no exemplars: there are none.
+//! the program has. It writes no timestamps, no `_created` series and no exemplars: there are none.
 
-use std::fmt::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, Write};
 
-use prometheus::proto::{Metric, MetricFamily, MetricType};
-
-use super::EncodeError;
+use prometheus::proto::{MetricFamily, MetricType};
 
 /// The units that a name may end in. `ratio` is left out: the format's unit is called `ratios`.
-const UNITS: [&str; 2] = ["seconds", "bytes"];
+const UNITS: [&str; 2] = ["_seconds", "_bytes"];
 
-const COUNTER_SUFFIX: &str = "_total";
-
-/// All families, in the order given, with the final `# EOF`.
-///
-/// Fails for a type other than counter and gauge, and for a counter whose name does not end in
-/// `_total`: the format cannot express either of them.
-pub(super) fn encode(families: &[MetricFamily]) -> Result<String, EncodeError> {
-    let mut out = String::new();
+/// All families, in the order given, with the final `# EOF`. What is no counter is written as a gauge.
+pub(super) fn encode(families: &[MetricFamily]) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
     for family in families {
         write_family(&mut out, family)?;
     }
-    out.push_str("# EOF\n");
+    out.extend_from_slice(b"# EOF\n");
     Ok(out)
 }
 
-fn write_family(out: &mut String, family: &MetricFamily) -> Result<(), EncodeError> {
-    let (kind, suffix, value_of): (_, _, fn(&Metric) -> f64) = match family.get_field_type() {
-        MetricType::COUNTER => ("counter", COUNTER_SUFFIX, |metric| {
-            metric.get_counter().value()
-        }),
-        MetricType::GAUGE => ("gauge", "", |metric| metric.get_gauge().value()),
-        kind => {
-            return Err(EncodeError::UnsupportedType {
-                family: family.name().to_owned(),
-                kind,
-            });
-        }
+fn write_family(out: &mut Vec<u8>, family: &MetricFamily) -> io::Result<()> {
+    let is_counter = family.get_field_type() == MetricType::COUNTER;
+    let (kind, suffix) = if is_counter {
+        ("counter", "_total")
+    } else {
+        ("gauge", "")
     };
-    let Some(name) = family.name().strip_suffix(suffix) else {
-        return Err(EncodeError::CounterName {
-            family: family.name().to_owned(),
-        });
-    };
-    write_metadata(out, name, kind, family.help())?;
+    let name = family.name();
+    let name = name.strip_suffix(suffix).unwrap_or(name);
+    writeln!(out, "# HELP {name} {}", escaped(family.help()))?;
+    writeln!(out, "# TYPE {name} {kind}")?;
+    if let Some(unit) = UNITS.iter().find(|unit| name.ends_with(**unit)) {
+        writeln!(out, "# UNIT {name} {}", unit.trim_start_matches('_'))?;
+    }
     for metric in family.get_metric() {
         write!(out, "{name}{suffix}")?;
-        write_labels(out, metric)?;
-        writeln!(out, " {}", Number(value_of(metric)))?;
-    }
-    Ok(())
-}
-
-fn write_metadata(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
-    writeln!(out, "# HELP {name} {}", Escaped(help))?;
-    writeln!(out, "# TYPE {name} {kind}")?;
-    let unit = UNITS
-        .iter()
-        .find(|unit| name.strip_suffix(**unit).is_some_and(|n| n.ends_with('_')));
-    match unit {
-        Some(unit) => writeln!(out, "# UNIT {name} {unit}"),
-        None => Ok(()),
-    }
-}
-
-fn write_labels(out: &mut String, metric: &Metric) -> fmt::Result {
-    let mut separator = '{';
-    for pair in metric.get_label() {
-        write!(
-            out,
-            "{separator}{}=\"{}\"",
-            pair.name(),
-            Escaped(pair.value())
-        )?;
-        separator = ',';
-    }
-    if separator == ',' {
-        out.push('}');
+        let mut separator = '{';
+        for pair in metric.get_label() {
+            let (label, value) = (pair.name(), escaped(pair.value()));
+            write!(out, "{separator}{label}=\"{value}\"")?;
+            separator = ',';
+        }
+        let end = if separator == ',' { "}" } else { "" };
+        let (counter, gauge) = (metric.get_counter().value(), metric.get_gauge().value());
+        let value = if is_counter { counter } else { gauge };
+        writeln!(out, "{end} {}", number(value))?;
     }
     Ok(())
 }
 
 /// Text with backslash, line feed and double quote escaped, as help and label values need it alike.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            match character {
-                '\\' => f.write_str("\\\\")?,
-                '\n' => f.write_str("\\n")?,
-                '"' => f.write_str("\\\"")?,
-                other => f.write_char(other)?,
-            }
-        }
-        Ok(())
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(['\\', '\n', '"']) {
+        return text.into();
     }
+    let text = text.replace('\\', "\\\\").replace('\n', "\\n");
+    text.replace('"', "\\\"").into()
 }
 
-/// A value as the shortest decimal that reads back as the same number.
-struct Number(f64);
-
-/// From here on not every whole number is a `f64`, and digits would claim what is not known.
-const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
-
-/// Below this a plain decimal is mostly zeros.
-const PLAIN_FROM: f64 = 1e-4;
-
-impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let magnitude = self.0.abs();
-        if self.0.is_nan() {
-            f.write_str("NaN")
-        } else if magnitude.is_infinite() {
-            f.write_str(if self.0 > 0.0 { "+Inf" } else { "-Inf" })
-        } else if magnitude == 0.0 || (PLAIN_FROM..=EXACT_BELOW).contains(&magnitude) {
-            write!(f, "{}", self.0)
-        } else {
-            write!(f, "{:e}", self.0)
-        }
+/// The shortest decimal that reads back as the same number; with an exponent where it would be mostly zeros.
+fn number(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
+    let text = format!("{value:?}");
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
 #[cfg(test)]
@@ -133,11 +77,15 @@ mod tests {
     use super::*;
     use crate::exposition::testing::{family, parse};
 
+    fn encode(families: &[MetricFamily]) -> String {
+        String::from_utf8(super::encode(families).unwrap()).unwrap()
+    }
+
     #[test]
     fn a_counter_family_loses_its_suffix_and_its_samples_keep_it() {
         let counter = family(MetricType::COUNTER, "a_total", "help", &[(&[], 3.0)]);
         assert_eq!(
-            encode(&[counter]).unwrap(),
+            encode(&[counter]),
             "# HELP a help\n# TYPE a counter\na_total 3\n# EOF\n"
         );
     }
@@ -151,7 +99,7 @@ mod tests {
             &[(&[("x", "1"), ("y", "2")], 0.5), (&[("x", "2")], 1.0)],
         );
         assert_eq!(
-            encode(&[gauge]).unwrap(),
+            encode(&[gauge]),
             "# HELP a_seconds help\n# TYPE a_seconds gauge\n# UNIT a_seconds seconds\n\
              a_seconds{x=\"1\",y=\"2\"} 0.5\na_seconds{x=\"2\"} 1\n# EOF\n"
         );
@@ -161,49 +109,28 @@ mod tests {
             "help",
             &[(&[], 1.0)],
         );
-        assert!(
-            encode(&[cpu])
-                .unwrap()
-                .contains("# UNIT cpu_seconds seconds\n")
-        );
+        assert!(encode(&[cpu]).contains("# UNIT cpu_seconds seconds\n"));
         for unitless in ["a_megabytes", "seconds", "a_bytes_free", "a_ratio"] {
             let gauge = family(MetricType::GAUGE, unitless, "help", &[(&[], 1.0)]);
-            assert!(!encode(&[gauge]).unwrap().contains("UNIT"), "{unitless}");
+            assert!(!encode(&[gauge]).contains("UNIT"), "{unitless}");
         }
     }
 
     #[test]
     fn no_families_are_a_valid_exposition() {
-        assert_eq!(encode(&[]).unwrap(), "# EOF\n");
+        assert_eq!(encode(&[]), "# EOF\n");
     }
 
     #[test]
-    fn what_the_format_cannot_express_is_refused() {
-        for kind in [
-            MetricType::HISTOGRAM,
-            MetricType::SUMMARY,
-            MetricType::UNTYPED,
-        ] {
-            assert!(matches!(
-                encode(&[family(kind, "a", "help", &[(&[], 1.0)])]),
-                Err(EncodeError::UnsupportedType { .. })
-            ));
-        }
+    fn a_counter_always_has_the_suffix_that_the_format_demands() {
         let nameless = family(MetricType::COUNTER, "a", "help", &[(&[], 1.0)]);
-        assert!(matches!(
-            encode(&[nameless]),
-            Err(EncodeError::CounterName { .. })
-        ));
+        assert!(encode(&[nameless]).ends_with("\na_total 1\n# EOF\n"));
     }
 
     #[test]
     fn help_escapes_quotes_too() {
         let gauge = family(MetricType::GAUGE, "a", "\"q\" \\ \n", &[(&[], 1.0)]);
-        assert!(
-            encode(&[gauge])
-                .unwrap()
-                .starts_with("# HELP a \\\"q\\\" \\\\ \\n\n# TYPE")
-        );
+        assert!(encode(&[gauge]).starts_with("# HELP a \\\"q\\\" \\\\ \\n\n# TYPE"));
     }
 
     #[test]
@@ -221,7 +148,7 @@ mod tests {
             (f64::NEG_INFINITY, "-Inf"),
             (f64::NAN, "NaN"),
         ] {
-            assert_eq!(Number(number).to_string(), text);
+            assert_eq!(super::number(number), text);
         }
     }
 
@@ -229,7 +156,7 @@ mod tests {
         #[test]
         fn any_label_value_and_number_reads_back(value in "\\PC*|[\\x00-\\x7f]*", number: f64) {
             let gauge = family(MetricType::GAUGE, "a", "help", &[(&[("x", &value)], number)]);
-            let samples = parse(&encode(&[gauge]).unwrap());
+            let samples = parse(&encode(&[gauge]));
             prop_assert_eq!(samples.len(), 1);
             let sample = samples.first().unwrap();
             prop_assert_eq!(&sample.labels, &[("x".to_owned(), value)]);

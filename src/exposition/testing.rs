@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::families::{BuildInfo, ExporterFigures, HandlerErrors, HandlerFigures, SelfFigures};
+use super::families::{BuildInfo, ExporterFigures, HandlerFigures};
 use crate::domain::address::Address;
 use crate::domain::collectors::CollectorId;
 use crate::domain::container::ContainerIdentity;
@@ -24,7 +24,7 @@ use crate::domain::snapshot::{
     PeerTimestamps, PerFamily, PortBreakdown, PortSets, PortUsage, PortsInUse, Probe, Reading,
     Snapshot, SocketSummary, Source, SourceUsage,
 };
-use crate::domain::udp::{UdpSourceUsage, UdpUsage};
+use crate::domain::udp::UdpUsage;
 
 /// One line of an exposition.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,9 +190,11 @@ pub(super) fn rich_snapshot() -> Snapshot {
         ("early_drop", 2),
     ];
     let udp = UdpUsage {
-        by_source: vec![UdpSourceUsage {
+        by_source: vec![SourceUsage {
             src_addr: Address::ANY_V4,
             ports: 7_058,
+            listened: 0,
+            on_wildcards: 0,
             exhaustion_ratio: 0.25,
         }],
     };
@@ -346,24 +348,19 @@ fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationUsag
 /// An exporter with everything about itself.
 pub(super) fn rich_exporter() -> ExporterFigures {
     ExporterFigures {
-        self_figures: Some(SelfFigures {
-            process: Some(ProcessUsage {
-                cpu_seconds: 0.25,
-                open_fds: 11,
-                max_fds: Some(1_024),
-                virtual_memory_bytes: 150_000_000,
-                virtual_memory_max_bytes: Some(u64::MAX),
-                resident_memory_bytes: 6_000_000,
-                start_time_seconds: 1_760_000_000.12,
-            }),
-            http: HandlerFigures {
-                in_flight: 1,
-                requests_by_code: [(200, 40), (500, 0), (503, 2)],
-                errors: HandlerErrors {
-                    encoding: 0,
-                    gathering: 1,
-                },
-            },
+        process: Some(ProcessUsage {
+            cpu_seconds: 0.25,
+            open_fds: 11,
+            max_fds: Some(1_024),
+            virtual_memory_bytes: 150_000_000,
+            virtual_memory_max_bytes: Some(u64::MAX),
+            resident_memory_bytes: 6_000_000,
+            start_time_seconds: 1_760_000_000.12,
+        }),
+        handler: Some(HandlerFigures {
+            in_flight: 1,
+            requests_by_code: [(200, 40), (500, 0), (503, 2)],
+            encoding_errors: 1,
         }),
         ..silent_exporter()
     }
@@ -378,6 +375,7 @@ pub(super) fn silent_exporter() -> ExporterFigures {
             rustversion: "1.95.0",
             target: "x86_64-unknown-linux-gnu",
         },
-        self_figures: None,
+        process: None,
+        handler: None,
     }
 }

@@ -16,7 +16,6 @@ use crate::domain::holders::Holders;
 use crate::domain::snapshot::{
     DestinationUsage, PortUsage, PortsInUse, SocketSummary, Source, SourceUsage,
 };
-use crate::domain::udp::UdpSourceUsage;
 
 /// The version of what is written here.
 const SCHEMA_VERSION: u32 = 1;
@@ -108,7 +107,7 @@ struct Namespace<'a> {
     /// The local addresses with the highest ratio first.
     sources: Option<&'a [SourceUsage]>,
     /// UDP: the local addresses with the highest ratio first.
-    udp_sources: Option<&'a [UdpSourceUsage]>,
+    udp_sources: Option<&'a [SourceUsage]>,
     time_wait: Option<TimeWaitOut>,
     buckets: Option<BucketsOut>,
     /// The sysctls in reading order, without those that this kernel lacks.
@@ -263,8 +262,8 @@ fn port_range(ports: &PortUsage) -> PortRangeOut {
 
 fn time_wait(sockets: &SocketSummary) -> TimeWaitOut {
     let by_age = sockets.by_age.map(|ages| {
-        let bands = BANDS.iter().zip(ages).map(|(band, sockets)| AgeOut {
-            age_seconds: band.name,
+        let bands = BANDS.iter().zip(ages).map(|((band, _), sockets)| AgeOut {
+            age_seconds: band,
             sockets,
         });
         bands.collect()

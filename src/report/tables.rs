@@ -215,8 +215,7 @@ pub(crate) fn ages(namespace: &NamespaceReport) -> Option<Table> {
     ];
     let caption = time_wait(namespace)?;
     let ages = BANDS.iter().zip(namespace.snapshot.sockets()?.by_age?);
-    let rows =
-        ages.map(|(band, sockets)| [format!("{} s", band.name).into(), count(sockets).into()]);
+    let rows = ages.map(|((band, _), sockets)| [format!("{band} s").into(), count(sockets).into()]);
     Some(Table::new("TIME-WAIT", caption, columns, rows))
 }
 

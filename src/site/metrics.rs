@@ -10,8 +10,7 @@ use crate::build_info::BUILD;
 use crate::domain::namespace::HostSnapshot;
 use crate::domain::process::ProcessUsage;
 use crate::exposition::{
-    EncodeError, ExporterFigures, Format, HandlerFigures, SelfFigures, accepts_gzip, encode,
-    families,
+    EncodeError, ExporterFigures, Format, HandlerFigures, accepts_gzip, encode, families,
 };
 use crate::kernel::process::read_process_figures;
 use crate::web::answer::{self, Answer};
@@ -28,10 +27,8 @@ pub(super) fn writer(
     move || {
         let exporter = ExporterFigures {
             build: BUILD,
-            self_figures: http.map(|http| SelfFigures {
-                process: process_usage(),
-                http,
-            }),
+            process: http.and_then(|_| process_usage()),
+            handler: http,
         };
         let encoded = encode(&families(&snapshot, &exporter), format, gzip)?;
         let mut answer = answer::with_body(StatusCode::OK, encoded.content_type, encoded.body);

@@ -203,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_encoder_that_fails_is_reported_with_its_reason() {
-        let broken = || Err(EncodeError::Gzip(std::io::Error::other("broken")));
+        let broken = || Err(EncodeError::Io(std::io::Error::other("broken")));
         let answer = written("Failed: ", broken).await;
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(answer.body().starts_with(b"Failed: "), "{answer:?}");

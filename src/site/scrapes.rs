@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyper::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::exposition::{HandlerErrors, HandlerFigures};
+use crate::exposition::HandlerFigures;
 use crate::web::answer::{self, Answer};
 
 /// All slots and counts.
@@ -70,12 +70,8 @@ impl Scrapes {
         HandlerFigures {
             in_flight: u64::try_from(in_flight).unwrap_or(u64::MAX),
             requests_by_code: [(200, ok), (500, failed), (503, refused)],
-            errors: HandlerErrors {
-                // Nothing else fails a scrape.
-                encoding: failed,
-                // A collector's failure is exported as its success 0 and fails no scrape.
-                gathering: 0,
-            },
+            // Nothing else fails a scrape.
+            encoding_errors: failed,
         }
     }
 }
@@ -101,7 +97,7 @@ mod tests {
         scrapes.count(StatusCode::OK);
         let figures = scrapes.figures();
         assert_eq!(figures.requests_by_code, [(200, 1), (500, 1), (503, 1)]);
-        assert_eq!(figures.errors.encoding, 1);
+        assert_eq!(figures.encoding_errors, 1);
     }
 
     #[test]

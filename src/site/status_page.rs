@@ -70,14 +70,14 @@ const TALLEST: f64 = 140.0;
 fn bars(namespace: &NamespaceReport) -> Option<Vec<Bar>> {
     let ages = namespace.snapshot.sockets()?.by_age?;
     let mut start = 0.0;
-    let bars = BANDS.iter().zip(ages).map(|(band, sockets)| {
-        let end = f64::from(band.end_ms.min(60_000)) / 1_000.0;
+    let bars = BANDS.iter().zip(ages).map(|((band, end_ms), sockets)| {
+        let end = f64::from((*end_ms).min(60_000)) / 1_000.0;
         let bar = Bar {
             x: LEFT + SECOND * start,
             // One pixel between bars.
             width: SECOND * (end - start) - 1.0,
             height: f64::from(u32::try_from(sockets).unwrap_or(u32::MAX)) / (end - start),
-            text: format!("{} s: {}", band.name, count(sockets)),
+            text: format!("{band} s: {}", count(sockets)),
         };
         start = end;
         bar

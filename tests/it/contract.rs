@@ -34,9 +34,7 @@ use timewait_exporter::domain::namespace::{
 use timewait_exporter::domain::process::ProcessUsage;
 use timewait_exporter::domain::settings::SYSCTLS;
 use timewait_exporter::domain::snapshot::{Counts, Outcome, Probe, Source};
-use timewait_exporter::exposition::{
-    ExporterFigures, HandlerErrors, HandlerFigures, METRICS, SelfFigures, families,
-};
+use timewait_exporter::exposition::{ExporterFigures, HandlerFigures, METRICS, families};
 
 use crate::support::fake_kernel::FakeKernel;
 use crate::support::server::config;
@@ -109,7 +107,12 @@ fn told() -> Metrics {
                 .keys()
                 .filter(|label| !metric.labels.contains(&label.as_str()));
             let labels = labels.chain(more.map(|label| format!("{label}?")));
-            let kind = metric.kind.as_str().to_owned();
+            let kind = if metric.is_counter() {
+                "counter"
+            } else {
+                "gauge"
+            }
+            .to_owned();
             (metric.name.to_owned(), (kind, labels.collect()))
         })
         .collect()
@@ -185,13 +188,16 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
         CollectorId::Sockets,
         Some(Outcome::whole(Some(sockets), Duration::ZERO)),
     );
-    if let Some(settings) = own.settings_mut() {
-        for sysctl in SYSCTLS {
-            (sysctl.set)(settings, (sysctl.get)(settings).or(Some(0)));
-        }
+    let mut settings = own.settings().cloned().unwrap();
+    for sysctl in SYSCTLS {
+        let value = (sysctl.get)(&settings).or(Some(0));
+        (sysctl.set)(&mut settings, value);
     }
     // Whether this machine has it or not.
-    let own = own.with(CollectorId::Failures, Counts::from_iter([("failures", 1)]));
+    let failures = Counts::from_iter([("failures", 1)]);
+    let own = own
+        .with(CollectorId::Sysctl, settings)
+        .with(CollectorId::Failures, failures);
     let other = NamespaceSnapshot {
         identity: NamespaceIdentity {
             label: "blue".to_owned(),
@@ -222,21 +228,19 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
 fn exporter() -> ExporterFigures {
     ExporterFigures {
         build: BUILD,
-        self_figures: Some(SelfFigures {
-            process: Some(ProcessUsage {
-                cpu_seconds: 0.0,
-                open_fds: 1,
-                max_fds: Some(1),
-                virtual_memory_bytes: 1,
-                resident_memory_bytes: 1,
-                virtual_memory_max_bytes: Some(1),
-                start_time_seconds: 0.0,
-            }),
-            http: HandlerFigures {
-                in_flight: 1,
-                requests_by_code: [(200, 1), (500, 0), (503, 0)],
-                errors: HandlerErrors::default(),
-            },
+        process: Some(ProcessUsage {
+            cpu_seconds: 0.0,
+            open_fds: 1,
+            max_fds: Some(1),
+            virtual_memory_bytes: 1,
+            resident_memory_bytes: 1,
+            virtual_memory_max_bytes: Some(1),
+            start_time_seconds: 0.0,
+        }),
+        handler: Some(HandlerFigures {
+            in_flight: 1,
+            requests_by_code: [(200, 1), (500, 0), (503, 0)],
+            encoding_errors: 0,
         }),
     }
 }

@@ -198,7 +198,8 @@ fn dumps_of_each_kernels_length_tell_what_its_proc_files_tell() {
         let snapshot = runtime.block_on(collector.scrape(deadline));
         let exporter = ExporterFigures {
             build: BUILD,
-            self_figures: None,
+            process: None,
+            handler: None,
         };
         let encoded = encode(&families(&snapshot, &exporter), Format::Text, false).unwrap();
         let text = String::from_utf8(encoded.body).unwrap();

@@ -196,7 +196,9 @@ impl Known {
 /// Of a namespace in which nothing was read.
 pub(super) fn unread(enabled: &Enabled) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    for id in enabled.iter().filter(|id| id.is_of_namespace()) {
+    // The probe's outcome is a part of that of the sockets.
+    let is_missing = |id: &CollectorId| id.is_of_namespace() && *id != CollectorId::Probe;
+    for id in enabled.iter().filter(is_missing) {
         snapshot.set(id, Some(Outcome::missing(Duration::ZERO)));
     }
     snapshot

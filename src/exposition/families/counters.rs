@@ -3,54 +3,48 @@
 //! They count since the network namespace was made, whatever this program does.
 
 use super::Values::{Count, Series as Many};
-use super::{MetricDescription, Series, float};
+use super::{MetricDescription, Series, float, labelled, single};
 use crate::domain::collectors::CollectorId;
-use crate::domain::snapshot::{Counts, Snapshot};
+use crate::domain::snapshot::Snapshot;
 
 pub(super) const METRICS: &[MetricDescription] = &[
-    MetricDescription::counter(
+    single(
         "timewait_entered_total",
-        &[],
         "Sockets that have entered TIME-WAIT (TcpExt TW), those that the kernel keeps as time-wait \
          buckets in FIN-WAIT-2 included. Newer kernels count a socket when it enters, seen on Linux \
          6.18; older ones, such as Linux 5.10, when its timer ends, 60 s later.",
         Count(CollectorId::Netstat, "TW"),
     ),
-    MetricDescription::counter(
+    single(
         "timewait_recycled_total",
-        &[],
         "Sockets in TIME-WAIT whose port connect() has reused (TcpExt TWRecycled).",
         Count(CollectorId::Netstat, "TWRecycled"),
     ),
-    MetricDescription::counter(
+    single(
         "timewait_killed_total",
-        &[],
         "Time-wait buckets with a timer of 4 s or less (TcpExt TWKilled), which timewait_entered_total \
          does not count: orphaned sockets in FIN-WAIT-2 where tcp_fin_timeout is that short, and \
          TIME-WAIT cut short by tcp_tw_recycle.",
         Count(CollectorId::Netstat, "TWKilled"),
     ),
-    MetricDescription::counter(
+    single(
         "timewait_overflows_total",
-        &[],
         "Sockets closed without TIME-WAIT because tcp_max_tw_buckets was reached or no memory was \
          available (TcpExt TCPTimeWaitOverflow).",
         Count(CollectorId::Netstat, "TCPTimeWaitOverflow"),
     ),
-    MetricDescription::counter(
+    single(
         "timewait_active_opens_total",
-        &[],
         "TCP connections opened by connect() (Tcp ActiveOpens), MPTCP subflows included. Unlike \
          timewait_entered_total it counts connections over reused ports too.",
         Count(CollectorId::Snmp, "ActiveOpens"),
     ),
-    MetricDescription::counter(
+    single(
         "timewait_passive_opens_total",
-        &[],
         "TCP connections accepted by listening sockets (Tcp PassiveOpens).",
         Count(CollectorId::Snmp, "PassiveOpens"),
     ),
-    MetricDescription::counter(
+    labelled(
         "timewait_paws_rejects_total",
         &["counter"],
         "Segments that the kernel rejected for their timestamps, by its own name for the counter \
@@ -58,9 +52,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
          does not have is absent.",
         Many(paws_rejects),
     ),
-    MetricDescription::counter(
+    single(
         "timewait_connect_failures_total",
-        &[],
         "connect() calls on the whole host, all network namespaces included, that failed because no \
          ephemeral port was free (EADDRNOTAVAIL), since the exporter started. Calls from a port that \
          bind() had fixed are not counted.",
@@ -68,11 +61,11 @@ pub(super) const METRICS: &[MetricDescription] = &[
     ),
 ];
 
-fn paws_rejects(snapshot: &Snapshot, series: &mut Series) {
-    let counters = snapshot.counts(CollectorId::Netstat);
-    for (counter, segments) in counters.into_iter().flat_map(Counts::iter) {
+fn paws_rejects(snapshot: &Snapshot, series: &mut Series) -> Option<()> {
+    for (counter, segments) in snapshot.counts(CollectorId::Netstat)?.iter() {
         if counter.starts_with("PAWS") || counter == "TSEcrRejected" {
             series.push(&[&counter], float(segments));
         }
     }
+    Some(())
 }

@@ -2,14 +2,16 @@
 //!
 //! Which destinations are exported individually is decided where they are counted.
 
+use std::fmt::Display;
+
 use super::Values::Series as Many;
-use super::{MetricDescription, OTHER, Series, float};
-use crate::domain::snapshot::{DestinationUsage, PortsInUse, Snapshot};
+use super::{MetricDescription, OTHER, Series, float, labelled};
+use crate::domain::snapshot::{Destination, DestinationUsage, PortsInUse, Snapshot};
 
 const TRIPLE: &[&str] = &["src_addr", "dst_addr", "dst_port"];
 
 pub(super) const METRICS: &[MetricDescription] = &[
-    MetricDescription::gauge(
+    labelled(
         "timewait_destination_ports",
         &["src_addr", "dst_addr", "dst_port", "state"],
         "Ephemeral ports in use towards a destination, by the state of their sockets: time_wait, \
@@ -17,7 +19,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
          highest ratio; the sum of all others has \"other\" in the three labels of the destination.",
         Many(ports_in_use),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_destination_reusable_ports",
         TRIPLE,
         "Ports in TIME-WAIT that the next connect() to the destination can reuse now: \
@@ -26,7 +28,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
          kernel does not show which those are, and does not reuse them.",
         Many(|snapshot, series| each(snapshot, series, |one| float(one.reusable))),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_destination_headroom_ports",
         TRIPLE,
         "How many more connect() calls to the destination succeed now: usable ports minus those in use, \
@@ -34,7 +36,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
          an upper bound where programs call bind() with port 0 before connect().",
         Many(|snapshot, series| each(snapshot, series, |one| one.headroom.into())),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_destination_exhaustion_ratio",
         TRIPLE,
         "Ports in use minus the reusable ones, divided by the usable ports of the range, 0 to 1. 1 when the \
@@ -43,7 +45,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
          in use and timewait_port_range_exhaustion_ratio_lower_bound is less.",
         Many(|snapshot, series| each(snapshot, series, |one| one.exhaustion_ratio)),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_destination_close_rate",
         TRIPLE,
         "TIME-WAIT rate of the destination: sockets per second that entered TIME-WAIT during the last \
@@ -51,7 +53,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
          that were reused or ended early.",
         Many(|snapshot, series| each(snapshot, series, |one| one.close_rate)),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_destination_search_ports",
         TRIPLE,
         "The longest run of ports in use of one parity, in the order in which connect() tries them, \
@@ -63,42 +65,37 @@ pub(super) const METRICS: &[MetricDescription] = &[
 ];
 
 /// One value for each destination that is exported individually.
-fn each(snapshot: &Snapshot, series: &mut Series, value: fn(&DestinationUsage) -> f64) {
-    for one in snapshot
-        .destinations()
-        .into_iter()
-        .flat_map(|found| &found.exported)
-    {
-        let triple = &one.destination;
-        series.push(
-            &[&triple.src_addr, &triple.dst_addr, &triple.dst_port],
-            value(one),
-        );
+fn each(
+    snapshot: &Snapshot,
+    series: &mut Series,
+    value: fn(&DestinationUsage) -> f64,
+) -> Option<()> {
+    for one in &snapshot.destinations()?.exported {
+        let Destination {
+            src_addr,
+            dst_addr,
+            dst_port,
+        } = &one.destination;
+        series.push(&[src_addr, dst_addr, dst_port], value(one));
     }
+    Some(())
 }
 
-fn ports_in_use(snapshot: &Snapshot, series: &mut Series) {
-    let Some(found) = snapshot.destinations() else {
-        return;
+fn ports_in_use(snapshot: &Snapshot, series: &mut Series) -> Option<()> {
+    let found = snapshot.destinations()?;
+    let mut push = |[src, dst, port]: [&dyn Display; 3], in_use: PortsInUse| {
+        series.push(&[src, dst, port, &"time_wait"], float(in_use.time_wait));
+        series.push(&[src, dst, port, &"established"], float(in_use.established));
+        series.push(&[src, dst, port, &"other"], float(in_use.other));
     };
     for one in &found.exported {
-        let triple = &one.destination;
-        for (state, ports) in by_state(one.in_use) {
-            series.push(
-                &[&triple.src_addr, &triple.dst_addr, &triple.dst_port, &state],
-                float(ports),
-            );
-        }
+        let Destination {
+            src_addr,
+            dst_addr,
+            dst_port,
+        } = &one.destination;
+        push([src_addr, dst_addr, dst_port], one.in_use);
     }
-    for (state, ports) in by_state(found.other) {
-        series.push(&[&OTHER, &OTHER, &OTHER, &state], float(ports));
-    }
-}
-
-const fn by_state(in_use: PortsInUse) -> [(&'static str, u64); 3] {
-    [
-        ("time_wait", in_use.time_wait),
-        ("established", in_use.established),
-        ("other", in_use.other),
-    ]
+    push([&OTHER; 3], found.other);
+    Some(())
 }

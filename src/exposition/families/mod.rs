@@ -21,7 +21,6 @@ mod destinations;
 mod exporter;
 mod namespaces;
 mod ports;
-mod process;
 mod scrape;
 mod sockets;
 mod sources;
@@ -30,10 +29,9 @@ mod udp;
 use std::fmt;
 use std::sync::LazyLock;
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
-pub use exporter::{BuildInfo, ExporterFigures, SelfFigures};
-pub use process::{HandlerErrors, HandlerFigures};
+pub use exporter::{BuildInfo, ExporterFigures, HandlerFigures};
 
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::HostSnapshot;
@@ -46,33 +44,11 @@ const OTHER: &str = "other";
 /// The label that every series of another namespace has, after the metric's own.
 const NETNS: &str = "netns";
 
-/// What a metric's values may do between two scrapes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
-    /// It only grows, or starts again at 0. Its name ends in `_total`.
-    Counter,
-    /// It goes up and down.
-    Gauge,
-}
-
-impl MetricKind {
-    /// As the `# TYPE` line spells it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-        }
-    }
-}
-
 /// One metric: all that is said of it apart from its values.
 #[derive(Clone, Copy, Debug)]
 pub struct MetricDescription {
     /// The full name, a counter's with `_total`.
     pub name: &'static str,
-    /// Its type.
-    pub kind: MetricKind,
     /// The names of its labels, in the order in which they are exported.
     pub labels: &'static [&'static str],
     /// The meaning, in one line, with units.
@@ -80,7 +56,7 @@ pub struct MetricDescription {
     values: Values,
 }
 
-/// Where a metric's series come from.
+/// Where a metric's series come from. What is unknown has none.
 #[derive(Clone, Copy, Debug)]
 enum Values {
     /// One number of a namespace, without labels of its own.
@@ -89,68 +65,61 @@ enum Values {
     Count(CollectorId, &'static str),
     /// A kernel setting.
     Sysctl(&'static Sysctl),
-    /// Any number of series of a namespace.
-    Series(fn(&Snapshot, &mut Series)),
-    /// One number of the host.
-    HostValue(fn(&HostSnapshot) -> Option<f64>),
+    /// Any number of series of a namespace; `None` where they are unknown.
+    Series(fn(&Snapshot, &mut Series) -> Option<()>),
     /// Any number of series of the host, namespaces included.
-    Host(fn(&HostSnapshot, &mut Series)),
-    /// One number of the exporter itself.
-    OwnValue(fn(&ExporterFigures) -> Option<f64>),
+    Host(fn(&HostSnapshot, &mut Series) -> Option<()>),
     /// Any number of series of the exporter itself.
-    OwnSeries(fn(&ExporterFigures, &mut Series)),
+    Own(fn(&ExporterFigures, &mut Series) -> Option<()>),
+}
+
+/// A metric without labels of its own.
+const fn single(name: &'static str, help: &'static str, values: Values) -> MetricDescription {
+    labelled(name, &[], help, values)
+}
+
+const fn labelled(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    values: Values,
+) -> MetricDescription {
+    MetricDescription {
+        name,
+        labels,
+        help,
+        values,
+    }
 }
 
 impl MetricDescription {
-    const fn gauge(
-        name: &'static str,
-        labels: &'static [&'static str],
-        help: &'static str,
-        values: Values,
-    ) -> Self {
-        Self {
-            name,
-            kind: MetricKind::Gauge,
-            labels,
-            help,
-            values,
-        }
-    }
-
-    const fn counter(
-        name: &'static str,
-        labels: &'static [&'static str],
-        help: &'static str,
-        values: Values,
-    ) -> Self {
-        Self {
-            name,
-            kind: MetricKind::Counter,
-            labels,
-            help,
-            values,
-        }
+    /// A counter only grows, or starts again at 0. Everything else is a gauge.
+    #[must_use]
+    pub fn is_counter(&self) -> bool {
+        self.name.ends_with("_total")
     }
 
     /// The family with all its series, or nothing if it has none: the encoders refuse an empty one.
     fn family(&self, host: &HostSnapshot, exporter: &ExporterFigures) -> Option<MetricFamily> {
-        let mut series = Series::new(self.kind, self.labels);
+        let mut series = Series {
+            is_counter: self.is_counter(),
+            labels: self.labels,
+            netns: None,
+            metrics: Vec::new(),
+        };
         match self.values {
-            Values::Value(find) => series.of_each(host, |snapshot, series| {
-                series.push_known(find(snapshot));
-            }),
+            Values::Value(find) => {
+                series.of_each(host, |snapshot, series| series.number(find(snapshot)));
+            }
             Values::Count(id, name) => series.of_each(host, |snapshot, series| {
-                series.push_known(snapshot.count(id, name).map(float));
+                series.number(snapshot.count(id, name).map(float))
             }),
             Values::Sysctl(sysctl) => series.of_each(host, |snapshot, series| {
-                let value = snapshot.settings().and_then(sysctl.get);
-                series.push_known(value.map(signed_float));
+                series.number((sysctl.get)(snapshot.settings()?).map(signed_float))
             }),
             Values::Series(find) => series.of_each(host, find),
-            Values::HostValue(find) => series.push_known(find(host)),
-            Values::Host(find) => find(host, &mut series),
-            Values::OwnValue(find) => series.push_known(find(exporter)),
-            Values::OwnSeries(find) => find(exporter, &mut series),
+            Values::Host(find) => find(host, &mut series).unwrap_or_default(),
+            Values::Own(find) => find(exporter, &mut series).unwrap_or_default(),
         }
         if series.metrics.is_empty() {
             return None;
@@ -158,9 +127,10 @@ impl MetricDescription {
         let mut family = MetricFamily::default();
         family.set_name(self.name.to_owned());
         family.set_help(self.help.to_owned());
-        family.set_field_type(match self.kind {
-            MetricKind::Counter => MetricType::COUNTER,
-            MetricKind::Gauge => MetricType::GAUGE,
+        family.set_field_type(if self.is_counter() {
+            MetricType::COUNTER
+        } else {
+            MetricType::GAUGE
         });
         family.set_metric(series.metrics);
         Some(family)
@@ -169,7 +139,7 @@ impl MetricDescription {
 
 /// The series of one family while they are being found.
 struct Series {
-    kind: MetricKind,
+    is_counter: bool,
     labels: &'static [&'static str],
     /// The namespace that they are of; `None` is the exporter's.
     netns: Option<String>,
@@ -177,17 +147,8 @@ struct Series {
 }
 
 impl Series {
-    const fn new(kind: MetricKind, labels: &'static [&'static str]) -> Self {
-        Self {
-            kind,
-            labels,
-            netns: None,
-            metrics: Vec::new(),
-        }
-    }
-
     /// Adds the series of the exporter's namespace, and then of each other one.
-    fn of_each(&mut self, host: &HostSnapshot, mut find: impl FnMut(&Snapshot, &mut Self)) {
+    fn of_each(&mut self, host: &HostSnapshot, find: impl Fn(&Snapshot, &mut Self) -> Option<()>) {
         find(&host.own, self);
         // Most namespaces have about as many series as the exporter's, or fewer.
         self.metrics
@@ -210,25 +171,18 @@ impl Series {
             labels.push(label_pair(NETNS, netns.clone()));
         }
         let mut metric = Metric::from_label(labels);
-        match self.kind {
-            MetricKind::Counter => {
-                let mut counter = Counter::default();
-                counter.set_value(value);
-                metric.set_counter(counter);
-            }
-            MetricKind::Gauge => {
-                let mut gauge = Gauge::default();
-                gauge.set_value(value);
-                metric.set_gauge(gauge);
-            }
+        if self.is_counter {
+            metric.counter.mut_or_insert_default().set_value(value);
+        } else {
+            metric.gauge.mut_or_insert_default().set_value(value);
         }
         self.metrics.push(metric);
     }
 
-    fn push_known(&mut self, value: Option<f64>) {
-        if let Some(value) = value {
-            self.push(&[], value);
-        }
+    /// Adds the one series of a metric without labels.
+    fn number(&mut self, value: Option<f64>) -> Option<()> {
+        self.push(&[], value?);
+        Some(())
     }
 }
 
@@ -241,28 +195,21 @@ fn label_pair(name: &str, value: String) -> LabelPair {
 
 /// Every metric that the program can export, in the order in which it exports them.
 pub static METRICS: LazyLock<Vec<MetricDescription>> = LazyLock::new(|| {
-    let mut all = Vec::new();
-    for subject in [
+    let sysctls: Vec<MetricDescription> = SYSCTLS.iter().map(sysctl).collect();
+    [
         sockets::METRICS,
         ports::METRICS,
         destinations::METRICS,
         sources::METRICS,
         udp::METRICS,
-    ] {
-        all.extend_from_slice(subject);
-    }
-    all.extend(SYSCTLS.iter().map(sysctl));
-    for subject in [
+        &sysctls,
         counters::METRICS,
         conntrack::METRICS,
         namespaces::METRICS,
         scrape::METRICS,
         exporter::METRICS,
-        process::METRICS,
-    ] {
-        all.extend_from_slice(subject);
-    }
-    all
+    ]
+    .concat()
 });
 
 /// A kernel setting, raw as `/proc/sys` has it.
@@ -270,7 +217,7 @@ fn sysctl(sysctl: &'static Sysctl) -> MetricDescription {
     let name = format!("timewait_sysctl_{}", sysctl.short_name().replace('.', "_"));
     let help = format!("{}: {}", sysctl.name, sysctl.help);
     // Made once in the life of the program, as the others are in the compiler.
-    MetricDescription::gauge(name.leak(), &[], help.leak(), Values::Sysctl(sysctl))
+    single(name.leak(), help.leak(), Values::Sysctl(sysctl))
 }
 
 /// All families that have at least one series, in the order of [`METRICS`].

@@ -1,12 +1,12 @@
 //! Metrics of the host's other network namespaces: which there are, their owners, and which are
 //! not exported. The metrics of each have the label `netns` and are in the other modules.
 
-use super::Values::{Host, HostValue};
-use super::{MetricDescription, Series, float};
+use super::Values::Host;
+use super::{MetricDescription, Series, float, labelled, single};
 use crate::domain::namespace::{HostSnapshot, Namespaces};
 
 pub(super) const METRICS: &[MetricDescription] = &[
-    MetricDescription::gauge(
+    labelled(
         "timewait_netns_info",
         &["netns", "inode", "pid", "comm", "container_id", "pod_uid"],
         "1 for each other network namespace that is exported: its name (or, without one, its inode), its \
@@ -14,7 +14,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
          by the name of its control group. What is unknown is empty.",
         Host(info),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_netns_age_seconds",
         &["netns"],
         "Age of the socket metrics of another network namespace: 0 when dumped for this scrape, at most \
@@ -22,50 +22,51 @@ pub(super) const METRICS: &[MetricDescription] = &[
          more. Absent where they are.",
         Host(age),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_netns_unreadable",
-        &[],
         "Network namespaces that were found and could not be entered. All processes whose namespace may \
          not be looked up count as one. Absent where other namespaces are not read \
          (--collector.netns=self).",
-        HostValue(|host| Some(float(found(host)?.unreadable))),
+        Host(|host, series| series.number(Some(float(found(host)?.unreadable)))),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_netns_left_out",
-        &[],
         "Network namespaces not exported because of --collector.netns-max; those with the highest ratio \
          are kept, as far as they were read. Absent where other namespaces are not read.",
-        HostValue(|host| Some(float(found(host)?.left_out))),
+        Host(|host, series| series.number(Some(float(found(host)?.left_out)))),
     ),
 ];
-
-fn age(host: &HostSnapshot, series: &mut Series) {
-    for namespace in host.others() {
-        if let Some(age) = namespace.age {
-            series.push(&[&namespace.identity.label], age.as_secs_f64());
-        }
-    }
-}
 
 fn found(host: &HostSnapshot) -> Option<&Namespaces> {
     host.namespaces.as_ref()?.value.as_ref()
 }
 
-fn info(host: &HostSnapshot, series: &mut Series) {
-    for namespace in host.others() {
+fn age(host: &HostSnapshot, series: &mut Series) -> Option<()> {
+    for namespace in &found(host)?.exported {
+        if let Some(age) = namespace.age {
+            series.push(&[&namespace.identity.label], age.as_secs_f64());
+        }
+    }
+    Some(())
+}
+
+fn info(host: &HostSnapshot, series: &mut Series) -> Option<()> {
+    for namespace in &found(host)?.exported {
         let identity = &namespace.identity;
-        let pid = identity.pid.map(|pid| pid.to_string()).unwrap_or_default();
-        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let container = &identity.container;
+        let pid = identity.pid.map(|pid| pid.to_string());
+        let known = |value: &Option<String>| value.clone().unwrap_or_default();
         series.push(
             &[
                 &identity.label,
                 &identity.inode,
-                &pid,
-                &text(&identity.comm),
-                &text(&identity.container.container_id),
-                &text(&identity.container.pod_uid),
+                &known(&pid),
+                &known(&identity.comm),
+                &known(&container.container_id),
+                &known(&container.pod_uid),
             ],
             1.0,
         );
     }
+    Some(())
 }

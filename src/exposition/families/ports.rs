@@ -6,50 +6,44 @@
 
 use super::Values::{Series as Many, Value};
 use super::sockets::family_name;
-use super::{MetricDescription, Series, float};
+use super::{MetricDescription, Series, float, labelled, single};
 use crate::domain::address::Family;
-use crate::domain::ports::PortRange;
-use crate::domain::snapshot::{PerFamily, PortUsage, Snapshot};
+use crate::domain::ports::{PortRange, PortSet};
+use crate::domain::snapshot::{PerFamily, Snapshot};
 
 pub(super) const METRICS: &[MetricDescription] = &[
-    MetricDescription::gauge(
+    single(
         "timewait_port_range_min",
-        &[],
         "First port of the ephemeral port range (net.ipv4.ip_local_port_range), inclusive. A \
          narrower range that a program has set for one of its sockets is not visible.",
         Value(|snapshot| Some(range(snapshot)?.min().into())),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_port_range_max",
-        &[],
         "Last port of the ephemeral port range (net.ipv4.ip_local_port_range), inclusive.",
         Value(|snapshot| Some(range(snapshot)?.max().into())),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_port_range_ports",
-        &[],
         "Ports in the ephemeral port range, reserved and blocked ones included.",
         Value(|snapshot| Some(range(snapshot)?.ports().into())),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_port_range_reserved_ports",
-        &[],
         "Ports of the range that the kernel never gives out by itself \
          (net.ipv4.ip_local_reserved_ports). Reserved ports outside the range are not counted.",
         Value(|snapshot| reserved(snapshot).map(f64::from)),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_port_range_blocked_ports",
-        &[],
         "Ports of the range, not reserved, that connect() skips for every destination because a \
          listening or a bound, unconnected socket owns them, on any address and of either family. \
          Before Linux 6.8 the latter are known only as far as they were probed. On a host with more than \
          100,000 sockets they are read at most every five minutes, unless a ratio has reached 0.75.",
         Value(|snapshot| Some(snapshot.ports()?.blocked.into())),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_port_range_bind_owned_ports",
-        &[],
         "Ports of the range in use by connected or TIME-WAIT sockets that connect() skips for every \
          destination: bind() took them, or a listener that is gone passed them on. Absent where they \
          were not probed: while less than a tenth of the usable ports of a range of more than 1,024 is in \
@@ -57,50 +51,46 @@ pub(super) const METRICS: &[MetricDescription] = &[
          --no-collector.probe. Between a tenth and 0.75 of the ports in use, an answer may be a minute old.",
         Value(|snapshot| snapshot.ports()?.bind_owned.map(f64::from)),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_port_range_usable_ports",
-        &[],
         "Ports of the range that connect() can use towards any one destination: all without the \
          reserved, the blocked and, where they were probed, the bind-owned ones. Of a range with an odd \
          number of ports the kernel may use one less.",
         Value(|snapshot| Some(snapshot.ports()?.usable.into())),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_port_range_free_ports",
-        &[],
         "Usable ports that no socket uses. connect() succeeds at least this often, to any \
          destination (one less where the range has an odd number of ports): a lower bound that holds \
          even where programs call bind() before connect() and ports were not probed, when the headroom \
          of a destination is only an upper bound.",
         Value(|snapshot| Some(snapshot.ports()?.free.into())),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_port_range_exhaustion_ratio",
         &["family"],
         "Exhaustion ratio of the worst destination, 0 to 1, by IP version; 0 where there is no \
          destination. 1 when the next connect() to it fails with EADDRNOTAVAIL. A lower bound where \
          programs call bind() before connect() and timewait_port_range_bind_owned_ports is absent; an \
          upper bound where timewait_port_range_exhaustion_ratio_lower_bound is less.",
-        Many(|snapshot, series| each_family(snapshot, series, |ports| Some(ports.worst_ratio))),
+        Many(|snapshot, series| each(series, Some(snapshot.ports()?.worst_ratio))),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_port_range_exhaustion_ratio_lower_bound",
         &["family"],
         "timewait_port_range_exhaustion_ratio without the ports of orphaned sockets in FIN-WAIT-2, which kernels \
          without a fix of 2024 reuse as they do ports in TIME-WAIT. Absent where the kernel is known to have the fix \
          (Linux 6.11.3, 6.1.113, 5.10.227) and where tcp_tw_reuse is off.",
-        Many(|snapshot, series| each_family(snapshot, series, |ports| ports.least_ratio)),
+        Many(|snapshot, series| each(series, snapshot.ports()?.least_ratio)),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_listeners_in_port_range",
-        &[],
         "Ports of the range, not reserved, that something listens on. When such a service restarts, \
          an outgoing connection may use its port and it fails with EADDRINUSE.",
         Value(|snapshot| Some(snapshot.ports()?.listeners.into())),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_destinations",
-        &[],
         "Number of destinations (local address, remote address, remote port) towards which ephemeral \
          ports are in use, including those aggregated into \"other\".",
         Value(|snapshot| Some(float(snapshot.ports()?.destinations))),
@@ -115,31 +105,25 @@ fn range(snapshot: &Snapshot) -> Option<PortRange> {
 }
 
 fn reserved(snapshot: &Snapshot) -> Option<u32> {
-    // Without the setting the dump is summed up as if nothing were reserved, which is not known.
-    if snapshot
+    let reserved = snapshot
         .settings()
-        .is_some_and(|settings| settings.reserved_ports.is_none())
-    {
-        return None;
+        .map(|settings| settings.reserved_ports.as_ref());
+    match (snapshot.ports(), reserved) {
+        // Without the setting the dump is summed up as if nothing were reserved, which is not known.
+        (_, Some(None)) => None,
+        (Some(ports), _) => Some(ports.reserved),
+        (None, reserved) => {
+            let inside = PortSet::of_range(range(snapshot)?);
+            Some(inside.len_within(reserved??))
+        }
     }
-    if let Some(ports) = snapshot.ports() {
-        return Some(ports.reserved);
-    }
-    let settings = snapshot.settings()?;
-    let (range, reserved) = (settings.port_range?, settings.reserved_ports.as_ref()?);
-    let inside = (range.min()..=range.max()).filter(|port| reserved.contains(*port));
-    u32::try_from(inside.count()).ok()
 }
 
-fn each_family(
-    snapshot: &Snapshot,
-    series: &mut Series,
-    ratios: fn(&PortUsage) -> Option<PerFamily<f64>>,
-) {
-    let Some(ratios) = snapshot.ports().and_then(ratios) else {
-        return;
-    };
+/// One value for each family.
+fn each(series: &mut Series, ratios: Option<PerFamily<f64>>) -> Option<()> {
+    let ratios = ratios?;
     for family in Family::ALL {
         series.push(&[&family_name(family)], *ratios.get(family));
     }
+    Some(())
 }

@@ -1,45 +1,49 @@
 //! Metrics of the scrape itself: how each collector fared and what the dump of the sockets read.
 //!
-//! Those of HTTP are in `process`.
+//! Those of HTTP are in `exporter`.
 
 use std::time::Duration;
 
 use super::Values::{Host, Series as Many, Value};
-use super::{MetricDescription, Series, float};
+use super::{MetricDescription, Series, float, labelled, single};
 use crate::domain::namespace::HostSnapshot;
 
 pub(super) const METRICS: &[MetricDescription] = &[
-    MetricDescription::gauge(
+    labelled(
         "timewait_scrape_collector_success",
         &["collector"],
         "Whether the collector read everything it reads, 1 yes, 0 no: it failed, or was not done at the \
          deadline. Absent for a collector that is switched off, or whose kernel feature or privilege is \
          missing. netns reads other network namespaces: 0 also if one of them was not reached in time.",
-        Host(|host, series| each(host, series, |success, _| f64::from(u8::from(success)))),
+        Host(|host, series| {
+            each(host, series, |success, _| f64::from(u8::from(success)));
+            Some(())
+        }),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_scrape_collector_duration_seconds",
         &["collector"],
         "Seconds that the collector took, up to its end, its failure or the deadline. Scrapes that \
          share one reading have the same value.",
-        Host(|host, series| each(host, series, |_, duration| duration.as_secs_f64())),
+        Host(|host, series| {
+            each(host, series, |_, duration| duration.as_secs_f64());
+            Some(())
+        }),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_scrape_dump_messages",
-        &[],
         "Socket records in this scrape's dump of the connection table, listening and bound sockets \
          included: what its cost depends on.",
         Value(|snapshot| Some(float(snapshot.sockets()?.messages))),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_scrape_source",
         &["source"],
         "1 for the source that the sockets were read from: netlink (sock_diag) or procfs \
          (/proc/net/tcp and tcp6). Only the one in use is exported.",
         Many(|snapshot, series| {
-            if let Some(source) = snapshot.sockets().and_then(|found| found.source) {
-                series.push(&[&source.as_str()], 1.0);
-            }
+            series.push(&[&snapshot.sockets()?.source?.as_str()], 1.0);
+            Some(())
         }),
     ),
 ];
@@ -53,5 +57,6 @@ fn each(host: &HostSnapshot, series: &mut Series, value: fn(bool, Duration) -> f
         for (id, outcome) in snapshot.outcomes() {
             series.push(&[&id.name()], value(outcome.success, outcome.duration));
         }
+        Some(())
     });
 }

@@ -5,54 +5,54 @@
 use std::fmt::Display;
 
 use super::Values::{Count, Series as Many, Value};
-use super::{MetricDescription, OTHER, Series, float, signed_float};
+use super::{MetricDescription, OTHER, Series, float, labelled, signed_float, single};
 use crate::domain::address::{Address, Family};
 use crate::domain::age::BANDS;
 use crate::domain::collectors::CollectorId;
-use crate::domain::snapshot::{Breakdown, PortBreakdown, Snapshot, SocketSummary};
+use crate::domain::snapshot::{Breakdown, PortBreakdown, Snapshot};
 
 /// The label value for the ports on a side that means no service.
 const EPHEMERAL: &str = "ephemeral";
 
 pub(super) const METRICS: &[MetricDescription] = &[
-    MetricDescription::gauge(
+    labelled(
         "timewait_sockets",
         &["family"],
         "Sockets in TIME-WAIT, by IP version; an IPv4-mapped IPv6 address counts as IPv4. Sockets in \
          FIN-WAIT-2 are not among them, not even those that the kernel keeps as time-wait buckets.",
         Many(by_family),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_sockets_by_src_addr",
         &["src_addr"],
         "Sockets in TIME-WAIT by local address: the most frequent addresses, the sockets of all \
          others under \"other\". Adds up to timewait_sockets.",
-        Many(|snapshot, series| by_address(snapshot, series, |found| &found.by_src_addr)),
+        Many(|snapshot, series| by_address(series, snapshot.sockets()?.by_src_addr.as_ref())),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_sockets_by_src_port",
         &["src_port"],
         "Sockets in TIME-WAIT by local port: the most frequent ports, the sockets of all others under \
          \"other\". Sockets whose local port is an ephemeral one (inside the port range, not \
          reserved, nothing listening on it) are under \"ephemeral\". Adds up to timewait_sockets.",
-        Many(|snapshot, series| by_port(snapshot, series, |found| &found.by_src_port)),
+        Many(|snapshot, series| by_port(series, snapshot.sockets()?.by_src_port.as_ref())),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_sockets_by_dst_addr",
         &["dst_addr"],
         "Sockets in TIME-WAIT by remote address: the most frequent addresses, the sockets of all \
          others under \"other\". Adds up to timewait_sockets.",
-        Many(|snapshot, series| by_address(snapshot, series, |found| &found.by_dst_addr)),
+        Many(|snapshot, series| by_address(series, snapshot.sockets()?.by_dst_addr.as_ref())),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_sockets_by_dst_port",
         &["dst_port"],
         "Sockets in TIME-WAIT by remote port: the most frequent ports, the sockets of all others \
          under \"other\". Sockets whose local port is not an ephemeral one are under \"ephemeral\": \
          there the peer connected, and its port means no service. Adds up to timewait_sockets.",
-        Many(|snapshot, series| by_port(snapshot, series, |found| &found.by_dst_port)),
+        Many(|snapshot, series| by_port(series, snapshot.sockets()?.by_dst_port.as_ref())),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_sockets_by_age",
         &["age_seconds"],
         "Sockets in TIME-WAIT by how many seconds they have been in it, in bands whose lower bound is \
@@ -60,24 +60,21 @@ pub(super) const METRICS: &[MetricDescription] = &[
          the last band. Adds up to timewait_sockets.",
         Many(by_age),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_buckets",
-        &[],
         "Time-wait buckets in use as the kernel counts them (tw in /proc/net/sockstat). More than \
          timewait_sockets by the orphaned sockets in FIN-WAIT-2 that it keeps as buckets too, and \
          read at another moment of the same scrape.",
         Count(CollectorId::Sockstat, "tw"),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_buckets_limit",
-        &[],
         "How many time-wait buckets the kernel allows (net.ipv4.tcp_max_tw_buckets). A socket beyond \
          it is closed without TIME-WAIT and counted in timewait_overflows_total.",
         Value(|snapshot| snapshot.settings()?.tcp_max_tw_buckets.map(signed_float)),
     ),
-    MetricDescription::gauge(
+    single(
         "timewait_memory_bytes",
-        &[],
         "Bytes allocated to the kernel's tw_sock slab caches, in use or not, for all network namespaces \
          of the host together. Absent without permission to read /sys/kernel/slab or /proc/slabinfo \
          (root), and where the kernel does not list such caches.",
@@ -93,54 +90,39 @@ pub(super) const fn family_name(family: Family) -> &'static str {
     }
 }
 
-fn by_family(snapshot: &Snapshot, series: &mut Series) {
-    let Some(found) = snapshot.sockets() else {
-        return;
-    };
+fn by_family(snapshot: &Snapshot, series: &mut Series) -> Option<()> {
+    let found = snapshot.sockets()?;
     for family in Family::ALL {
         let count = *found.time_wait.get(family);
         series.push(&[&family_name(family)], float(count));
     }
+    Some(())
 }
 
-fn by_address(
-    snapshot: &Snapshot,
-    series: &mut Series,
-    breakdown_of: fn(&SocketSummary) -> &Option<Breakdown<Address>>,
-) {
-    if let Some(breakdown) = snapshot
-        .sockets()
-        .and_then(|found| breakdown_of(found).as_ref())
-    {
-        push_breakdown(breakdown, series);
-    }
+fn by_address(series: &mut Series, found: Option<&Breakdown<Address>>) -> Option<()> {
+    push_breakdown(series, found?);
+    Some(())
 }
 
-fn by_port(
-    snapshot: &Snapshot,
-    series: &mut Series,
-    breakdown_of: fn(&SocketSummary) -> &Option<PortBreakdown>,
-) {
-    if let Some(breakdown) = snapshot
-        .sockets()
-        .and_then(|found| breakdown_of(found).as_ref())
-    {
-        push_breakdown(&breakdown.ports, series);
-        series.push(&[&EPHEMERAL], float(breakdown.ephemeral));
-    }
+fn by_port(series: &mut Series, found: Option<&PortBreakdown>) -> Option<()> {
+    let found = found?;
+    push_breakdown(series, &found.ports);
+    series.push(&[&EPHEMERAL], float(found.ephemeral));
+    Some(())
 }
 
 /// The individual values and the rest; the rest even at 0, so that a sum over the family never lacks it.
-fn push_breakdown<K: Display>(breakdown: &Breakdown<K>, series: &mut Series) {
+fn push_breakdown<K: Display>(series: &mut Series, breakdown: &Breakdown<K>) {
     for (value, count) in &breakdown.exported {
         series.push(&[value], float(*count));
     }
     series.push(&[&OTHER], float(breakdown.other));
 }
 
-fn by_age(snapshot: &Snapshot, series: &mut Series) {
-    let counts = snapshot.sockets().and_then(|found| found.by_age.as_ref());
-    for (band, count) in BANDS.iter().zip(counts.into_iter().flatten()) {
-        series.push(&[&band.name], float(*count));
+fn by_age(snapshot: &Snapshot, series: &mut Series) -> Option<()> {
+    let counts = snapshot.sockets()?.by_age?;
+    for ((band, _), count) in BANDS.iter().zip(counts) {
+        series.push(&[band], float(count));
     }
+    Some(())
 }

@@ -3,36 +3,38 @@
 //! Which addresses are exported is decided where they are counted.
 
 use super::Values::Series as Many;
-use super::{MetricDescription, Series};
-use crate::domain::snapshot::{Snapshot, SourceUsage};
+use super::{MetricDescription, Series, labelled};
+use crate::domain::snapshot::SourceUsage;
 
 pub(super) const METRICS: &[MetricDescription] = &[
-    MetricDescription::gauge(
+    labelled(
         "timewait_source_ports",
         &["src_addr"],
         "Distinct unreserved ports of the range in use on a local address by sockets of any state and \
          direction, those on the wildcard addresses that cover it included: the ports not available to \
          bind(addr, 0). The addresses with the highest ratio; 0.0.0.0 and :: stand for sockets bound to \
          no address, and are covered by every address of theirs.",
-        Many(|snapshot, series| each(snapshot, series, |source| source.ports.into())),
+        Many(|snapshot, series| each(series, snapshot.sources(), |one| one.ports.into())),
     ),
-    MetricDescription::gauge(
+    labelled(
         "timewait_source_exhaustion_ratio",
         &["src_addr"],
         "timewait_source_ports divided by the unreserved ports of the range, 0 to 1. 1 when \
          bind(addr, 0) fails with EADDRINUSE. Where programs bind to an address before connect(), \
          this is the ratio that reaches 1, not that of a destination (IP_BIND_ADDRESS_NO_PORT avoids \
          it).",
-        Many(|snapshot, series| each(snapshot, series, |source| source.exhaustion_ratio)),
+        Many(|snapshot, series| each(series, snapshot.sources(), |one| one.exhaustion_ratio)),
     ),
 ];
 
 /// One value for each address that is exported.
-fn each(snapshot: &Snapshot, series: &mut Series, value: fn(&SourceUsage) -> f64) {
-    let sources = snapshot
-        .ports()
-        .and_then(|ports| ports.by_source.as_deref());
-    for source in sources.unwrap_or_default() {
+pub(super) fn each(
+    series: &mut Series,
+    sources: Option<&[SourceUsage]>,
+    value: fn(&SourceUsage) -> f64,
+) -> Option<()> {
+    for source in sources? {
         series.push(&[&source.src_addr], value(source));
     }
+    Some(())
 }

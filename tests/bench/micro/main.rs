@@ -144,7 +144,8 @@ fn snapshot() -> HostSnapshot {
 fn encoded(snapshot: &HostSnapshot, format: Format, gzip: bool) -> usize {
     let exporter = ExporterFigures {
         build: BUILD,
-        self_figures: None,
+        process: None,
+        handler: None,
     };
     encode(&families(snapshot, &exporter), format, gzip)
         .unwrap()

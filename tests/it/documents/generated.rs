@@ -51,7 +51,11 @@ fn the_reference_has_every_metric_with_its_type_its_labels_and_its_help() {
             table,
             "| `{}` | {} | {} | {} |",
             metric.name,
-            metric.kind.as_str(),
+            if metric.is_counter() {
+                "counter"
+            } else {
+                "gauge"
+            },
             labels.join(", "),
             cell(metric.help),
         )

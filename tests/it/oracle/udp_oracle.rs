@@ -10,7 +10,8 @@ use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_reu
 use rustix::net::{AddressFamily, SendFlags, SocketType, bind, connect, sendto, socket};
 use timewait_exporter::domain::address::{Address, Family};
 use timewait_exporter::domain::ports::{PortRange, PortSet};
-use timewait_exporter::domain::udp::{UdpCensus, UdpSourceUsage};
+use timewait_exporter::domain::snapshot::SourceUsage;
+use timewait_exporter::domain::udp::UdpCensus;
 use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 use super::random::Random;
@@ -192,7 +193,7 @@ fn udp_socket(address: SocketAddr) -> Result<OwnedFd, Errno> {
     socket(family, SocketType::DGRAM, None)
 }
 
-fn census(range: PortRange, reserved: &PortSet, v6_only: bool) -> Vec<UdpSourceUsage> {
+fn census(range: PortRange, reserved: &PortSet, v6_only: bool) -> Vec<SourceUsage> {
     let mut census = UdpCensus::new(range, reserved, v6_only);
     let mut dumper = Dumper::new(Box::new(NetlinkConnect));
     let mut dump = dumper

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::domain::address::Address;
-use crate::domain::udp::{UdpSourceUsage, UdpUsage};
+use crate::domain::snapshot::SourceUsage;
+use crate::domain::udp::UdpUsage;
 
 #[test]
 fn reuse_two_is_reported_where_it_would_need_one() {
@@ -41,9 +42,11 @@ fn the_age_from_which_sockets_are_taken_over_is_that_of_this_host() {
 #[test]
 fn udp_ports_are_low_and_critical_from_the_thresholds_on() {
     let usage = |ports: u32| {
-        let source = UdpSourceUsage {
+        let source = SourceUsage {
             src_addr: Address::ANY_V4,
             ports,
+            listened: 0,
+            on_wildcards: 0,
             exhaustion_ratio: f64::from(ports) / 28_232.0,
         };
         let udp = UdpUsage {
