@@ -20,6 +20,7 @@ use timewait_exporter::kernel::procfs::ProcRoot;
 
 use crate::support::eventually;
 use crate::support::exposition::Metrics;
+use crate::support::features::Feature;
 use crate::support::namespace::{in_namespace, ip, set_sysctl};
 use crate::support::program::Program;
 use crate::support::scraper::Scraper;
@@ -91,6 +92,9 @@ fn counters() -> BTreeMap<String, String> {
 #[test]
 fn a_probe_sends_nothing_and_changes_no_counter_of_the_kernel() {
     in_namespace(|| {
+        if !Feature::SocketPortRange.is_here_or_skips() {
+            return;
+        }
         ip(&["link", "add", "v0", "type", "veth", "peer", "name", "v1"]);
         for link in ["v0", "v1"] {
             // Without IPv6 it sends nothing by itself.
@@ -127,6 +131,9 @@ fn a_probe_sends_nothing_and_changes_no_counter_of_the_kernel() {
 #[test]
 fn ports_that_bind_took_are_found_and_those_of_connect_are_not() {
     in_namespace(|| {
+        if !Feature::SocketPortRange.is_here_or_skips() {
+            return;
+        }
         let kept = connections(10);
         let usage = Scraper::open([]).ports();
         assert_eq!(usage.bind_owned, Some(20), "{usage:?}");
@@ -145,6 +152,9 @@ fn ports_that_bind_took_are_found_and_those_of_connect_are_not() {
 #[test]
 fn reserved_ports_and_ports_outside_the_range_are_never_probed_whatever_changes_meanwhile() {
     in_namespace(|| {
+        if !Feature::SocketPortRange.is_here_or_skips() {
+            return;
+        }
         set_sysctl("ip_local_port_range", "40000 40099");
         let to = at("127.0.0.2", 80);
         let _listener = listening(to);
@@ -184,6 +194,9 @@ fn reserved_ports_and_ports_outside_the_range_are_never_probed_whatever_changes_
 #[test]
 fn a_probe_that_cannot_work_is_off_and_says_what_it_needs() {
     in_namespace(|| {
+        if !Feature::SocketPortRange.is_here_or_skips() {
+            return;
+        }
         let _kept = connections(1);
         for (name, value, good, says) in [
             ("tcp_fastopen", "2", "1", "bit 0 of net.ipv4.tcp_fastopen"),
@@ -220,6 +233,9 @@ fn a_probe_that_cannot_work_is_off_and_says_what_it_needs() {
 fn the_collector_has_a_switch_and_a_success_metric() {
     const OWNED: &str = "timewait_port_range_bind_owned_ports";
     in_namespace(|| {
+        if !Feature::SocketPortRange.is_here_or_skips() {
+            return;
+        }
         let _kept = connections(3);
         let metrics = scraped(&[]);
         assert_eq!(metrics.get(SUCCESS), Some(1.0));
@@ -268,6 +284,9 @@ fn failures_of_a_crowd(calls: u64) -> u64 {
 #[test]
 fn a_crowd_of_clients_on_the_same_ports_sees_no_failure_more_than_without() {
     in_namespace(|| {
+        if !Feature::SocketPortRange.is_here_or_skips() {
+            return;
+        }
         set_sysctl("ip_local_port_range", "40000 40499");
         let calls = env::var("TIMEWAIT_PROBE_CALLS").map_or(30_000, |calls| calls.parse().unwrap());
         assert_eq!(failures_of_a_crowd(calls), 0, "without a probe");

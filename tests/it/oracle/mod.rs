@@ -13,6 +13,7 @@ mod bind_oracle;
 mod blind_spot;
 mod churn;
 mod connect_oracle;
+mod orphans;
 pub mod random;
 mod search_cost;
 mod simplify;

@@ -296,6 +296,14 @@ fn possible_here(situation: &Situation) -> Situation {
             group.old = true;
         }
     }
+    // See super::orphans.
+    if !Feature::OrphansKeepPorts.is_here() {
+        for group in &mut possible.groups {
+            if group.state == State::OrphanedFinWait2 {
+                group.state = State::FinWait2;
+            }
+        }
+    }
     if !Feature::BoundSockets.is_here() {
         possible.owners.retain(|owner| owner.listens);
     }
