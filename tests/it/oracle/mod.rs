@@ -15,6 +15,7 @@ mod churn;
 mod connect_oracle;
 mod orphans;
 pub mod random;
+mod reuse_delay;
 mod search_cost;
 mod simplify;
 mod situation;

@@ -1,0 +1,68 @@
+//! From when on a port in TIME-WAIT is reusable where no sysctl says so (Linux before 6.14): not after a second,
+//! but when the second of the kernel's clock has changed.
+
+use std::thread;
+use std::time::Duration;
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+use timewait_exporter::domain::snapshot::Destination;
+
+use crate::support::features::Feature;
+use crate::support::namespace::{in_namespace, set_sysctl};
+use crate::support::scraper::{Scraper, told};
+use crate::support::sockets::{at, connect_from, connected, listening};
+
+/// A machine may be too slow to do all of it in one second.
+const TRIES: u8 = 10;
+
+#[test]
+fn without_its_sysctl_a_port_is_reusable_when_the_second_has_changed() {
+    in_namespace(|| {
+        if Feature::ReuseDelay.is_here() {
+            return;
+        }
+        set_sysctl("ip_local_port_range", "40000 40009");
+        set_sysctl("tcp_tw_reuse", "1");
+        let is_decided = (1..=TRIES).any(fills_a_range_within_a_second);
+        println!("decided within {TRIES} tries: {is_decided}");
+    });
+}
+
+/// Compares what is reusable in the second in which a range was filled, and in the next one.
+fn fills_a_range_within_a_second(server: u8) -> bool {
+    let (source, to) = (
+        at("127.0.0.1", 0).ip(),
+        at(&format!("127.0.1.{server}"), 80),
+    );
+    let destination = Destination {
+        src_addr: source.into(),
+        dst_addr: to.ip().into(),
+        dst_port: to.port(),
+    };
+    let scraper = Scraper::open([destination]);
+    let headroom = || told(&scraper.ports(), destination).headroom;
+    let listener = listening(to);
+    let begin = until(|now| now.tv_nsec < 100_000_000).tv_sec;
+    for _ in 0..10 {
+        connected(Some(source), &listener, to).close_client_first();
+    }
+    let young = (headroom(), connect_from(Some(source), to).is_ok());
+    if clock_gettime(ClockId::Monotonic).tv_sec != begin {
+        return false;
+    }
+    assert_eq!(young, (0, false));
+    until(|now| now.tv_sec > begin && now.tv_nsec > 50_000_000);
+    assert_eq!(headroom(), 10);
+    assert!(connect_from(Some(source), to).is_ok());
+    true
+}
+
+fn until(is_time: impl Fn(&Timespec) -> bool) -> Timespec {
+    loop {
+        let now = clock_gettime(ClockId::Monotonic);
+        if is_time(&now) {
+            return now;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
