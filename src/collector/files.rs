@@ -14,23 +14,36 @@ type Read = (Option<Reading>, Vec<ReadError>);
 
 type Reader = fn(&ProcRoot) -> Read;
 
+/// When the file of another network namespace is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// In each run.
+    Always,
+    /// In each run where there are TCP sockets.
+    WithSockets,
+    /// Where something happened, and in turn.
+    Seldom,
+}
+
 /// How each collector of small files reads.
-const READERS: &[(CollectorId, Reader)] = &[
-    (CollectorId::Sysctl, |procfs| {
+const READERS: &[(CollectorId, When, Reader)] = &[
+    (CollectorId::Sysctl, When::Seldom, |procfs| {
         let (settings, errors) = procfs.read_settings();
         (Some(settings.into()), errors)
     }),
-    (CollectorId::Netstat, |procfs| {
+    (CollectorId::Netstat, When::Seldom, |procfs| {
         counts(procfs.read_kernel_counters().map(Some))
     }),
-    (CollectorId::Snmp, |procfs| counts(procfs.read_opens())),
-    (CollectorId::Sockstat, |procfs| {
+    (CollectorId::Snmp, When::WithSockets, |procfs| {
+        counts(procfs.read_opens())
+    }),
+    (CollectorId::Sockstat, When::Always, |procfs| {
         counts(procfs.read_socket_statistics().map(Some))
     }),
-    (CollectorId::Conntrack, |procfs| {
+    (CollectorId::Conntrack, When::Seldom, |procfs| {
         counts(procfs.read_conntrack())
     }),
-    (CollectorId::Slabinfo, |procfs| {
+    (CollectorId::Slabinfo, When::Seldom, |procfs| {
         counts(procfs.read_slab_memory(page_size_bytes()).map(Some))
     }),
 ];
@@ -47,17 +60,26 @@ fn counts(read: Result<Option<Counts>, ReadError>) -> Read {
 #[derive(Debug)]
 pub(super) struct FilesJob {
     pub(super) id: CollectorId,
+    pub(super) when: When,
     read: Reader,
     complaint: Complaint,
 }
 
 impl FilesJob {
-    /// The enabled ones. `netns` is the namespace's label; `None` is the exporter's own.
+    /// The enabled ones. `netns` is the namespace's label; `None` is the exporter's own. In others the dump goes by
+    /// some that may not be enabled.
     pub(super) fn all(enabled: &Enabled, netns: Option<&str>) -> Vec<Self> {
-        let readers = READERS.iter().filter(|(id, _)| enabled.has(*id));
-        let readers = readers.filter(|(id, _)| netns.is_none() || id.is_of_namespace());
-        let jobs = readers.map(|(id, read)| Self {
+        let is_wanted = |id: CollectorId, when| {
+            let is_needed = when != When::Seldom || id == CollectorId::Sysctl;
+            match netns {
+                None => enabled.has(id),
+                Some(_) => id.is_of_namespace() && (enabled.has(id) || is_needed),
+            }
+        };
+        let readers = READERS.iter().filter(|(id, when, _)| is_wanted(*id, *when));
+        let jobs = readers.map(|(id, when, read)| Self {
             id: *id,
+            when: *when,
             read: *read,
             complaint: Complaint::new(id.name(), netns.map(str::to_owned)),
         });

@@ -32,7 +32,7 @@ use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{HostSnapshot, Namespaces};
 use crate::domain::snapshot::Outcome;
 use crate::kernel::procfs::ProcRoot;
-use crate::kernel::sock_diag::{Connect, NetlinkConnect};
+use crate::kernel::sock_diag::{Connect, Dumper, NetlinkConnect};
 
 pub use crate::config::CollectorConfig;
 pub use crate::domain::collectors::Enabled;
@@ -162,9 +162,11 @@ impl Collector {
         let procfs = ProcRoot::new(config.procfs.clone());
         let enabled = &config.enabled;
         let mut jobs: Vec<(CollectorId, Job)> = Vec::new();
-        let reader = |connect| {
-            let (procfs, options) = (procfs.clone(), config.census.clone());
-            SocketReader::new(config.source, procfs, connect, options)
+        let reader = |connect| SocketReader {
+            choice: config.source,
+            procfs: procfs.clone(),
+            dumper: Dumper::new(connect),
+            options: config.census.clone(),
         };
         if enabled.has(CollectorId::Sockets) {
             let job = reader(connect).job(!enabled.has(CollectorId::Sysctl));

@@ -21,7 +21,7 @@ use crate::kernel::clock::milliseconds_of_second;
 use crate::kernel::port_probe::lists_bound_sockets;
 use crate::kernel::procfs::{self, ProcRoot};
 use crate::kernel::release::orphans_keep_ports;
-use crate::kernel::sock_diag::{Connect, Dump, DumpCount, DumpError, Dumper};
+use crate::kernel::sock_diag::{Dump, DumpCount, DumpError, Dumper};
 
 /// How often a dump is tried when the kernel's state was a passing one.
 const TRIES: usize = 3;
@@ -127,35 +127,7 @@ pub(super) fn tried<T>(
     dump().or_else(|error| incomplete.ok_or(error))
 }
 
-impl SocketMemory {
-    /// Of the namespace with this label; `None` is the exporter's.
-    pub(super) fn new(netns: Option<String>) -> Self {
-        Self {
-            bound: BoundSockets::new(netns.is_some()),
-            probe: ProbeMemory::default(),
-            timestamps: TimestampsSeen::default(),
-            source: None,
-            sockets: Complaint::new("sockets", netns),
-            last_unknown: None,
-        }
-    }
-}
-
 impl SocketReader {
-    pub(super) fn new(
-        choice: SourceChoice,
-        procfs: ProcRoot,
-        connect: Box<dyn Connect>,
-        options: CensusOptions,
-    ) -> Self {
-        Self {
-            choice,
-            procfs,
-            dumper: Dumper::new(connect),
-            options,
-        }
-    }
-
     /// The collector of the exporter's own namespace. It logs what is wrong with the sysctls only where the sysctl
     /// collector does not.
     pub(super) fn job(mut self, logs_settings: bool) -> Job {
@@ -280,10 +252,10 @@ impl SocketReader {
         }?;
         memory.note_unknown(&socket_count);
         note_peers(&mut census, &mut dump);
-        let probe = is_this_kernel.then(|| self.probe(&mut census, memory, given, Source::Netlink));
         let records = owner_count.records + socket_count.records;
         let is_complete = !owner_count.interrupted && !socket_count.interrupted;
-        let summary = finished(census, Source::Netlink, records, probe);
+        let source = Source::Netlink;
+        let summary = self.finish(census, memory, given, source, records, is_this_kernel);
         Ok((summary, is_complete))
     }
 
@@ -303,35 +275,48 @@ impl SocketReader {
         for destination in census.depending_on_reuse() {
             census.note_peer(&destination, PeerTimestamps::Unknown);
         }
-        let probe = is_this_kernel.then(|| self.probe(&mut census, memory, given, Source::Procfs));
-        let records = owner_count + count;
-        Ok(finished(census, Source::Procfs, records, probe))
+        let (source, records) = (Source::Procfs, owner_count + count);
+        Ok(self.finish(census, memory, given, source, records, is_this_kernel))
     }
 
-    fn probe(
+    /// Closes those ports of the census to which connect() is closed, and sums it up.
+    fn finish(
         &self,
-        census: &mut Census,
+        mut census: Census,
         memory: &mut SocketMemory,
         given: Given<'_>,
         source: Source,
-    ) -> Probe {
-        if !self.options.probe {
-            return Probe::Off;
+        records: u64,
+        is_this_kernel: bool,
+    ) -> SocketSummary {
+        let probe = if is_this_kernel && self.options.probe {
+            let lists_bound = source == Source::Netlink && lists_bound_sockets();
+            let memory = &mut memory.probe;
+            memory.probe(&mut census, &self.procfs, given, lists_bound)
+        } else {
+            Probe::Off
+        };
+        let mut summary = census.finish(source, records);
+        if let Some(ports) = &mut summary.ports {
+            ports.probe = probe;
         }
-        let lists_bound = source == Source::Netlink && lists_bound_sockets();
-        memory.probe.probe(census, &self.procfs, given, lists_bound)
+        summary
     }
-}
-
-fn finished(census: Census, source: Source, records: u64, probe: Option<Probe>) -> SocketSummary {
-    let mut summary = census.finish(source, records);
-    if let Some(ports) = &mut summary.ports {
-        ports.probe = probe.unwrap_or_default();
-    }
-    summary
 }
 
 impl SocketMemory {
+    /// Of the namespace with this label; `None` is the exporter's.
+    pub(super) fn new(netns: Option<String>) -> Self {
+        Self {
+            bound: BoundSockets::new(netns.is_some()),
+            probe: ProbeMemory::default(),
+            timestamps: TimestampsSeen::default(),
+            source: None,
+            sockets: Complaint::new("sockets", netns),
+            last_unknown: None,
+        }
+    }
+
     fn note_source(&mut self, source: Source, reason: Option<&DumpError>) {
         let before = self.source.replace(source);
         // What is true of the exporter's namespace is true of the others, and not logged for each.
@@ -402,17 +387,14 @@ struct TimestampsSeen {
 
 impl TimestampsSeen {
     fn moment(&mut self, now: Instant, settings: &Settings, is_this_kernel: bool) -> Moment {
-        let other = match settings.tcp_timestamps {
-            None => None,
-            Some(0) => {
-                self.off = Some(now);
-                self.on
-            }
-            Some(_) => {
-                self.on = Some(now);
-                self.off
-            }
-        };
+        let other = settings.tcp_timestamps.and_then(|value| {
+            let (seen, other) = match value {
+                0 => (&mut self.off, self.on),
+                _ => (&mut self.on, self.off),
+            };
+            *seen = Some(now);
+            other
+        });
         let milliseconds = |since| now.saturating_duration_since(since).as_millis();
         Moment {
             milliseconds_of_second: is_this_kernel.then(milliseconds_of_second),

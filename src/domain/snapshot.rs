@@ -253,16 +253,22 @@ impl Snapshot {
         self.counts(id)?.get(name)
     }
 
+    /// The kernel's socket counts.
+    #[must_use]
+    pub(crate) fn socket_counts(&self) -> Option<&Counts> {
+        self.counts(CollectorId::Sockstat)
+    }
+
     /// Time-wait buckets in use, orphaned FIN-WAIT-2 mini-sockets included.
     #[must_use]
     pub fn time_wait_buckets(&self) -> Option<u64> {
-        self.count(CollectorId::Sockstat, "tw")
+        self.socket_counts()?.get("tw")
     }
 
     /// UDP sockets, IPv4 and IPv6.
     #[must_use]
     pub(crate) fn udp_in_use(&self) -> Option<u64> {
-        self.count(CollectorId::Sockstat, "UDP inuse")
+        self.socket_counts()?.get("UDP inuse")
     }
 }
 

@@ -11,17 +11,11 @@ use prometheus::proto::{MetricFamily, MetricType};
 /// The units that a name may end in. `ratio` is left out: the format's unit is called `ratios`.
 const UNITS: [&str; 2] = ["_seconds", "_bytes"];
 
-/// All families, in the order given, with the final `# EOF`. What is no counter is written as a gauge.
-pub(super) fn encode(families: &[MetricFamily]) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    for family in families {
-        write_family(&mut out, family)?;
-    }
-    out.extend_from_slice(b"# EOF\n");
-    Ok(out)
-}
+/// What an exposition ends with.
+pub(super) const END: &[u8] = b"# EOF\n";
 
-fn write_family(out: &mut Vec<u8>, family: &MetricFamily) -> io::Result<()> {
+/// One family. What is no counter is written as a gauge.
+pub(super) fn write_family(out: &mut Vec<u8>, family: &MetricFamily) -> io::Result<()> {
     let is_counter = family.get_field_type() == MetricType::COUNTER;
     let (kind, suffix) = if is_counter {
         ("counter", "_total")
@@ -76,9 +70,11 @@ mod tests {
 
     use super::*;
     use crate::exposition::testing::{family, parse};
+    use crate::exposition::{Format, encode as encode_as};
 
     fn encode(families: &[MetricFamily]) -> String {
-        String::from_utf8(super::encode(families).unwrap()).unwrap()
+        let encoded = encode_as(families, Format::OpenMetrics, false).unwrap();
+        String::from_utf8(encoded.body).unwrap()
     }
 
     #[test]

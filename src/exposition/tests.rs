@@ -11,7 +11,7 @@ use super::testing::{Sample, family, parse, rich_exporter, rich_snapshot};
 use super::*;
 
 fn rich_families() -> Vec<MetricFamily> {
-    families(&rich_snapshot().into(), &rich_exporter())
+    families(&rich_snapshot().into(), &rich_exporter()).collect()
 }
 
 fn text_of(families: &[MetricFamily], format: Format) -> String {
@@ -79,7 +79,7 @@ fn content_types_are_those_of_the_encoders_and_of_client_golang() {
         ),
         (Format::Protobuf, prometheus::PROTOBUF_FORMAT),
     ] {
-        let encoded = encode(&rich_families(), format, false).unwrap();
+        let encoded = encode(rich_families(), format, false).unwrap();
         assert_eq!(encoded.content_type, content_type);
         assert!(!encoded.gzip);
     }

@@ -30,7 +30,7 @@ pub(super) fn writer(
             process: http.and_then(|_| process_usage()),
             handler: http,
         };
-        let encoded = encode(&families(&snapshot, &exporter), format, gzip)?;
+        let encoded = encode(families(&snapshot, &exporter), format, gzip)?;
         let mut answer = answer::with_body(StatusCode::OK, encoded.content_type, encoded.body);
         answer::set(&mut answer, VARY, "Accept, Accept-Encoding");
         if encoded.gzip {

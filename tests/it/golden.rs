@@ -201,7 +201,7 @@ fn dumps_of_each_kernels_length_tell_what_its_proc_files_tell() {
             process: None,
             handler: None,
         };
-        let encoded = encode(&families(&snapshot, &exporter), Format::Text, false).unwrap();
+        let encoded = encode(families(&snapshot, &exporter), Format::Text, false).unwrap();
         let text = String::from_utf8(encoded.body).unwrap();
         let as_procfs = text.replace("{source=\"netlink\"}", "{source=\"procfs\"}");
         assert_same(name, &without_udp(&golden(name)), &masked(&as_procfs));

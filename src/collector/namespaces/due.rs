@@ -41,7 +41,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn new(files: &Snapshot, port_settings: String) -> Self {
-        let sockets = |name| files.count(CollectorId::Sockstat, name);
+        let sockets = |name| files.socket_counts()?.get(name);
         let opens = |name| files.count(CollectorId::Snmp, name);
         Self {
             time_wait: sockets("tw"),
@@ -72,10 +72,10 @@ impl Check {
 
     /// Whether and how urgently a namespace with this last dump is dumped.
     pub(super) fn need(&self, last: Option<&LastDump>, settings: &Settings) -> Need {
-        let highest = self.highest_ratio(settings);
-        match last {
-            Some(last) if !last.is_outdated(self, settings, highest) => Need::InTurn,
-            _ if highest < ALWAYS_FRESH_FROM => Need::First,
+        let is_far = || self.highest_ratio(settings) < ALWAYS_FRESH_FROM;
+        match last.filter(|last| last.is_of(self, settings)) {
+            Some(last) if last.highest_ratio(self) < ALWAYS_FRESH_FROM || is_far() => Need::InTurn,
+            _ if is_far() => Need::First,
             _ => Need::AtOnce,
         }
     }
@@ -129,13 +129,11 @@ impl LastDump {
         now.saturating_duration_since(self.at)
     }
 
-    /// Whether it must not be exported again: a ratio may have become high, the settings have changed, or it is
-    /// another namespace. `highest` is the bound by the sockets that there are now.
-    fn is_outdated(&self, now: &Check, settings: &Settings, highest: f64) -> bool {
-        now.port_settings != self.check.port_settings
-            || *settings != self.settings
-            || now.opened < self.check.opened
-            || highest.min(self.highest_ratio(now)) >= ALWAYS_FRESH_FROM
+    /// Whether it is of the same namespace, with the same settings.
+    fn is_of(&self, now: &Check, settings: &Settings) -> bool {
+        now.port_settings == self.check.port_settings
+            && *settings == self.settings
+            && now.opened >= self.check.opened
     }
 
     /// No ratio has come above this since, but by sockets that were only bound in the place of others.
@@ -163,8 +161,8 @@ fn most_in_use(ports: &PortUsage) -> Option<u64> {
     Some(most?.saturating_add(ports.blocked.into()))
 }
 
-/// How many of those whose last dump serves are dumped all the same, so that each has its turn before its dump is
-/// too old, evenly over time. Until when turns were taken.
+/// How many namespaces are read anew although what was read last serves, so that each has its turn before that is too
+/// old, evenly over time. Until when turns were taken.
 #[derive(Debug, Default)]
 pub(super) struct Turns(Option<Instant>);
 

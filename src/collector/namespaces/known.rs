@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::due::{Check, LastDump};
 use crate::collector::CollectorConfig;
 use crate::collector::complaint::Complaint;
-use crate::collector::files::FilesJob;
+use crate::collector::files::{FilesJob, When};
 use crate::collector::sockets::SocketMemory;
 use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::namespace::{NamespaceIdentity, NamespaceSnapshot};
@@ -14,9 +14,6 @@ use crate::domain::settings::Settings;
 use crate::domain::snapshot::{Outcome, Snapshot};
 use crate::kernel::namespaces::{FoundNamespace, NamespaceLister, Resident, read_resident};
 use crate::kernel::procfs::ProcRoot;
-
-/// Read in each run; the other files only where these differ, and in turn.
-pub(super) const READ_EACH_TIME: [CollectorId; 2] = [CollectorId::Sockstat, CollectorId::Snmp];
 
 /// How far a run came with a namespace.
 #[derive(Debug)]
@@ -63,17 +60,12 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn new(label: String, found: FoundNamespace, config: &CollectorConfig) -> Self {
         let netns = Some(label.clone());
-        // Also where they are not exported: dumps go by them.
-        let mut needed = config.enabled.clone();
-        for id in [CollectorId::Sysctl].iter().chain(&READ_EACH_TIME) {
-            needed.set(*id, true);
-        }
         Self {
             found,
             pid: None,
             resident: None,
             entry: Complaint::new("netns", netns.clone()),
-            jobs: FilesJob::all(&needed, Some(&label)),
+            jobs: FilesJob::all(&config.enabled, Some(&label)),
             files: Snapshot::default(),
             files_read: None,
             checked: None,
@@ -125,8 +117,8 @@ impl Known {
     }
 
     /// Reads some of the files, in the namespace that the thread is in.
-    pub(super) fn read(&mut self, procfs: &ProcRoot, is_wanted: impl Fn(CollectorId) -> bool) {
-        for job in self.jobs.iter_mut().filter(|job| is_wanted(job.id)) {
+    pub(super) fn read(&mut self, procfs: &ProcRoot, when: When) {
+        for job in self.jobs.iter_mut().filter(|job| job.when == when) {
             let outcome = job.run(procfs);
             self.files.set(job.id, outcome);
         }

@@ -1,6 +1,6 @@
 //! The job that reads the host's other network namespaces, one after the other.
 //!
-//! First each is entered and checked: socket counts, opened connections and the port range cost some 70 us. Where there
+//! First each is entered and checked: socket counts, opened connections and the port range cost some 80 us. Where there
 //! is no TCP socket there is nothing to dump. A dump passes over the sockets of all namespaces, which share one table,
 //! so that it is only made where it can show something that matters ([`due`]): where a ratio may have become high, in
 //! this very run; elsewhere in turn, so that no dump is older than `--collector.netns-max-age`. Meanwhile the last one
@@ -23,18 +23,14 @@ use tracing::{error, warn};
 
 use super::complaint::Complaint;
 use super::{CollectorConfig, NamespaceChoice};
-use crate::domain::collectors::{CollectorId, Enabled};
+use crate::domain::collectors::Enabled;
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels};
 use crate::domain::snapshot::Outcome;
-use crate::kernel::namespaces::{Listing, NamespaceKey, NamespaceLister, missing_rights};
+use crate::kernel::namespaces::{Listing, NamespaceKey, NamespaceLister};
 
 use due::{Need, Turns};
 use known::{Known, Progress, unread};
 use visitor::{Visitor, connections};
-
-/// So many namespaces have all their files read anew in each run, those first that were read the longest ago: that
-/// takes 200 us a namespace, and is done of the others where something happened.
-const FILES_IN_TURN: usize = 8;
 
 /// How long namespaces that were never dumped, and are far from their limit, may keep a scrape waiting. The others of
 /// them come with the next one.
@@ -62,15 +58,13 @@ pub(super) struct NamespacesJob {
     config: CollectorConfig,
     visitor: Option<Visitor>,
     known: HashMap<NamespaceKey, Known>,
-    turns: Turns,
+    /// Of all files, which take 200 us a namespace. They are also read anew where something happened.
+    file_turns: Turns,
+    dump_turns: Turns,
     /// Whether the next run is not to export older dumps of namespaces that were asked for by name.
     fresh: Arc<AtomicBool>,
     residents_sought: Option<Instant>,
     complaint: Complaint,
-    /// Whether capabilities are missing altogether, which was logged at the start.
-    lacks_rights: bool,
-    /// Whether namespaces were listed before.
-    has_listed: bool,
     /// The names of which it was logged that they may not be read.
     barred: HashSet<PathBuf>,
     /// Whether it was logged that there are processes that may not be looked up.
@@ -83,12 +77,11 @@ impl NamespacesJob {
             config,
             visitor: None,
             known: HashMap::new(),
-            turns: Turns::default(),
+            file_turns: Turns::default(),
+            dump_turns: Turns::default(),
             fresh,
             residents_sought: None,
             complaint: Complaint::new("netns", None),
-            lacks_rights: false,
-            has_listed: false,
             barred: HashSet::new(),
             has_logged_hidden: false,
         }
@@ -119,13 +112,9 @@ impl NamespacesJob {
         let mut visitor = if let Some(visitor) = self.visitor.take() {
             visitor
         } else {
-            // What can only be had on the thread that enters namespaces.
-            let of_processes = self.config.namespaces == NamespaceChoice::All;
-            self.lacks_rights = !missing_rights(of_processes).is_empty();
-            let made = Visitor::new(&self.config, self.lacks_rights);
-            made.map_err(|error| error.to_string())?
+            Visitor::new(&self.config).map_err(|error| error.to_string())?
         };
-        let listing = self.list(&visitor.lister, begin);
+        let listing = self.list(&visitor, begin);
         let result = listing.map(|(listing, absent)| {
             let found = self.read(&mut visitor, listing, absent, begin, deadline);
             if let Err(error) = visitor.home.come_back() {
@@ -139,7 +128,8 @@ impl NamespacesJob {
 
     /// What there is, and how many of the names asked for are not. Namespaces are listed with processes where these
     /// were sought.
-    fn list(&mut self, lister: &NamespaceLister, now: Instant) -> Result<(Listing, u64), String> {
+    fn list(&mut self, visitor: &Visitor, now: Instant) -> Result<(Listing, u64), String> {
+        let (lister, is_first) = (&visitor.lister, self.residents_sought.is_none());
         let (only, with_processes) = match &self.config.namespaces {
             NamespaceChoice::All => (None, true),
             NamespaceChoice::Named => (None, false),
@@ -157,7 +147,7 @@ impl NamespacesJob {
         // The exporter's is exported in any case.
         absent.retain(|name| !lister.is_own(name));
         // Logged at the first run alone: a namespace that comes and goes is nothing unusual.
-        if !std::mem::replace(&mut self.has_listed, true) {
+        if is_first {
             let directory = self.config.namespace_names.display();
             if !absent.is_empty() {
                 let names = absent.join(",");
@@ -168,7 +158,7 @@ impl NamespacesJob {
             }
         }
         let absent = count(absent.len());
-        if !self.lacks_rights {
+        if !visitor.lacks_rights {
             self.complain_of_barred(&listing);
         }
         Ok((listing, absent))
@@ -219,13 +209,14 @@ impl NamespacesJob {
         lister: &NamespaceLister,
         listing: &mut Listing,
         now: Instant,
-    ) -> Vec<Known> {
+    ) -> HashMap<NamespaceKey, Known> {
         let found = listing.namespaces.iter();
         let labels = labels(found.map(|found| (found.key.inode, found.names.as_slice())));
         let mut before = std::mem::take(&mut self.known);
         let listed = std::mem::take(&mut listing.namespaces).into_iter();
         let recalled = listed.zip(labels).map(|(found, label)| {
-            let known = before.remove(&found.key);
+            let key = found.key;
+            let known = before.remove(&key);
             let known = known.filter(|known| known.is_of(&label, &found));
             let mut known = match known {
                 Some(known) => known.found_again(found),
@@ -234,7 +225,7 @@ impl NamespacesJob {
             if self.residents_sought == Some(now) {
                 known.choose_resident(lister);
             }
-            known
+            (key, known)
         });
         recalled.collect()
     }
@@ -252,16 +243,18 @@ impl NamespacesJob {
         let is_asked = self.fresh.swap(false, Ordering::Relaxed);
         let wants_older = !(self.config.max_age.is_zero() || is_asked && is_listed);
         let mut sockets = visitor.connections();
-        let mut all = self.recall(&visitor.lister, &mut listing, begin);
+        let mut known = self.recall(&visitor.lister, &mut listing, begin);
+        let mut all: Vec<&mut Known> = known.values_mut().collect();
         // Those first that were read the longest ago, so that a deadline that comes soon is no one's alone.
         all.sort_by_key(|known| known.files_read);
+        let max_age = self.config.max_age;
+        let turns = self.file_turns.take(begin, all.len(), max_age);
         for (index, known) in all.iter_mut().enumerate() {
             if Instant::now() >= deadline {
                 break;
             }
-            visitor.check(known, begin, index < FILES_IN_TURN, deadline);
-            let counts = known.files.counts(CollectorId::Sockstat);
-            sockets += counts.map_or(0, connections);
+            visitor.check(known, begin, index < turns, deadline);
+            sockets += known.files.socket_counts().map_or(0, connections);
         }
         let mut is_first = true;
         for (known, need) in self.choose(&mut all, begin, wants_older) {
@@ -288,11 +281,10 @@ impl NamespacesJob {
         let gone = all
             .iter()
             .filter(|known| matches!(known.progress, Progress::Gone));
-        let gone: Vec<&Known> = gone.collect();
         // Names that lead to a namespace of another kind, or to one that has just gone.
-        let names_of_gone = gone.iter().map(|known| known.found.names.len()).sum();
+        let names_of_gone = gone.clone().map(|known| known.found.names.len()).sum();
         let found = Namespaces {
-            left_out: count(all.len() - refused - gone.len() - exported.len()),
+            left_out: count(all.len() - refused - gone.count() - exported.len()),
             exported,
             // Processes that may not be looked up may be of one namespace or of many.
             unreadable: count(refused)
@@ -301,10 +293,7 @@ impl NamespacesJob {
             absent: absent + if is_listed { count(names_of_gone) } else { 0 },
             has_unlisted_names: listing.unlisted_names.is_some(),
         };
-        self.known = all
-            .into_iter()
-            .map(|known| (known.found.key, known))
-            .collect();
+        self.known = known;
         let late = is_late.then(|| LATE.to_owned());
         (found, listing.unlisted_names.or(late))
     }
@@ -313,7 +302,7 @@ impl NamespacesJob {
     /// longest ago.
     fn choose<'a>(
         &mut self,
-        all: &'a mut [Known],
+        all: &'a mut [&mut Known],
         begin: Instant,
         wants_older: bool,
     ) -> Vec<(&'a mut Known, Need)> {
@@ -324,12 +313,14 @@ impl NamespacesJob {
             if need != Need::InTurn {
                 known.last = None;
             }
-            Some((known, if wants_older { need } else { Need::AtOnce }))
+            Some((&mut **known, if wants_older { need } else { Need::AtOnce }))
         });
         let mut chosen: Vec<_> = checked.collect();
         chosen.sort_by_key(|(known, need)| (*need, known.turn));
         let serving = chosen.iter().filter(|(_, need)| *need == Need::InTurn);
-        let mut turns = self.turns.take(begin, serving.count(), self.config.max_age);
+        let mut turns = self
+            .dump_turns
+            .take(begin, serving.count(), self.config.max_age);
         chosen.retain(|(known, need)| {
             let is_old = |last: &due::LastDump| last.age(begin) >= self.config.max_age;
             let has_turn = *need == Need::InTurn && turns > 0;
@@ -340,11 +331,15 @@ impl NamespacesJob {
     }
 
     /// Those that are exported of those that can be read.
-    fn exported(&self, all: &[Known], begin: Instant, wants_older: bool) -> Vec<NamespaceSnapshot> {
-        let there = all
-            .iter()
-            .filter(|known| !matches!(known.progress, Progress::Gone | Progress::Refused));
-        let there: Vec<&Known> = there.collect();
+    fn exported(
+        &self,
+        all: &[&mut Known],
+        begin: Instant,
+        wants_older: bool,
+    ) -> Vec<NamespaceSnapshot> {
+        let is_there =
+            |known: &&Known| !matches!(known.progress, Progress::Gone | Progress::Refused);
+        let there: Vec<&Known> = all.iter().map(|known| &**known).filter(is_there).collect();
         let ranked: Vec<_> = there
             .iter()
             .map(|known| (known.rank, &*known.label))

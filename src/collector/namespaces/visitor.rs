@@ -6,17 +6,18 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::due::{Check, LastDump};
-use super::known::{Known, Progress, READ_EACH_TIME};
-use crate::collector::CollectorConfig;
+use super::known::{Known, Progress};
+use crate::collector::files::When;
 use crate::collector::sockets::{Given, SocketReader};
+use crate::collector::{CollectorConfig, NamespaceChoice};
 use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::namespace::rank;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{Counts, Outcome, Reading, Snapshot};
 use crate::domain::udp::UdpUsage;
-use crate::kernel::namespaces::{Home, NamespaceLister};
+use crate::kernel::namespaces::{Home, NamespaceLister, missing_rights};
 use crate::kernel::procfs::ProcRoot;
-use crate::kernel::sock_diag::NetlinkConnect;
+use crate::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 /// What is only known on the job's own thread.
 #[derive(Debug)]
@@ -29,16 +30,21 @@ pub(super) struct Visitor {
     /// What was exported last of a namespace without sockets, and for which settings.
     empty: Option<(Settings, Reading)>,
     /// Whether missing capabilities were logged at the start.
-    lacks_rights: bool,
+    pub(super) lacks_rights: bool,
 }
 
 impl Visitor {
     /// # Errors
     /// There is no /proc, or no descriptor to be had.
-    pub(super) fn new(config: &CollectorConfig, lacks_rights: bool) -> io::Result<Self> {
+    pub(super) fn new(config: &CollectorConfig) -> io::Result<Self> {
         let home = Home::open()?;
         let procfs = ProcRoot::new(config.procfs.clone()).of_thread();
-        let (connect, census) = (Box::new(NetlinkConnect), config.census.clone());
+        let reader = SocketReader {
+            choice: config.source,
+            procfs: procfs.clone(),
+            dumper: Dumper::new(Box::new(NetlinkConnect)),
+            options: config.census.clone(),
+        };
         Ok(Self {
             lister: NamespaceLister {
                 procfs: config.procfs.clone(),
@@ -46,11 +52,11 @@ impl Visitor {
                 own: home.key,
             },
             home,
-            reader: SocketReader::new(config.source, procfs.clone(), connect, census),
+            reader,
             enabled: config.enabled.clone(),
             procfs,
             empty: None,
-            lacks_rights,
+            lacks_rights: !missing_rights(config.namespaces == NamespaceChoice::All).is_empty(),
         })
     }
 
@@ -93,39 +99,37 @@ impl Visitor {
         }
         known.progress = Progress::Checked;
         let procfs = &self.procfs;
-        known.read(procfs, |id| id == CollectorId::Sockstat);
-        let is_none = |name| known.files.count(CollectorId::Sockstat, name) == Some(0);
+        known.read(procfs, When::Always);
+        let counts = known.files.socket_counts();
+        let is_none = |name| counts.is_some_and(|counts| counts.get(name) == Some(0));
         let is_empty = is_none("tw") && is_none("inuse");
         let check = (!is_empty).then(|| {
-            known.read(procfs, |id| id == CollectorId::Snmp);
+            known.read(procfs, When::WithSockets);
             Check::new(&known.files, procfs.read_port_settings())
         });
         if in_turn || known.files_read.is_none() || check != known.checked {
-            known.read(procfs, |id| {
-                is_empty && id == CollectorId::Snmp || !READ_EACH_TIME.contains(&id)
-            });
+            if is_empty {
+                known.read(procfs, When::WithSockets);
+            }
+            known.read(procfs, When::Seldom);
             known.files_read = Some(run);
             known.read_resident(&self.lister.procfs);
         }
         known.checked = check;
         if self.enabled.has(CollectorId::Udp) {
-            let outcome = self.read_udp(known, deadline);
-            known.files.set(CollectorId::Udp, outcome);
+            let usage = if known.files.udp_in_use() == Some(0) {
+                Some(Outcome::whole(Some(UdpUsage::default()), Duration::ZERO))
+            } else {
+                let settings = known.settings();
+                self.reader.read_udp(&settings, &mut known.udp, deadline)
+            };
+            known.files.set(CollectorId::Udp, usage);
         }
         if is_empty || !self.enabled.has(CollectorId::Sockets) {
             let reading = self.empty(known.settings());
             known.last = None;
             done(known, Outcome::whole(Some(reading), Duration::ZERO));
         }
-    }
-
-    /// Reads the UDP sockets, unless the counts say that there are none.
-    fn read_udp(&mut self, known: &mut Known, deadline: Instant) -> Option<Outcome> {
-        if known.files.udp_in_use() == Some(0) {
-            return Some(Outcome::whole(Some(UdpUsage::default()), Duration::ZERO));
-        }
-        self.reader
-            .read_udp(&known.settings(), &mut known.udp, deadline)
     }
 
     fn empty(&mut self, settings: Settings) -> Reading {
@@ -151,7 +155,7 @@ impl Visitor {
         let begin = Instant::now();
         let given = Given {
             settings: &settings,
-            statistics: known.files.counts(CollectorId::Sockstat),
+            statistics: known.files.socket_counts(),
             bind_table: Some(host_sockets),
             deadline,
         };

@@ -224,12 +224,13 @@ fn sysctl(sysctl: &'static Sysctl) -> MetricDescription {
 ///
 /// **Invariant:** as long as no breakdown has a value twice and no two namespaces have one label, no series (name and
 /// label set) is exported twice.
-#[must_use]
-pub fn families(host: &HostSnapshot, exporter: &ExporterFigures) -> Vec<MetricFamily> {
+pub fn families(
+    host: &HostSnapshot,
+    exporter: &ExporterFigures,
+) -> impl Iterator<Item = MetricFamily> {
     METRICS
         .iter()
-        .filter_map(|metric| metric.family(host, exporter))
-        .collect()
+        .filter_map(move |metric| metric.family(host, exporter))
 }
 
 /// A whole number as the floating-point number that every exposition format carries.

@@ -22,7 +22,7 @@ use crate::exposition::testing::{
 use crate::exposition::{Format, encode};
 
 fn samples_of_host(host: &HostSnapshot, exporter: &ExporterFigures) -> Vec<Sample> {
-    let encoded = encode(&families(host, exporter), Format::Text, false).unwrap();
+    let encoded = encode(families(host, exporter), Format::Text, false).unwrap();
     parse(&String::from_utf8(encoded.body).unwrap())
 }
 
@@ -60,7 +60,7 @@ fn edit_sockets(snapshot: &mut Snapshot, edit: impl FnOnce(&mut SocketSummary)) 
 
 #[test]
 fn every_metric_of_the_table_is_told_with_its_labels_in_its_order() {
-    let families = families(&rich_host(), &rich_exporter());
+    let families: Vec<_> = families(&rich_host(), &rich_exporter()).collect();
     let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
     let listed: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(names, listed);

@@ -147,7 +147,7 @@ fn encoded(snapshot: &HostSnapshot, format: Format, gzip: bool) -> usize {
         process: None,
         handler: None,
     };
-    encode(&families(snapshot, &exporter), format, gzip)
+    encode(families(snapshot, &exporter), format, gzip)
         .unwrap()
         .body
         .len()

@@ -1,10 +1,5 @@
 //! How old the metrics of another namespace may be: the last dump is exported again only where no ratio can be high.
 
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
 use crate::support::exposition::Metrics;
 use crate::support::features::Feature;
 use crate::support::namespace::{in_namespace, set_sysctl};
@@ -203,107 +198,5 @@ fn the_page_and_the_report_dump_a_namespace_that_was_asked_for_by_name() {
         let destinations = blue["destinations"].as_array().unwrap();
         assert_eq!(destinations.len(), 2, "{blue}");
         drop(more);
-    });
-}
-
-/// What the test has open in the namespace, towards each of three servers.
-struct Load {
-    listeners: Vec<OwnedFd>,
-    open: [Vec<Connection>; 3],
-    /// Ports whose sockets are in TIME-WAIT.
-    waiting: [usize; 3],
-}
-
-impl Load {
-    fn server(index: usize) -> SocketAddr {
-        at(["127.0.0.2", "127.0.0.3", "127.0.0.4"][index], 7000)
-    }
-
-    fn new() -> Self {
-        Self {
-            listeners: (0..3).map(|index| listening(Self::server(index))).collect(),
-            open: Default::default(),
-            waiting: [0; 3],
-        }
-    }
-
-    /// Opens some to a server, closes some of another on the client's side, and of a third on its own.
-    fn change(&mut self, mut random: impl FnMut(usize) -> usize, ports: usize) {
-        let (opening, leaving, freeing) = (random(3), random(3), random(3));
-        let room = ports - 1 - self.used(opening);
-        let burst = if random(8) == 0 { 900 } else { 30 };
-        for _ in 0..random(burst).min(room) {
-            let listener = &self.listeners[opening];
-            let connection = connected(None, listener, Self::server(opening));
-            self.open[opening].push(connection);
-        }
-        for _ in 0..random(4).min(self.open[leaving].len()) {
-            self.open[leaving].pop().unwrap().close_client_first();
-            self.waiting[leaving] += 1;
-        }
-        for _ in 0..random(burst).min(self.open[freeing].len()) {
-            self.open[freeing].pop().unwrap().close_server_first();
-        }
-    }
-
-    fn used(&self, server: usize) -> usize {
-        self.open[server].len() + self.waiting[server]
-    }
-
-    /// The ratio of the fullest destination.
-    fn ratio(&self, ports: usize) -> f64 {
-        let used = (0..3).map(|server| self.used(server)).max();
-        used.unwrap() as f64 / ports as f64
-    }
-}
-
-#[test]
-fn a_ratio_of_two_fifths_or_more_is_exact_whatever_happened_since_the_last_dump() {
-    const PORTS: usize = 2000;
-    in_namespace(|| {
-        let (_names, place, program) = blue(&[]);
-        place.run(|| {
-            set_sysctl("tcp_tw_reuse", "0");
-            set_sysctl("ip_local_port_range", "40000 41999");
-        });
-        let load = Arc::new(Mutex::new(place.run(Load::new)));
-        let mut scraper = program.scraper();
-        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = move |below: usize| {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            usize::try_from(seed >> 33).unwrap() % below
-        };
-        let (mut high, mut again) = (0, 0);
-        let begin = Instant::now();
-        let mut situations = 0;
-        // Sockets leave TIME-WAIT after 60 s: what is counted here is right until then.
-        while situations < 200 && begin.elapsed() < Duration::from_secs(50) {
-            situations += 1;
-            let mut numbers = [0; 8].map(|_| random(1_000_003)).into_iter().cycle();
-            let inside = Arc::clone(&load);
-            let truth = place.run(move || {
-                let mut load = inside.lock().unwrap();
-                load.change(|below| numbers.next().unwrap() % below, PORTS);
-                load.ratio(PORTS)
-            });
-            if random(3) == 0 {
-                continue;
-            }
-            let (ratio, is_fresh) = ratio(&scraper.metrics());
-            if truth >= 0.4 || ratio >= 0.4 {
-                assert!(is_fresh, "{ratio}, and {truth} is true");
-                assert!((ratio - truth).abs() < 1e-9, "{ratio} is not {truth}");
-                high += 1;
-            }
-            again += u32::from(!is_fresh);
-        }
-        assert!(
-            situations >= 50 && high > 5 && again > 5,
-            "{situations} {high} {again}"
-        );
-        println!("{situations} situations, {high} with a high ratio, {again} of an older dump");
-        drop(load);
     });
 }

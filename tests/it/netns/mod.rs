@@ -5,6 +5,7 @@
 //! - [`metrics`]: what is exported of each;
 //! - [`limits`]: too many of them, or too little time;
 //! - [`age`]: which dumps are exported again, and that none is where ports run out;
+//! - [`oracle`]: the same for several at random, compared with connect();
 //! - [`changes`]: what comes and goes, and what moves;
 //! - [`privileges`]: which capabilities it takes;
 //! - [`report`]: what `report`, `check` and the page say of them.
@@ -14,6 +15,7 @@ mod changes;
 mod discovery;
 mod limits;
 mod metrics;
+mod oracle;
 pub mod place;
 mod privileges;
 mod report;

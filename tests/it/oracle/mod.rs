@@ -115,7 +115,7 @@ fn prove(
     assert!(judged >= count, "{oracle}: the others could not be decided");
 }
 
-fn setting(name: &str) -> Option<u64> {
+pub fn setting(name: &str) -> Option<u64> {
     let value = env::var(name).ok()?;
     Some(
         value
