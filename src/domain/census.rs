@@ -13,7 +13,7 @@ use super::destinations::{self, DestinationTally};
 use super::fast_map::FastMap;
 use super::options::CensusOptions;
 use super::ports::PortSet;
-use super::remotes::Counts;
+use super::remotes::RemoteCounts;
 use super::settings::Settings;
 use super::snapshot::{
     AGE_BANDS, Breakdown, Destination, PeerTimestamps, PerFamily, PortBreakdown, PortSets,
@@ -40,10 +40,8 @@ pub struct Census {
     in_use: PortSet,
     /// TIME-WAIT sockets that are not outgoing, by their local end.
     endpoints: FastMap<(Address, u16), u64>,
-    /// The same sockets by their remote address. Apart by family: a server's clients may be
-    /// millions, and an IPv4 entry takes 8 bytes instead of 20.
-    remotes_v4: Counts<u32>,
-    remotes_v6: Counts<u128>,
+    /// The same sockets by their remote address.
+    remotes: RemoteCounts,
     /// Ports of the range in use other than by outgoing sockets.
     sources: SourcePools,
     /// What keeps connect() from ports, whatever the range.
@@ -88,8 +86,7 @@ impl Census {
             destinations: DestinationTallies::default(),
             in_use: PortSet::new(),
             endpoints: FastMap::default(),
-            remotes_v4: Counts::default(),
-            remotes_v6: Counts::default(),
+            remotes: RemoteCounts::default(),
             sources,
             sets,
             ages: [0; AGE_BANDS],
@@ -185,7 +182,7 @@ impl Census {
             return Vec::new();
         };
         let mut top = Top::new(self.options.top);
-        for (destination, tally) in self.destinations.iter() {
+        for (destination, tally) in &self.destinations.all {
             if tally.depends_on_reuse(pool) {
                 top.add(*destination, tally.time_wait);
             }
@@ -195,7 +192,7 @@ impl Census {
 
     /// Notes whether the peer of a destination uses TCP timestamps.
     pub(crate) fn note_peer(&mut self, destination: &Destination, timestamps: PeerTimestamps) {
-        if let Some(tally) = self.destinations.get_mut(destination) {
+        if let Some(tally) = self.destinations.all.get_mut(destination) {
             tally.note_peer(timestamps);
         }
     }
@@ -203,42 +200,36 @@ impl Census {
     fn add_incoming(&mut self, socket: &Socket) {
         let age_ms = age::age_ms(self.time_wait_ms, socket.remaining_ms);
         count_age(&mut self.ages, age_ms);
-        *self
-            .endpoints
-            .entry((socket.src_addr, socket.src_port))
-            .or_default() += 1;
+        let endpoint = (socket.src_addr, socket.src_port);
+        *self.endpoints.entry(endpoint).or_default() += 1;
         if self.options.by_dst_addr {
-            match socket.dst_addr.to_v4_bits() {
-                Some(bits) => self.remotes_v4.add(bits),
-                None => self.remotes_v6.add(socket.dst_addr.into()),
-            }
+            self.remotes.add(socket.dst_addr, 1);
         }
     }
 
     /// What it all adds up to. `source` and `messages` go into the result as they are.
     pub fn finish(mut self, source: Source, messages: u64) -> SocketSummary {
-        self.remotes_v4.settle();
-        self.remotes_v6.settle();
-        let sources = std::mem::take(&mut self.sources);
-        let sets = std::mem::take(&mut self.sets);
+        let remotes = std::mem::take(&mut self.remotes);
         let options = &self.options;
-        let ranged = self.pool.is_some();
+        let is_ranged = self.pool.is_some();
         SocketSummary {
             source: Some(source),
             messages,
             time_wait: self.time_wait(),
-            by_src_addr: options.by_src_addr.then(|| self.by_src_addr()),
-            by_src_port: (options.by_src_port && ranged).then(|| self.by_src_port()),
-            by_dst_addr: options.by_dst_addr.then(|| self.by_dst_addr()),
-            by_dst_port: (options.by_dst_port && ranged).then(|| self.by_dst_port()),
+            by_src_addr: options
+                .by_src_addr
+                .then(|| self.breakdown(self.by_local_address(), &[])),
+            by_src_port: (options.by_src_port && is_ranged).then(|| self.by_src_port()),
+            by_dst_addr: options.by_dst_addr.then(|| self.by_dst_addr(remotes)),
+            by_dst_port: (options.by_dst_port && is_ranged).then(|| self.by_dst_port()),
             by_age: options.by_age.then_some(self.ages),
             ports: self.pool.as_ref().map(|pool| {
                 destinations::usage(
                     pool,
                     &self.in_use,
-                    &self.destinations,
-                    sources,
-                    sets,
+                    &self.destinations.all,
+                    self.sources,
+                    self.sets,
                     self.reuse.orphans_in_doubt,
                     options,
                 )
@@ -248,77 +239,40 @@ impl Census {
 
     fn time_wait(&self) -> PerFamily<u64> {
         let mut sums = PerFamily::default();
-        for (destination, tally) in self.destinations.iter() {
-            *sums.get_mut(destination.src_addr.family()) += u64::from(tally.time_wait);
-        }
-        for ((src_addr, _), count) in &self.endpoints {
-            *sums.get_mut(src_addr.family()) += count;
+        for (address, count) in self.by_local_address() {
+            *sums.get_mut(address.family()) += count;
         }
         sums
     }
 
-    fn by_src_addr(&self) -> Breakdown<Address> {
-        let outgoing = self
-            .outgoing()
-            .map(|(destination, count)| (destination.src_addr, count));
-        let incoming = self
-            .endpoints
-            .iter()
-            .map(|((address, _), count)| (*address, *count));
-        self.breakdown(outgoing.chain(incoming), &[])
+    /// All TIME-WAIT sockets; an address may come more than once.
+    fn by_local_address(&self) -> impl Iterator<Item = (Address, u64)> {
+        let outgoing = self.outgoing().map(|(one, count)| (one.src_addr, count));
+        let incoming = self.endpoints.iter();
+        outgoing.chain(incoming.map(|((address, _), count)| (*address, *count)))
     }
 
     fn by_src_port(&self) -> PortBreakdown {
-        let incoming = self
-            .endpoints
-            .iter()
-            .map(|((_, port), count)| (*port, *count));
+        let incoming = self.endpoints.iter();
+        let incoming = incoming.map(|((_, port), count)| (*port, *count));
         PortBreakdown {
             ports: self.breakdown(incoming, &self.options.pinned_ports),
             ephemeral: self.outgoing().map(|(_, count)| count).sum(),
         }
     }
 
-    fn by_dst_addr(&self) -> Breakdown<Address> {
-        // A remote address may be both a server and a client of ours. The map of clients, which may be
-        // vast, is read in place; servers may be as many as destinations, and are sorted.
-        let outgoing = self.outgoing().filter(|(_, count)| *count > 0);
-        let mut servers: Vec<(Address, u64)> = outgoing
-            .map(|(destination, count)| (destination.dst_addr, count))
-            .collect();
-        servers.sort_unstable();
-        servers.dedup_by(|(address, count), (kept, sum)| {
-            let is_same = address == kept;
-            *sum += if is_same { *count } else { 0 };
-            is_same
-        });
-        for (address, count) in &mut servers {
-            *count += self.incoming_from(*address);
+    /// A remote address may be both a server and a client of ours.
+    fn by_dst_addr(&self, mut remotes: RemoteCounts) -> Breakdown<Address> {
+        for (destination, tally) in &self.destinations.all {
+            if tally.time_wait > 0 {
+                remotes.add(destination.dst_addr, tally.time_wait);
+            }
         }
-        let is_server = |address: &Address| {
-            let found = servers.binary_search_by_key(address, |(server, _)| *server);
-            found.is_ok()
-        };
-        let v4 = self.remotes_v4.iter();
-        let v4 = v4.map(|(bits, count)| (Address::from_v4_bytes(bits.to_be_bytes()), count));
-        let v6 = self.remotes_v6.iter();
-        let v6 = v6.map(|(bits, count)| (Address::from(bits), count));
-        let only_clients = v4.chain(v6).filter(|(address, _)| !is_server(address));
-        let counts = servers.iter().copied().chain(only_clients);
-        top::breakdown(counts, self.options.top, &[])
-    }
-
-    fn incoming_from(&self, remote: Address) -> u64 {
-        match remote.to_v4_bits() {
-            Some(bits) => self.remotes_v4.get(bits),
-            None => self.remotes_v6.get(remote.into()),
-        }
+        top::breakdown(remotes.into_counts(), self.options.top, &[])
     }
 
     fn by_dst_port(&self) -> PortBreakdown {
-        let outgoing = self
-            .outgoing()
-            .map(|(destination, count)| (destination.dst_port, count));
+        let outgoing = self.outgoing().map(|(one, count)| (one.dst_port, count));
         PortBreakdown {
             ports: self.breakdown(outgoing, &self.options.pinned_ports),
             ephemeral: self.endpoints.values().sum(),
@@ -327,9 +281,8 @@ impl Census {
 
     /// TIME-WAIT sockets by destination.
     fn outgoing(&self) -> impl Iterator<Item = (&Destination, u64)> {
-        self.destinations
-            .iter()
-            .map(|(destination, tally)| (destination, u64::from(tally.time_wait)))
+        let all = self.destinations.all.iter();
+        all.map(|(destination, tally)| (destination, u64::from(tally.time_wait)))
     }
 
     /// Adds up counts in which a value may come more than once, and picks the top N. A value without
@@ -343,8 +296,7 @@ impl Census {
         for (key, count) in counts.filter(|(_, count)| *count > 0) {
             *sums.entry(key).or_default() += count;
         }
-        let sums = sums.into_iter();
-        top::breakdown(sums, self.options.top, pinned)
+        top::breakdown(sums.into_iter(), self.options.top, pinned)
     }
 }
 

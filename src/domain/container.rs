@@ -26,15 +26,14 @@ impl ContainerIdentity {
     /// From the text of `/proc/PID/cgroup`. Of several hierarchies the one that says most.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let mut best = Self::default();
-        for line in text.lines() {
-            let mut fields = line.splitn(3, ':').skip(2);
-            let found = fields.next().map(Self::of_path).unwrap_or_default();
-            if found.says() > best.says() {
-                best = found;
-            }
-        }
-        best
+        let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+        // Of several that say as much the first.
+        let found = paths
+            .map(Self::of_path)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev();
+        found.max_by_key(Self::says).unwrap_or_default()
     }
 
     fn says(&self) -> u8 {

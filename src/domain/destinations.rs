@@ -1,9 +1,12 @@
 //! What each destination uses of the port range, and which destinations are exported.
 
+use indexmap::IndexMap;
+
 use super::address::{Address, Family};
 use super::advice::thresholds::RATIO_WARNING;
 use super::age;
 use super::capacity::PortPool;
+use super::fast_map::RandomState;
 use super::options::{CensusOptions, PinnedDestination};
 use super::ports::PortSet;
 use super::search;
@@ -14,7 +17,6 @@ use super::snapshot::{
 };
 use super::socket::{Socket, TcpState};
 use super::sources::{SourcePools, share};
-use super::tallies::DestinationTallies;
 use super::top::Top;
 
 /// What one destination's sockets add up to. A host may have a million of them: small.
@@ -112,11 +114,13 @@ impl DestinationTally {
     }
 }
 
+type Tallies = IndexMap<Destination, DestinationTally, RandomState>;
+
 /// How the range, its destinations and its sources are used.
 pub(super) fn usage(
     pool: &PortPool,
     in_use: &PortSet,
-    destinations: &DestinationTallies,
+    destinations: &Tallies,
     mut sources: SourcePools,
     sets: PortSets,
     orphans_in_doubt: bool,
@@ -124,16 +128,15 @@ pub(super) fn usage(
 ) -> PortUsage {
     let usable = pool.usable.len();
     let mut top = Top::new(options.top);
-    // In use, and without those in doubt.
-    let mut worst = PerFamily::<Option<(u32, u32)>>::default();
-    for (destination, tally) in destinations.iter() {
+    // With the ports in doubt, and without.
+    let (mut worst, mut least) = (PerFamily::<f64>::default(), PerFamily::<f64>::default());
+    for (destination, tally) in destinations {
         let taken = tally.taken.len_within(&pool.usable);
-        let worst = worst.get_mut(destination.dst_addr.family());
-        let (most, least) = worst.unwrap_or_default();
-        *worst = Some((
-            most.max(taken),
-            least.max(taken.saturating_sub(tally.in_doubt)),
-        ));
+        let without_doubt = taken.saturating_sub(tally.in_doubt);
+        for (ratios, taken) in [(&mut worst, taken), (&mut least, without_doubt)] {
+            let ratio = ratios.get_mut(destination.dst_addr.family());
+            *ratio = ratio.max(share(taken, usable));
+        }
         top.add(*destination, taken);
         sources.add_outgoing(destination.src_addr, &tally.taken);
         sources.add_outgoing(destination.src_addr, &tally.reusable);
@@ -147,14 +150,8 @@ pub(super) fn usage(
         listeners: pool.listeners,
         usable,
         free: usable - in_use.len_within(&pool.usable),
-        worst_ratio: PerFamily {
-            ipv4: worst.ipv4.map_or(0.0, |(most, _)| share(most, usable)),
-            ipv6: worst.ipv6.map_or(0.0, |(most, _)| share(most, usable)),
-        },
-        least_ratio: orphans_in_doubt.then(|| PerFamily {
-            ipv4: worst.ipv4.map_or(0.0, |(_, least)| share(least, usable)),
-            ipv6: worst.ipv6.map_or(0.0, |(_, least)| share(least, usable)),
-        }),
+        worst_ratio: worst,
+        least_ratio: orphans_in_doubt.then_some(least),
         destinations: u64::try_from(destinations.len()).unwrap_or(u64::MAX),
         by_destination: options.by_destination.then(|| {
             let mut selected: Vec<Destination> = top.into_sorted_keys().collect();
@@ -170,11 +167,11 @@ pub(super) fn usage(
 
 fn breakdown(
     selected: &[Destination],
-    destinations: &DestinationTallies,
+    destinations: &Tallies,
     pool: &PortPool,
 ) -> DestinationBreakdown {
     let mut other = PortsInUse::default();
-    for (_, tally) in destinations.iter() {
+    for (_, tally) in destinations {
         other.time_wait += u64::from(tally.time_wait);
         other.established += u64::from(tally.established);
         other.other += u64::from(tally.other);
@@ -191,57 +188,42 @@ fn breakdown(
     DestinationBreakdown { exported, other }
 }
 
-/// Adds the pinned destinations that are not selected yet.
+/// Adds the pinned destinations that are not selected yet: the one that a pin names, or for a pin without
+/// a source the worst with that remote end. Where that has none, the wildcard address stands for its source.
 fn add_pinned(
     selected: &mut Vec<Destination>,
-    destinations: &DestinationTallies,
+    destinations: &Tallies,
     pool: &PortPool,
     options: &CensusOptions,
 ) {
     let mut pins = options.pinned_destinations.clone();
     pins.sort_unstable();
-    for pin in pins {
-        for destination in pinned(pin, destinations, pool, options.top) {
-            if !selected.contains(&destination) {
-                selected.push(destination);
+    for PinnedDestination {
+        src_addr,
+        dst_addr,
+        dst_port,
+    } in pins
+    {
+        let mut top = Top::new(options.top);
+        for (one, tally) in destinations {
+            if (one.dst_addr, one.dst_port) == (dst_addr, dst_port)
+                && src_addr.is_none_or(|src_addr| src_addr == one.src_addr)
+            {
+                top.add(*one, tally.taken.len_within(&pool.usable));
             }
         }
-    }
-}
-
-/// The destinations that a pin stands for: the one that it names, or for a pin without a source the
-/// worst `n` with that remote end. Where that has none, the wildcard address stands for its source.
-fn pinned(
-    pin: PinnedDestination,
-    destinations: &DestinationTallies,
-    pool: &PortPool,
-    n: usize,
-) -> Vec<Destination> {
-    let PinnedDestination {
-        src_addr,
-        dst_addr,
-        dst_port,
-    } = pin;
-    let from = |src_addr| Destination {
-        src_addr,
-        dst_addr,
-        dst_port,
-    };
-    if let Some(src_addr) = src_addr {
-        return vec![from(src_addr)];
-    }
-    let mut top = Top::new(n);
-    for (destination, tally) in destinations.iter() {
-        if destination.dst_addr == dst_addr && destination.dst_port == dst_port {
-            top.add(*destination, tally.taken.len_within(&pool.usable));
+        let mut matching: Vec<Destination> = top.into_sorted_keys().collect();
+        if matching.is_empty() {
+            matching.push(Destination {
+                src_addr: src_addr.unwrap_or(match dst_addr.family() {
+                    Family::Ipv4 => Address::ANY_V4,
+                    Family::Ipv6 => Address::ANY_V6,
+                }),
+                dst_addr,
+                dst_port,
+            });
         }
+        matching.retain(|destination| !selected.contains(destination));
+        selected.append(&mut matching);
     }
-    let matching: Vec<_> = top.into_sorted_keys().collect();
-    if !matching.is_empty() {
-        return matching;
-    }
-    vec![from(match dst_addr.family() {
-        Family::Ipv4 => Address::ANY_V4,
-        Family::Ipv6 => Address::ANY_V6,
-    })]
 }

@@ -2,8 +2,8 @@
 //!
 //! Knows no system call: what was found and read comes in, and is only named, ordered and bounded here.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,19 +44,18 @@ impl NamespaceIdentity {
     /// Who lives there, in a few words; empty where nothing is known.
     #[must_use]
     pub fn resident(&self) -> String {
-        let mut words = Vec::new();
-        if let Some(pid) = self.pid {
-            let comm = self.comm.as_deref().unwrap_or("process");
-            words.push(format!("{comm} (pid {pid})"));
-        }
-        let short = |id: &String| id.chars().take(12).collect::<String>();
-        if let Some(id) = &self.container.container_id {
-            words.push(format!("container {}", short(id)));
-        }
-        if let Some(uid) = &self.container.pod_uid {
-            words.push(format!("pod {uid}"));
-        }
-        words.join(", ")
+        let comm = self.comm.as_deref().unwrap_or("process");
+        let ContainerIdentity {
+            container_id,
+            pod_uid,
+        } = &self.container;
+        let process = self.pid.map(|pid| format!("{comm} (pid {pid})"));
+        let container = container_id
+            .as_ref()
+            .map(|id| format!("container {id:.12}"));
+        let pod = pod_uid.as_ref().map(|uid| format!("pod {uid}"));
+        let words = [process, container, pod].into_iter().flatten();
+        words.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -70,16 +69,11 @@ fn quoted(name: &[u8]) -> String {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
         _ => {
-            let mut digits = String::from("\"$(printf %b '");
-            for byte in name {
-                if is_plain(byte) {
-                    digits.push(char::from(*byte));
-                } else {
-                    let _infallible = write!(digits, "\\0{byte:03o}");
-                }
-            }
-            digits.push_str("')\"");
-            digits
+            let typed = name.iter().map(|byte| match byte {
+                byte if is_plain(byte) => char::from(*byte).to_string(),
+                byte => format!("\\0{byte:03o}"),
+            });
+            format!("\"$(printf %b '{}')\"", typed.collect::<String>())
         }
     }
 }
@@ -133,9 +127,8 @@ pub struct HostSnapshot {
 impl HostSnapshot {
     /// The other namespaces that are exported.
     pub fn others(&self) -> impl Iterator<Item = &NamespaceSnapshot> {
-        let namespaces = self.namespaces.as_ref();
-        let found = namespaces.and_then(|outcome| outcome.value.as_ref());
-        found.into_iter().flat_map(|found| &found.exported)
+        let found = self.namespaces.iter().flat_map(|outcome| &outcome.value);
+        found.flat_map(|found| &found.exported)
     }
 }
 
@@ -157,14 +150,10 @@ pub fn labels<'a>(found: impl Iterator<Item = (u64, &'a [String])> + Clone) -> V
     let mut taken: HashSet<String> = found.clone().map(|(inode, _)| inode.to_string()).collect();
     found
         .map(|(inode, names)| {
-            let mut free = names.iter().filter(|name| !taken.contains(*name));
-            match free.by_ref().min().cloned() {
-                Some(name) => {
-                    taken.insert(name.clone());
-                    name
-                }
-                None => inode.to_string(),
-            }
+            let free = names.iter().filter(|name| !taken.contains(*name));
+            let label = free.min().cloned().unwrap_or_else(|| inode.to_string());
+            taken.insert(label.clone());
+            label
         })
         .collect()
 }
@@ -176,20 +165,15 @@ pub(crate) fn keep_worst(ranked: &[(Option<f64>, &str)], max: usize) -> Vec<bool
     let mut order: Vec<usize> = (0..ranked.len()).collect();
     let key = |index: &usize| {
         let (ratio, label) = ranked.get(*index).copied().unwrap_or_default();
-        // One that was never read comes before one known to have no destination.
-        (ratio.unwrap_or(f64::MIN_POSITIVE), label)
+        // One that was never read comes before one known to have no destination. The bits of numbers
+        // that are not negative have their order.
+        (Reverse(ratio.unwrap_or(f64::MIN_POSITIVE).to_bits()), label)
     };
-    order.sort_by(|a, b| {
-        let ((a_ratio, a_label), (b_ratio, b_label)) = (key(a), key(b));
-        b_ratio.total_cmp(&a_ratio).then(a_label.cmp(b_label))
-    });
-    let mut kept = vec![false; ranked.len()];
-    for index in order.into_iter().take(max) {
-        if let Some(kept) = kept.get_mut(index) {
-            *kept = true;
-        }
-    }
-    kept
+    order.sort_by_key(key);
+    let kept: HashSet<usize> = order.into_iter().take(max).collect();
+    (0..ranked.len())
+        .map(|index| kept.contains(&index))
+        .collect()
 }
 
 #[cfg(test)]

@@ -19,11 +19,8 @@ pub(super) fn most_examined(pool: &PortPool, taken: &SmallPortSet) -> u32 {
     }
     let mut set = PortSet::new();
     taken.add_to(&mut set);
-    [0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa]
-        .into_iter()
-        .map(|parity| longest_of_parity(parity, &set, &pool.usable))
-        .max()
-        .unwrap_or(0)
+    let longest = |parity| longest_of_parity(parity, &set, &pool.usable);
+    longest(0x5555_5555_5555_5555).max(longest(0xaaaa_aaaa_aaaa_aaaa))
 }
 
 /// Usable ports lie inside the range, so that their order in the set is that of the search. Words in

@@ -13,9 +13,9 @@ const LISTED: usize = 512;
 /// A set of ports that only grows.
 #[derive(Clone, Debug)]
 pub(super) enum SmallPortSet {
-    /// Up to [`INLINE`] ports in order of arrival, perhaps twice.
+    /// Up to [`INLINE`] ports in order of arrival.
     Inline { len: u8, ports: [u16; INLINE] },
-    /// Up to [`LISTED`] ports in order of arrival, perhaps twice.
+    /// Up to [`LISTED`] ports in order of arrival.
     #[expect(clippy::box_collection, reason = "half the size of the whole set")]
     Listed(Box<Vec<u16>>),
     /// Any number.
@@ -35,9 +35,9 @@ impl SmallPortSet {
     #[inline]
     pub(super) fn insert(&mut self, port: u16) {
         match self {
-            Self::Bitmap(set) => {
-                set.insert(port);
-            }
+            Self::Bitmap(set) => set.insert(port),
+            // A dump is not atomic, and may report one port twice.
+            few if few.listed().contains(&port) => {}
             Self::Inline { len, ports } if usize::from(*len) < INLINE => {
                 if let Some(slot) = ports.get_mut(usize::from(*len)) {
                     *slot = port;
@@ -64,49 +64,41 @@ impl SmallPortSet {
         self.insert(port);
     }
 
-    /// How many different ports of it are in `mask` as well.
+    /// How many ports of it are in `mask` as well.
     pub(super) fn len_within(&self, mask: &PortSet) -> u32 {
         match self {
             Self::Bitmap(set) => set.len_within(mask),
-            few => {
-                let mut ports = [0; LISTED];
-                let within = few.listed().iter().filter(|port| mask.contains(**port));
-                let count = ports.iter_mut().zip(within).map(|(to, from)| *to = *from);
-                let count = count.count();
-                ports.get_mut(..count).map_or(0, count_different)
-            }
+            few => few
+                .listed()
+                .iter()
+                .map(|port| u32::from(mask.contains(*port)))
+                .sum(),
         }
     }
 
     /// Adds every port of another set.
     pub(super) fn union_with(&mut self, other: &Self) {
-        match (&mut *self, other) {
-            (Self::Bitmap(set), other) => other.add_to(set),
-            (_, Self::Bitmap(ports)) => {
-                let mut set = ports.clone();
-                self.add_to(&mut set);
-                *self = Self::Bitmap(set);
-            }
-            (_, few) => {
-                for port in few.listed() {
-                    self.insert(*port);
-                }
-            }
+        if let Self::Bitmap(ports) = other {
+            let mut set = ports.clone();
+            self.add_to(&mut set);
+            *self = Self::Bitmap(set);
+        }
+        for port in other.listed() {
+            self.insert(*port);
         }
     }
 
     /// Adds its ports to a bitmap.
     pub(super) fn add_to(&self, target: &mut PortSet) {
-        match self {
-            Self::Inline { .. } | Self::Listed(_) => {
-                for port in self.listed() {
-                    target.insert(*port);
-                }
-            }
-            Self::Bitmap(set) => target.union_with(set),
+        if let Self::Bitmap(set) = self {
+            target.union_with(set);
+        }
+        for port in self.listed() {
+            target.insert(*port);
         }
     }
 
+    /// Its ports, unless it is a bitmap.
     fn listed(&self) -> &[u16] {
         match self {
             Self::Inline { len, ports } => ports.get(..usize::from(*len)).unwrap_or(ports),
@@ -114,12 +106,6 @@ impl SmallPortSet {
             Self::Bitmap(_) => &[],
         }
     }
-}
-
-fn count_different(ports: &mut [u16]) -> u32 {
-    ports.sort_unstable();
-    let different = ports.chunk_by(|one, next| one == next).count();
-    u32::try_from(different).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

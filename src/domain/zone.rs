@@ -19,20 +19,16 @@ impl Zone {
     /// The zone of the interface with this name.
     #[must_use]
     pub(crate) fn named(name: &str) -> Self {
-        let place = |names: &[Box<str>]| {
-            let place = names.iter().position(|known| **known == *name);
-            place.and_then(|place| u32::try_from(place + 1).ok())
-        };
-        let known = place(&NAMES.read().unwrap_or_else(PoisonError::into_inner));
-        if let Some(number) = known {
-            return Self(number);
-        }
         let mut names = NAMES.write().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have been faster.
-        if names.len() < MOST_NAMES && place(&names).is_none() {
+        if names.len() < MOST_NAMES && !names.iter().any(|known| **known == *name) {
             names.push(name.into());
         }
-        Self(place(&names).unwrap_or(0))
+        let place = names.iter().position(|known| **known == *name);
+        Self(
+            place
+                .and_then(|place| u32::try_from(place + 1).ok())
+                .unwrap_or(0),
+        )
     }
 
     pub(super) const fn number(self) -> u32 {
