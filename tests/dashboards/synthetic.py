@@ -88,6 +88,7 @@ def series(at, end, hours):
         yield "timewait_destinations", inner, len(destinations) + 9
         for family, ratio in worst.items():
             yield "timewait_port_range_exhaustion_ratio", {**inner, "family": family}, ratio
+            yield "timewait_port_range_exhaustion_ratio_lower_bound", {**inner, "family": family}, ratio
             yield "timewait_sockets", {**inner, "family": family}, by_family[family]
         for name, values in (
             ("src_addr", {**by_src, "192.0.2.12": served}),
