@@ -29,7 +29,7 @@ use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
 use crate::service_manager::notify;
 use crate::site::Site;
-use crate::web::{Drained, Limits, ListenAddress, Listener, Passed, Protection};
+use crate::web::{Limits, ListenAddress, Listener, Passed, Protection};
 
 /// Threads for what may block: encoding, and the resolver at start. More would only compete with the
 /// host's own work; with fewer one slow answer would delay all others.
@@ -107,12 +107,14 @@ async fn serve(
             listeners.collect::<Result<_, _>>()?
         }
     };
-    let has_tls = protection.as_ref().is_some_and(Protection::has_tls);
+    let has_tls = protection
+        .as_ref()
+        .is_some_and(|protection| protection.has_tls);
     log_listeners(&listeners, has_tls);
     // Not one that the kernel chose for port 0: it is in the ephemeral range by design, and another the next
     // time.
     let ports = if web.systemd_socket {
-        let addresses = listeners.iter().filter_map(Listener::tcp_address);
+        let addresses = listeners.iter().filter_map(|listener| listener.tcp);
         addresses.map(|address| address.port()).collect()
     } else {
         let port = |address: &ListenAddress| match address {
@@ -131,11 +133,9 @@ async fn serve(
     };
     let server = crate::web::serve(listeners, Arc::clone(&site), protection, limits(), shutdown);
     tokio::select! {
-        drained = server => match drained {
-            Drained::All => info!("Stopped"),
-            Drained::Cut { connections } => {
-                warn!(connections, "Stopped before these connections had their answer");
-            }
+        cut_off = server => match cut_off {
+            0 => info!("Stopped"),
+            connections => warn!(connections, "Stopped before these connections had their answer"),
         },
         Ok(_) = second_signal => warn!("Ending at once, on a second signal"),
     }
@@ -190,7 +190,7 @@ fn warn_of_missing_rights(namespaces: &NamespaceChoice) {
 /// In the words of the Go exporters.
 fn log_listeners(listeners: &[Listener], has_tls: bool) {
     let tls = if has_tls { "enabled" } else { "disabled" };
-    for address in listeners.iter().map(Listener::address) {
+    for Listener { address, .. } in listeners {
         info!(address, "Listening on");
         info!(address, http2 = false, "TLS is {tls}.");
     }

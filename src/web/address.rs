@@ -28,11 +28,6 @@ pub struct TcpAddress {
     pub port: u16,
 }
 
-/// Why an address cannot be listened on, or the sockets that systemd was to pass are not there.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ListenError(pub(super) String);
-
 impl FromStr for ListenAddress {
     type Err = String;
 

@@ -38,7 +38,7 @@ pub(super) async fn serve<H: Handler>(
     shutdown: Watcher,
 ) {
     match &service.protection {
-        Some(protection) if protection.has_tls() => {
+        Some(protection) if protection.has_tls => {
             // In a place of its own, for it takes more than a plain connection, of which there may be many.
             let encrypted = Box::pin(tls::handshake(stream, protection));
             match encrypted.await {

@@ -16,7 +16,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::address::{ListenAddress, ListenError, TcpAddress};
+use super::address::{ListenAddress, TcpAddress};
 use super::passed::Passed;
 use super::unix_socket::{self, SocketFile};
 
@@ -29,14 +29,17 @@ pub struct Listener {
     // Before the socket, so that the file is gone before nobody answers there.
     _file: Option<SocketFile>,
     socket: TcpStream,
-    address: String,
-    tcp: Option<SocketAddr>,
+    /// Where it listens, as the Go exporters write it: with the port that port 0 became; a path, or `@`
+    /// and a name.
+    pub address: String,
+    /// The same, if it is an address of TCP.
+    pub tcp: Option<SocketAddr>,
 }
 
 const NEW: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-fn cannot(address: impl fmt::Display, reason: impl fmt::Display) -> ListenError {
-    ListenError(format!("cannot listen on {address}: {reason}"))
+fn cannot(address: impl fmt::Display, reason: impl fmt::Display) -> String {
+    format!("cannot listen on {address}: {reason}")
 }
 
 /// What to do about the kernel's refusal.
@@ -73,7 +76,7 @@ fn remedy(errno: Errno, tried: SocketAddr, earlier: &[Listener]) -> String {
 
 impl Listener {
     /// Resolves and binds addresses, in their order. Must be called on a tokio runtime.
-    pub fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<Self>, ListenError> {
+    pub fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<Self>, String> {
         let mut listeners = Vec::with_capacity(addresses.len());
         for address in addresses {
             listeners.push(Self::bind(address, &listeners)?);
@@ -81,7 +84,7 @@ impl Listener {
         Ok(listeners)
     }
 
-    fn bind(address: &ListenAddress, earlier: &[Self]) -> Result<Self, ListenError> {
+    fn bind(address: &ListenAddress, earlier: &[Self]) -> Result<Self, String> {
         let bound = match address {
             ListenAddress::Tcp(tcp) => bind_tcp(tcp, earlier).map(|socket| (socket, None)),
             ListenAddress::Unix(path) => {
@@ -93,7 +96,7 @@ impl Listener {
     }
 
     /// Takes a socket that listens already. Must be called on a tokio runtime.
-    pub(crate) fn take_over(passed: Passed) -> Result<Self, ListenError> {
+    pub(crate) fn take_over(passed: Passed) -> Result<Self, String> {
         Self::register(passed.0, None).map_err(|error| cannot("a passed socket", error))
     }
 
@@ -110,19 +113,6 @@ impl Listener {
             },
             tcp,
         })
-    }
-
-    /// Where it listens, as the Go exporters write it: with the port that port 0 became; a path, or `@`
-    /// and a name.
-    #[must_use]
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// The same, if it is an address of TCP.
-    #[must_use]
-    pub const fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp
     }
 
     /// The next connection. tokio's `TcpStream` makes the same system calls as its `UnixStream`, so that
@@ -218,10 +208,10 @@ mod tests {
     use super::*;
 
     fn tcp(listener: &Listener) -> SocketAddr {
-        listener.tcp_address().unwrap()
+        listener.tcp.unwrap()
     }
 
-    fn bind(text: &str) -> Result<Listener, ListenError> {
+    fn bind(text: &str) -> Result<Listener, String> {
         Listener::bind(&text.parse().unwrap(), &[])
     }
 
@@ -252,7 +242,7 @@ mod tests {
     async fn a_port_in_use_is_an_error_that_says_what_to_do() {
         let first = bind("127.0.0.1:0").unwrap();
         let address = format!("127.0.0.1:{}", tcp(&first).port());
-        let error = bind(&address).unwrap_err().to_string();
+        let error = bind(&address).unwrap_err();
         for part in [
             format!("cannot listen on {address}"),
             "in use".to_owned(),
@@ -275,8 +265,7 @@ mod tests {
             let free = tcp(&bind("127.0.0.1:0").unwrap()).port();
             let addresses = [first, second].map(|host| format!("{host}:{free}"));
             let parsed = addresses.each_ref().map(|text| text.parse().unwrap());
-            let error = Listener::bind_all(&parsed).unwrap_err();
-            let text = error.to_string();
+            let text = Listener::bind_all(&parsed).unwrap_err();
             assert!(text.contains("the exporter itself listens on"), "{text}");
             assert!(
                 text.starts_with(&format!("cannot listen on {}", addresses[1])),
@@ -288,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_of_another_machine_is_an_error() {
         let error = bind("192.0.2.1:0").unwrap_err();
-        let is_named = error.to_string().contains("no interface");
+        let is_named = error.contains("no interface");
         assert!(is_named, "{error}");
     }
 }

@@ -48,10 +48,10 @@ mod stream;
 mod tls;
 mod unix_socket;
 
-pub use address::{ListenAddress, ListenError, TcpAddress};
+pub use address::{ListenAddress, TcpAddress};
 pub use answer::{Answer, Handler};
 pub use connections::Limits;
 pub use listener::Listener;
 pub(crate) use passed::Passed;
 pub use protection::{Protection, ProtectionError};
-pub use server::{Drained, serve};
+pub use server::serve;

@@ -10,8 +10,6 @@ use std::os::fd::OwnedFd;
 use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
 
-use super::address::ListenError;
-
 /// More than any unit has.
 const MAX: usize = 1024;
 
@@ -25,7 +23,7 @@ pub(crate) struct Passed(pub(super) OwnedFd);
 impl Passed {
     /// Takes all of them. To be called once, and before there are other threads that read the
     /// environment or open descriptors: the variables are removed.
-    pub(crate) fn take_all() -> Result<Vec<Self>, ListenError> {
+    pub(crate) fn take_all() -> Result<Vec<Self>, String> {
         let variable = |name| -> String {
             env::var_os(name).map_or("not set".into(), |value| value.to_string_lossy().into())
         };
@@ -39,24 +37,22 @@ impl Passed {
     }
 }
 
-fn count(count: &str, pid: &str, own: u32) -> Result<usize, ListenError> {
+fn count(count: &str, pid: &str, own: u32) -> Result<usize, String> {
     let number = count.parse().unwrap_or_default();
     if (1..=MAX).contains(&number) && pid.parse() == Ok(own) {
         return Ok(number);
     }
-    Err(ListenError(format!(
+    Err(format!(
         "no socket activation file descriptors found: LISTEN_FDS is {count}; LISTEN_PID is {pid}, and \
          this process is {own}; with --web.systemd-socket the exporter is to be started by a .socket \
          unit (systemctl enable --now NAME.socket), and ExecStart= starts it itself, or a shell with exec"
-    )))
+    ))
 }
 
-fn take(passed: &mut ListenFd, index: usize) -> Result<Passed, ListenError> {
+fn take(passed: &mut ListenFd, index: usize) -> Result<Passed, String> {
     let wrong = |reason: &str| {
         let number = FIRST.saturating_add(index);
-        ListenError(format!(
-            "descriptor {number} of those that systemd passed {reason} in the .socket unit"
-        ))
+        format!("descriptor {number} of those that systemd passed {reason} in the .socket unit")
     };
     let socket = match passed.take_tcp_listener(index) {
         Ok(socket) => socket.map(OwnedFd::from),
@@ -82,7 +78,7 @@ mod tests {
         let count = |text| count(text, "7", 7);
         assert!(matches!(count("2"), Ok(2)));
         for text in ["", "0", "-1", "1025", "two", "99999999999999999999"] {
-            let said = count(text).map_err(|error| error.to_string());
+            let said = count(text);
             let expected = format!("LISTEN_FDS is {text};");
             assert!(said.is_err_and(|said| said.contains(&expected)), "{text}");
         }

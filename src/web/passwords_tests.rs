@@ -306,12 +306,15 @@ fn order(state: &mut State, highest_cost: u32, newest_first: bool) -> Vec<u8> {
 }
 
 #[test]
-fn the_user_who_has_the_fewest_goes_first_and_of_each_the_newest_or_the_oldest() {
+fn the_user_who_has_the_fewest_goes_first_and_of_each_the_newest_or_among_many_the_oldest() {
     let flood = ["a", "a", "a", "b", "a"].map(|user| (user, SECRET));
     let (mut state, _clients) = waiting(WAITING, &flood);
     assert_eq!(order(&mut state, 31, true), [3, 4, 2, 1, 0]);
     let (mut state, _clients) = waiting(WAITING, &flood);
-    assert_eq!(order(&mut state, 31, false), [3, 0, 1, 2, 4]);
+    assert_eq!(order(&mut state, 31, false), [3, 4, 2, 1, 0]);
+    // As many as more than half of the places.
+    let (mut state, _clients) = waiting(6, &flood);
+    assert_eq!(order(&mut state, 31, false), [3, 0, 4, 2, 1]);
 }
 
 #[test]

@@ -25,7 +25,8 @@ const EXPENSIVE: u32 = 16;
 /// The web configuration at work.
 pub struct Protection {
     source: Arc<Source>,
-    has_tls: bool,
+    /// Whether connections are encrypted.
+    pub(crate) has_tls: bool,
     bucket: Option<Mutex<Bucket>>,
     pub(super) passwords: Passwords,
 }
@@ -46,10 +47,7 @@ impl Protection {
     }
 
     fn read(path: PathBuf) -> Result<Self, String> {
-        let (source, file, warnings) = Source::open(path)?;
-        for warning in warnings {
-            warn!("Web configuration: {warning}");
-        }
+        let (source, file) = Source::open(path)?;
         log(&file);
         let bucket = file
             .rate_limit
@@ -61,12 +59,6 @@ impl Protection {
             passwords: Passwords::start()
                 .map_err(|error| format!("cannot check passwords: {error}"))?,
         })
-    }
-
-    /// Whether connections are encrypted.
-    #[must_use]
-    pub(crate) const fn has_tls(&self) -> bool {
-        self.has_tls
     }
 
     /// What a handshake needs now; `None` if something is broken.

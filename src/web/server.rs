@@ -17,26 +17,15 @@ use super::listener::Listener;
 use super::protection::Protection;
 use super::stream::Watched;
 
-/// How the server ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
-    /// Every answer under way was sent.
-    All,
-    /// Time was over for the connections still open.
-    Cut {
-        /// How many they were.
-        connections: usize,
-    },
-}
-
-/// Serves until `shutdown` completes and what was under way then is done.
+/// Serves until `shutdown` completes and what was under way then is done. Returns how many connections
+/// were cut off, as time was over for them.
 pub async fn serve<H: Handler>(
     listeners: Vec<Listener>,
     handler: Arc<H>,
     protection: Option<Protection>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
-) -> Drained {
+) -> usize {
     if let Some(protection) = &protection {
         protection.passwords.limit_waiting(limits.connections);
     }
@@ -57,17 +46,15 @@ pub async fn serve<H: Handler>(
     // Closes the listeners, so that new connections are refused and go elsewhere.
     accepting.shutdown().await;
     let Some(server) = Arc::into_inner(server) else {
-        return Drained::All;
+        return 0;
     };
     if let Some(protection) = &server.service.protection {
         protection.passwords.shut_down();
     }
     server.connections.end_without_request();
     match tokio::time::timeout(limits.shutdown, server.graceful.shutdown()).await {
-        Ok(()) => Drained::All,
-        Err(_) => Drained::Cut {
-            connections: server.connections.count(),
-        },
+        Ok(()) => 0,
+        Err(_) => server.connections.count(),
     }
 }
 

@@ -83,18 +83,6 @@ impl ClientCerts {
             algorithms,
         }
     }
-
-    fn has_allowed_san(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
-        let Some(allowed) = &self.allowed_sans else {
-            return Ok(());
-        };
-        let found = sans(&parse(end_entity)?)?;
-        if found.iter().any(|san| allowed.contains(san)) {
-            return Ok(());
-        }
-        debug!(?found, ?allowed, "No allowed SAN in the client certificate");
-        Err(CertificateError::ApplicationVerificationFailure.into())
-    }
 }
 
 impl ClientCertVerifier for ClientCerts {
@@ -123,7 +111,13 @@ impl ClientCertVerifier for ClientCerts {
                 chains.verify_client_cert(end_entity, intermediates, now)?;
             }
         }
-        self.has_allowed_san(end_entity)?;
+        if let Some(allowed) = &self.allowed_sans {
+            let found = sans(&parse(end_entity)?)?;
+            if !found.iter().any(|san| allowed.contains(san)) {
+                debug!(?found, ?allowed, "No allowed SAN in the client certificate");
+                return Err(CertificateError::ApplicationVerificationFailure.into());
+            }
+        }
         Ok(ClientCertVerified::assertion())
     }
 

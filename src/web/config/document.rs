@@ -79,7 +79,7 @@ struct Document {
 #[serde(deny_unknown_fields, default)]
 struct HttpServer {
     #[serde(rename = "http2", deserialize_with = "unquoted")]
-    _http2: bool,
+    _http2: Option<bool>,
     headers: Option<TextByName>,
 }
 
@@ -88,12 +88,12 @@ struct HttpServer {
 struct Rate {
     interval: Option<String>,
     #[serde(deserialize_with = "unquoted")]
-    burst: i64,
+    burst: Option<i64>,
 }
 
 /// A boolean (also YAML 1.1's yes, no, on and off) or a number; but not in quotes, which Go takes for a
-/// text. Without a value it is false or 0.
-pub(super) fn unquoted<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+/// text. Without a value it is false or 0; without the key, `None`.
+pub(super) fn unquoted<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Default + Deserialize<'de>,
     D: Deserializer<'de>,
@@ -109,8 +109,8 @@ where
     }
 
     Ok(match Unquoted::deserialize(deserializer)? {
-        Unquoted::Value(value) => value,
-        Unquoted::Nothing(()) => T::default(),
+        Unquoted::Value(value) => Some(value),
+        Unquoted::Nothing(()) => Some(T::default()),
     })
 }
 
@@ -198,7 +198,7 @@ impl Rate {
     fn checked(&self) -> Result<Option<RateLimit>, String> {
         let interval = duration::parse(self.interval.as_deref().unwrap_or("0"))
             .map_err(|reason| format!("yaml: rate_limit: interval: {reason}"))?;
-        let Self { burst, .. } = *self;
+        let burst = self.burst.unwrap_or_default();
         let burst = u32::try_from(burst).map_err(|_| {
             format!("yaml: rate_limit: burst: {burst} is not between 0 and 4294967295")
         })?;

@@ -18,7 +18,6 @@ use rustls::ServerConfig;
 use tracing::{error, info, warn};
 
 use super::document::WebFile;
-use super::tls::Texts;
 
 /// No file of this kind is as long.
 const LONGEST_FILE: u64 = 1024 * 1024;
@@ -36,7 +35,6 @@ pub struct Source {
 #[derive(Default)]
 struct State {
     file: Option<(Vec<u8>, Arc<WebFile>)>,
-    tls: Option<(Arc<WebFile>, Texts, Arc<ServerConfig>)>,
     /// Since when the file has been without what kept clients out, and which it was then.
     lost: Option<(Instant, Identity)>,
     file_fault: Option<String>,
@@ -44,19 +42,20 @@ struct State {
 }
 
 impl Source {
-    /// Reads everything for the first time, and refuses what would not work. The texts are warnings.
-    pub fn open(path: PathBuf) -> Result<(Self, Arc<WebFile>, Vec<String>), String> {
+    /// Reads everything for the first time, and refuses what would not work.
+    pub fn open(path: PathBuf) -> Result<(Self, Arc<WebFile>), String> {
         let source = Self {
             path,
             state: Mutex::default(),
         };
         let file = source.read_file(&mut source.lock())?;
         file.users.check()?;
-        let mut warnings = Vec::new();
         if file.tls.is_enabled() {
-            warnings = file.tls.load(&source.read_texts(&file)?)?.1;
+            for warning in source.load_tls(&file)?.1 {
+                warn!("Web configuration: {warning}");
+            }
         }
-        Ok((source, file, warnings))
+        Ok((source, file))
     }
 
     /// What the file says now. `None` if it is unusable, which is logged.
@@ -71,9 +70,8 @@ impl Source {
     #[must_use]
     pub(crate) fn tls_now(&self) -> Option<Arc<ServerConfig>> {
         let file = self.now()?;
-        let mut state = self.lock();
-        let result = self.read_tls(&mut state, file);
-        or_logged(result, &mut state.tls_fault, "TLS configuration")
+        let result = self.load_tls(&file).map(|(config, _)| config);
+        or_logged(result, &mut self.lock().tls_fault, "TLS configuration")
     }
 
     fn read_file(&self, state: &mut State) -> Result<Arc<WebFile>, String> {
@@ -111,23 +109,9 @@ impl Source {
         Ok(file)
     }
 
-    fn read_tls(&self, state: &mut State, file: Arc<WebFile>) -> Result<Arc<ServerConfig>, String> {
-        let texts = self.read_texts(&file)?;
-        if let Some((of, known, config)) = &state.tls
-            && Arc::ptr_eq(of, &file)
-            && *known == texts
-        {
-            return Ok(Arc::clone(config));
-        }
-        let (config, _) = file.tls.load(&texts)?;
-        state.tls = Some((file, texts, Arc::clone(&config)));
-        Ok(config)
-    }
-
-    fn read_texts(&self, file: &WebFile) -> Result<Texts, String> {
+    fn load_tls(&self, file: &WebFile) -> Result<(Arc<ServerConfig>, Vec<String>), String> {
         let directory = self.path.parent().unwrap_or(Path::new(""));
-        let bytes = |path: &Path| read(path).map(|(bytes, _)| bytes);
-        file.tls.read(directory, bytes)
+        file.tls.load(directory, |path| Ok(read(path)?.0))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -41,22 +41,9 @@ pub struct Tls {
     min_version: Option<String>,
     max_version: Option<String>,
     cipher_suites: Option<Vec<String>>,
-    #[serde(default = "yes", deserialize_with = "unquoted")]
-    prefer_server_cipher_suites: bool,
+    #[serde(deserialize_with = "unquoted")]
+    prefer_server_cipher_suites: Option<bool>,
     curve_preferences: Option<Vec<String>>,
-}
-
-const fn yes() -> bool {
-    true
-}
-
-/// The texts that the TLS part names.
-#[derive(PartialEq, Eq)]
-pub(super) struct Texts {
-    cert: Vec<u8>,
-    key: Vec<u8>,
-    /// Go says first what is wrong with the others.
-    client_ca: Result<Option<Vec<u8>>, String>,
 }
 
 /// In order.
@@ -107,24 +94,49 @@ fn listed<'a, T>(
     Ok((usable, skipped))
 }
 
-fn is_set(text: Option<&String>) -> bool {
-    text.is_some_and(|text| !text.is_empty())
+/// A PEM text or the name of the file that has it. Where both are given, the file counts, as in Go.
+type Pem<'a> = (&'static str, &'a Option<String>, &'a Option<String>);
+
+fn is_set((_, text, file): Pem<'_>) -> bool {
+    [text, file]
+        .into_iter()
+        .flatten()
+        .any(|part| !part.is_empty())
+}
+
+fn read_pem(
+    (key, text, file): Pem<'_>,
+    directory: &Path,
+    read: impl Fn(&Path) -> Result<Vec<u8>, String>,
+) -> Result<Vec<u8>, String> {
+    let Some(file) = file.as_ref().filter(|file| !file.is_empty()) else {
+        return Ok(text.clone().unwrap_or_default().into_bytes());
+    };
+    // Not repeated, for it may be a key.
+    if file.contains("-----BEGIN") {
+        return Err(format!(
+            "{key}_file: the text itself stands where the name of a file belongs: call it {key}"
+        ));
+    }
+    let path = directory.join(file);
+    read(&path)
+        .map_err(|reason| format!("failed to read {key}_file ({}): {reason}", path.display()))
 }
 
 impl Tls {
+    fn pems(&self) -> [Pem<'_>; 3] {
+        [
+            ("cert", &self.cert, &self.cert_file),
+            ("key", &self.key, &self.key_file),
+            ("client_ca", &self.client_ca, &self.client_ca_file),
+        ]
+    }
+
     /// Whether there is to be TLS at all.
     #[must_use]
     pub(crate) fn is_enabled(&self) -> bool {
-        let parts = [
-            &self.cert,
-            &self.cert_file,
-            &self.key,
-            &self.key_file,
-            &self.client_ca,
-            &self.client_ca_file,
-            &self.client_auth_type,
-        ];
-        parts.into_iter().any(|part| is_set(part.as_ref()))
+        let has_policy = self.client_auth_type.as_deref().unwrap_or_default() != "";
+        has_policy || self.pems().into_iter().any(is_set)
     }
 
     fn client_auth(&self) -> Result<Option<ClientAuth>, String> {
@@ -143,53 +155,6 @@ impl Tls {
             Some(_) => return None,
         };
         Some((key, "`client_auth_type: NoClientCert`"))
-    }
-
-    /// Reads what is named, relative to the file's directory.
-    pub(super) fn read(
-        &self,
-        directory: &Path,
-        read: impl Fn(&Path) -> Result<Vec<u8>, String>,
-    ) -> Result<Texts, String> {
-        if !self.is_enabled() {
-            let reason = "TLS config is not present: it was when the program started, which only a \
-                          restart changes";
-            return Err(reason.to_owned());
-        }
-        let texts = [
-            ("cert", &self.cert, &self.cert_file),
-            ("key", &self.key, &self.key_file),
-        ];
-        for (name, text, file) in texts {
-            if !is_set(text.as_ref()) && !is_set(file.as_ref()) {
-                return Err(format!("missing one of {name} or {name}_file"));
-            }
-        }
-        // Where both are given, the file counts, as in Go.
-        let text = |name: &str, text: &Option<String>, file: &Option<String>| {
-            let Some(file) = file.as_ref().filter(|file| !file.is_empty()) else {
-                return Ok(text.clone().unwrap_or_default().into_bytes());
-            };
-            // Not repeated, for it may be a key.
-            if file.contains("-----BEGIN") {
-                return Err(format!(
-                    "{name}_file: the text itself stands where the name of a file belongs: call it {name}"
-                ));
-            }
-            let path = directory.join(file);
-            read(&path).map_err(|reason| {
-                format!("failed to read {name}_file ({}): {reason}", path.display())
-            })
-        };
-        let [cert, key] = texts.map(|(name, inline, file)| text(name, inline, file));
-        let has_ca = is_set(self.client_ca.as_ref()) || is_set(self.client_ca_file.as_ref());
-        Ok(Texts {
-            cert: cert?,
-            key: key?,
-            client_ca: has_ca
-                .then(|| text("client_ca", &self.client_ca, &self.client_ca_file))
-                .transpose(),
-        })
     }
 
     /// Every name in it is one.
@@ -218,25 +183,42 @@ impl Tls {
         })
     }
 
-    /// Makes of it what a handshake needs. The texts are warnings: what is narrower here than the file
-    /// says, or wider than its author may think.
-    pub(super) fn load(&self, texts: &Texts) -> Result<(Arc<ServerConfig>, Vec<String>), String> {
+    /// Reads what is named, relative to the file's directory, and makes of it what a handshake needs. The
+    /// texts are warnings: what is narrower here than the file says, or wider than its author may think.
+    pub(super) fn load(
+        &self,
+        directory: &Path,
+        read: impl Fn(&Path) -> Result<Vec<u8>, String>,
+    ) -> Result<(Arc<ServerConfig>, Vec<String>), String> {
+        if !self.is_enabled() {
+            let reason = "TLS config is not present: it was when the program started, which only a \
+                          restart changes";
+            return Err(reason.to_owned());
+        }
+        let [cert, key, client_ca] = self.pems();
+        if let Some((name, ..)) = [cert, key].into_iter().find(|pem| !is_set(*pem)) {
+            return Err(format!("missing one of {name} or {name}_file"));
+        }
+        let cert = read_pem(cert, directory, &read)?;
+        let key = read_pem(key, directory, &read)?;
         let mut warnings = Vec::new();
         let mut provider = default_provider();
-        let key = key_pair(&texts.cert, &texts.key, &provider)
+        let key = key_pair(&cert, &key, &provider)
             .map_err(|reason| format!("failed to load X509KeyPair: tls: {reason}"))?;
-        let client_ca = texts.client_ca.as_ref().map_err(Clone::clone)?;
+        let has_ca = is_set(client_ca);
+        let client_ca = read_pem(client_ca, directory, &read)?;
         let policy = self.client_auth()?;
-        let cas = match client_ca {
-            Some(_) if policy.is_none() => {
-                let reason = "client CA's have been configured without a Client Auth Policy";
-                return Err(reason.to_owned());
-            }
-            Some(text) => cas(text, &mut warnings)?,
-            None => Vec::new(),
+        if has_ca && policy.is_none() {
+            let reason = "client CA's have been configured without a Client Auth Policy";
+            return Err(reason.to_owned());
+        }
+        let cas = if has_ca {
+            cas(&client_ca, &mut warnings)?
+        } else {
+            Vec::new()
         };
         let versions = self.choose(&mut provider, &key, &mut warnings)?;
-        self.warn_of_policy(policy, client_ca.is_some(), &mut warnings);
+        self.warn_of_policy(policy, has_ca, &mut warnings);
 
         let provider = Arc::new(provider);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -251,7 +233,7 @@ impl Tls {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
-        config.ignore_client_order = self.prefer_server_cipher_suites;
+        config.ignore_client_order = self.prefer_server_cipher_suites.unwrap_or(true);
         // Each handshake is to see the certificates and CAs of its time.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

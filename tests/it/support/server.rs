@@ -10,7 +10,7 @@ use timewait_exporter::config::{Config, WebConfig};
 use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::domain::snapshot::Outcome;
 use timewait_exporter::site::Site;
-use timewait_exporter::web::{Drained, Limits, Listener, Protection};
+use timewait_exporter::web::{Limits, Listener, Protection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -89,7 +89,7 @@ impl Gate {
 pub struct Running {
     pub addresses: Vec<SocketAddr>,
     shutdown: Option<oneshot::Sender<()>>,
-    drained: JoinHandle<Drained>,
+    drained: JoinHandle<usize>,
 }
 
 impl Running {
@@ -114,7 +114,7 @@ impl Running {
         let listeners = Listener::bind_all(&listen_addresses).unwrap();
         let addresses = listeners
             .iter()
-            .map(|listener| listener.tcp_address().unwrap())
+            .map(|listener| listener.tcp.unwrap())
             .collect();
         let web = config(flags).web;
         let site = Arc::new(Site::new(&web, collector));
@@ -149,7 +149,7 @@ impl Running {
     }
 
     /// Waits for the end.
-    pub async fn drained(self) -> Drained {
+    pub async fn drained(self) -> usize {
         patiently(self.drained).await.unwrap()
     }
 }
