@@ -18,9 +18,8 @@ use crate::domain::snapshot::{
     Counts, Destination, Outcome, PeerTimestamps, Probe, SocketSummary, Source,
 };
 use crate::kernel::clock::milliseconds_of_second;
-use crate::kernel::port_probe::lists_bound_sockets;
 use crate::kernel::procfs::{self, ProcRoot};
-use crate::kernel::release::orphans_keep_ports;
+use crate::kernel::release::{lists_bound_sockets, orphans_keep_ports};
 use crate::kernel::sock_diag::{Dump, DumpCount, DumpError, Dumper};
 
 /// How often a dump is tried when the kernel's state was a passing one.

@@ -47,7 +47,6 @@ impl Address {
 
     /// From the 32 bits of an IPv4 address, most significant byte first.
     #[inline]
-    #[must_use]
     pub const fn from_v4_bytes(bytes: [u8; 4]) -> Self {
         let [a, b, c, d] = bytes;
         Self {
@@ -59,13 +58,11 @@ impl Address {
     /// From the 128 bits of an IPv6 address, most significant byte first. A mapped one becomes
     /// IPv4 by itself.
     #[inline]
-    #[must_use]
     pub(crate) fn from_v6_bytes(bytes: [u8; 16]) -> Self {
         u128::from_be_bytes(bytes).into()
     }
 
     /// The same address on this link, if it is link-local: on another link it is another place.
-    #[must_use]
     pub(crate) fn with_zone(self, zone: Zone) -> Self {
         let (_, plain) = self.zone().unwrap_or((zone, self));
         if plain.is_link_local() && plain.high << 16 == 0 {
@@ -77,7 +74,6 @@ impl Address {
 
     /// fe80::/10.
     #[inline]
-    #[must_use]
     pub(crate) const fn is_link_local(self) -> bool {
         self.high >> 54 == 0xfe80 >> 6
     }
@@ -92,7 +88,6 @@ impl Address {
 
     /// The 32 bits of an IPv4 address; nothing for IPv6.
     #[inline]
-    #[must_use]
     pub(crate) fn to_v4_bits(self) -> Option<u32> {
         self.is_v4()
             .then(|| u32::try_from(self.low & 0xffff_ffff).unwrap_or_default())
@@ -105,7 +100,6 @@ impl Address {
 
     /// Which family's tuples a socket with this address uses.
     #[inline]
-    #[must_use]
     pub const fn family(self) -> Family {
         if self.is_v4() {
             Family::Ipv4
@@ -117,14 +111,12 @@ impl Address {
     /// 127.0.0.0/8 or ::1, the addresses for which `tcp_tw_reuse` = 2 allows reuse
     /// (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
     #[inline]
-    #[must_use]
     pub const fn is_loopback(self) -> bool {
         self.high == 0 && (self.low >> 24 == 0x00ff_ff7f || self.low == 1)
     }
 
     /// 0.0.0.0 or ::.
     #[inline]
-    #[must_use]
     pub const fn is_wildcard(self) -> bool {
         self.high == 0 && (self.low == MAPPED_PREFIX || self.low == 0)
     }
@@ -158,7 +150,7 @@ impl From<IpAddr> for Address {
     fn from(ip: IpAddr) -> Self {
         match ip {
             IpAddr::V4(v4) => Self::from_v4_bytes(v4.octets()),
-            IpAddr::V6(v6) => v6.to_bits().into(),
+            IpAddr::V6(v6) => Self::from_v6_bytes(v6.octets()),
         }
     }
 }
@@ -182,8 +174,7 @@ impl FromStr for Address {
         let parse = |text: &str| text.parse::<IpAddr>().map(Self::from);
         match text.split_once('%') {
             Some((address, zone)) if parse(address).is_ok_and(Self::is_link_local) => {
-                let zone = Zone::named(zone);
-                Ok(parse(address)?.with_zone(zone))
+                Ok(parse(address)?.with_zone(Zone::named(zone)))
             }
             _ => parse(text),
         }
@@ -198,10 +189,9 @@ impl serde::Serialize for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let zone = self.zone().map(|(zone, _)| format!("%{zone}"));
         let ip = IpAddr::from(*self);
-        match zone {
-            Some(zone) => f.pad(&format!("{ip}{zone}")),
+        match self.zone() {
+            Some((zone, _)) => f.pad(&format!("{ip}%{zone}")),
             None => ip.fmt(f),
         }
     }

@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use perf_event_open::config::{Cpu, Opts, Proc, StatFormat};
+use perf_event_open::config::{Cpu, Opts, Proc};
 use perf_event_open::count::Counter;
 use perf_event_open::event::tp::Tracepoint;
 use rustix::io::Errno;
@@ -51,9 +51,7 @@ impl ConnectFailures {
     /// `perf_event_paranoid` is 0 or less, and the tracepoint's id, which only root can read in tracefs.
     pub(crate) fn open() -> Result<Self, String> {
         let mut new = Self {
-            tracepoint: Tracepoint {
-                id: tracepoint_id()?,
-            },
+            tracepoint: tracepoint()?,
             cpus: BTreeMap::new(),
             online: fs::read_to_string(ONLINE).ok(),
             total: 0,
@@ -105,13 +103,8 @@ impl ConnectFailures {
 }
 
 fn open(tracepoint: &Tracepoint, cpu: u32) -> io::Result<CpuCounter> {
-    let options = Opts {
-        stat_format: StatFormat {
-            time_enabled: true,
-            ..StatFormat::default()
-        },
-        ..Opts::default()
-    };
+    let mut options = Opts::default();
+    options.stat_format.time_enabled = true;
     let counter = Counter::new(tracepoint.clone(), (Proc::ALL, Cpu(cpu)), options)?;
     counter.with_ftrace_filter(FILTER)?;
     counter.enable()?;
@@ -128,7 +121,7 @@ fn failed(cpu: u32, source: &io::Error) -> String {
 
 /// The tracepoint's number on this kernel: from a credential that the service manager passes, or from
 /// tracefs.
-fn tracepoint_id() -> Result<u64, String> {
+fn tracepoint() -> Result<Tracepoint, String> {
     let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let credential = credentials.map(|directory| directory.join(TRACEPOINT));
     let credential = credential.filter(|file| file.exists());
@@ -139,7 +132,8 @@ fn tracepoint_id() -> Result<u64, String> {
         match fs::read_to_string(&file) {
             Ok(text) => {
                 let id = text.trim().parse();
-                return id.map_err(|_| format!("{path} contains no tracepoint id"));
+                let id = id.map_err(|_| format!("{path} contains no tracepoint id"))?;
+                return Ok(Tracepoint { id });
             }
             // The first one says what is wrong: the others are fallbacks.
             Err(source) => {

@@ -117,14 +117,3 @@ impl PortProbe {
         connect_unspec(&self.socket)
     }
 }
-
-/// Whether bound, unconnected sockets are listed: since Linux 6.8, which nothing but its version shows
-/// without binding a port.
-#[must_use]
-pub(crate) fn lists_bound_sockets() -> bool {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
-    let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
-    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
-    (next(), next()) >= (6, 8)
-}

@@ -46,7 +46,6 @@ pub(crate) fn read_process_figures() -> Result<ProcessUsage, ProcessError> {
 }
 
 /// The size of a page of memory, in bytes.
-#[must_use]
 pub fn page_size_bytes() -> u64 {
     u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX)
 }

@@ -1,30 +1,42 @@
 //! What only the version of the running kernel shows.
 
+use super::process::kernel_release;
+
 /// Whether this kernel is known to leave the ports of FIN-WAIT-2 sockets without a process alone, whatever
 /// `tcp_tw_reuse` is: fixed in 6.11.3, 6.1.113 and 5.10.227. Unknown where a distribution does not tell which
 /// stable version its kernel is based on.
 pub(crate) fn orphans_keep_ports() -> bool {
     let name = rustix::system::uname();
-    let (release, version) = (
-        name.release().to_string_lossy(),
-        name.version().to_string_lossy(),
-    );
     // Debian: release "5.10.0-32-amd64", version "#1 SMP Debian 5.10.223-1 (2024-08-10)".
-    is_fixed(
-        version
-            .split_once(" Debian ")
-            .map_or(&*release, |(_, version)| version),
-    )
+    match name.version().to_string_lossy().split_once(" Debian ") {
+        Some((_, version)) => is_fixed(version),
+        None => is_fixed(&kernel_release()),
+    }
+}
+
+/// Whether bound, unconnected sockets are listed: since Linux 6.8, which nothing but its version shows
+/// without binding a port.
+pub(crate) fn lists_bound_sockets() -> bool {
+    numbers(&kernel_release()) >= [6, 8, 0]
 }
 
 fn is_fixed(version: &str) -> bool {
+    match numbers(version) {
+        [5, 10, patch] => patch >= 227,
+        [6, 1, patch] => patch >= 113,
+        version => version >= [6, 11, 3],
+    }
+}
+
+/// The first three of a version, 0 for what is not there.
+fn numbers(version: &str) -> [u32; 3] {
     let mut numbers = version.split(|character: char| !character.is_ascii_digit());
-    let mut number = || numbers.next()?.parse::<u32>().ok();
-    let version = (number(), number(), number());
-    let is_fixed = |series, patch| (version.0, version.1) == series && version.2 >= Some(patch);
-    version >= (Some(6), Some(11), Some(3))
-        || is_fixed((Some(6), Some(1)), 113)
-        || is_fixed((Some(5), Some(10)), 227)
+    [(); 3].map(|()| {
+        numbers
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0)
+    })
 }
 
 #[cfg(test)]

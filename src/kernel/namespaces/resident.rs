@@ -16,7 +16,6 @@ pub struct Resident {
 
 /// Reads `/proc/PID/comm` and `/proc/PID/cgroup`, which anybody may read. What cannot be read is
 /// unknown: the process may have ended.
-#[must_use]
 pub(crate) fn read_resident(procfs: &Path, pid: u32) -> Resident {
     let process = procfs.join(pid.to_string());
     let groups = lossy(&process.join("cgroup"));

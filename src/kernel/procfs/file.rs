@@ -63,13 +63,11 @@ impl Directory {
             Some(directory) => open_in(directory.as_fd(), Path::new(name)),
             None => open_in(CWD, &self.path.join(name)),
         };
-        let path = || self.path.join(name);
-        file.map_err(Fault::from)
-            .and_then(read)
-            .map_err(|fault| ReadError {
-                path: path(),
-                fault,
-            })
+        let read = file.map_err(Fault::from).and_then(read);
+        read.map_err(|fault| ReadError {
+            path: self.path.join(name),
+            fault,
+        })
     }
 
     /// What one of its files says that is read whole.

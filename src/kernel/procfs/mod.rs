@@ -60,7 +60,6 @@ impl ProcRoot {
     /// Linux < 3.17 has no `thread-self`: there the calling thread is named, and only it may read. A
     /// procfs that knows nothing of us (of another machine, or of a host that we do not see the processes
     /// of) gives way to /proc.
-    #[must_use]
     pub(crate) fn of_thread(&self) -> Self {
         let numbered = format!("self/task/{}/net", rustix::thread::gettid());
         for root in [&self.path, Path::new("/proc")] {

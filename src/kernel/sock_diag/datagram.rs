@@ -69,7 +69,6 @@ pub struct Messages<'a> {
 
 impl<'a> Messages<'a> {
     /// Messages must all answer the request with this sequence number.
-    #[must_use]
     pub const fn new(datagram: &'a [u8], sequence: u32) -> Self {
         Self {
             bytes: datagram,

@@ -71,7 +71,6 @@ impl DumpError {
     ///
     /// Without the tcp_diag module alone, inet_diag being there, the dump begins and ends at once with
     /// ENOENT in its NLMSG_DONE (`__inet_diag_dump` in net/ipv4/inet_diag.c).
-    #[must_use]
     pub fn is_unusable(&self) -> bool {
         const UNUSABLE: [Errno; 10] = [
             Errno::PERM,
@@ -95,7 +94,6 @@ impl DumpError {
     }
 
     /// Whether the next try, in a new conversation, may go better: a passing state of the kernel's.
-    #[must_use]
     pub fn is_passing(&self) -> bool {
         const PASSING: [Errno; 4] = [Errno::BUSY, Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM];
         match self {
@@ -129,7 +127,6 @@ pub struct Dumper {
 
 impl Dumper {
     /// Nothing is opened yet.
-    #[must_use]
     pub fn new(connect: Box<dyn Connect>) -> Self {
         Self {
             connect,
