@@ -8,7 +8,6 @@ use super::snapshot::AGE_BANDS;
 pub(crate) const TIME_WAIT_MS: u32 = 60_000;
 
 /// How long TIME-WAIT lasts on this kernel: Alibaba Cloud Linux has `tcp_tw_timeout`.
-#[must_use]
 pub(crate) fn time_wait_ms(settings: &Settings) -> u32 {
     let seconds = settings.tcp_tw_timeout_seconds;
     let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
@@ -32,14 +31,12 @@ pub(crate) const BANDS: [(&str, u32); AGE_BANDS] = [
 /// The age of a TIME-WAIT socket in milliseconds. A timer with more time left than TIME-WAIT lasts (a
 /// kernel built with another length) counts as just begun.
 #[inline]
-#[must_use]
 pub(crate) const fn age_ms(time_wait_ms: u32, remaining_ms: u32) -> u32 {
     time_wait_ms.saturating_sub(remaining_ms)
 }
 
 /// Which of [`BANDS`] an age belongs to.
 #[inline]
-#[must_use]
 pub(crate) fn band_index(age_ms: u32) -> usize {
     BANDS
         .iter()

@@ -2,7 +2,6 @@
 //!
 //! Knows nothing of where the sockets come from, or of metric names.
 
-use std::fmt;
 use std::hash::Hash;
 
 use super::address::Address;
@@ -29,6 +28,7 @@ use super::top::{self, Top};
 /// **Invariant:** memory grows with different destinations, local endpoints and remote addresses,
 /// not with sockets; every TIME-WAIT socket is counted in exactly one of `destinations` and
 /// `endpoints`, from which all breakdowns are made, so that their sums are equal.
+#[derive(Debug)]
 pub struct Census {
     options: CensusOptions,
     pool: Option<PortPool>,
@@ -47,12 +47,6 @@ pub struct Census {
     /// What keeps connect() from ports, whatever the range.
     sets: PortSets,
     ages: [u64; AGE_BANDS],
-}
-
-impl fmt::Debug for Census {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Census").finish_non_exhaustive()
-    }
 }
 
 impl Census {

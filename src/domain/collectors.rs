@@ -20,19 +20,16 @@ macro_rules! collectors {
             pub const ALL: &[Self] = &[$(Self::$id),*];
 
             /// As flags, labels and logs spell it.
-            #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$id => $name,)* }
             }
 
             /// What it reads, in a few words.
-            #[must_use]
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$id => $help,)* }
             }
 
             /// Whether each network namespace has readings of its own.
-            #[must_use]
             pub(crate) const fn is_of_namespace(self) -> bool {
                 match self { $(Self::$id => matches!(Scope::$scope, Scope::Namespace),)* }
             }
@@ -70,7 +67,6 @@ impl Default for Enabled {
 
 impl Enabled {
     /// Whether a collector runs.
-    #[must_use]
     pub fn has(&self, id: CollectorId) -> bool {
         self.0.contains(&id)
     }

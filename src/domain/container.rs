@@ -24,7 +24,6 @@ const LONGEST_NAME: usize = 128;
 
 impl ContainerIdentity {
     /// From the text of `/proc/PID/cgroup`. Of several hierarchies the one that says most.
-    #[must_use]
     pub fn parse(text: &str) -> Self {
         let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
         // Of several that say as much the first.

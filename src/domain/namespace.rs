@@ -34,7 +34,6 @@ pub struct NamespaceIdentity {
 
 impl NamespaceIdentity {
     /// What to write before a command so that it is run in this namespace, as root.
-    #[must_use]
     pub(crate) fn command_prefix(&self) -> String {
         let entrance = self.entrance_on_host.as_deref();
         let entrance = entrance.unwrap_or(Path::new("FILE"));
@@ -42,7 +41,6 @@ impl NamespaceIdentity {
     }
 
     /// Who lives there, in a few words; empty where nothing is known.
-    #[must_use]
     pub fn resident(&self) -> String {
         let comm = self.comm.as_deref().unwrap_or("process");
         let ContainerIdentity {
@@ -91,7 +89,6 @@ pub struct NamespaceSnapshot {
 
 /// By what namespaces are ranked: their worst ratio, but 1 where no port is usable. None is spent there, and yet
 /// every connect() fails.
-#[must_use]
 pub(crate) fn rank(snapshot: &Snapshot) -> Option<f64> {
     match snapshot.ports()?.usable {
         0 => Some(1.0),
@@ -132,6 +129,7 @@ impl HostSnapshot {
     }
 }
 
+#[cfg(test)]
 impl From<Snapshot> for HostSnapshot {
     fn from(own: Snapshot) -> Self {
         Self {
@@ -145,7 +143,6 @@ impl From<Snapshot> for HostSnapshot {
 /// alphabet, the inode number where there is none.
 ///
 /// **Invariant:** no label is given twice. A name that is another one's inode number is not used.
-#[must_use]
 pub fn labels<'a>(found: impl Iterator<Item = (u64, &'a [String])> + Clone) -> Vec<String> {
     let mut taken: HashSet<String> = found.clone().map(|(inode, _)| inode.to_string()).collect();
     found
@@ -160,7 +157,6 @@ pub fn labels<'a>(found: impl Iterator<Item = (u64, &'a [String])> + Clone) -> V
 
 /// Which of the namespaces are exported if at most `max` may be: those with the worst [`rank`], of equals
 /// those whose labels come first. The result has one answer for each.
-#[must_use]
 pub(crate) fn keep_worst(ranked: &[(Option<f64>, &str)], max: usize) -> Vec<bool> {
     let mut order: Vec<usize> = (0..ranked.len()).collect();
     let key = |index: &usize| {

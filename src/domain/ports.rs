@@ -27,13 +27,13 @@ impl Eq for PortSet {}
 
 impl PortSet {
     /// An empty set.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Its bits, 64 ports a word, lowest first.
     #[inline]
-    fn bits(&self) -> &Words {
+    pub(super) fn bits(&self) -> &Words {
         self.words.as_deref().unwrap_or(&NO_PORT)
     }
 
@@ -43,7 +43,6 @@ impl PortSet {
     }
 
     /// Every port of a range, both ends inclusive.
-    #[must_use]
     pub(crate) fn of_range(range: PortRange) -> Self {
         let mut set = Self::new();
         // The lowest so many bits.
@@ -65,7 +64,6 @@ impl PortSet {
 
     /// Whether the port is in the set.
     #[inline]
-    #[must_use]
     pub fn contains(&self, port: u16) -> bool {
         self.bits()
             .get(usize::from(port / WORD_BITS))
@@ -107,27 +105,19 @@ impl PortSet {
     }
 
     /// How many ports it has, 0 to 65,536.
-    #[must_use]
     pub fn len(&self) -> u32 {
         self.len_within(self)
     }
 
     /// How many of its ports another set has too.
-    #[must_use]
     pub(crate) fn len_within(&self, other: &Self) -> u32 {
         let both = self.bits().iter().zip(other.bits());
         both.map(|(word, mask)| (word & mask).count_ones()).sum()
     }
 
     /// Whether it has no port.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bits().iter().all(|word| *word == 0)
-    }
-
-    /// Its bits, 64 ports a word, lowest first.
-    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        self.bits().iter().copied()
     }
 
     /// Its ports in ascending order.
@@ -180,7 +170,6 @@ pub struct PortRange {
 
 impl PortRange {
     /// From both ends; nothing where `min` is 0 or above `max`, which the kernel refuses too.
-    #[must_use]
     pub const fn new(min: u16, max: u16) -> Option<Self> {
         if min == 0 || min > max {
             None
@@ -190,26 +179,22 @@ impl PortRange {
     }
 
     /// The first port.
-    #[must_use]
     pub const fn min(self) -> u16 {
         self.min
     }
 
     /// The last port.
-    #[must_use]
     pub const fn max(self) -> u16 {
         self.max
     }
 
     /// How many ports it has, at least 1.
-    #[must_use]
     pub fn ports(self) -> u32 {
         u32::from(self.max) - u32::from(self.min) + 1
     }
 
     /// Whether a port lies inside.
     #[inline]
-    #[must_use]
     pub const fn contains(self, port: u16) -> bool {
         self.min <= port && port <= self.max
     }

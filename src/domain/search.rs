@@ -27,7 +27,7 @@ pub(super) fn most_examined(pool: &PortPool, taken: &SmallPortSet) -> u32 {
 /// which all or none are taken, as most are, are not read bit by bit.
 fn longest_of_parity(parity: u64, taken: &PortSet, usable: &PortSet) -> u32 {
     let mut runs = Runs::default();
-    for (taken, usable) in taken.words().zip(usable.words()) {
+    for (taken, usable) in taken.bits().iter().zip(usable.bits()) {
         let usable = usable & parity;
         let taken = taken & usable;
         if taken == usable {

@@ -74,7 +74,6 @@ sysctls! {
 
 impl Sysctl {
     /// Its name without `net.ipv4.` or, for one of another family, without `net.`: as metrics and remedies have it.
-    #[must_use]
     pub(crate) fn short_name(&self) -> &'static str {
         let name = self.name;
         name.strip_prefix("net.ipv4.")

@@ -28,7 +28,6 @@ pub enum Source {
 
 impl Source {
     /// As flags, labels and logs spell it.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Netlink => "netlink",
@@ -51,7 +50,6 @@ pub struct Outcome<T = Reading> {
 
 impl<T> Outcome<T> {
     /// Of a collector that had nothing to report by the deadline.
-    #[must_use]
     pub const fn missing(waited: Duration) -> Self {
         Self {
             value: None,
@@ -61,7 +59,6 @@ impl<T> Outcome<T> {
     }
 
     /// Of a collector that has all it looks for, or nothing.
-    #[must_use]
     pub fn whole(value: Option<impl Into<T>>, duration: Duration) -> Self {
         Self {
             success: value.is_some(),
@@ -115,7 +112,6 @@ pub struct Counts(Vec<(&'static str, u64)>);
 
 impl Counts {
     /// The number under a name.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<u64> {
         self.iter()
             .find(|(known, _)| *known == name)
@@ -148,7 +144,6 @@ pub struct Snapshot(BTreeMap<CollectorId, Outcome>);
 
 impl Snapshot {
     /// How one collector fared.
-    #[must_use]
     pub fn outcome(&self, id: CollectorId) -> Option<&Outcome> {
         self.0.get(&id)
     }
@@ -188,7 +183,6 @@ impl Snapshot {
     }
 
     /// The dump of the connection table, if it came to an end.
-    #[must_use]
     pub fn sockets(&self) -> Option<&SocketSummary> {
         match self.reading(CollectorId::Sockets)? {
             Reading::Sockets(sockets) => Some(sockets),
@@ -197,13 +191,11 @@ impl Snapshot {
     }
 
     /// How the port range is used, if both the sockets and the range are known.
-    #[must_use]
     pub fn ports(&self) -> Option<&PortUsage> {
         self.sockets()?.ports.as_ref()
     }
 
     /// The destinations, if they are known and exported individually.
-    #[must_use]
     pub fn destinations(&self) -> Option<&DestinationBreakdown> {
         self.ports()?.by_destination.as_ref()
     }
@@ -214,14 +206,12 @@ impl Snapshot {
     }
 
     /// The worst destination's ratio, of either family.
-    #[must_use]
     pub fn worst_ratio(&self) -> Option<f64> {
         let worst = self.ports()?.worst_ratio;
         Some(worst.ipv4.max(worst.ipv6))
     }
 
     /// The kernel's settings, as far as they were read.
-    #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
         match self.reading(CollectorId::Sysctl)? {
             Reading::Settings(settings) => Some(settings),
@@ -230,7 +220,6 @@ impl Snapshot {
     }
 
     /// The UDP ports in use.
-    #[must_use]
     pub fn udp(&self) -> Option<&UdpUsage> {
         match self.reading(CollectorId::Udp)? {
             Reading::Udp(udp) => Some(udp),
@@ -239,7 +228,6 @@ impl Snapshot {
     }
 
     /// The numbers that a collector read.
-    #[must_use]
     pub fn counts(&self, id: CollectorId) -> Option<&Counts> {
         match self.reading(id)? {
             Reading::Counts(counts) => Some(counts),
@@ -248,25 +236,21 @@ impl Snapshot {
     }
 
     /// One number that a collector read, by the kernel's name for it.
-    #[must_use]
     pub fn count(&self, id: CollectorId, name: &str) -> Option<u64> {
         self.counts(id)?.get(name)
     }
 
     /// The kernel's socket counts.
-    #[must_use]
     pub(crate) fn socket_counts(&self) -> Option<&Counts> {
         self.counts(CollectorId::Sockstat)
     }
 
     /// Time-wait buckets in use, orphaned FIN-WAIT-2 mini-sockets included.
-    #[must_use]
     pub fn time_wait_buckets(&self) -> Option<u64> {
         self.socket_counts()?.get("tw")
     }
 
     /// UDP sockets, IPv4 and IPv6.
-    #[must_use]
     pub(crate) fn udp_in_use(&self) -> Option<u64> {
         self.socket_counts()?.get("UDP inuse")
     }
@@ -327,7 +311,6 @@ pub struct Breakdown<K> {
 
 impl<K> Breakdown<K> {
     /// Sockets in all.
-    #[must_use]
     pub fn total(&self) -> u64 {
         self.exported.iter().map(|(_, count)| count).sum::<u64>() + self.other
     }
@@ -380,14 +363,6 @@ pub struct PerFamily<T> {
 }
 
 impl<T> PerFamily<T> {
-    /// The value for one family.
-    pub fn get(&self, family: Family) -> &T {
-        match family {
-            Family::Ipv4 => &self.ipv4,
-            Family::Ipv6 => &self.ipv6,
-        }
-    }
-
     /// The value for one family, to change it.
     #[inline]
     pub fn get_mut(&mut self, family: Family) -> &mut T {
@@ -527,7 +502,6 @@ pub struct PortsInUse {
 
 impl PortsInUse {
     /// All of them.
-    #[must_use]
     pub const fn total(self) -> u64 {
         self.time_wait + self.established + self.other
     }

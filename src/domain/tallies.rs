@@ -13,6 +13,7 @@ use super::snapshot::Destination;
 const REMEMBERED: usize = 256;
 
 /// Each destination with its tally, in the order in which they came.
+#[derive(Debug)]
 pub(super) struct DestinationTallies {
     pub(super) all: IndexMap<Destination, DestinationTally, RandomState>,
     /// Where those were that were asked for last. Wrong places do no harm: the destination

@@ -19,7 +19,6 @@ pub(crate) fn misleads(c: char) -> bool {
 }
 
 /// The text with a question mark for each character that misleads.
-#[must_use]
 pub(crate) fn printable(text: &str) -> String {
     let safe = |c: char| if misleads(c) { '?' } else { c };
     text.chars().map(safe).collect()

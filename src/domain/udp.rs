@@ -37,7 +37,6 @@ pub struct UdpCensus {
 
 impl UdpCensus {
     /// For one network namespace. `v6_only` is `net.ipv6.bindv6only`.
-    #[must_use]
     pub fn new(range: PortRange, reserved: &PortSet, v6_only: bool) -> Self {
         let mut available = PortSet::of_range(range);
         available.subtract(reserved);
@@ -58,7 +57,6 @@ impl UdpCensus {
     }
 
     /// The `n` addresses with the most ports in use. The wildcard addresses always compete.
-    #[must_use]
     pub fn finish(&self, n: usize) -> UdpUsage {
         UdpUsage {
             by_source: self.pools.usage(n, &self.available, &PortSet::new()),

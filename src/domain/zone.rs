@@ -17,7 +17,6 @@ pub(crate) struct Zone(u32);
 
 impl Zone {
     /// The zone of the interface with this name.
-    #[must_use]
     pub(crate) fn named(name: &str) -> Self {
         let mut names = NAMES.write().unwrap_or_else(PoisonError::into_inner);
         if names.len() < MOST_NAMES && !names.iter().any(|known| **known == *name) {
@@ -46,13 +45,8 @@ impl Zone {
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = NAMES.read().unwrap_or_else(PoisonError::into_inner);
-        let place = usize::try_from(self.0)
-            .ok()
-            .and_then(|number| number.checked_sub(1));
-        f.write_str(
-            place
-                .and_then(|place| names.get(place))
-                .map_or("?", |name| name),
-        )
+        let place = usize::try_from(self.0).unwrap_or(0).checked_sub(1);
+        let name = place.and_then(|place| names.get(place));
+        f.write_str(name.map_or("?", |name| name))
     }
 }

@@ -44,7 +44,6 @@ impl Format {
     const BY_PREFERENCE: [Self; 3] = [Self::Text, Self::OpenMetrics, Self::Protobuf];
 
     /// The value of `Content-Type`, letter by letter as `client_golang` has it.
-    #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -58,7 +57,6 @@ impl Format {
 
     /// The format for a request with these lines of `Accept`, by the rules in this module's doc.
     /// Takes any bytes.
-    #[must_use]
     pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let ranges = entries(accept);
         Self::BY_PREFERENCE
@@ -113,7 +111,6 @@ impl Format {
 /// Whether a response may be compressed with gzip for a request with these lines of
 /// `Accept-Encoding`: gzip (or `x-gzip`, or `*` where neither is named) has a weight above 0, and
 /// the client does not like the plain response better. No header means no. Takes any bytes.
-#[must_use]
 pub fn accepts_gzip<'a>(accept_encoding: impl IntoIterator<Item = &'a [u8]>) -> bool {
     let codings = entries(accept_encoding);
     let weight_of = |names: &[&str]| {

@@ -37,7 +37,8 @@ pub fn assert_consistent(snapshot: &Snapshot) {
 /// The worst destination of a family is the worst of those told, unless none of it is told. One that
 /// is told only because it is pinned, and holds no port, is none.
 fn assert_worst(family: Family, destinations: &DestinationBreakdown, ports: &PortUsage) {
-    let worst = *ports.worst_ratio.get(family);
+    let mut worst = ports.worst_ratio;
+    let worst = *worst.get_mut(family);
     assert_share(worst);
     let of_family = |figures: &&DestinationUsage| {
         figures.destination.dst_addr.family() == family && figures.in_use.total() > 0

@@ -94,7 +94,6 @@ const fn labelled(
 
 impl MetricDescription {
     /// A counter only grows, or starts again at 0. Everything else is a gauge.
-    #[must_use]
     pub fn is_counter(&self) -> bool {
         self.name.ends_with("_total")
     }
@@ -177,6 +176,12 @@ impl Series {
             metric.gauge.mut_or_insert_default().set_value(value);
         }
         self.metrics.push(metric);
+    }
+
+    /// Adds one series for each IP version.
+    fn push_families(&mut self, ipv4: f64, ipv6: f64) {
+        self.push(&[&"ipv4"], ipv4);
+        self.push(&[&"ipv6"], ipv6);
     }
 
     /// Adds the one series of a metric without labels.

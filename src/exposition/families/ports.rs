@@ -5,9 +5,7 @@
 //! is known even then. What needs the sockets is absent then.
 
 use super::Values::{Series as Many, Value};
-use super::sockets::family_name;
 use super::{MetricDescription, Series, float, labelled, single};
-use crate::domain::address::Family;
 use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::snapshot::{PerFamily, Snapshot};
 
@@ -119,11 +117,9 @@ fn reserved(snapshot: &Snapshot) -> Option<u32> {
     }
 }
 
-/// One value for each family.
+/// One value for each IP version.
 fn each(series: &mut Series, ratios: Option<PerFamily<f64>>) -> Option<()> {
-    let ratios = ratios?;
-    for family in Family::ALL {
-        series.push(&[&family_name(family)], *ratios.get(family));
-    }
+    let PerFamily { ipv4, ipv6 } = ratios?;
+    series.push_families(ipv4, ipv6);
     Some(())
 }

@@ -6,10 +6,10 @@ use std::fmt::Display;
 
 use super::Values::{Count, Series as Many, Value};
 use super::{MetricDescription, OTHER, Series, float, labelled, signed_float, single};
-use crate::domain::address::{Address, Family};
+use crate::domain::address::Address;
 use crate::domain::age::BANDS;
 use crate::domain::collectors::CollectorId;
-use crate::domain::snapshot::{Breakdown, PortBreakdown, Snapshot};
+use crate::domain::snapshot::{Breakdown, PerFamily, PortBreakdown, Snapshot};
 
 /// The label value for the ports on a side that means no service.
 const EPHEMERAL: &str = "ephemeral";
@@ -20,7 +20,11 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &["family"],
         "Sockets in TIME-WAIT, by IP version; an IPv4-mapped IPv6 address counts as IPv4. Sockets in \
          FIN-WAIT-2 are not among them, not even those that the kernel keeps as time-wait buckets.",
-        Many(by_family),
+        Many(|snapshot, series| {
+            let PerFamily { ipv4, ipv6 } = snapshot.sockets()?.time_wait;
+            series.push_families(float(ipv4), float(ipv6));
+            Some(())
+        }),
     ),
     labelled(
         "timewait_sockets_by_src_addr",
@@ -81,23 +85,6 @@ pub(super) const METRICS: &[MetricDescription] = &[
         Count(CollectorId::Slabinfo, "bytes"),
     ),
 ];
-
-/// The label value of a family.
-pub(super) const fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "ipv4",
-        Family::Ipv6 => "ipv6",
-    }
-}
-
-fn by_family(snapshot: &Snapshot, series: &mut Series) -> Option<()> {
-    let found = snapshot.sockets()?;
-    for family in Family::ALL {
-        let count = *found.time_wait.get(family);
-        series.push(&[&family_name(family)], float(count));
-    }
-    Some(())
-}
 
 fn by_address(series: &mut Series, found: Option<&Breakdown<Address>>) -> Option<()> {
     push_breakdown(series, found?);

@@ -137,8 +137,10 @@ fn summary(dump: &Dump) -> SocketSummary {
 }
 
 fn snapshot() -> HostSnapshot {
-    let own = Snapshot::default().with(CollectorId::Sockets, summary(&destinations()));
-    own.into()
+    HostSnapshot {
+        own: Snapshot::default().with(CollectorId::Sockets, summary(&destinations())),
+        namespaces: None,
+    }
 }
 
 fn encoded(snapshot: &HostSnapshot, format: Format, gzip: bool) -> usize {
