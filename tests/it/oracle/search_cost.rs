@@ -10,6 +10,7 @@ use timewait_exporter::domain::snapshot::Destination;
 
 use crate::support::namespace::{in_namespace, set_sysctl};
 use crate::support::scraper::{Scraper, told};
+use crate::support::skip;
 use crate::support::sockets::{accepted, at, connect_from, connected, listening};
 
 /// Connections timed in one round, of which the median counts.
@@ -68,6 +69,10 @@ fn connect_takes_longer_the_more_ports_there_are_to_search() {
         let [(some, _), (many, none)] = slowdowns[..] else {
             panic!("two ranges")
         };
+        // A machine whose fine clock turned out to be unsteady, as an emulated one's may.
+        if none.is_zero() {
+            return skip::lacks("a clock of computing time that is finer than a tick");
+        }
         assert!(none < some && some < many, "{none:?}, {some:?}, {many:?}");
         assert!(many > none * FACTOR, "{none:?}, {many:?}");
     });
