@@ -59,7 +59,6 @@ fn distinct<T: PartialEq>(values: &mut Vec<T>) {
 }
 
 /// Every flag, for the manual pages and the completions.
-#[must_use]
 pub fn command() -> clap::Command {
     with_shared_flags(true)
 }
@@ -93,7 +92,6 @@ fn with_shared_flags(shares_web: bool) -> clap::Command {
 }
 
 /// Whether this is the command, however wrong the usage is.
-#[must_use]
 pub fn asks_for(name: &str, arguments: &[OsString]) -> bool {
     // The usage is wrong somewhere, which may be before the word, where clap ends; and the name may
     // be the value of a flag.

@@ -20,15 +20,10 @@ fn main() -> ExitCode {
         Err(message) => return show(&message, cli::asks_for("check", &arguments)),
     };
     let command = config.command;
-    if let Err(error) = app::signals::block(command.is_none()) {
-        return complain(command, "cannot block signals", &error);
-    }
-    let log = match Log::start(config.log) {
+    let blocked = app::signals::block(command.is_none());
+    let log = match blocked.and_then(|()| Log::start(config.log)) {
         Ok(log) => log,
-        Err(error) => {
-            let what = "cannot start the thread that writes the log";
-            return complain(command, what, &error);
-        }
+        Err(error) => return complain(command, &error),
     };
     // A mistyped variable would otherwise go unnoticed: without its web configuration a server asks for no
     // password.
@@ -71,10 +66,12 @@ fn show(message: &clap::Error, is_check: bool) -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "there is no log yet")]
-fn complain(command: Option<Command>, what: &str, error: &io::Error) -> ExitCode {
+fn complain(command: Option<Command>, error: &io::Error) -> ExitCode {
+    let complaint =
+        format!("cannot block signals or start the thread that writes the log: {error}");
     if let Some(Command::Check(_)) = command {
-        return ExitCode::from(app::check::unknown(&format!("{what}: {error}")));
+        return ExitCode::from(app::check::unknown(&complaint));
     }
-    eprintln!("timewait_exporter: {what}: {error}");
+    eprintln!("timewait_exporter: {complaint}");
     ExitCode::FAILURE
 }

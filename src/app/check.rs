@@ -15,7 +15,6 @@ use crate::report::check::{Thresholds, line};
 use crate::report::{Report, State};
 
 /// Says the line on stdout and gives the exit status. Whatever goes wrong is UNKNOWN.
-#[must_use]
 pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     // It says nothing of what these read.
     let unneeded = [
@@ -44,7 +43,6 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
 }
 
 /// Prints why nothing was checked.
-#[must_use]
 pub fn unknown(reason: &str) -> u8 {
     let state = State::Unknown;
     // A bar separates performance data.
@@ -53,7 +51,6 @@ pub fn unknown(reason: &str) -> u8 {
 }
 
 /// Prints what was wrong with the usage, of which `message` is the whole explanation.
-#[must_use]
 pub fn wrong_usage(message: &str) -> u8 {
     let mut lines = message.lines().map(str::trim);
     let reason = lines.find(|line| !line.is_empty()).unwrap_or_default();

@@ -172,22 +172,17 @@ struct Progress {
 impl Progress {
     fn say(&mut self, waited: Duration) {
         let mut stderr = io::stderr();
-        let seconds = waited.as_secs();
-        // A closed stderr is not an error.
-        let _closed = if takes_commands(&stderr) {
-            write!(
-                stderr,
-                "\rReading the connection table: {seconds} s {CLEAR_LINE}"
-            )
+        let text = if takes_commands(&stderr) {
+            let seconds = waited.as_secs();
+            format!("\rReading the connection table: {seconds} s {CLEAR_LINE}")
         } else if self.has_said {
-            Ok(())
+            return;
         } else {
-            writeln!(
-                stderr,
-                "Reading the connection table, which takes long on this host"
-            )
+            "Reading the connection table, which takes long on this host\n".to_owned()
         };
         self.has_said = true;
+        // A closed stderr is not an error.
+        let _closed = stderr.write_all(text.as_bytes());
     }
 
     fn end(&self) {

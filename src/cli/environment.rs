@@ -18,7 +18,6 @@ const PREFIX: &str = "TIMEWAIT_EXPORTER_";
 const OF_BUILD: &str = "BUILD_";
 
 /// The environment variable of a flag, which is given without its dashes.
-#[must_use]
 pub fn variable_of(flag: &str) -> String {
     let name = flag.to_ascii_uppercase().replace(['.', '-'], "_");
     format!("{PREFIX}{name}")
@@ -148,7 +147,6 @@ pub(super) fn blame_variable(
 
 /// The variables that have our prefix and are not empty, but belong to no flag: most likely mistyped. Each
 /// with the known name that comes nearest.
-#[must_use]
 pub fn unknown_variables(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Vec<(String, String)> {

@@ -67,7 +67,6 @@ pub struct Site {
 
 impl Site {
     /// From the configuration and the collectors.
-    #[must_use]
     pub fn new(web: &WebConfig, collector: Collector) -> Self {
         Self {
             telemetry_path: web.telemetry_path.clone(),
