@@ -23,11 +23,8 @@ pub(crate) struct Lane<T> {
     requests: mpsc::Sender<Waiter<T>>,
 }
 
-#[derive(Debug)]
-struct Waiter<T> {
-    deadline: Instant,
-    answer: oneshot::Sender<T>,
-}
+/// Until when someone waits, and for what.
+type Waiter<T> = (Instant, oneshot::Sender<T>);
 
 impl<T: Clone + Send + 'static> Lane<T> {
     /// Starts the thread. The job is given the time by which it must be done: the latest that
@@ -44,7 +41,25 @@ impl<T: Clone + Send + 'static> Lane<T> {
             .stack_size(STACK_BYTES)
             .spawn(move || {
                 while let Ok(first) = queue.recv() {
-                    serve(name, first, &queue, shared, &mut job);
+                    let mut waiters = vec![first];
+                    waiters.extend(queue.try_iter());
+                    // Who has gone away or given up needs no dump.
+                    waiters.retain(|(_, answer)| !answer.is_closed());
+                    let deadlines = waiters.iter().map(|(deadline, _)| *deadline);
+                    let Some(deadline) = deadlines.reduce(shared) else {
+                        continue;
+                    };
+                    // A panic is a defect, but it must not take every later scrape along.
+                    let Ok(result) = catch_unwind(AssertUnwindSafe(|| job(deadline))) else {
+                        error!(
+                            collector = name,
+                            "collector panicked, which is a defect: please report"
+                        );
+                        continue;
+                    };
+                    for (_, answer) in waiters {
+                        let _gone = answer.send(result.clone());
+                    }
                 }
             })?;
         Ok(Self { requests })
@@ -55,36 +70,8 @@ impl<T: Clone + Send + 'static> Lane<T> {
     pub(crate) fn request(&self, deadline: Instant) -> oneshot::Receiver<T> {
         let (answer, receiver) = oneshot::channel();
         // A closed queue drops the sender with the error, and the receiver learns of it.
-        let _closed = self.requests.send(Waiter { deadline, answer });
+        let _closed = self.requests.send((deadline, answer));
         receiver
-    }
-}
-
-fn serve<T: Clone>(
-    name: &str,
-    first: Waiter<T>,
-    queue: &mpsc::Receiver<Waiter<T>>,
-    shared: fn(Instant, Instant) -> Instant,
-    job: &mut impl FnMut(Instant) -> T,
-) {
-    let mut waiters = vec![first];
-    waiters.extend(queue.try_iter());
-    // Who has gone away or given up needs no dump.
-    waiters.retain(|waiter| !waiter.answer.is_closed());
-    let deadlines = waiters.iter().map(|waiter| waiter.deadline);
-    let Some(deadline) = deadlines.reduce(shared) else {
-        return;
-    };
-    // A panic is a defect, but it must not take every later scrape along.
-    let Ok(result) = catch_unwind(AssertUnwindSafe(|| job(deadline))) else {
-        error!(
-            collector = name,
-            "collector panicked, which is a defect: please report"
-        );
-        return;
-    };
-    for waiter in waiters {
-        let _gone = waiter.answer.send(result.clone());
     }
 }
 

@@ -101,8 +101,8 @@ impl FromStr for NamespaceChoice {
 #[derive(Debug)]
 struct NamespacesLane {
     lane: Lane<Arc<Outcome<Namespaces>>>,
-    /// What the last run found.
-    last: Arc<Mutex<Option<Arc<Outcome<Namespaces>>>>>,
+    /// What was found last.
+    last: Mutex<Option<Arc<Outcome<Namespaces>>>>,
     /// Whether the next run must dump the namespaces that are asked for by name.
     fresh: Arc<AtomicBool>,
     enabled: Enabled,
@@ -110,28 +110,32 @@ struct NamespacesLane {
 
 impl NamespacesLane {
     fn start(config: CollectorConfig) -> io::Result<Self> {
-        let last = Arc::new(Mutex::new(None));
-        let to_note = Arc::clone(&last);
         let fresh = Arc::new(AtomicBool::new(false));
         let enabled = config.enabled.clone();
         let mut job = NamespacesJob::new(config, Arc::clone(&fresh));
-        // It returns a part of its result if time is short: before the first of those that share the run stops waiting.
-        let lane = Lane::start("netns", Instant::min, move |deadline| {
-            let outcome = Arc::new(job.run(deadline));
-            *to_note.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&outcome));
-            outcome
-        })?;
         Ok(Self {
-            lane,
-            last,
+            // It returns a part of its result if time is short: before the first of those that share the run stops
+            // waiting.
+            lane: Lane::start("netns", Instant::min, move |deadline| {
+                Arc::new(job.run(deadline))
+            })?,
+            last: Mutex::new(None),
             fresh,
             enabled,
         })
     }
 
-    /// Where a run that had begun before is not done by the deadline: which there were in the last one, each as late.
-    fn late(&self, waited: Duration) -> Arc<Outcome<Namespaces>> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What a run answered. Where one that had begun before was not done by the deadline: which namespaces there were
+    /// the last time, each as late.
+    fn answered(
+        &self,
+        answer: Option<Arc<Outcome<Namespaces>>>,
+        waited: Duration,
+    ) -> Arc<Outcome<Namespaces>> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = answer {
+            return Arc::clone(last.insert(answer));
+        }
         let found = last.as_ref().and_then(|last| last.value.as_ref());
         Arc::new(Outcome {
             value: found.map(|found| namespaces::all_late(found, &self.enabled)),
@@ -231,9 +235,9 @@ impl Collector {
                 .set(id, answer.ok().and_then(Result::ok).unwrap_or_else(late));
         }
         if let Some((others, receiver)) = namespaces {
-            let late = || others.late(begin.elapsed());
             let answer = tokio::time::timeout_at(until, receiver).await;
-            host.namespaces = Some(answer.ok().and_then(Result::ok).unwrap_or_else(late));
+            let answer = answer.ok().and_then(Result::ok);
+            host.namespaces = Some(others.answered(answer, begin.elapsed()));
         }
         host
     }

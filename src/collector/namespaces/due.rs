@@ -11,8 +11,8 @@ use crate::domain::ports::PortSet;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{Outcome, PortUsage, Reading, Snapshot};
 
-/// connect() becomes slow when half of the ports are in use, since it searches one parity first.
-const ALWAYS_FRESH_FROM: f64 = 0.4;
+/// Two fifths: connect() becomes slow when half of the ports are in use, since it searches one parity first.
+const ALWAYS_FRESH_FROM: (u64, u64) = (2, 5);
 
 /// Why a namespace is dumped, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,9 +28,8 @@ pub(super) enum Need {
 /// What a namespace reports of itself in each run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Check {
-    time_wait: Option<u64>,
-    /// TCP sockets that use a port, but those in TIME-WAIT and those that are only bound.
-    in_use: Option<u64>,
+    /// TCP sockets that use a port, but those that are only bound.
+    tcp: Option<u64>,
     /// Sockets of programs, of any protocol.
     used: Option<u64>,
     /// Connections opened so far, by either side.
@@ -41,53 +40,42 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn new(files: &Snapshot, port_settings: String) -> Self {
+        let sum = |one: Option<u64>, other| Some(one?.saturating_add(other?));
         let sockets = |name| files.socket_counts()?.get(name);
         let opens = |name| files.count(CollectorId::Snmp, name);
         Self {
-            time_wait: sockets("tw"),
-            in_use: sockets("inuse"),
+            tcp: sum(sockets("tw"), sockets("inuse")),
             used: sockets("used"),
-            opened: opens("ActiveOpens")
-                .zip(opens("PassiveOpens"))
-                .map(|(active, passive)| active.saturating_add(passive)),
+            opened: sum(opens("ActiveOpens"), opens("PassiveOpens")),
             port_settings,
         }
     }
 
-    /// No ratio is above this, whatever the sockets are: each uses one port, and may make one unusable. Any socket may
-    /// be a TCP socket that is only bound.
-    fn highest_ratio(&self, settings: &Settings) -> f64 {
-        let bound = || {
-            let sockets = self.time_wait?.saturating_add(self.in_use?);
-            let sockets = sockets.saturating_add(self.used?);
-            let mut ports = PortSet::of_range(settings.port_range?);
-            ports.subtract(settings.reserved_ports.as_ref()?);
-            Some(share(
-                sockets,
-                u64::from(ports.len()).saturating_sub(sockets),
-            ))
-        };
-        bound().unwrap_or(1.0)
+    /// Whether there are so few sockets that no ratio can be high, whatever they are: each uses one port, and may make
+    /// one unusable. Any socket may be a TCP socket that is only bound.
+    fn is_small(&self, settings: &Settings) -> Option<bool> {
+        let sockets = self.tcp?.saturating_add(self.used?);
+        let mut ports = PortSet::of_range(settings.port_range?);
+        ports.subtract(settings.reserved_ports.as_ref()?);
+        let usable = u64::from(ports.len()).saturating_sub(sockets);
+        Some(is_low(sockets, usable))
     }
 
     /// Whether and how urgently a namespace with this last dump is dumped.
     pub(super) fn need(&self, last: Option<&LastDump>, settings: &Settings) -> Need {
-        let is_far = || self.highest_ratio(settings) < ALWAYS_FRESH_FROM;
+        let is_small = || self.is_small(settings) == Some(true);
         match last.filter(|last| last.is_of(self, settings)) {
-            Some(last) if last.highest_ratio(self) < ALWAYS_FRESH_FROM || is_far() => Need::InTurn,
-            _ if is_far() => Need::First,
+            Some(last) if last.serves(self) == Some(true) || is_small() => Need::InTurn,
+            _ if is_small() => Need::First,
             _ => Need::AtOnce,
         }
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    let float = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
-    if whole == 0 {
-        1.0
-    } else {
-        float(part) / float(whole)
-    }
+/// Whether a ratio is below [`ALWAYS_FRESH_FROM`].
+const fn is_low(in_use: u64, usable: u64) -> bool {
+    let (part, whole) = ALWAYS_FRESH_FROM;
+    in_use.saturating_mul(whole) < usable.saturating_mul(part)
 }
 
 /// The last dump of a namespace.
@@ -136,16 +124,13 @@ impl LastDump {
             && now.opened >= self.check.opened
     }
 
-    /// No ratio has come above this since, but by sockets that were only bound in the place of others.
-    fn highest_ratio(&self, now: &Check) -> f64 {
-        let bound = || {
-            let opened = now.opened?.checked_sub(self.check.opened?)?;
-            // Further sockets may listen, and make a port unusable that an accepted one is left with.
-            let more = now.used?.saturating_sub(self.check.used?);
-            let most = self.most?.saturating_add(opened).saturating_add(more);
-            Some(share(most, self.usable.saturating_sub(more)))
-        };
-        bound().unwrap_or(1.0)
+    /// Whether no ratio can have become high since, but by sockets that were only bound in the place of others.
+    fn serves(&self, now: &Check) -> Option<bool> {
+        let opened = now.opened?.checked_sub(self.check.opened?)?;
+        // Further sockets may listen, and make a port unusable that an accepted one is left with.
+        let more = now.used?.saturating_sub(self.check.used?);
+        let most = self.most?.saturating_add(opened).saturating_add(more);
+        Some(is_low(most, self.usable.saturating_sub(more)))
     }
 }
 
@@ -191,8 +176,7 @@ mod tests {
 
     fn check(time_wait: u64, in_use: u64, opened: u64) -> Check {
         Check {
-            time_wait: Some(time_wait),
-            in_use: Some(in_use),
+            tcp: Some(time_wait + in_use),
             used: Some(in_use),
             opened: Some(opened),
             port_settings: "40000 40999\n\n".to_owned(),
@@ -287,7 +271,7 @@ mod tests {
         assert!(is_outdated(&last, &now, &reuse));
         assert!(is_outdated(&last, &check(0, 10, 999), &settings()));
         let unknown = Check {
-            time_wait: None,
+            tcp: None,
             opened: None,
             ..now
         };

@@ -35,8 +35,8 @@ pub(super) enum Progress {
 pub(super) struct Known {
     pub(super) label: String,
     pub(super) found: FoundNamespace,
-    pub(super) pid: Option<u32>,
-    resident: Option<Resident>,
+    /// A process that lives there.
+    pub(super) resident: Option<(u32, Resident)>,
     pub(super) entry: Complaint,
     jobs: Vec<FilesJob>,
     /// What its files said last.
@@ -62,7 +62,6 @@ impl Known {
         let netns = Some(label.clone());
         Self {
             found,
-            pid: None,
             resident: None,
             entry: Complaint::new("netns", netns.clone()),
             jobs: FilesJob::all(&config.enabled, Some(&label)),
@@ -97,22 +96,17 @@ impl Known {
     /// The same process as before as long as it is in there, so that series do not change.
     pub(super) fn choose_resident(&mut self, lister: &NamespaceLister) {
         let found = &self.found;
-        if let Some(pid) = self.pid
-            && (found.pids.contains(&pid) || lister.lives_in(pid, found.key))
-        {
+        let before = self.resident.as_ref().map(|(pid, _)| *pid);
+        let lives_there = |pid| found.pids.contains(&pid) || lister.lives_in(pid, found.key);
+        if before.is_some_and(lives_there) {
             return;
         }
-        let read = |pid| read_resident(&lister.procfs, pid);
-        let (pid, resident) = choose(&found.pids, read).unzip();
-        if pid != self.pid {
-            if self.pid.is_some() && found.made.is_none() {
-                // Nothing is left that says whether it is the same namespace.
-                self.files_read = None;
-                self.last = None;
-                self.sockets = SocketMemory::new(Some(self.label.clone()));
-            }
-            self.pid = pid;
-            self.resident = resident;
+        self.resident = choose(&found.pids, |pid| read_resident(&lister.procfs, pid));
+        if before.is_some() && found.made.is_none() {
+            // Nothing is left that says whether it is the same namespace.
+            self.files_read = None;
+            self.last = None;
+            self.sockets = SocketMemory::new(Some(self.label.clone()));
         }
     }
 
@@ -130,7 +124,9 @@ impl Known {
 
     /// Reads anew who the owner is.
     pub(super) fn read_resident(&mut self, procfs: &Path) {
-        self.resident = self.pid.map(|pid| read_resident(procfs, pid));
+        if let Some((pid, resident)) = &mut self.resident {
+            *resident = read_resident(procfs, *pid);
+        }
     }
 
     /// What is exported of it, wherever the run that began then came to; with the last dump, if older ones are wanted
@@ -169,18 +165,16 @@ impl Known {
 
     /// With the host's procfs mounted here.
     fn identity(&self, procfs: &Path) -> NamespaceIdentity {
-        let resident = self.resident.clone();
-        let (comm, container) = resident.map_or_else(Default::default, |resident| {
-            (resident.comm, resident.container)
-        });
+        let (pid, resident) = self.resident.clone().unzip();
+        let resident = resident.unwrap_or_default();
         NamespaceIdentity {
             label: self.label.clone(),
-            entrance: self.found.entrance(self.pid),
-            entrance_on_host: self.found.entrance_on_host(procfs, self.pid),
+            entrance: self.found.entrance(pid),
+            entrance_on_host: self.found.entrance_on_host(procfs, pid),
             inode: self.found.key.inode,
-            pid: self.pid,
-            comm,
-            container,
+            pid,
+            comm: resident.comm,
+            container: resident.container,
         }
     }
 }

@@ -197,9 +197,10 @@ impl NamespacesJob {
         let mut found = listing.namespaces.iter();
         !self.residents_sought.is_some_and(is_recent)
             || found.any(|found| {
-                let is_elsewhere = |pid| !lister.lives_in(pid, found.key);
-                let known = self.known.get(&found.key);
-                known.is_none_or(|known| known.pid.is_some_and(is_elsewhere))
+                self.known.get(&found.key).is_none_or(|known| {
+                    let resident = known.resident.as_ref();
+                    resident.is_some_and(|(pid, _)| !lister.lives_in(*pid, found.key))
+                })
             })
     }
 

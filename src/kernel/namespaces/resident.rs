@@ -6,7 +6,7 @@ use crate::domain::container::ContainerIdentity;
 use crate::kernel::procfs::file::{lossy, process_name};
 
 /// A process that lives in a namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resident {
     /// Its name; `None` where it has ended.
     pub comm: Option<String>,
