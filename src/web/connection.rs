@@ -33,10 +33,10 @@ pub(super) struct Service<H> {
 /// Serves a client until it goes, takes too long, or the program ends.
 pub(super) async fn serve<H: Handler>(
     stream: Watched,
-    activity: Arc<Activity>,
     service: Arc<Service<H>>,
     shutdown: Watcher,
 ) {
+    let activity = Arc::clone(&stream.activity);
     match &service.protection {
         Some(protection) if protection.has_tls => {
             // In a place of its own, for it takes more than a plain connection, of which there may be many.

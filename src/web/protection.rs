@@ -4,6 +4,7 @@
 //! the headers, name and password (401), and then whatever is asked for. Everything is behind it,
 //! `/-/healthy` too. The rate and whether there is TLS are as they were at start.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -41,13 +42,10 @@ pub struct ProtectionError {
 
 impl Protection {
     /// Reads the file of `--web.config.file`, refuses one that would not work, and logs what its
-    /// author should know.
-    pub fn open(path: PathBuf) -> Result<Self, ProtectionError> {
-        Self::read(path.clone()).map_err(|reason| ProtectionError { path, reason })
-    }
-
-    fn read(path: PathBuf) -> Result<Self, String> {
-        let (source, file) = Source::open(path)?;
+    /// author should know. That is a [`ProtectionError`]; there may also be no thread.
+    pub fn open(path: PathBuf) -> Result<Self, Box<dyn Error>> {
+        let (source, file) =
+            Source::open(path.clone()).map_err(|reason| ProtectionError { path, reason })?;
         log(&file);
         let bucket = file
             .rate_limit
@@ -79,7 +77,11 @@ impl Protection {
         let Some(file) = reading.await.ok().flatten() else {
             return answer::text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         };
-        if !self.is_within_rate() {
+        let is_within_rate = self.bucket.as_ref().is_none_or(|bucket| {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.take(Instant::now())
+        });
+        if !is_within_rate {
             return answer::text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests");
         }
         let mut answer = match self.refusal(&file, headers).await {
@@ -91,13 +93,6 @@ impl Protection {
             answer.headers_mut().insert(name, value.clone());
         }
         answer
-    }
-
-    fn is_within_rate(&self) -> bool {
-        self.bucket.as_ref().is_none_or(|bucket| {
-            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            bucket.take(Instant::now())
-        })
     }
 
     async fn refusal(&self, file: &WebFile, headers: &HeaderMap) -> Option<Answer> {

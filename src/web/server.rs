@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::answer::Handler;
 use super::connection::{self, Service};
-use super::connections::{Activity, Connections, Limits};
+use super::connections::{Connections, Limits};
 use super::listener::Listener;
 use super::protection::Protection;
 use super::stream::Watched;
@@ -80,14 +80,10 @@ impl<H: Handler> Server<H> {
             match listener.accept(self.limits.send).await {
                 Ok(stream) => {
                     let permit = self.connections.room().await;
-                    let activity = Arc::new(Activity::new());
-                    let stream = Watched::new(stream, Arc::clone(&activity), self.limits);
-                    let connection = connection::serve(
-                        stream,
-                        Arc::clone(&activity),
-                        Arc::clone(&self.service),
-                        self.graceful.watcher(),
-                    );
+                    let stream = Watched::new(stream, self.limits);
+                    let activity = Arc::clone(&stream.activity);
+                    let service = Arc::clone(&self.service);
+                    let connection = connection::serve(stream, service, self.graceful.watcher());
                     self.connections.spawn(permit, activity, connection);
                 }
                 // Only the one connection failed, before it was accepted.

@@ -35,7 +35,7 @@ const HALF_CLOSE_GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: TcpStream,
-    activity: Arc<Activity>,
+    pub(super) activity: Arc<Activity>,
     limits: Limits,
     timer: Pin<Box<Sleep>>,
     /// When the client has ended its side while a handler was at work.
@@ -43,10 +43,10 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, limits: Limits) -> Self {
+    pub(super) fn new(stream: TcpStream, limits: Limits) -> Self {
         Self {
             stream,
-            activity,
+            activity: Arc::new(Activity::new()),
             limits,
             timer: Box::pin(sleep(limits.receive)),
             half_closed: None,
