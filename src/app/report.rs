@@ -123,8 +123,8 @@ fn written(
     options: ReportConfig,
 ) -> serde_json::Result<String> {
     Ok(match (options.format, options.watch) {
-        (ReportFormat::Json, None) => json::render_pretty(report)? + "\n",
-        (ReportFormat::Json, Some(_)) => json::render(report)? + "\n",
+        (ReportFormat::Json, None) => serde_json::to_string_pretty(&json::document(report))? + "\n",
+        (ReportFormat::Json, Some(_)) => serde_json::to_string(&json::document(report))? + "\n",
         (ReportFormat::Text, None) => text::render(report, None, style()),
         (ReportFormat::Text, Some(_)) => {
             let text = text::render(report, Some(before), style());

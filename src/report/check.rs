@@ -28,18 +28,14 @@ pub fn line(report: &Report, thresholds: Thresholds) -> (State, String) {
     let others = others.filter(|namespace| namespace.identity.is_some());
     let others: Vec<_> = others.take(MAX_PERFDATA).collect();
     for (index, namespace) in report.namespaces.iter().enumerate() {
-        let (state, ratio, mut text) = of_namespace(namespace, thresholds);
-        let mut prefix = String::new();
-        if let Some(name) = namespace.name().map(printable) {
-            text = format!("{}: {text}", namespace.full_name());
-            prefix = format!("{name}_");
+        let is_other = |other: &&NamespaceReport| std::ptr::eq(*other, namespace);
+        if namespace.identity.is_none() || others.iter().any(is_other) {
+            append_perfdata(&mut perfdata, namespace, thresholds);
         }
-        let mut others = others.iter();
-        if namespace.identity.is_none() || others.any(|one| std::ptr::eq(*one, namespace)) {
-            append_perfdata(&mut perfdata, &prefix, namespace, thresholds);
-        }
+        let (state, ratio, text) = of_namespace(namespace, thresholds);
         if index == 0 || (state, ratio) > (worst.0, worst.1) {
-            worst = (state, ratio, text);
+            let name = namespace.name().map(|_| namespace.full_name() + ": ");
+            worst = (state, ratio, name.unwrap_or_default() + &text);
         }
     }
     let (mut state, _, mut text) = worst;
@@ -119,16 +115,13 @@ fn sentence(ports: &PortUsage, ratio: f64) -> String {
 }
 
 /// `'label'=value[unit];[warn];[crit];[min];[max]`, a space before each.
-fn append_perfdata(
-    text: &mut String,
-    prefix: &str,
-    namespace: &NamespaceReport,
-    thresholds: Thresholds,
-) {
+fn append_perfdata(text: &mut String, namespace: &NamespaceReport, thresholds: Thresholds) {
+    let prefix = namespace.name().map(|name| printable(name) + "_");
+    let prefix = prefix.unwrap_or_default();
     let Thresholds { warning, critical } = thresholds;
     let mut add = |label: &str, rest: String| {
         // A quote in a label is doubled.
-        let label = format!("{prefix}{label}")
+        let label = (prefix.clone() + label)
             .replace('\'', "''")
             .replace('=', "_");
         let _infallible = write!(text, " '{label}'={rest}");

@@ -17,26 +17,27 @@ use crate::domain::snapshot::{
     DestinationUsage, PortUsage, PortsInUse, SocketSummary, Source, SourceUsage,
 };
 
-/// The version of what is written here.
-const SCHEMA_VERSION: u32 = 1;
-
 /// The schema of the report.
 pub(crate) const SCHEMA: &str = include_str!("report.schema.json");
 
-/// The report on one line.
-///
-/// # Errors
-/// A defect: every report can be written.
-pub(crate) fn render(report: &Report) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&Document::from(report))
-}
-
-/// The report on many lines.
-///
-/// # Errors
-/// A defect: every report can be written.
-pub(crate) fn render_pretty(report: &Report) -> Result<String, serde_json::Error> {
-    serde_json::to_string_pretty(&Document::from(report))
+/// The report, to be written on one line or on many.
+pub(crate) fn document(report: &Report) -> impl Serialize {
+    let made = report.made.duration_since(UNIX_EPOCH);
+    let severities = report.namespaces.iter().map(|one| one.advice.severity);
+    Document {
+        schema_version: 1,
+        exporter_version: report.version,
+        host: &report.host,
+        kernel: &report.kernel,
+        generated_at_seconds: made.unwrap_or_default().as_secs_f64(),
+        severity: severities.max().unwrap_or(Severity::Ok),
+        state: report.state(),
+        headline: report.headline(),
+        namespaces: report.namespaces.iter().map(namespace).collect(),
+        namespaces_unreadable: report.missing.and_then(|missing| missing.unreadable),
+        namespaces_left_out: report.missing.map(|missing| missing.left_out),
+        namespace_names_listed: report.missing.map(|missing| !missing.has_unlisted_names),
+    }
 }
 
 /// What `timewait_exporter report --format=json` and /api/v1/report return. Within one schema_version
@@ -183,26 +184,6 @@ struct CollectorOut {
     duration_seconds: f64,
 }
 
-impl<'a> From<&'a Report> for Document<'a> {
-    fn from(report: &'a Report) -> Self {
-        let made = report.made.duration_since(UNIX_EPOCH);
-        Self {
-            schema_version: SCHEMA_VERSION,
-            exporter_version: report.version,
-            host: &report.host,
-            kernel: &report.kernel,
-            generated_at_seconds: made.unwrap_or_default().as_secs_f64(),
-            severity: report.severity(),
-            state: report.state(),
-            headline: report.headline(),
-            namespaces: report.namespaces.iter().map(namespace).collect(),
-            namespaces_unreadable: report.missing.and_then(|missing| missing.unreadable),
-            namespaces_left_out: report.missing.map(|missing| missing.left_out),
-            namespace_names_listed: report.missing.map(|missing| !missing.has_unlisted_names),
-        }
-    }
-}
-
 fn namespace(namespace: &NamespaceReport) -> Namespace<'_> {
     let (advice, snapshot) = (&namespace.advice, &namespace.snapshot);
     let identity = namespace.identity.as_ref();
@@ -261,17 +242,15 @@ fn port_range(ports: &PortUsage) -> PortRangeOut {
 }
 
 fn time_wait(sockets: &SocketSummary) -> TimeWaitOut {
-    let by_age = sockets.by_age.map(|ages| {
-        let bands = BANDS.iter().zip(ages).map(|((band, _), sockets)| AgeOut {
-            age_seconds: band,
-            sockets,
-        });
-        bands.collect()
-    });
+    let band = |((name, _), sockets): (&(&'static str, u32), u64)| AgeOut {
+        age_seconds: name,
+        sockets,
+    };
+    let ages = sockets.by_age;
     TimeWaitOut {
         ipv4: sockets.time_wait.ipv4,
         ipv6: sockets.time_wait.ipv6,
-        by_age,
+        by_age: ages.map(|ages| BANDS.iter().zip(ages).map(band).collect()),
     }
 }
 

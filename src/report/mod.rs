@@ -97,13 +97,6 @@ pub struct Missing {
     pub has_unlisted_names: bool,
 }
 
-impl Missing {
-    /// Whether the state of a requested namespace is not known.
-    const fn is_unknown(self) -> bool {
-        self.absent > 0 || self.has_unlisted_names || !matches!(self.unreadable, Some(0))
-    }
-}
-
 /// The state of one network namespace.
 #[derive(Clone, Debug)]
 pub struct NamespaceReport {
@@ -156,10 +149,8 @@ impl NamespaceReport {
 
     /// The findings but for the one that there is no problem, which the headline says.
     pub(crate) fn problems(&self) -> Vec<&Finding> {
-        let findings = self.advice.findings.iter();
-        findings
-            .filter(|finding| finding.id != Id::Plentiful)
-            .collect()
+        let is_problem = |finding: &&Finding| finding.id != Id::Plentiful;
+        self.advice.findings.iter().filter(is_problem).collect()
     }
 
     /// The state that the findings leave it in.
@@ -189,15 +180,16 @@ impl Report {
             NamespaceReport::new(Some(other.identity.clone()), other.snapshot.clone())
         });
         let others: Vec<_> = others.collect();
+        let mut namespaces = vec![NamespaceReport::new(None, read.own)];
+        namespaces.extend(others);
         #[expect(clippy::disallowed_methods, reason = "people want to know when")]
         let made = SystemTime::now();
-        let own = NamespaceReport::new(None, read.own);
         Self {
             version,
             host,
             kernel,
             made,
-            namespaces: std::iter::once(own).chain(others).collect(),
+            namespaces,
             missing,
         }
     }
@@ -233,12 +225,6 @@ impl Report {
         detailed
     }
 
-    /// The highest severity of all findings.
-    pub fn severity(&self) -> Severity {
-        let severities = self.namespaces.iter().map(|one| one.advice.severity);
-        severities.max().unwrap_or(Severity::Ok)
-    }
-
     /// The worst state of all namespaces; missing ones are unknown.
     pub fn state(&self) -> State {
         let states = self.namespaces.iter().map(NamespaceReport::state);
@@ -246,8 +232,11 @@ impl Report {
         states.chain(missing).max().unwrap_or(State::Unknown)
     }
 
+    /// Whether the state of a requested namespace is not known.
     fn is_incomplete(&self) -> bool {
-        self.missing.is_some_and(Missing::is_unknown)
+        self.missing.is_some_and(|missing| {
+            missing.absent > 0 || missing.has_unlisted_names || missing.unreadable != Some(0)
+        })
     }
 
     /// Whether everything that was requested is known: the exit status of `report`.

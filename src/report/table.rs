@@ -72,8 +72,7 @@ const MIN_PROSE: usize = 24;
 
 /// A column in a terminal.
 struct Shown {
-    kind: Kind,
-    rank: u8,
+    column: Column,
     /// The title first.
     cells: Vec<String>,
     width: usize,
@@ -103,76 +102,68 @@ impl Table {
     /// Its lines as text, the titles first, in at most `width` columns as far as leaving columns out helps.
     pub(super) fn lines(&self, width: Option<usize>) -> Vec<String> {
         let columns = self.columns.iter().enumerate();
-        let mut shown: Vec<Shown> = columns
-            .map(|(index, column)| self.shown(index, column))
-            .collect();
+        let columns = columns.map(|(index, column)| self.shown(index, *column));
+        let mut shown: Vec<Shown> = columns.collect();
         // Names of rows are long: behind the numbers these stay aligned.
-        if shown
-            .iter()
-            .any(|column| matches!(column.kind, Kind::Ratio { .. }))
-        {
+        let is_ratio = |one: &Shown| matches!(one.column.kind, Kind::Ratio { .. });
+        if shown.iter().any(is_ratio) {
             shown.rotate_left(1);
         }
+        let total = |shown: &[Shown]| -> usize {
+            let widths = shown.iter().map(|one| GAP.len() + one.width);
+            widths.sum()
+        };
         while let Some(width) = width
             && total(&shown) > width
-            && let Some(least_needed) = least_needed(&shown)
         {
             let excess = total(&shown) - width;
             if let Some(last) = shown.last_mut()
-                && last.kind == Kind::Prose
+                && last.column.kind == Kind::Prose
                 && last.width >= excess + MIN_PROSE
             {
                 last.width -= excess;
                 break;
             }
-            shown.remove(least_needed);
+            let ranks = shown.iter().map(|one| one.column.rank).enumerate();
+            let needless = ranks.filter(|(_, rank)| *rank > 0);
+            let Some((place, _)) = needless.max_by_key(|(_, rank)| *rank) else {
+                break;
+            };
+            shown.remove(place);
         }
-        let rows = (0..=self.rows.len()).map(|row| line(&shown, row));
-        rows.flat_map(|row| row.lines().map(str::to_owned).collect::<Vec<_>>())
-            .collect()
+        let rows: Vec<String> = (0..=self.rows.len()).map(|row| line(&shown, row)).collect();
+        rows.join("\n").lines().map(str::to_owned).collect()
     }
 
-    fn shown(&self, index: usize, column: &Column) -> Shown {
+    fn shown(&self, index: usize, column: Column) -> Shown {
         let cells = self.rows.iter().filter_map(|row| row.get(index));
         let cells = cells.map(|cell| match column.kind {
             Kind::Code if cell.text.is_empty() => "(none)".to_owned(),
             Kind::Code => shortened(&cell.text, MAX_CODE),
             _ => cell.text.clone(),
         });
-        let cells: Vec<String> = std::iter::once(column.title.to_uppercase())
-            .chain(cells)
-            .collect();
-        let widths = cells.iter().map(|cell| cell.chars().count());
+        let mut cells: Vec<String> = cells.collect();
+        cells.insert(0, column.title.to_uppercase());
+        let width = cells.iter().map(|cell| cell.chars().count()).max();
         Shown {
-            kind: column.kind,
-            rank: column.rank,
-            width: widths.max().unwrap_or(0),
+            column,
             cells,
+            width: width.unwrap_or(0),
         }
     }
-}
-
-fn total(shown: &[Shown]) -> usize {
-    shown.iter().map(|column| GAP.len() + column.width).sum()
-}
-
-fn least_needed(shown: &[Shown]) -> Option<usize> {
-    let needless = shown
-        .iter()
-        .enumerate()
-        .filter(|(_, column)| column.rank > 0);
-    needless
-        .max_by_key(|(_, column)| column.rank)
-        .map(|(place, _)| place)
 }
 
 /// One row, in several lines if its last cell is too long.
 fn line(shown: &[Shown], row: usize) -> String {
     let mut line = String::new();
-    for column in shown {
+    for Shown {
+        column,
+        cells,
+        width,
+    } in shown
+    {
         line.push_str(GAP);
-        let cell = column.cells.get(row).map_or("", String::as_str);
-        let width = column.width;
+        let cell = cells.get(row).map_or("", String::as_str);
         let _infallible = match column.kind {
             Kind::Prose => {
                 let margin = line.chars().count();

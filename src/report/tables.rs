@@ -1,5 +1,7 @@
 //! What the tables of a report contain: the same in the terminal and on the page.
 
+use std::cmp::Ordering;
+
 use super::table::{Cell, Kind, Table, column};
 use super::{NamespaceReport, Report, printable};
 use crate::domain::address::Address;
@@ -41,6 +43,7 @@ pub(crate) fn namespaces(report: &Report) -> Table {
         let unknown = || Cell::from("?");
         let snapshot = &namespace.snapshot;
         let time_wait = snapshot.sockets().map(|sockets| sockets.time_wait);
+        let destinations = snapshot.ports().map(|ports| ports.destinations);
         let mut sections = detailed.iter();
         [
             Cell {
@@ -50,9 +53,7 @@ pub(crate) fn namespaces(report: &Report) -> Table {
             namespace.state().as_str().into(),
             snapshot.worst_ratio().map_or_else(unknown, ratio),
             time_wait.map_or_else(unknown, |by| count(by.ipv4 + by.ipv6).into()),
-            snapshot
-                .ports()
-                .map_or_else(unknown, |ports| count(ports.destinations).into()),
+            destinations.map_or_else(unknown, |number| count(number).into()),
             namespace.owner().into(),
         ]
     });
@@ -92,12 +93,8 @@ pub(crate) fn destinations(
     ];
     let shown = exported.iter().take(rows);
     let caption = "Ports in use per destination, fullest first";
-    let mut table = Table::new(
-        "Destinations",
-        caption,
-        columns,
-        shown.clone().map(destination),
-    );
+    let cells = shown.clone().map(destination);
+    let mut table = Table::new("Destinations", caption, columns, cells);
     if let Some(before) = before {
         table.columns.insert(2, column("Change", Kind::Number, 1));
         for (row, usage) in table.rows.iter_mut().zip(shown) {
@@ -129,38 +126,39 @@ fn destination(usage: &DestinationUsage) -> [Cell; 10] {
 }
 
 fn change(before: &NamespaceReport, now: &DestinationUsage) -> String {
-    let breakdown = before.snapshot.destinations().into_iter();
-    let mut old = breakdown.flat_map(|breakdown| &breakdown.exported);
+    let old = before.snapshot.destinations();
+    let mut old = old.into_iter().flat_map(|breakdown| &breakdown.exported);
     // One that is new here may only have entered the top.
     let Some(old) = old.find(|usage| usage.destination == now.destination) else {
         return "new".to_owned();
     };
     let (old, now) = (old.in_use.total(), now.in_use.total());
-    let sign = match now.cmp(&old) {
-        std::cmp::Ordering::Less => "-",
-        std::cmp::Ordering::Equal => "",
-        std::cmp::Ordering::Greater => "+",
-    };
-    format!("{sign}{}", count(now.abs_diff(old)))
+    let change = count(now.abs_diff(old));
+    match now.cmp(&old) {
+        Ordering::Less => format!("-{change}"),
+        Ordering::Equal => change,
+        Ordering::Greater => format!("+{change}"),
+    }
 }
 
 /// The port range in a sentence.
 pub(crate) fn range(namespace: &NamespaceReport) -> Option<String> {
     let ports = namespace.snapshot.ports()?;
-    let count = |number: u32| wording::count(number);
+    let range = wording::range(ports.range);
+    let all = [
+        ports.range.ports(),
+        ports.reserved,
+        ports.blocked,
+        ports.usable,
+        ports.free,
+    ];
+    let [size, reserved, blocked, usable, free] = all.map(count);
     let owned = ports.bind_owned.filter(|owned| *owned > 0);
-    let owned = owned.map_or_else(String::new, |owned| {
-        format!("{} chosen by bind(), ", count(owned))
-    });
+    let owned = owned.map(|owned| format!("{} chosen by bind(), ", count(owned)));
+    let owned = owned.unwrap_or_default();
     Some(format!(
-        "Port range {}: {} ports, {} reserved, {} blocked by listening or bound sockets, {owned}{} usable for each \
-         destination, {} without any socket.",
-        wording::range(ports.range),
-        count(ports.range.ports()),
-        count(ports.reserved),
-        count(ports.blocked),
-        count(ports.usable),
-        count(ports.free),
+        "Port range {range}: {size} ports, {reserved} reserved, {blocked} blocked by listening or bound sockets, \
+         {owned}{usable} usable for each destination, {free} without any socket."
     ))
 }
 
@@ -198,13 +196,10 @@ fn by_address(
 /// TIME-WAIT sockets by family in a sentence.
 pub(crate) fn time_wait(namespace: &NamespaceReport) -> Option<String> {
     let sockets = namespace.snapshot.sockets()?.time_wait;
-    (sockets.ipv4 + sockets.ipv6 > 0).then(|| {
-        format!(
-            "{} in TIME-WAIT over IPv4, {} over IPv6.",
-            counted(sockets.ipv4, "socket", "sockets"),
-            count(sockets.ipv6)
-        )
-    })
+    let ipv4 = counted(sockets.ipv4, "socket", "sockets");
+    let ipv6 = count(sockets.ipv6);
+    let sentence = format!("{ipv4} in TIME-WAIT over IPv4, {ipv6} over IPv6.");
+    (sockets.ipv4 + sockets.ipv6 > 0).then_some(sentence)
 }
 
 /// TIME-WAIT sockets by age.

@@ -57,10 +57,8 @@ pub(crate) fn render(report: &Report, watch: Option<Option<&Report>>, style: Sty
         text.namespace(namespace, before);
     }
     text.line("");
-    text.line(&format!(
-        "timewait_exporter {}, Linux {}",
-        report.version, report.kernel
-    ));
+    let (version, kernel) = (report.version, &report.kernel);
+    text.line(&format!("timewait_exporter {version}, Linux {kernel}"));
     text.out
 }
 
@@ -213,8 +211,7 @@ impl Text {
     fn commands(&mut self, remedy: &Remedy) {
         let commands = remedy.commands.iter();
         let commands = commands.map(|command| self.bold(command));
-        let files = remedy.persistent.iter().map(Persistent::command);
-        let lines = commands.chain(files);
+        let lines = commands.chain(remedy.persistent.iter().map(Persistent::command));
         let lines: Vec<String> = lines.map(|line| format!("        {line}")).collect();
         let lines = lines.join("\n");
         if lines.is_empty() {

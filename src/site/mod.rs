@@ -157,7 +157,8 @@ impl Handler for Site {
             _ if is_metrics => self.metrics(headers).await,
             "/" => self.report(headers, status_page::answer).await,
             "/api/v1/report" => {
-                let form: Form = |report, _| Ok(json_answer(json::render(report)?));
+                let form: Form =
+                    |report, _| Ok(json_answer(serde_json::to_vec(&json::document(report))?));
                 self.report(headers, form).await
             }
             "/api/v1/report/schema" => json_answer(json::SCHEMA),

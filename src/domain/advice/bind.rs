@@ -1,25 +1,18 @@
 //! The ports that bind() without a port can still choose on a local address.
 
-use super::finding::{Finding, Id, Severity, Value};
 use super::help::widen;
-use super::remedy::{Effect, Remedy, RemedyId};
+use super::range::are_many;
 use super::thresholds::POOL_WARNING;
 use super::whatif::{Load, Plan, both, either, without};
-use super::wording::{count, counted};
-use super::{View, wording};
+use super::wording::{count, counted, when};
+use super::{Effect, Finding, Id, Remedy, RemedyId, Severity, Value, View, wording};
 use crate::domain::address::Address;
 use crate::domain::ports::PortSet;
 use crate::domain::snapshot::{DestinationUsage, PortUsage, SourceUsage};
 
-/// Fewer ports that bind() chose are not worth a finding.
-const MANY_OWNED: u32 = 16;
-
 pub(super) fn owned(view: &View<'_>) -> Option<Finding> {
     let ports = view.ports?;
-    let owned = ports.bind_owned?;
-    if owned < MANY_OWNED || owned < ports.range.ports() / 100 {
-        return None;
-    }
+    let owned = ports.bind_owned.filter(|owned| are_many(*owned, ports))?;
     let sentence = format!(
         "{} in use were chosen by bind(). connect() cannot use them, whatever the destination.",
         counted(owned, "port", "ports")
@@ -60,33 +53,24 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
         destinations.any(|usage| explains(usage, pool))
     };
     let are_explained = low.iter().all(|pool| is_explained(pool));
-    let (severity, reason) = if are_explained {
-        let reason = "One destination uses them; its own finding has the remedies.";
-        (Severity::Info, reason)
-    } else {
+    let mut severity = Severity::Info;
+    let mut reason = "One destination uses them; its own finding has the remedies.";
+    if !are_explained {
         low.retain(|pool| !is_explained(pool));
-        let reason =
-            "A port that bind() chose is lost to connect() as well, whatever the destination.";
-        (Severity::Warning, reason)
-    };
+        severity = Severity::Warning;
+        reason = "A port that bind() chose is lost to connect() as well, whatever the destination.";
+    }
     let worst = *low.iter().max_by_key(|pool| pool.ports)?;
-    let shared = if view.settings.ip_autobind_reuse == Some(1) {
-        " (unless all sockets have SO_REUSEADDR: ip_autobind_reuse is 1)"
-    } else {
-        ""
-    };
+    let shared = " (unless all sockets have SO_REUSEADDR: ip_autobind_reuse is 1)";
+    let shared = when(view.settings.ip_autobind_reuse == Some(1), shared);
     let names = names(low.iter().map(|pool| pool.src_addr));
+    let all = count(size);
     let state = match size.saturating_sub(worst.ports) {
-        0 => format!(
-            "fails with EADDRINUSE{shared}: all {} ports are in use there",
-            count(size)
-        ),
+        0 => format!("fails with EADDRINUSE{shared}: all {all} ports are in use there"),
         left => left_of(left, size),
     };
     let ratio = low.iter().map(|pool| pool.exhaustion_ratio);
-    let wider = widen(view, ports, f64::INFINITY, |plan| {
-        widened(ports, plan, worst)
-    });
+    let wider = widen(view, f64::INFINITY, |plan| widened(ports, plan, worst));
     let sentence = format!("bind() without a port on {names} {state}. {reason}");
     Some(
         Finding::new(Id::BindPoolLow, severity, sentence)
@@ -119,10 +103,7 @@ fn further_address(worst: &SourceUsage, size: u32) -> Option<Remedy> {
     if worst.src_addr.is_wildcard() {
         return None;
     }
-    let load = Load {
-        taken: worst.ports,
-        usable: size,
-    };
+    let load = Load::new(worst.ports, size);
     let its = counted(size.saturating_sub(worst.on_wildcards), "port", "ports");
     let action = format!("Connect from a further local address, which has {its} of its own.");
     let remedy = Remedy::new(RemedyId::MoreClientAddresses, action);
@@ -136,15 +117,9 @@ fn widened(ports: &PortUsage, plan: &Plan, pool: &SourceUsage) -> (Effect, bool)
     let owned = either(&ports.sets.bound, &ports.sets.listening);
     let taken = both(&added, &either(&owned, &ports.sets.elsewhere)).len();
     let usable = plan.available.len();
-    let before = Load {
-        taken: pool.ports,
-        usable: pool_size(ports),
-    };
+    let before = Load::new(pool.ports, pool_size(ports));
     // The plan reserves the ports of listeners inside the present range: they leave the pool.
     let still_taken = pool.ports.saturating_sub(pool.listened);
-    let after = Load {
-        taken: still_taken.saturating_add(taken).min(usable),
-        usable,
-    };
+    let after = Load::new(still_taken.saturating_add(taken).min(usable), usable);
     (before.effect(after), taken > 0)
 }

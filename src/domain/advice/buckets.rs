@@ -1,11 +1,9 @@
 //! The limit of TIME-WAIT sockets, and those that are harmless.
 
-use super::View;
-use super::finding::{Finding, Id, Severity, Value};
-use super::remedy::{Remedy, RemedyId};
 use super::thresholds::{BUCKETS_WARNING, MANY_SERVER_SIDE, RATIO_WARNING};
 use super::whatif::Load;
 use super::wording::{bytes, count, counted};
+use super::{Finding, Id, Remedy, RemedyId, Severity, Value, View};
 use crate::domain::collectors::CollectorId;
 
 /// Memory of one TIME-WAIT socket: `sizeof(struct tcp_timewait_sock)`.
@@ -18,13 +16,9 @@ const MIN_BUCKETS: u32 = 16_384;
 pub(super) fn limit(view: &View<'_>) -> Option<Finding> {
     let used = view.snapshot.time_wait_buckets()?;
     let usable = u32::try_from(view.settings.tcp_max_tw_buckets?).ok()?;
-    let load = Load {
-        taken: u32::try_from(used).unwrap_or(u32::MAX),
-        usable,
-    };
-    let overflows = view
-        .snapshot
-        .count(CollectorId::Netstat, "TCPTimeWaitOverflow");
+    let load = Load::new(u32::try_from(used).unwrap_or(u32::MAX), usable);
+    let snapshot = view.snapshot;
+    let overflows = snapshot.count(CollectorId::Netstat, "TCPTimeWaitOverflow");
     let finding = if load.room().ratio >= BUCKETS_WARNING {
         near_limit(view, load)
     } else {
@@ -37,24 +31,16 @@ pub(super) fn limit(view: &View<'_>) -> Option<Finding> {
         Finding::new(Id::BucketOverflows, Severity::Info, sentence)
     };
     let overflows = overflows.map(|overflows| ("overflows", Value::Count(overflows)));
-    let finding = finding
-        .count("buckets", used)
-        .count("buckets_limit", usable);
-    Some(finding.values(overflows))
+    let finding = finding.count("buckets", used);
+    Some(finding.count("buckets_limit", usable).values(overflows))
 }
 
 fn near_limit(view: &View<'_>, load: Load) -> Finding {
-    let used = load.taken;
+    let (used, limit) = (count(load.taken), count(load.usable));
+    let now = counted(load.taken, "socket is", "sockets are");
     let state = match load.usable {
-        0 => format!(
-            "tcp_max_tw_buckets is 0, {} in TIME-WAIT now.",
-            counted(used, "socket is", "sockets are")
-        ),
-        limit => format!(
-            "{} sockets are in TIME-WAIT, tcp_max_tw_buckets is {}.",
-            count(used),
-            count(limit)
-        ),
+        0 => format!("tcp_max_tw_buckets is 0, {now} in TIME-WAIT now."),
+        _ => format!("{used} sockets are in TIME-WAIT, tcp_max_tw_buckets is {limit}."),
     };
     let sentence = format!(
         "{state} At the limit, the kernel closes sockets without TIME-WAIT, and late segments of an old connection can \
@@ -67,10 +53,7 @@ fn near_limit(view: &View<'_>, load: Load) -> Finding {
         bytes(u64::from(higher).saturating_mul(BUCKET_BYTES))
     );
     let note = "More sockets then stay in TIME-WAIT and use ports, and a destination has few left: fix that first.";
-    let after = Load {
-        usable: higher,
-        ..load
-    };
+    let after = Load::new(load.taken, higher);
     let remedy = Remedy::new(RemedyId::MoreBuckets, action)
         .setting("tcp_max_tw_buckets", higher.to_string())
         .effect(load.effect(after))

@@ -1,9 +1,7 @@
 //! connect() calls that failed within the last minutes, on the whole host.
 
-use super::View;
-use super::finding::{Finding, Id, Severity};
-use super::remedy::{Remedy, RemedyId};
-use super::wording::counted;
+use super::wording::{counted, when};
+use super::{Finding, Id, Remedy, RemedyId, Severity, View};
 use crate::domain::collectors::CollectorId;
 
 pub(super) fn recent(view: &View<'_>) -> Option<Finding> {
@@ -16,11 +14,9 @@ pub(super) fn recent(view: &View<'_>) -> Option<Finding> {
     };
     let is_explained = view.ports.is_some_and(|ports| ports.usable == 0)
         || view.destinations.iter().any(|usage| usage.headroom == 0);
-    let now = if is_explained {
-        ""
-    } else {
-        " No destination here is exhausted now: it was a burst, or another network namespace."
-    };
+    let burst =
+        " No destination here is exhausted now: it was a burst, or another network namespace.";
+    let now = when(!is_explained, burst);
     let sentence = format!(
         "{} found no free port (EADDRNOTAVAIL) within {period}, in any network namespace of this host.{now}",
         counted(failures, "connect() call", "connect() calls")

@@ -9,33 +9,6 @@ use super::remedy::Remedy;
 use super::wording;
 use crate::domain::snapshot::Destination;
 
-/// How severe a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Nothing to do.
-    Ok,
-    /// Worth knowing; nothing fails because of it.
-    Info,
-    /// Will fail if it continues.
-    Warning,
-    /// Fails, or is about to.
-    Critical,
-}
-
-impl Severity {
-    /// As programs spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
 macro_rules! ids {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal, $meaning:literal;)+ }) => {
         $(#[$doc])*
@@ -59,6 +32,17 @@ macro_rules! ids {
     };
 }
 pub(super) use ids;
+
+ids! {
+    /// How severe a finding is.
+    #[cfg_attr(test, derive(schemars::JsonSchema))]
+    Severity {
+        Ok = "ok", "Nothing to do.";
+        Info = "info", "Worth knowing; nothing fails because of it.";
+        Warning = "warning", "Will fail if it continues.";
+        Critical = "critical", "Fails, or is about to.";
+    }
+}
 
 ids! {
     /// The kinds of findings, with their titles.
@@ -175,10 +159,9 @@ impl Finding {
         if matches!(self.id, Id::Plentiful | Id::Unread) {
             return self.sentence.clone();
         }
-        let details = [self.sentence.find(": "), self.sentence.find(". ")];
-        let end = details.into_iter().flatten().min();
-        let first = end.and_then(|end| self.sentence.get(..end));
-        first.map_or_else(|| self.sentence.clone(), |first| format!("{first}."))
+        let first = self.sentence.split(": ").next().unwrap_or_default();
+        let first = first.split(". ").next().unwrap_or_default();
+        format!("{}.", first.trim_end_matches('.'))
     }
 
     /// With values, as far as they are known.

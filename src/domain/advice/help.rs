@@ -1,13 +1,12 @@
 //! What helps a destination, and the effect of each remedy on it.
 
 use super::destinations::Case;
-use super::remedy::{Effect, Remedy, RemedyId};
 use super::whatif::{self, Load, Plan};
-use super::wording::{count, counted};
-use super::{View, wording};
+use super::wording::{count, counted, when};
+use super::{Effect, Remedy, RemedyId, View, wording};
 use crate::domain::address::Address;
 use crate::domain::age::time_wait_ms;
-use crate::domain::snapshot::{DestinationUsage, PeerTimestamps, PortUsage};
+use crate::domain::snapshot::{Destination, DestinationUsage, PeerTimestamps, PortUsage};
 
 /// What `tcp_fin_timeout` is lowered to, in seconds.
 const FIN_TIMEOUT_SECONDS: i64 = 10;
@@ -15,31 +14,27 @@ const FIN_TIMEOUT_SECONDS: i64 = 10;
 impl Case<'_> {
     /// What helps, so that the ratio stays below the target.
     pub(super) fn remedies(&self, target: f64) -> Vec<Remedy> {
-        let (view, usage, states) = (self.view, self.usage, &self.states);
+        let (view, usage, other) = (self.view, self.usage, self.usage.other_states);
         let load = Load::of(usage, self.ports);
-        let has_live = states.matters(states.established) || states.matters(states.rest);
+        let closed = self.waiting + u64::from(other.fin_wait2_orphans);
+        let has_live = self.matters(usage.in_use.established) || self.matters(self.rest);
         let of_states = [
-            states.are_mostly_closed().then(|| self.reuse_connections()),
-            states
-                .matters(states.close_wait)
-                .then(|| self.close_sockets()),
+            self.is_half(closed).then(|| self.reuse_connections()),
+            self.matters(other.close_wait).then(|| self.close_sockets()),
             has_live.then(|| self.find_holders()),
-            states.matters(states.syn_sent).then(syn_retries),
-            fin_timeout(view).filter(|_| states.matters(states.orphans)),
-            reuse(view, usage, load).filter(|_| states.matters(states.waiting)),
+            self.matters(other.syn_sent).then(syn_retries),
+            fin_timeout(view).filter(|_| self.matters(other.fin_wait2_orphans)),
+            reuse(view, usage, load).filter(|_| self.matters(self.waiting)),
         ];
         let later = "connect() gets slow when half of the range is in use: a wider range moves that point, once the sockets \
                      that are in use now have gone.";
-        let more_ports = more_ports(view, self.ports, load, target).into_iter();
+        let more_ports = more_ports(view, load, target);
         let more_ports = more_ports.map(|remedy| {
             let is_wider = remedy.id == RemedyId::WidenRange;
             remedy.note_if(is_wider && self.is_slow, later)
         });
-        let of_states = of_states.into_iter().flatten();
-        let all = of_states
-            .chain(more_ports)
-            .chain(self.elsewhere(load, target));
-        all.collect()
+        let remedies = of_states.into_iter().flatten().chain(more_ports);
+        remedies.chain(self.elsewhere(load, target)).collect()
     }
 
     fn reuse_connections(&self) -> Remedy {
@@ -90,17 +85,19 @@ impl Case<'_> {
         let is_enough = |n: &u32| needed < target * f64::from(load.usable) * f64::from(n + 1);
         let n = (1..=100).find(is_enough).unwrap_or(100);
         let each = counted(load.usable, "port", "ports");
-        let to = &self.usage.destination;
+        let Destination {
+            src_addr,
+            dst_addr,
+            dst_port,
+        } = &self.usage.destination;
+        let servers = counted(n, "further port or address", "further ports or addresses");
         let server = format!(
-            "Offer the service under {} in addition to {} port {}, and spread the connections: each has {each}.",
-            counted(n, "further port or address", "further ports or addresses"),
-            to.dst_addr,
-            to.dst_port,
+            "Offer the service under {servers} in addition to {dst_addr} port {dst_port}, and spread the connections: each has \
+             {each}."
         );
+        let clients = counted(n, "further local address", "further local addresses");
         let client = format!(
-            "Connect from {} in addition to {}, and spread the connections: each has {each}.",
-            counted(n, "further local address", "further local addresses"),
-            to.src_addr,
+            "Connect from {clients} in addition to {src_addr}, and spread the connections: each has {each}."
         );
         let note = "Programs must set IP_BIND_ADDRESS_NO_PORT before they bind() to the address; otherwise the port is \
                     lost to all other destinations.";
@@ -108,10 +105,8 @@ impl Case<'_> {
             Remedy::new(RemedyId::MoreServerPorts, server),
             Remedy::new(RemedyId::MoreClientAddresses, client).note(note),
         ];
-        let effect = load.spread(n, 0);
-        remedies
-            .into_iter()
-            .filter_map(move |remedy| remedy.gain(effect))
+        let remedies = remedies.into_iter();
+        remedies.filter_map(move |remedy| remedy.gain(load.spread(n, 0)))
     }
 }
 
@@ -150,16 +145,15 @@ const AT_LEAST: &str = "The effect is at least this large: gained ports that a s
 /// What gives every destination more ports.
 pub(super) fn more_ports(
     view: &View<'_>,
-    ports: &PortUsage,
     load: Load,
     target: f64,
-) -> Vec<Remedy> {
+) -> impl Iterator<Item = Remedy> + use<> {
     let remedies = [
-        widen_for(view, ports, load, target),
-        release(ports, load),
-        move_listeners(ports, load),
+        widen_for(view, load, target),
+        release(view, load),
+        move_listeners(view, load),
     ];
-    remedies.into_iter().flatten().collect()
+    remedies.into_iter().flatten()
 }
 
 /// `tcp_tw_reuse` = 1, with timestamps, unless it is so already.
@@ -187,10 +181,7 @@ pub(super) fn reuse(view: &View<'_>, usage: &DestinationUsage, load: Load) -> Op
                     have taken their place.";
         return Some(remedy.note(note));
     }
-    let after = Load {
-        taken: load.taken.saturating_sub(usage.reuse_gain),
-        ..load
-    };
+    let after = Load::new(load.taken.saturating_sub(usage.reuse_gain), load.usable);
     let note = "Only if the server sends timestamps too. Younger sockets and those in FIN-WAIT-2 are not reused.";
     remedy.note(note).gain(load.effect(after))
 }
@@ -240,13 +231,8 @@ pub(super) fn sustain(ports: &PortUsage, seconds: f64) -> String {
 }
 
 /// The smallest step that brings the ratio of a load below the target, or the widest range.
-pub(super) fn widen_for(
-    view: &View<'_>,
-    ports: &PortUsage,
-    load: Load,
-    target: f64,
-) -> Option<Remedy> {
-    widen(view, ports, target, |plan| {
+pub(super) fn widen_for(view: &View<'_>, load: Load, target: f64) -> Option<Remedy> {
+    widen(view, target, |plan| {
         (plan.effect(load), plan.gained_in_use > 0)
     })
 }
@@ -254,10 +240,10 @@ pub(super) fn widen_for(
 /// The same with an effect that may be larger than computed, which is then said.
 pub(super) fn widen(
     view: &View<'_>,
-    ports: &PortUsage,
     target: f64,
     effect_of: impl Fn(&Plan) -> (Effect, bool),
 ) -> Option<Remedy> {
+    let ports = view.ports?;
     let mut best = None;
     for plan in whatif::wider(ports, view.settings) {
         let (effect, is_least) = effect_of(&plan);
@@ -275,11 +261,8 @@ pub(super) fn widen(
 /// A wider range, and what to know before.
 fn widening(ports: &PortUsage, plan: Plan, is_least: bool) -> Remedy {
     let (min, max, now) = (plan.range.min(), plan.range.max(), ports.range.min());
-    let reserving = if plan.settings.len() > 1 {
-        ", and reserve the ports in it that services listen on"
-    } else {
-        ""
-    };
+    let reserving = ", and reserve the ports in it that services listen on";
+    let reserving = when(plan.settings.len() > 1, reserving);
     let action = format!("Widen the port range to {min}-{max}{reserving}.");
     let services = format!(
         "Also reserve the ports from {min} to {} of services that are not running now (on Kubernetes nodes 30000-32767): a \
@@ -294,8 +277,8 @@ fn widening(ports: &PortUsage, plan: Plan, is_least: bool) -> Remedy {
         .note_if(is_least, AT_LEAST)
 }
 
-fn release(ports: &PortUsage, load: Load) -> Option<Remedy> {
-    let (plan, freed) = whatif::released(ports)?;
+fn release(view: &View<'_>, load: Load) -> Option<Remedy> {
+    let (plan, freed) = whatif::released(view.ports?)?;
     let action = format!(
         "Release {} inside the range on which nothing listens: {}.",
         counted(freed.len(), "reserved port", "reserved ports"),
@@ -310,7 +293,8 @@ fn release(ports: &PortUsage, load: Load) -> Option<Remedy> {
     remedy.gain(effect)
 }
 
-fn move_listeners(ports: &PortUsage, load: Load) -> Option<Remedy> {
+fn move_listeners(view: &View<'_>, load: Load) -> Option<Remedy> {
+    let ports = view.ports?;
     let (plan, moved) = whatif::without_listeners(ports)?;
     let action = format!(
         "Let the services on {} listen outside {}: a listener takes its port from every destination.",

@@ -156,26 +156,23 @@ fn unread(view: &View<'_>) -> Option<Finding> {
     let outcomes = view.snapshot.outcomes();
     let failed = outcomes.filter(|(_, outcome)| !outcome.success);
     let failed: Vec<&str> = failed.map(|(id, _)| id.name()).collect();
+    let is_off = view.snapshot.outcome(CollectorId::Sockets).is_none();
     let severity = match view.ports {
-        None => Severity::Warning,
-        Some(_) => Severity::Info,
+        None if !is_off => Severity::Warning,
+        _ => Severity::Info,
     };
-    let unread = |severity, sentence: &str| Some(Finding::new(Id::Unread, severity, sentence));
-    if view.snapshot.outcome(CollectorId::Sockets).is_none() {
-        let off =
-            "Sockets are not read (--no-collector.sockets): the use of the port range is unknown.";
-        unread(Severity::Info, off)
+    let unknown = "the use of the port range is unknown.";
+    let sentence = if is_off {
+        format!("Sockets are not read (--no-collector.sockets): {unknown}")
     } else if !failed.is_empty() {
-        let sentence = format!(
-            "Not everything could be read. These collectors failed: {}. The log names the reasons.",
-            failed.join(", ")
-        );
-        unread(severity, &sentence)
+        let failed = failed.join(", ");
+        format!(
+            "Not everything could be read. These collectors failed: {failed}. The log names the reasons."
+        )
     } else if view.ports.is_none() {
-        let unknown =
-            "ip_local_port_range could not be read: the use of the port range is unknown.";
-        unread(severity, unknown)
+        format!("ip_local_port_range could not be read: {unknown}")
     } else {
-        None
-    }
+        return None;
+    };
+    Some(Finding::new(Id::Unread, severity, sentence))
 }

@@ -1,15 +1,11 @@
 //! The port range itself: how wide it is, and what keeps ports from every destination.
 
-use super::finding::{Finding, Id, Severity, Value};
 use super::help::{LIST_REPLACES, more_ports, port_seconds, sustain, widen_for};
-use super::remedy::{Remedy, RemedyId};
 use super::thresholds::{NARROW_RANGE_PORTS, RATIO_WARNING};
 use super::whatif::{self, Load, either};
 use super::wording::{self, counted};
-use super::{View, bind};
-
-/// Fewer bound, unconnected sockets are programs on their way to connect() or listen().
-const MANY_BOUND: u32 = 16;
+use super::{Finding, Id, Remedy, RemedyId, Severity, Value, View, bind};
+use crate::domain::snapshot::PortUsage;
 
 pub(super) fn no_usable_ports(view: &View<'_>) -> Option<Finding> {
     let ports = view.ports.filter(|ports| ports.usable == 0)?;
@@ -27,19 +23,17 @@ pub(super) fn no_usable_ports(view: &View<'_>) -> Option<Finding> {
             .count("blocked_ports", ports.blocked)
             .count("bind_owned_ports", owned)
             .remedies((owned > 0).then(bind::bind_no_port))
-            .remedies(more_ports(view, ports, load, RATIO_WARNING)),
+            .remedies(more_ports(view, load, RATIO_WARNING)),
     )
 }
 
 pub(super) fn narrow(view: &View<'_>) -> Option<Finding> {
     let is_narrow = |usable| (1..NARROW_RANGE_PORTS).contains(&usable);
     let ports = view.ports.filter(|ports| is_narrow(ports.usable))?;
-    let sentence = format!(
-        "The range {} has {}. They {}",
-        wording::range(ports.range),
-        counted(ports.usable, "usable port", "usable ports"),
-        sustain(ports, port_seconds(view, None)),
-    );
+    let range = wording::range(ports.range);
+    let usable = counted(ports.usable, "usable port", "usable ports");
+    let sustain = sustain(ports, port_seconds(view, None));
+    let sentence = format!("The range {range} has {usable}. They {sustain}");
     // Nothing need be near its limit: the effect is that on the fullest destination.
     let load = Load::of_ratio(view.worst_ratio, ports);
     Some(
@@ -47,7 +41,7 @@ pub(super) fn narrow(view: &View<'_>) -> Option<Finding> {
             .count("usable_ports", ports.usable)
             .count("range_ports", ports.range.ports())
             .count("reserved_ports", ports.reserved)
-            .remedies(widen_for(view, ports, load, RATIO_WARNING)),
+            .remedies(widen_for(view, load, RATIO_WARNING)),
     )
 }
 
@@ -101,10 +95,16 @@ pub(super) fn listeners(view: &View<'_>) -> Option<Finding> {
     )
 }
 
+/// Whether so many ports of the range are worth a finding.
+pub(super) fn are_many(number: u32, ports: &PortUsage) -> bool {
+    number >= 16 && number >= ports.range.ports() / 100
+}
+
 pub(super) fn bound(view: &View<'_>) -> Option<Finding> {
     let ports = view.ports?;
     let bound = ports.blocked.saturating_sub(ports.listeners);
-    if bound < MANY_BOUND || bound < ports.range.ports() / 100 {
+    // A few are programs on their way to connect() or listen().
+    if !are_many(bound, ports) {
         return None;
     }
     let sentence = format!(

@@ -62,13 +62,11 @@ impl Effect {
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { before, after } = self;
+        let [left, left_before] = [after, before].map(|room| count(room.headroom));
+        let [in_use, in_use_before] = [after, before].map(|room| percent(room.ratio));
         write!(
             f,
-            "{} left instead of {}, {} in use instead of {}",
-            count(after.headroom),
-            count(before.headroom),
-            percent(after.ratio),
-            percent(before.ratio)
+            "{left} left instead of {left_before}, {in_use} in use instead of {in_use_before}"
         )
     }
 }
@@ -212,9 +210,9 @@ impl Remedy {
         if is_so { self.note(note) } else { self }
     }
 
-    pub(super) const fn effect(mut self, effect: Effect) -> Self {
-        self.effect = Some(effect);
-        self
+    pub(super) fn effect(self, effect: Effect) -> Self {
+        let effect = Some(effect);
+        Self { effect, ..self }
     }
 
     /// With this effect, if it is a gain.

@@ -1,12 +1,10 @@
 //! Sysctls that do harm, or that do not do what they were set for.
 
-use super::View;
 use super::destinations::severity_of;
-use super::finding::{Finding, Id, Severity, Value};
 use super::help::{is_loopback, reuse};
-use super::remedy::{Remedy, RemedyId};
 use super::whatif::Load;
-use super::wording::count;
+use super::wording::{count, when};
+use super::{Finding, Id, Remedy, RemedyId, Severity, Value, View};
 use crate::domain::collectors::CollectorId;
 
 /// `TCP_FIN_TIMEOUT` in include/net/tcp.h, in seconds.
@@ -20,18 +18,13 @@ fn recycle_off() -> Remedy {
 pub(super) fn recycle(view: &View<'_>) -> Option<Finding> {
     view.settings.tcp_tw_recycle.filter(|value| *value != 0)?;
     let rejects = view.snapshot.count(CollectorId::Netstat, "PAWSPassive");
-    let so_far = match rejects {
-        Some(rejects @ 1..) => format!(
-            " Since boot, it has dropped {} SYNs because of their timestamps (PAWSPassive).",
-            count(rejects)
-        ),
-        _ => String::new(),
-    };
-    let inert = if view.has_timestamps == Some(false) {
-        " (in effect as soon as tcp_timestamps is on)"
-    } else {
-        ""
-    };
+    let dropped = count(rejects.unwrap_or(0));
+    let so_far = format!(
+        " Since boot, it has dropped {dropped} SYNs because of their timestamps (PAWSPassive)."
+    );
+    let so_far = when(rejects > Some(0), &so_far);
+    let inert = " (in effect as soon as tcp_timestamps is on)";
+    let inert = when(view.has_timestamps == Some(false), inert);
     let sentence = format!(
         "tcp_tw_recycle is on{inert}. If several clients are behind one NAT address, the kernel silently drops SYNs of \
          those whose timestamps are behind.{so_far}"

@@ -1,6 +1,8 @@
 //! One situation for each finding, as an operator would meet it.
 
 mod failures;
+mod pools;
+mod rates;
 mod settings;
 
 use super::laws::{Host, address};
@@ -340,49 +342,6 @@ fn narrow_and_odd_ranges_are_reported() {
 }
 
 #[test]
-fn ports_for_bind_that_run_low_are_reported_by_their_address() {
-    let mut host = Host::new(40_000, 40_099);
-    for server in ["198.51.100.1", "198.51.100.2"] {
-        let from = if server.ends_with('1') {
-            40_000
-        } else {
-            40_046
-        };
-        host.hold(server, from..from + 46, TcpState::Established);
-    }
-    let advice = host.advice();
-    let finding = found(&advice, Id::BindPoolLow);
-    assert!(
-        finding
-            .sentence
-            .contains("192.0.2.1 has 8 ports left of 100. A port that bind() chose is lost"),
-        "{}",
-        finding.sentence
-    );
-    assert!(has(finding, RemedyId::BindNoPort));
-    let caution = |advice: &Advice| {
-        let widen = remedy(found(advice, Id::BindPoolLow), RemedyId::WidenRange).clone();
-        widen.caution.unwrap()
-    };
-    assert!(caution(&advice).contains("30000-32767"));
-    assert!(find(&advice, Id::DestinationLow).is_none());
-    let mut unread = host.snapshot();
-    if let Some(sockets) = unread.sockets_mut()
-        && let Some(ports) = sockets.ports.as_mut()
-    {
-        ports.sets.elsewhere_is_whole = false;
-    }
-    assert!(caution(&advise(&unread)).contains("not counted"));
-    host.hold("198.51.100.3", 40_090..=40_099, TcpState::Established);
-    let full = host.advice();
-    let sentence = &found(&full, Id::BindPoolLow).sentence;
-    assert!(
-        sentence.contains("fails with EADDRINUSE: all 100 ports are in use there"),
-        "{sentence}"
-    );
-}
-
-#[test]
 fn time_wait_on_the_servers_side_is_said_to_be_harmless() {
     let mut host = Host::new(32_768, 60_999);
     host.listen(443);
@@ -486,125 +445,6 @@ fn every_id_has_its_own_name() {
     assert!(PortSet::new().to_string().is_empty());
 }
 
-/// A destination whose sockets were closed within the last 10 s.
-fn closing(min: u16, max: u16, closed: u16) -> Host {
-    let mut host = Host::new(min, max);
-    host.hold("198.51.100.1", min..min + closed, TcpState::TimeWait);
-    for socket in &mut host.sockets {
-        socket.remaining_ms = 55_000;
-    }
-    host
-}
-
-#[test]
-fn a_slow_connect_is_a_finding_long_before_ports_are_low() {
-    let mut host = Host::new(32_768, 60_999);
-    // One parity, as the kernel chooses ports.
-    host.hold(
-        "198.51.100.1",
-        (32_768..42_766).step_by(2),
-        TcpState::TimeWait,
-    );
-    assert_eq!(host.advice().severity, Severity::Ok);
-    host.hold(
-        "198.51.100.1",
-        (42_766..=60_998).step_by(2),
-        TcpState::TimeWait,
-    );
-    let advice = host.advice();
-    let slow = found(&advice, Id::ConnectSlow);
-    assert_eq!(slow.severity, Severity::Warning);
-    assert!(
-        slow.sentence
-            .contains("all 14,116 ports of one parity (even or odd) are in use")
-            && slow
-                .sentence
-                .contains("about 1.4 ms of CPU instead of 0.02 ms"),
-        "{}",
-        slow.sentence
-    );
-    assert!(advice.headline.contains("is slow"), "{}", advice.headline);
-    // What brings it below half of the range.
-    let widen = remedy(slow, RemedyId::WidenRange);
-    assert!(widen.effect.unwrap().after.ratio < 0.5);
-    assert!(
-        widen
-            .caution
-            .as_ref()
-            .unwrap()
-            .contains("half of the range")
-    );
-    let more = remedy(slow, RemedyId::MoreServerPorts);
-    assert!(more.effect.unwrap().after.ratio < 0.5);
-    assert!(has(slow, RemedyId::Reuse) && has(slow, RemedyId::ReuseConnections));
-}
-
-#[test]
-fn random_steps_of_the_search_are_slow_only_where_one_parity_is_in_use() {
-    let mut host = Host::new(32_768, 60_999);
-    host.settings.ip_local_port_step_width = Some(1_000);
-    host.hold(
-        "198.51.100.1",
-        (32_768..52_768).step_by(2),
-        TcpState::TimeWait,
-    );
-    assert!(find(&host.advice(), Id::ConnectSlow).is_none());
-    host.hold(
-        "198.51.100.1",
-        (52_768..=60_998).step_by(2),
-        TcpState::TimeWait,
-    );
-    let advice = host.advice();
-    let slow = &found(&advice, Id::ConnectSlow).sentence;
-    assert!(
-        slow.contains("whatever ip_local_port_step_width is"),
-        "{slow}"
-    );
-}
-
-#[test]
-fn a_destination_that_is_low_and_slow_has_one_finding() {
-    let advice = using(22_000, TcpState::TimeWait).advice();
-    assert!(find(&advice, Id::ConnectSlow).is_none());
-    let low = &found(&advice, Id::DestinationLow).sentence;
-    assert!(low.contains("connect() is slow: "), "{low}");
-    // Where it fails, that is all that matters.
-    let advice = using(28_232, TcpState::TimeWait).advice();
-    let exhausted = &found(&advice, Id::DestinationExhausted).sentence;
-    assert!(!exhausted.contains("slow"), "{exhausted}");
-}
-
-#[test]
-fn a_rate_that_cannot_be_sustained_is_reported_with_the_seconds_that_are_left() {
-    let advice = closing(32_768, 60_999, 16_000).advice();
-    let rate = found(&advice, Id::RateTooHigh);
-    assert_eq!(rate.severity, Severity::Warning);
-    for words in [
-        "12,232 ports are left of 28,232 usable ports. Ports in use: 16,000 in TIME-WAIT.",
-        "1600 per second are closed, 470 can be sustained, since each port stays in use for 60 s",
-        "no port is left in about 8 s",
-        "connect() is slow",
-    ] {
-        assert!(rate.sentence.contains(words), "{words}: {}", rate.sentence);
-    }
-    // Time enough to know, not to hurry.
-    let advice = closing(32_768, 60_999, 4_800).advice();
-    assert_eq!(found(&advice, Id::RateTooHigh).severity, Severity::Info);
-    assert_eq!(advice.severity, Severity::Info);
-    assert!(find(&closing(32_768, 60_999, 4_700).advice(), Id::RateTooHigh).is_none());
-}
-
-#[test]
-fn a_rate_is_compared_with_how_long_ports_stay_in_use_here() {
-    let mut host = closing(32_768, 60_999, 9_000);
-    found(&host.advice(), Id::RateTooHigh);
-    host.settings.tcp_tw_timeout_seconds = Some(15);
-    assert!(find(&host.advice(), Id::RateTooHigh).is_none());
-    host.settings.tcp_tw_timeout_seconds = None;
-    host.settings.tcp_tw_reuse = Some(1);
-    assert!(find(&host.advice(), Id::RateTooHigh).is_none());
-}
-
 #[test]
 fn remedies_are_in_one_order_everywhere_and_begin_with_fewer_connections() {
     let mut host = using(28_000, TcpState::TimeWait);
@@ -621,26 +461,6 @@ fn remedies_are_in_one_order_everywhere_and_begin_with_fewer_connections() {
     }
 }
 
-#[test]
-fn a_bind_pool_is_a_warning_only_where_no_destination_uses_its_ports() {
-    let mut host = Host::new(40_000, 40_099);
-    host.hold("198.51.100.1", 40_000..40_096, TcpState::TimeWait);
-    let advice = host.advice();
-    let pool = found(&advice, Id::BindPoolLow);
-    assert_eq!(pool.severity, Severity::Info);
-    assert!(
-        pool.sentence.contains("One destination uses them"),
-        "{}",
-        pool.sentence
-    );
-    // Also where that destination is well, since its TIME-WAIT sockets can be reused.
-    host.settings.tcp_tw_reuse = Some(1);
-    assert_eq!(
-        found(&host.advice(), Id::BindPoolLow).severity,
-        Severity::Info
-    );
-}
-
 fn with_ports(host: &Host, change: impl Fn(&mut crate::domain::snapshot::PortUsage)) -> Advice {
     let mut snapshot = host.snapshot();
     let ports = snapshot
@@ -648,32 +468,6 @@ fn with_ports(host: &Host, change: impl Fn(&mut crate::domain::snapshot::PortUsa
         .and_then(|sockets| sockets.ports.as_mut());
     change(ports.unwrap());
     advise(&snapshot)
-}
-
-#[test]
-fn ports_that_bind_chose_are_reported_where_they_are_known_and_where_they_are_not() {
-    let host = using(28_000, TcpState::TimeWait);
-    let advice = with_ports(&host, |ports| ports.bind_owned = Some(300));
-    let owned = found(&advice, Id::BindOwned);
-    assert!(
-        owned
-            .sentence
-            .starts_with("300 ports in use were chosen by bind()")
-    );
-    assert!(has(owned, RemedyId::BindNoPort));
-    let few = with_ports(&host, |ports| ports.bind_owned = Some(15));
-    assert!(find(&few, Id::BindOwned).is_none());
-    let unknown = with_ports(&host, |ports| {
-        ports.free = 7;
-        ports.probe = Probe::Unavailable {
-            reason: "needs Linux 6.3".to_owned(),
-        };
-    });
-    let low = &found(&unknown, Id::DestinationLow).sentence;
-    assert!(
-        low.contains("is not known (needs Linux 6.3). The minimum is 7."),
-        "{low}"
-    );
 }
 
 #[test]
@@ -694,26 +488,5 @@ fn a_peer_without_timestamps_is_not_helped_by_reuse() {
         low.sentence.contains("tcp_tw_reuse will not help"),
         "{}",
         low.sentence
-    );
-}
-
-#[test]
-fn a_full_pool_says_that_sockets_may_share_its_ports() {
-    let mut host = Host::new(40_000, 40_099);
-    for server in 0..2 {
-        let first = 40_000 + 50 * server;
-        host.hold(
-            &format!("198.51.100.{server}"),
-            first..first + 50,
-            TcpState::Established,
-        );
-    }
-    let full = |host: &Host| found(&host.advice(), Id::BindPoolLow).sentence.clone();
-    assert!(full(&host).contains("fails with EADDRINUSE: "));
-    host.settings.ip_autobind_reuse = Some(1);
-    assert!(
-        full(&host).contains("ip_autobind_reuse is 1"),
-        "{}",
-        full(&host)
     );
 }

@@ -1,12 +1,10 @@
 //! The UDP ports in use on a local address. UDP has no destinations: once a range is in use, no further socket gets a port.
 
-use super::View;
 use super::bind::{left_of, names, pool_size};
 use super::destinations::severity_of;
-use super::finding::{Finding, Id, Severity, Value};
 use super::help::widen;
-use super::remedy::{Remedy, RemedyId};
 use super::whatif::Load;
+use super::{Finding, Id, Remedy, RemedyId, Severity, Value, View};
 
 pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
     let ports = view.ports?;
@@ -14,10 +12,7 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
     let low = pools.filter(|pool| severity_of(pool.exhaustion_ratio) > Severity::Ok);
     // Fullest first.
     let worst = low.clone().next()?;
-    let load = Load {
-        taken: worst.ports,
-        usable: pool_size(ports),
-    };
+    let load = Load::new(worst.ports, pool_size(ports));
     let state = match load.usable.saturating_sub(load.taken) {
         0 => "fails: no port is left".to_owned(),
         left => left_of(left, load.usable),
@@ -31,9 +26,9 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
                    for DNS, one socket for statsd or QUIC.";
     let holders = Remedy::new(RemedyId::FindHolders, holders)
         .command("ss -Huanp | grep -o 'users:.*' | sort | uniq -c | sort -n | tail");
-    let wider = widen(view, ports, f64::INFINITY, |plan| {
-        let usable = plan.available.len();
-        (load.effect(Load { usable, ..load }), plan.gained_in_use > 0)
+    let wider = widen(view, f64::INFINITY, |plan| {
+        let after = Load::new(load.taken, plan.available.len());
+        (load.effect(after), plan.gained_in_use > 0)
     });
     let not_counted = "UDP sockets outside the present range are not counted here.";
     let address = "Bind UDP sockets to a further local address, whose ports are free, instead of the wildcard address.";

@@ -25,18 +25,20 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn of(usage: &DestinationUsage, ports: &PortUsage) -> Self {
-        let usable = ports.usable;
-        let taken = usable.saturating_sub(usage.headroom);
+    pub(super) const fn new(taken: u32, usable: u32) -> Self {
         Self { taken, usable }
+    }
+
+    pub(super) const fn of(usage: &DestinationUsage, ports: &PortUsage) -> Self {
+        let usable = ports.usable;
+        Self::new(usable.saturating_sub(usage.headroom), usable)
     }
 
     /// The load that a ratio was computed from.
     pub(super) fn of_ratio(ratio: f64, ports: &PortUsage) -> Self {
         let usable = ports.usable;
         let is_enough = |taken: &u32| f64::from(*taken) >= ratio * f64::from(usable) - 0.5;
-        let taken = (0..usable).find(is_enough).unwrap_or(usable);
-        Self { taken, usable }
+        Self::new((0..usable).find(is_enough).unwrap_or(usable), usable)
     }
 
     pub(super) fn room(self) -> Room {
@@ -56,10 +58,9 @@ impl Load {
 
     /// Spread over `more` ranges in addition to its own, in each of which `taken_there` ports are in use.
     pub(super) fn spread(self, more: u32, taken_there: u32) -> Effect {
-        self.effect(Self {
-            taken: self.taken.saturating_add(taken_there.saturating_mul(more)),
-            usable: self.usable.saturating_mul(more.saturating_add(1)),
-        })
+        let taken = self.taken.saturating_add(taken_there.saturating_mul(more));
+        let usable = self.usable.saturating_mul(more.saturating_add(1));
+        self.effect(Self::new(taken, usable))
     }
 }
 
@@ -105,10 +106,8 @@ impl Plan {
 
     /// From a load to that with the plan.
     pub(super) fn effect(&self, load: Load) -> Effect {
-        load.effect(Load {
-            taken: load.taken.saturating_add(self.gained_in_use),
-            usable: load.usable.saturating_add(self.gained),
-        })
+        let taken = load.taken.saturating_add(self.gained_in_use);
+        load.effect(Load::new(taken, load.usable.saturating_add(self.gained)))
     }
 }
 

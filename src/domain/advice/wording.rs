@@ -37,6 +37,11 @@ pub fn counted(number: impl Into<u64>, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
+/// A part of a sentence that is there only in some cases.
+pub(super) fn when(is_so: bool, text: &str) -> &str {
+    if is_so { text } else { "" }
+}
+
 /// A destination in a sentence.
 pub fn destination(to: &Destination) -> String {
     let target = format!("{} port {}", to.dst_addr, to.dst_port);

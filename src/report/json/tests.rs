@@ -33,7 +33,7 @@ fn the_schema_is_that_of_the_types() {
 }
 
 fn written(report: &Report) -> Value {
-    serde_json::from_str(&render(report).unwrap()).unwrap()
+    serde_json::to_value(document(report)).unwrap()
 }
 
 /// What is wrong with a value, and where.

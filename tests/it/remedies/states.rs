@@ -109,7 +109,7 @@ fn fin_wait_2_without_a_process_ends_sooner_with_a_lower_fin_timeout() {
         assert_eq!(lower.commands, ["sysctl -w net.ipv4.tcp_fin_timeout=10"]);
         apply(&lower);
         // The same remedy, quicker than a test should wait for.
-        lower.settings[0].value = "2".to_owned();
+        lower.commands = vec![lower.commands[0].replace("=10", "=2")];
         apply(&lower);
         let young = orphans(&listener, 2);
         assert_eq!(count(&exhaust(client(), &listener, server())), 0);
@@ -158,7 +158,7 @@ fn an_unanswered_connect_gives_up_sooner_with_fewer_retries() {
         let fewer = remedy(exhausted, RemedyId::SynRetries);
         apply(&fewer);
         let mut quick = fewer.clone();
-        quick.settings[0].value = "1".to_owned();
+        quick.commands = vec![fewer.commands[0].replace("=3", "=1")];
         apply(&quick);
         let deadline = Instant::now() + Duration::from_secs(15);
         let mut given = Vec::new();
