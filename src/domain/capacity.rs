@@ -14,13 +14,6 @@ const LONGEST_SECOND_MS: u16 = 1_000;
 #[derive(Clone, Debug)]
 pub(super) struct PortPool {
     pub(super) range: PortRange,
-    /// Ports inside the range that are reserved.
-    pub(super) reserved: u32,
-    /// Unreserved ports inside the range that something listens on.
-    pub(super) listeners: u32,
-    /// Unreserved ports inside the range that a listening or a bound, unconnected socket owns. connect()
-    /// skips them for every destination, whatever their address and family.
-    pub(super) blocked: u32,
     /// Ports in use that connect() skips for every destination all the same; `None` if not probed.
     pub(super) bind_owned: Option<u32>,
     /// Ports inside the range that are not reserved: what bind(addr, 0) draws from.
@@ -47,9 +40,6 @@ impl PortPool {
         usable.subtract(&sets.bound);
         Some(Self {
             range,
-            reserved: range.ports() - unreserved.len(),
-            listeners: unreserved.len() - outgoing.len(),
-            blocked: unreserved.len() - usable.len(),
             bind_owned: None,
             unreserved,
             outgoing,
@@ -65,9 +55,7 @@ impl PortPool {
     pub(super) fn close(&mut self, closed: &PortSet, in_use: &PortSet) {
         let mut closed = closed.clone();
         closed.intersect_with(&self.usable);
-        let owned = closed.len_within(in_use);
-        self.bind_owned = Some(owned);
-        self.blocked += closed.len() - owned;
+        self.bind_owned = Some(closed.len_within(in_use));
         self.usable.subtract(&closed);
     }
 }
@@ -163,7 +151,8 @@ mod tests {
             ..Settings::default()
         };
         let mut pool = PortPool::new(&settings, &sets).unwrap();
-        assert_eq!((pool.reserved, pool.listeners, pool.blocked), (2, 1, 2));
+        let counts = [&pool.unreserved, &pool.outgoing, &pool.usable].map(PortSet::len);
+        assert_eq!(counts, [9, 8, 7]);
         assert_eq!(
             pool.usable.iter().collect::<Vec<_>>(),
             [101, 102, 103, 104, 108, 109, 110]
@@ -172,7 +161,7 @@ mod tests {
         // 101 is in use, 102 is not; the others are not usable anyway.
         let closed = [101, 102, 105, 107, 4_000].into_iter().collect();
         pool.close(&closed, &[101, 103, 107].into_iter().collect());
-        assert_eq!((pool.blocked, pool.bind_owned), (3, Some(1)));
+        assert_eq!((pool.usable.len(), pool.bind_owned), (5, Some(1)));
         assert_eq!(
             pool.usable.iter().collect::<Vec<_>>(),
             [103, 104, 108, 109, 110]

@@ -143,11 +143,12 @@ pub(super) fn usage(
     }
     PortUsage {
         range: pool.range,
-        reserved: pool.reserved,
-        blocked: pool.blocked,
+        reserved: pool.range.ports() - pool.unreserved.len(),
+        // connect() skips them for every destination, whatever their address and family.
+        blocked: pool.unreserved.len() - usable - pool.bind_owned.unwrap_or(0),
         bind_owned: pool.bind_owned,
         probe: Probe::default(),
-        listeners: pool.listeners,
+        listeners: pool.unreserved.len() - pool.outgoing.len(),
         usable,
         free: usable - in_use.len_within(&pool.usable),
         worst_ratio: worst,

@@ -26,54 +26,28 @@ pub(super) fn most_examined(pool: &PortPool, taken: &SmallPortSet) -> u32 {
 /// Usable ports lie inside the range, so that their order in the set is that of the search. Words in
 /// which all or none are taken, as most are, are not read bit by bit.
 fn longest_of_parity(parity: u64, taken: &PortSet, usable: &PortSet) -> u32 {
-    let mut runs = Runs::default();
-    for (taken, usable) in taken.bits().iter().zip(usable.bits()) {
-        let usable = usable & parity;
-        let taken = taken & usable;
+    let words = taken.bits().iter().zip(usable.bits());
+    let words = words.map(|(taken, usable)| (taken & usable & parity, usable & parity));
+    let ports: u32 = words.clone().map(|(_, usable)| usable.count_ones()).sum();
+    let (mut longest, mut current) = (0, 0);
+    // Twice: at the end of the range the search goes on at its beginning.
+    for (taken, usable) in words.clone().chain(words) {
         if taken == usable {
-            runs.extend(usable.count_ones());
+            current += usable.count_ones();
         } else if taken == 0 {
-            runs.end();
+            current = 0;
         } else {
             let mut left = usable;
             while left != 0 {
                 let port = left & left.wrapping_neg();
-                if taken & port == 0 {
-                    runs.end();
-                } else {
-                    runs.extend(1);
-                }
+                current = if taken & port == 0 { 0 } else { current + 1 };
+                longest = longest.max(current);
                 left ^= port;
             }
         }
+        longest = longest.max(current);
     }
-    runs.longest()
-}
-
-/// Runs of taken ports in a ring.
-#[derive(Debug, Default)]
-struct Runs {
-    longest: u32,
-    current: u32,
-    /// The one at the beginning, once it has ended.
-    first: Option<u32>,
-}
-
-impl Runs {
-    fn extend(&mut self, ports: u32) {
-        self.current += ports;
-        self.longest = self.longest.max(self.current);
-    }
-
-    fn end(&mut self) {
-        self.first.get_or_insert(self.current);
-        self.current = 0;
-    }
-
-    /// The run at the end goes on with the one at the beginning, unless there was no end.
-    fn longest(&self) -> u32 {
-        self.longest.max(self.current + self.first.unwrap_or(0))
-    }
+    longest.min(ports)
 }
 
 #[cfg(test)]

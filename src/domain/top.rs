@@ -3,7 +3,7 @@
 //! Knows nothing of what is counted.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::snapshot::Breakdown;
 
@@ -53,26 +53,19 @@ pub(super) fn breakdown<K: Copy + Ord>(
     n: usize,
     pinned: &[K],
 ) -> Breakdown<K> {
-    let mut pins: Vec<(K, u64)> = pinned.iter().map(|key| (*key, 0)).collect();
-    pins.sort_unstable();
-    pins.dedup();
+    let mut pins: BTreeMap<K, u64> = pinned.iter().map(|key| (*key, 0)).collect();
     let mut top = Top::new(n);
     let mut total = 0;
     for (key, count) in counts {
         total += count;
-        if let Ok(index) = pins.binary_search_by(|(pin, _)| pin.cmp(&key))
-            && let Some(pin) = pins.get_mut(index)
-        {
-            pin.1 = count;
+        if let Some(pin) = pins.get_mut(&key) {
+            *pin = count;
         }
         top.add(key, count);
     }
     let mut exported: Vec<(K, u64)> = top.into_sorted().collect();
-    for pin in pins {
-        if !exported.contains(&pin) {
-            exported.push(pin);
-        }
-    }
+    pins.retain(|key, count| !exported.contains(&(*key, *count)));
+    exported.extend(pins);
     let exported_sum: u64 = exported.iter().map(|(_, count)| count).sum();
     Breakdown {
         exported,
