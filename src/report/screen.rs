@@ -16,26 +16,23 @@ pub(crate) fn in_place(text: &str, columns: usize, rows: Option<usize>) -> Strin
     let rows = rows.map_or(usize::MAX, |rows| rows.saturating_sub(1));
     let height = |line: &str| width(line).div_ceil(columns).max(1);
     let all: Vec<&str> = text.lines().collect();
-    let mut shown = all.clone();
-    let note;
+    let mut shown = all.len();
+    let mut note = String::new();
     if all.iter().map(|line| height(line)).sum::<usize>() > rows {
         let mut used = 1;
         let fits = |line: &&&str| {
             used += height(line);
             used <= rows
         };
-        shown.truncate(all.iter().take_while(fits).count());
-        let more = u64::try_from(all.len() - shown.len()).unwrap_or(u64::MAX);
+        shown = all.iter().take_while(fits).count();
+        let more = u64::try_from(all.len() - shown).unwrap_or(u64::MAX);
         let more = counted(more, "more line", "more lines");
         note = format!("({more}; enlarge the terminal)");
-        let end = note
-            .char_indices()
-            .nth(columns)
-            .map_or(note.len(), |(end, _)| end);
-        shown.extend(note.get(..end));
+        note = note.chars().take(columns).collect();
     }
+    let note = Some(note.as_str()).filter(|note| !note.is_empty());
     let mut placed = String::from(HOME);
-    for line in shown {
+    for line in all.into_iter().take(shown).chain(note) {
         placed.push_str(line);
         // After a full row the cursor is still on its last character, which would be cleared.
         let width = width(line);

@@ -72,16 +72,15 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
     let ratio = low.iter().map(|pool| pool.exhaustion_ratio);
     let wider = widen(view, f64::INFINITY, |plan| widened(ports, plan, worst));
     let sentence = format!("bind() without a port on {names} {state}. {reason}");
-    Some(
-        Finding::new(Id::BindPoolLow, severity, sentence)
-            .count("pool_ports", size)
-            .count("taken_ports", worst.ports)
-            .ratio("exhaustion_ratio", ratio.fold(0.0, f64::max))
-            .value("addresses", Value::Text(names))
-            .remedies([bind_no_port()])
-            .remedies(wider)
-            .remedies(further_address(worst, size)),
-    )
+    Finding::new(Id::BindPoolLow, severity, sentence)
+        .count("pool_ports", size)
+        .count("taken_ports", worst.ports)
+        .ratio("exhaustion_ratio", ratio.fold(0.0, f64::max))
+        .value("addresses", Value::Text(names))
+        .remedies([bind_no_port()])
+        .remedies(wider)
+        .remedies(further_address(worst, size))
+        .into()
 }
 
 /// The ports that bind() without a port can choose from.

@@ -89,11 +89,10 @@ pub(super) fn server_side(view: &View<'_>) -> Option<Finding> {
     );
     // All network namespaces share the slabs, which keep memory that sockets have freed.
     let slabs = view.snapshot.count(CollectorId::Slabinfo, "bytes");
-    Some(
-        Finding::new(Id::ServerSide, Severity::Ok, sentence)
-            .count("server_side", server_side)
-            .count("time_wait", all)
-            .value("memory", Value::Bytes(memory))
-            .values(slabs.map(|slabs| ("slabs_of_whole_host", Value::Bytes(slabs)))),
-    )
+    Finding::new(Id::ServerSide, Severity::Ok, sentence)
+        .count("server_side", server_side)
+        .count("time_wait", all)
+        .value("memory", Value::Bytes(memory))
+        .values(slabs.map(|slabs| ("slabs_of_whole_host", Value::Bytes(slabs))))
+        .into()
 }

@@ -26,10 +26,9 @@ pub(super) fn recent(view: &View<'_>) -> Option<Finding> {
         "perf record -a -e sock:inet_sock_set_state --filter 'protocol==6 && oldstate==2 && newstate==7 && sport==0' \
          sleep 60 && perf script",
     );
-    Some(
-        Finding::new(Id::ConnectFailures, Severity::Critical, sentence)
-            .count("failures", failures)
-            .count("seconds", seconds)
-            .remedies([watch]),
-    )
+    Finding::new(Id::ConnectFailures, Severity::Critical, sentence)
+        .count("failures", failures)
+        .count("seconds", seconds)
+        .remedies([watch])
+        .into()
 }

@@ -70,11 +70,8 @@ impl Case<'_> {
         };
         let to = &self.usage.destination;
         let target = host(to.dst_addr, format!(":{}", to.dst_port));
-        let source = if to.src_addr.is_wildcard() {
-            String::new()
-        } else {
-            format!(" src {}", host(to.src_addr, String::new()))
-        };
+        let source = format!(" src {}", host(to.src_addr, String::new()));
+        let source = when(!to.src_addr.is_wildcard(), &source);
         format!("ss -tnp state {state}{source} dst {target}")
     }
 

@@ -16,15 +16,14 @@ pub(super) fn no_usable_ports(view: &View<'_>) -> Option<Finding> {
     );
     let owned = ports.bind_owned.unwrap_or(0);
     let load = Load::of_ratio(0.0, ports);
-    Some(
-        Finding::new(Id::NoUsablePorts, Severity::Critical, sentence)
-            .count("range_ports", ports.range.ports())
-            .count("reserved_ports", ports.reserved)
-            .count("blocked_ports", ports.blocked)
-            .count("bind_owned_ports", owned)
-            .remedies((owned > 0).then(bind::bind_no_port))
-            .remedies(more_ports(view, load, RATIO_WARNING)),
-    )
+    Finding::new(Id::NoUsablePorts, Severity::Critical, sentence)
+        .count("range_ports", ports.range.ports())
+        .count("reserved_ports", ports.reserved)
+        .count("blocked_ports", ports.blocked)
+        .count("bind_owned_ports", owned)
+        .remedies((owned > 0).then(bind::bind_no_port))
+        .remedies(more_ports(view, load, RATIO_WARNING))
+        .into()
 }
 
 pub(super) fn narrow(view: &View<'_>) -> Option<Finding> {
@@ -36,13 +35,12 @@ pub(super) fn narrow(view: &View<'_>) -> Option<Finding> {
     let sentence = format!("The range {range} has {usable}. They {sustain}");
     // Nothing need be near its limit: the effect is that on the fullest destination.
     let load = Load::of_ratio(view.worst_ratio, ports);
-    Some(
-        Finding::new(Id::NarrowRange, Severity::Info, sentence)
-            .count("usable_ports", ports.usable)
-            .count("range_ports", ports.range.ports())
-            .count("reserved_ports", ports.reserved)
-            .remedies(widen_for(view, load, RATIO_WARNING)),
-    )
+    Finding::new(Id::NarrowRange, Severity::Info, sentence)
+        .count("usable_ports", ports.usable)
+        .count("range_ports", ports.range.ports())
+        .count("reserved_ports", ports.reserved)
+        .remedies(widen_for(view, load, RATIO_WARNING))
+        .into()
 }
 
 pub(super) fn parity(view: &View<'_>) -> Option<Finding> {
@@ -60,12 +58,11 @@ pub(super) fn parity(view: &View<'_>) -> Option<Finding> {
         let remedy = Remedy::new(RemedyId::EvenRange, action).settings(plan.settings);
         (effect.after.ratio <= effect.before.ratio).then(|| remedy.effect(effect))
     });
-    Some(
-        Finding::new(Id::RangeParity, Severity::Info, sentence)
-            .value("first_port", Value::Port(ports.range.min()))
-            .value("last_port", Value::Port(ports.range.max()))
-            .remedies(remedy),
-    )
+    Finding::new(Id::RangeParity, Severity::Info, sentence)
+        .value("first_port", Value::Port(ports.range.min()))
+        .value("last_port", Value::Port(ports.range.max()))
+        .remedies(remedy)
+        .into()
 }
 
 pub(super) fn listeners(view: &View<'_>) -> Option<Finding> {
@@ -87,12 +84,11 @@ pub(super) fn listeners(view: &View<'_>) -> Option<Finding> {
             .setting("ip_local_reserved_ports", reserved)
             .note(LIST_REPLACES)
     });
-    Some(
-        Finding::new(Id::ListenersInRange, Severity::Info, sentence)
-            .count("listeners", inside.len())
-            .value("ports", Value::Text(inside.to_string()))
-            .remedies(remedy),
-    )
+    Finding::new(Id::ListenersInRange, Severity::Info, sentence)
+        .count("listeners", inside.len())
+        .value("ports", Value::Text(inside.to_string()))
+        .remedies(remedy)
+        .into()
 }
 
 /// Whether so many ports of the range are worth a finding.

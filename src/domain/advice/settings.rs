@@ -29,11 +29,10 @@ pub(super) fn recycle(view: &View<'_>) -> Option<Finding> {
         "tcp_tw_recycle is on{inert}. If several clients are behind one NAT address, the kernel silently drops SYNs of \
          those whose timestamps are behind.{so_far}"
     );
-    Some(
-        Finding::new(Id::Recycle, Severity::Warning, sentence)
-            .values(rejects.map(|rejects| ("paws_passive", Value::Count(rejects))))
-            .remedies([recycle_off()]),
-    )
+    Finding::new(Id::Recycle, Severity::Warning, sentence)
+        .values(rejects.map(|rejects| ("paws_passive", Value::Count(rejects))))
+        .remedies([recycle_off()])
+        .into()
 }
 
 pub(super) fn recycle_and_reuse(view: &View<'_>) -> Option<Finding> {
@@ -83,11 +82,10 @@ pub(super) fn reuse_loopback_only(view: &View<'_>) -> Option<Finding> {
     let remedy = Remedy::new(RemedyId::Reuse, action)
         .setting_if(view.has_timestamps == Some(false), "tcp_timestamps", "1")
         .setting("tcp_tw_reuse", "1");
-    Some(
-        Finding::new(Id::ReuseLoopbackOnly, Severity::Info, sentence)
-            .count("could_be_taken_over", worst.reuse_gain)
-            .remedies([Remedy { effect, ..remedy }]),
-    )
+    Finding::new(Id::ReuseLoopbackOnly, Severity::Info, sentence)
+        .count("could_be_taken_over", worst.reuse_gain)
+        .remedies([Remedy { effect, ..remedy }])
+        .into()
 }
 
 pub(super) fn fin_timeout(view: &View<'_>) -> Option<Finding> {
