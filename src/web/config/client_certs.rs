@@ -158,9 +158,8 @@ fn is_valid_for_clients(certificate: &Certificate, now: UnixTime) -> Result<(), 
     let certificate = certificate.tbs_certificate();
     let validity = certificate.validity();
     let [from, to] = [validity.not_before, validity.not_after];
-    if now.as_secs() < from.to_unix_duration().as_secs()
-        || now.as_secs() > to.to_unix_duration().as_secs()
-    {
+    let [from, to] = [from, to].map(|time| time.to_unix_duration().as_secs());
+    if !(from..=to).contains(&now.as_secs()) {
         return Err(CertificateError::Expired.into());
     }
     let usage = certificate.get_extension::<ExtendedKeyUsage>();

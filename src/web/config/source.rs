@@ -59,7 +59,6 @@ impl Source {
     }
 
     /// What the file says now. `None` if it is unusable, which is logged.
-    #[must_use]
     pub fn now(&self) -> Option<Arc<WebFile>> {
         let mut state = self.lock();
         let result = self.read_file(&mut state);
@@ -67,7 +66,6 @@ impl Source {
     }
 
     /// What a handshake needs now. `None` if anything is unusable, which is logged.
-    #[must_use]
     pub(crate) fn tls_now(&self) -> Option<Arc<ServerConfig>> {
         let file = self.now()?;
         let result = self.load_tls(&file).map(|(config, _)| config);

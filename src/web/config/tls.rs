@@ -16,9 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite,
-};
+use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use serde::Deserialize;
 
 use super::client_certs::{ClientAuth, ClientCerts};
@@ -46,7 +44,7 @@ pub struct Tls {
     curve_preferences: Option<Vec<String>>,
 }
 
-/// In order.
+/// In their order, which is that of the alphabet.
 const VERSIONS: [&str; 4] = ["TLS10", "TLS11", "TLS12", "TLS13"];
 
 /// Those of Go's suites that rustls does not have. Suites with RSA key exchange are not among Go's since 1.22.
@@ -65,33 +63,36 @@ const CURVES: [(&str, Option<&'static dyn SupportedKxGroup>); 4] = [
     ("CurveP521", None),
 ];
 
-/// The place in [`VERSIONS`].
-fn version(name: Option<&String>, default: usize) -> Result<usize, String> {
-    let Some(name) = name else {
-        return Ok(default);
-    };
-    let found = VERSIONS.iter().position(|known| known == name);
+fn version<'a>(name: Option<&'a String>, default: &'a str) -> Result<&'a str, String> {
+    let name = name.map_or(default, String::as_str);
+    let found = VERSIONS.contains(&name).then_some(name);
     found.ok_or_else(|| format!("unknown TLS version: {name}"))
 }
 
-/// What is listed, in its order: what can be used, and the names of what cannot be.
-type Listed<'a, T> = (Vec<T>, Vec<&'a str>);
-
-/// `find` gives `Some(None)` for a name that is known and cannot be used.
-fn listed<'a, T>(
-    what: &str,
-    names: Option<&'a Vec<String>>,
+/// What is listed, in its order; nothing where no list is. `find` gives `Some(None)` for a name that is known
+/// and cannot be used, which is a warning.
+fn listed<T>(
+    (what, unusable): (&str, &str),
+    names: Option<&Vec<String>>,
+    warnings: &mut Vec<String>,
     find: impl Fn(&str) -> Option<Option<T>>,
-) -> Result<Listed<'a, T>, String> {
+) -> Result<Option<Vec<T>>, String> {
     let (mut usable, mut skipped) = (Vec::new(), Vec::new());
     for name in names.into_iter().flatten() {
-        match find(name) {
-            Some(Some(value)) => usable.push(value),
-            Some(None) => skipped.push(name.as_str()),
-            None => return Err(format!("unknown {what}: {name}")),
+        let found = find(name).ok_or_else(|| format!("unknown {what}: {name}"))?;
+        match found {
+            Some(value) => usable.push(value),
+            None => skipped.push(name.as_str()),
         }
     }
-    Ok((usable, skipped))
+    if !skipped.is_empty() {
+        let skipped = skipped.join(", ");
+        warnings.push(format!(
+            "{skipped}: {unusable} cannot be used here; skipped"
+        ));
+    }
+    let is_listed = names.is_some_and(|names| !names.is_empty());
+    Ok(is_listed.then_some(usable))
 }
 
 /// A PEM text or the name of the file that has it. Where both are given, the file counts, as in Go.
@@ -133,10 +134,9 @@ impl Tls {
     }
 
     /// Whether there is to be TLS at all.
-    #[must_use]
     pub(crate) fn is_enabled(&self) -> bool {
-        let has_policy = self.client_auth_type.as_deref().unwrap_or_default() != "";
-        has_policy || self.pems().into_iter().any(is_set)
+        let policy = self.client_auth_type.as_deref();
+        policy.is_some_and(|name| !name.is_empty()) || self.pems().into_iter().any(is_set)
     }
 
     fn client_auth(&self) -> Result<Option<ClientAuth>, String> {
@@ -159,14 +159,18 @@ impl Tls {
 
     /// Every name in it is one.
     pub(super) fn check(&self) -> Result<(), String> {
-        version(self.min_version.as_ref(), 0)?;
-        version(self.max_version.as_ref(), 0)?;
-        self.ciphers()?;
-        self.curves().map(|_| ())
+        version(self.min_version.as_ref(), "TLS12")?;
+        version(self.max_version.as_ref(), "TLS13")?;
+        self.ciphers(&mut Vec::new())?;
+        self.curves(&mut Vec::new()).map(|_| ())
     }
 
-    fn ciphers(&self) -> Result<Listed<'_, SupportedCipherSuite>, String> {
-        listed("cipher", self.cipher_suites.as_ref(), |name| {
+    fn ciphers(
+        &self,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Vec<SupportedCipherSuite>>, String> {
+        let (what, names) = (("cipher", "CBC suites"), self.cipher_suites.as_ref());
+        listed(what, names, warnings, |name| {
             // rustls' names, but for those of TLS 1.3.
             let known = ALL_CIPHER_SUITES.iter().find(|suite| {
                 let known = suite.suite().as_str().unwrap_or_default();
@@ -176,8 +180,12 @@ impl Tls {
         })
     }
 
-    fn curves(&self) -> Result<Listed<'_, &'static dyn SupportedKxGroup>, String> {
-        listed("curve", self.curve_preferences.as_ref(), |name| {
+    fn curves(
+        &self,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Vec<&'static dyn SupportedKxGroup>>, String> {
+        let (what, names) = (("curve", "CurveP521"), self.curve_preferences.as_ref());
+        listed(what, names, warnings, |name| {
             let found = CURVES.into_iter().find(|(known, _)| *known == name);
             found.map(|(_, group)| group)
         })
@@ -218,7 +226,7 @@ impl Tls {
             Vec::new()
         };
         let versions = self.choose(&mut provider, &key, &mut warnings)?;
-        self.warn_of_policy(policy, has_ca, &mut warnings);
+        warnings.extend(self.warning_of_policy(policy, has_ca));
 
         let provider = Arc::new(provider);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -241,24 +249,24 @@ impl Tls {
         Ok((Arc::new(config), warnings))
     }
 
-    fn warn_of_policy(&self, policy: Option<ClientAuth>, has_ca: bool, warnings: &mut Vec<String>) {
+    fn warning_of_policy(&self, policy: Option<ClientAuth>, has_ca: bool) -> Option<String> {
         let name = self.client_auth_type.as_deref().unwrap_or_default();
-        match policy {
-            None if self.client_allowed_sans.is_some() => warnings.push(
+        Some(match policy {
+            None if self.client_allowed_sans.is_some() => {
                 "client_allowed_sans without a client_auth_type: clients are not asked for a \
                  certificate, so the list is of no effect"
-                    .to_owned(),
-            ),
-            Some(policy) if !policy.verifies => warnings.push(format!(
+                    .to_owned()
+            }
+            Some(policy) if !policy.verifies => format!(
                 "client_auth_type: {name} does not verify client certificates: anyone can make one. \
                  RequireAndVerifyClientCert does"
-            )),
-            Some(_) if !has_ca => warnings.push(format!(
+            ),
+            Some(_) if !has_ca => format!(
                 "client_auth_type: {name} without client_ca: no client certificate can be verified, \
                  so every one is refused (Go would take the system's CAs)"
-            )),
-            _ => {}
-        }
+            ),
+            _ => return None,
+        })
     }
 
     /// Leaves in the provider what the file wants, and says which versions that leaves.
@@ -268,77 +276,56 @@ impl Tls {
         key: &CertifiedKey,
         warnings: &mut Vec<String>,
     ) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
-        let min = version(self.min_version.as_ref(), 2)?;
-        let max = version(self.max_version.as_ref(), 3)?;
-        if max < 2 || min > max {
+        let min = version(self.min_version.as_ref(), "TLS12")?;
+        let max = version(self.max_version.as_ref(), "TLS13")?;
+        if max < "TLS12" || min > max {
             return Err(format!(
-                "max_version: {} leaves no TLS version: TLS 1.0 and 1.1 cannot be used here, TLS12 \
-                 and TLS13 can, and min_version must not be above it",
-                VERSIONS.get(max).unwrap_or(&"")
+                "max_version: {max} leaves no TLS version: TLS 1.0 and 1.1 cannot be used here, TLS12 \
+                 and TLS13 can, and min_version must not be above it"
             ));
         }
-        if min < 2 {
-            let name = VERSIONS.get(min).unwrap_or(&"");
+        if min < "TLS12" {
             warnings.push(format!(
-                "min_version: {name}: TLS 1.0 and 1.1 cannot be used here; it is as if it were TLS12"
+                "min_version: {min}: TLS 1.0 and 1.1 cannot be used here; it is as if it were TLS12"
             ));
         }
-        let (curves, skipped) = self.curves()?;
-        if !skipped.is_empty() {
+        if let Some(curves) = self.curves(warnings)? {
             if curves.is_empty() {
                 let reason =
                     "curve_preferences leave none that can be used: CurveP521 cannot be used here";
                 return Err(reason.to_owned());
             }
-            let warning = "curve_preferences: CurveP521 cannot be used here; it is skipped";
-            warnings.push(warning.to_owned());
-        }
-        if !curves.is_empty() {
             provider.kx_groups = curves;
         }
-        let (ciphers, skipped) = self.ciphers()?;
-        if !skipped.is_empty() {
-            warnings.push(format!(
-                "cipher_suites: {}: CBC suites cannot be used here; they are skipped",
-                skipped.join(", ")
-            ));
+        if let Some(ciphers) = self.ciphers(warnings)? {
+            // Their order counts. Those of TLS 1.3 are all there whatever is listed, as in Go.
+            let suites = &mut provider.cipher_suites;
+            suites.retain(|suite| suite.tls13().is_some());
+            suites.extend(ciphers.into_iter().filter(|suite| suite.tls13().is_none()));
         }
-        // Their order counts. Those of TLS 1.3 are all there whatever is listed, as in Go.
-        if !ciphers.is_empty() || !skipped.is_empty() {
-            let is_of_12 = |suite: &SupportedCipherSuite| suite_of_12(suite).is_some();
-            provider.cipher_suites.retain(|suite| !is_of_12(suite));
-            let of_12 = ciphers.into_iter().filter(is_of_12);
-            provider.cipher_suites.extend(of_12);
-        }
-        if min > 2 {
+        if min == "TLS13" {
             return Ok(vec![&TLS13]);
         }
-        let of_12 = || provider.cipher_suites.iter().filter_map(suite_of_12);
-        if of_12().any(|suite| key.key.choose_scheme(suite.sign).is_some()) {
-            return Ok(match max {
-                2 => vec![&TLS12],
-                _ => vec![&TLS13, &TLS12],
-            });
+        let mut of_12 = provider.cipher_suites.clone();
+        of_12.retain(|suite| suite.tls13().is_none());
+        let algorithm = key.key.algorithm();
+        let fits = |suite: &SupportedCipherSuite| suite.usable_for_signature_algorithm(algorithm);
+        if of_12.iter().any(fits) {
+            let versions = [&TLS13, &TLS12].into_iter();
+            return Ok(versions.skip(usize::from(max == "TLS12")).collect());
         }
-        let reason = if of_12().next().is_none() {
+        let reason = if of_12.is_empty() {
             "can be used with TLS 1.2: CBC suites cannot be used here, and those of TLS 1.3 are not for it"
         } else {
             "fits the certificate's key with TLS 1.2: an RSA key needs one with ECDHE_RSA, any other \
              ECDHE_ECDSA"
         };
         let message = format!("cipher_suites leave none that {reason}");
-        if max == 2 {
+        if max == "TLS12" {
             return Err(message);
         }
         warnings.push(format!("{message}; only TLS 1.3 is left"));
         Ok(vec![&TLS13])
-    }
-}
-
-fn suite_of_12(suite: &SupportedCipherSuite) -> Option<&'static Tls12CipherSuite> {
-    match suite {
-        SupportedCipherSuite::Tls12(suite) => Some(*suite),
-        SupportedCipherSuite::Tls13(_) => None,
     }
 }
 
@@ -362,15 +349,13 @@ fn cas(text: &[u8], warnings: &mut Vec<String>) -> Result<Vec<CertificateDer<'st
 
 /// The error has nothing of the key's text.
 fn key_pair(cert: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-    const ENCRYPTED: &str =
-        "the key is encrypted: decrypt it first (openssl pkey -in KEY -out NEW)";
     let bad_pem = |what: &str| {
         format!(
             "bad PEM in {what} input: base64 stands between a line \"-----BEGIN ...-----\" and a line \
              \"-----END ...-----\" (in YAML a text of several lines stands after |, not after >)"
         )
     };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
+    let chain = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|_| bad_pem("certificate"))?;
     if chain.is_empty() {
         return Err("failed to find any PEM data in certificate input".to_owned());
@@ -382,26 +367,26 @@ fn key_pair(cert: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<Certif
         let label = line.trim_ascii_end().strip_prefix("-----BEGIN ")?;
         label.strip_suffix("PRIVATE KEY-----")
     });
-    match first {
-        Some("ENCRYPTED ") => return Err(ENCRYPTED.to_owned()),
-        None | Some("" | "RSA " | "EC ") => {}
-        // All of it in one line, which the reader reports.
-        Some(kind) if kind.contains("-----") => {}
-        Some(_) => {
-            return Err(
-                "failed to parse private key: the first one is of another kind than PRIVATE KEY, \
-                 RSA PRIVATE KEY and EC PRIVATE KEY, and the first one counts"
-                    .to_owned(),
-            );
-        }
-    }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
+    // Where all of it is in one line, the reader reports that.
+    let is_readable = |kind: &str| ["", "RSA ", "EC "].contains(&kind) || kind.contains("-----");
+    let key = match first {
+        Some(kind) if !is_readable(kind) => Err(None),
+        _ => PrivateKeyDer::from_pem_slice(key).map_err(Some),
+    };
+    let key = key.map_err(|error| match error {
         // In the first line, or in one of OpenSSL's headers after it.
-        _ if text.contains("ENCRYPTED") => ENCRYPTED.to_owned(),
-        pem::Error::NoItemsFound => {
+        _ if text.contains("ENCRYPTED") => {
+            "the key is encrypted: decrypt it first (openssl pkey -in KEY -out NEW)".to_owned()
+        }
+        Some(pem::Error::NoItemsFound) => {
             "failed to find any PEM private key that is not encrypted in key input".to_owned()
         }
-        _ => bad_pem("key"),
+        Some(_) => bad_pem("key"),
+        None => {
+            "failed to parse private key: the first one is of another kind than PRIVATE KEY, RSA \
+                 PRIVATE KEY and EC PRIVATE KEY, and the first one counts"
+                .to_owned()
+        }
     })?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => "private key does not match public key".to_owned(),

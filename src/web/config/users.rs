@@ -95,7 +95,6 @@ impl Users {
     }
 
     /// Whether nobody is listed, which means everybody.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
