@@ -8,7 +8,7 @@
 //!
 //! **Invariant:** wrong passwords delay nobody but the users they name, and those only until their right
 //! one was seen: from then on any other is known to be wrong without a computation. Of [`THREADS`] one
-//! alone computes hashes above [`SLOW_COST`]; the next login is always one of the user who has the fewest.
+//! alone computes hashes above [`SLOW_COST`]; each takes a login of the user whose turn was longest ago.
 //!
 //! **Invariant:** a login that is not computed yet makes way only for another that is not, and only where
 //! no user has more of them. So a right password gets 503 only if wrong ones for the same user have come
@@ -83,6 +83,8 @@ impl Passwords {
                 refused: VecDeque::new(),
                 limit: WAITING,
                 last_refusal: Instant::now(),
+                turns: HashMap::new(),
+                turn: 0,
                 right: HashMap::new(),
                 pace: Pace::measure(),
             }),
@@ -243,6 +245,9 @@ struct State {
     /// How many logins may wait in all.
     limit: usize,
     last_refusal: Instant,
+    /// When each user had the last turn, by a count of turns. There are no more than the files listed.
+    turns: HashMap<Vec<u8>, u64>,
+    turn: u64,
     /// The right password of each user: the hash that it fits, and its digest.
     right: HashMap<Vec<u8>, (BcryptHash, hmac::Tag)>,
     pace: Pace,
@@ -266,7 +271,7 @@ impl State {
         }
     }
 
-    /// A login of the user who has the fewest. Those whose clients are gone are dropped.
+    /// A login of the user whose turn was longest ago. Those whose clients are gone are dropped.
     fn next_job(&mut self, highest_cost: u32, newest_first: bool) -> Option<Job> {
         self.jobs.retain(|job| !job.answer.is_closed());
         let length = self.jobs.len();
@@ -275,9 +280,15 @@ impl State {
         let ready = places.filter(|(_, job)| job.hash.cost <= highest_cost);
         let (place, _) = ready.min_by_key(|(place, job)| {
             let order = if newest_first { length - place } else { *place };
-            (self.count(&job.user), order)
+            (
+                self.turns.get(&job.user).copied().unwrap_or_default(),
+                order,
+            )
         })?;
-        Some(self.jobs.remove(place))
+        let job = self.jobs.remove(place);
+        self.turn += 1;
+        self.turns.insert(job.user.clone(), self.turn);
+        Some(job)
     }
 
     /// When the next refusal is due.

@@ -282,6 +282,8 @@ fn waiting(limit: usize, logins: &[(&str, &str)]) -> (State, Vec<oneshot::Receiv
         refused: VecDeque::new(),
         limit,
         last_refusal: Instant::now(),
+        turns: HashMap::new(),
+        turn: 0,
         right: HashMap::new(),
         pace: Pace::measure(),
     };
@@ -306,15 +308,15 @@ fn order(state: &mut State, highest_cost: u32, newest_first: bool) -> Vec<u8> {
 }
 
 #[test]
-fn the_user_who_has_the_fewest_goes_first_and_of_each_the_newest_or_among_many_the_oldest() {
+fn users_take_turns_and_of_each_the_newest_goes_first_or_among_many_the_oldest() {
     let flood = ["a", "a", "a", "b", "a"].map(|user| (user, SECRET));
     let (mut state, _clients) = waiting(WAITING, &flood);
-    assert_eq!(order(&mut state, 31, true), [3, 4, 2, 1, 0]);
+    assert_eq!(order(&mut state, 31, true), [4, 3, 2, 1, 0]);
     let (mut state, _clients) = waiting(WAITING, &flood);
-    assert_eq!(order(&mut state, 31, false), [3, 4, 2, 1, 0]);
+    assert_eq!(order(&mut state, 31, false), [4, 3, 2, 1, 0]);
     // As many as more than half of the places.
     let (mut state, _clients) = waiting(6, &flood);
-    assert_eq!(order(&mut state, 31, false), [3, 0, 4, 2, 1]);
+    assert_eq!(order(&mut state, 31, false), [0, 3, 4, 2, 1]);
 }
 
 #[test]
@@ -343,7 +345,7 @@ async fn one_login_too_many_displaces_the_oldest_of_the_user_who_has_the_most() 
     let (mut state, mut clients) = waiting(10, &logins);
     assert_eq!(state.jobs.len(), 8);
     assert!(clients.remove(1).await.is_err());
-    assert_eq!(order(&mut state, SLOW_COST, true), [0, 102, 101]);
+    assert_eq!(order(&mut state, SLOW_COST, true), [102, 0, 101]);
 }
 
 #[tokio::test]
