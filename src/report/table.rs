@@ -13,11 +13,8 @@ pub(crate) enum Kind {
     /// A name or value as a shell takes it.
     Code,
     Number,
-    /// 0 to 1, with the thresholds of its meter.
-    Ratio {
-        warning: f64,
-        critical: f64,
-    },
+    /// 0 to 1, with the thresholds of its meter: warning and critical.
+    Ratio(f64, f64),
     /// A state in capitals.
     State,
 }
@@ -105,7 +102,7 @@ impl Table {
         let columns = columns.map(|(index, column)| self.shown(index, *column));
         let mut shown: Vec<Shown> = columns.collect();
         // Names of rows are long: behind the numbers these stay aligned.
-        let is_ratio = |one: &Shown| matches!(one.column.kind, Kind::Ratio { .. });
+        let is_ratio = |one: &Shown| matches!(one.column.kind, Kind::Ratio(..));
         if shown.iter().any(is_ratio) {
             shown.rotate_left(1);
         }
@@ -169,7 +166,7 @@ fn line(shown: &[Shown], row: usize) -> String {
                 let margin = line.chars().count();
                 write!(line, "{}", wrap(cell, margin + width, margin).trim_start())
             }
-            Kind::Number | Kind::Ratio { .. } => write!(line, "{cell:>width$}"),
+            Kind::Number | Kind::Ratio(..) => write!(line, "{cell:>width$}"),
             _ => write!(line, "{cell:<width$}"),
         };
     }
@@ -209,10 +206,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_numbers_where_there_are_ratios() {
-        let ratio = Kind::Ratio {
-            warning: 0.5,
-            critical: 1.0,
-        };
+        let ratio = Kind::Ratio(0.5, 1.0);
         let table = table([
             column("Name", Kind::Text, 0),
             column("Count", Kind::Number, 0),

@@ -12,14 +12,8 @@ use crate::domain::age::BANDS;
 use crate::domain::collectors::CollectorId;
 use crate::domain::snapshot::DestinationUsage;
 
-const RATIO: Kind = Kind::Ratio {
-    warning: RATIO_WARNING,
-    critical: RATIO_CRITICAL,
-};
-const POOL_RATIO: Kind = Kind::Ratio {
-    warning: POOL_WARNING,
-    critical: 1.0,
-};
+const RATIO: Kind = Kind::Ratio(RATIO_WARNING, RATIO_CRITICAL);
+const POOL_RATIO: Kind = Kind::Ratio(POOL_WARNING, 1.0);
 
 fn ratio(ratio: f64) -> Cell {
     Cell {

@@ -28,7 +28,7 @@ impl Case<'_> {
         ];
         let later = "connect() gets slow when half of the range is in use: a wider range moves that point, once the sockets \
                      that are in use now have gone.";
-        let more_ports = more_ports(view, load, target);
+        let more_ports = more_ports(view, load, target).into_iter();
         let more_ports = more_ports.map(|remedy| {
             let is_wider = remedy.id == RemedyId::WidenRange;
             remedy.note_if(is_wider && self.is_slow, later)
@@ -140,17 +140,13 @@ const AT_LEAST: &str = "The effect is at least this large: gained ports that a s
                         connect() can use some of them.";
 
 /// What gives every destination more ports.
-pub(super) fn more_ports(
-    view: &View<'_>,
-    load: Load,
-    target: f64,
-) -> impl Iterator<Item = Remedy> + use<> {
+pub(super) fn more_ports(view: &View<'_>, load: Load, target: f64) -> Vec<Remedy> {
     let remedies = [
         widen_for(view, load, target),
         release(view, load),
         move_listeners(view, load),
     ];
-    remedies.into_iter().flatten()
+    remedies.into_iter().flatten().collect()
 }
 
 /// `tcp_tw_reuse` = 1, with timestamps, unless it is so already.
