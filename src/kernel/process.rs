@@ -7,21 +7,10 @@ use std::io;
 use std::time::Duration;
 
 use ::procfs::process::Process;
-use ::procfs::{ProcError, WithCurrentSystemInfo};
+use ::procfs::{ProcError, ProcResult, WithCurrentSystemInfo};
 use rustix::process::{Resource, getrlimit};
 
 use crate::domain::process::ProcessUsage;
-
-/// Why the process could not find out about itself.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ProcessError {
-    /// A file of /proc/self, or /proc/stat. The error names it.
-    #[error("cannot read the exporter's own files in /proc: {0}")]
-    Proc(#[from] ProcError),
-    /// The directory of its file descriptors.
-    #[error("cannot count the entries of /proc/self/fd: {0}")]
-    FileDescriptors(#[source] io::Error),
-}
 
 /// Reads what the process has spent so far.
 ///
@@ -30,8 +19,9 @@ pub(crate) enum ProcessError {
 ///
 /// # Errors
 /// /proc is not mounted, or contains something that is not understood.
-pub(crate) fn read_process_figures() -> Result<ProcessUsage, ProcessError> {
-    let open_fds = count_open_fds().map_err(ProcessError::FileDescriptors)?;
+pub(crate) fn read_process_figures() -> ProcResult<ProcessUsage> {
+    let in_fd = |error| ProcError::Io(error, Some("/proc/self/fd".into()));
+    let open_fds = count_open_fds().map_err(in_fd)?;
     let stat = Process::myself()?.stat()?;
     let booted = Duration::from_secs(::procfs::boot_time_secs()?);
     Ok(ProcessUsage {

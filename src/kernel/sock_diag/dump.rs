@@ -114,15 +114,12 @@ fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Asks for dumps, with one receive buffer that is used again and again.
+/// Asks for dumps.
 #[derive(Debug)]
 pub struct Dumper {
     connect: Box<dyn Connect>,
-    buffer: Vec<u8>,
-    sequence: u32,
     /// Whether the kernel has refused the filter program. It will not change its mind.
     refuses_filter: bool,
-    links: LinkNames,
 }
 
 impl Dumper {
@@ -130,33 +127,32 @@ impl Dumper {
     pub fn new(connect: Box<dyn Connect>) -> Self {
         Self {
             connect,
-            buffer: Vec::new(),
-            sequence: 0,
             refuses_filter: false,
-            links: LinkNames::default(),
         }
     }
 
     /// Opens a conversation for one or more dumps, one after the other, by the deadline. After an
     /// error it must not be used any more.
     pub fn open(&mut self, deadline: Instant) -> Result<Dump<'_>, DumpError> {
-        let transport = self.connect.connect(deadline).map_err(DumpError::Open)?;
-        self.buffer
-            .reserve_exact(RECEIVE_BUFFER_BYTES.saturating_sub(self.buffer.len()));
-        self.links = LinkNames::default();
         Ok(Dump {
+            transport: self.connect.connect(deadline).map_err(DumpError::Open)?,
             dumper: self,
-            transport,
             deadline,
+            sequence: 0,
+            buffer: Vec::with_capacity(RECEIVE_BUFFER_BYTES),
+            links: LinkNames::default(),
         })
     }
 }
 
-/// An open conversation.
+/// An open conversation, with one receive buffer that is used again and again.
 pub struct Dump<'a> {
     dumper: &'a mut Dumper,
     transport: Box<dyn Transport>,
     deadline: Instant,
+    sequence: u32,
+    buffer: Vec<u8>,
+    links: LinkNames,
 }
 
 impl Dump<'_> {
@@ -234,9 +230,8 @@ impl Dump<'_> {
         decode: impl Fn(&Record, &[u8], &mut LinkNames) -> Option<T>,
         mut on_record: impl FnMut(T),
     ) -> Result<DumpCount, DumpError> {
-        let sequence = self.dumper.sequence.wrapping_add(1);
-        self.dumper.sequence = sequence;
-        while let Err(error) = self.transport.send(&request.bytes(sequence)) {
+        self.sequence = self.sequence.wrapping_add(1);
+        while let Err(error) = self.transport.send(&request.bytes(self.sequence)) {
             if error.kind() != io::ErrorKind::Interrupted {
                 return Err(DumpError::Send(error));
             }
@@ -245,8 +240,7 @@ impl Dump<'_> {
         let mut count = DumpCount::default();
         loop {
             self.receive(count.records)?;
-            let Dumper { buffer, links, .. } = &mut *self.dumper;
-            let mut messages = Messages::new(buffer, sequence);
+            let mut messages = Messages::new(&self.buffer, self.sequence);
             while let Some(message) = messages.next() {
                 count.interrupted |= messages.interrupted;
                 let records = count.records;
@@ -257,7 +251,7 @@ impl Dump<'_> {
                         let Some((record, attributes)) = Record::parse(payload) else {
                             return Err(DumpError::ShortRecord(payload.len(), count.records));
                         };
-                        if let Some(decoded) = decode(record, attributes, links) {
+                        if let Some(decoded) = decode(record, attributes, &mut self.links) {
                             on_record(decoded);
                         } else {
                             count.unknown += 1;
@@ -279,19 +273,20 @@ impl Dump<'_> {
 
     /// Receives one whole datagram.
     fn receive(&mut self, records: u64) -> Result<(), DumpError> {
-        let buffer = &mut self.dumper.buffer;
         let received = loop {
             if Instant::now() >= self.deadline {
                 return Err(DumpError::Deadline(records));
             }
-            match self.transport.receive(buffer) {
+            match self.transport.receive(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 received => break received,
             }
         };
         let error = match received {
             Ok(0) => DumpError::EndedEarly(records),
-            Ok(length) if length > buffer.len() => DumpError::Truncated(length, buffer.len()),
+            Ok(length) if length > self.buffer.len() => {
+                DumpError::Truncated(length, self.buffer.len())
+            }
             Ok(_) => return Ok(()),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DumpError::Deadline(records),

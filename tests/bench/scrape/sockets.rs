@@ -124,9 +124,10 @@ pub fn client(from: Option<IpAddr>, to: SocketAddr) -> OwnedFd {
 }
 
 /// What so many connect() calls cost, without the making and closing of sockets. Leaves none behind, in TIME-WAIT
-/// neither. As many as the listener's queue takes at most.
+/// neither. At most 4,096: the listener's queue.
 pub fn connects(count: usize) -> Cost {
     let listener = listen(Ipv4Addr::LOCALHOST.into());
+    rustix::net::listen(&listener, i32::try_from(count).unwrap()).unwrap();
     let to = listener.local_addr().unwrap();
     let socket = |_| {
         let flags = SocketFlags::CLOEXEC;
