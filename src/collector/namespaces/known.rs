@@ -58,13 +58,13 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub(super) fn new(label: String, found: FoundNamespace, config: &CollectorConfig) -> Self {
+    pub(super) fn new(label: String, found: FoundNamespace, enabled: &Enabled) -> Self {
         let netns = Some(label.clone());
         Self {
             found,
             resident: None,
             entry: Complaint::new("netns", netns.clone()),
-            jobs: FilesJob::all(&config.enabled, Some(&label)),
+            jobs: FilesJob::all(enabled, Some(&label)),
             files: Snapshot::default(),
             files_read: None,
             checked: None,
@@ -82,15 +82,6 @@ impl Known {
     /// next one, which may be given its name, too.
     pub(super) fn is_of(&self, label: &str, found: &FoundNamespace) -> bool {
         self.label == label && self.found.made == found.made
-    }
-
-    /// The same for another run.
-    pub(super) fn found_again(self, found: FoundNamespace) -> Self {
-        Self {
-            found,
-            progress: Progress::NotSeen,
-            ..self
-        }
     }
 
     /// The same process as before as long as it is in there, so that series do not change.

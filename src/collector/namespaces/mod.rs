@@ -219,10 +219,10 @@ impl NamespacesJob {
             let key = found.key;
             let known = before.remove(&key);
             let known = known.filter(|known| known.is_of(&label, &found));
-            let mut known = match known {
-                Some(known) => known.found_again(found),
-                None => Known::new(label, found, &self.config),
-            };
+            let enabled = &self.config.enabled;
+            let mut known = known.unwrap_or_else(|| Known::new(label, found.clone(), enabled));
+            known.found = found;
+            known.progress = Progress::NotSeen;
             if self.residents_sought == Some(now) {
                 known.choose_resident(lister);
             }
@@ -275,13 +275,10 @@ impl NamespacesJob {
         all.sort_by(|a, b| a.label.cmp(&b.label));
         let exported = self.exported(&all, begin, wants_older);
         let is_late = exported.iter().any(|one| one.age.is_none());
-        let refused = all
-            .iter()
-            .filter(|known| matches!(known.progress, Progress::Refused))
-            .count();
-        let gone = all
-            .iter()
-            .filter(|known| matches!(known.progress, Progress::Gone));
+        let is_refused = |known: &&&mut Known| matches!(known.progress, Progress::Refused);
+        let refused = all.iter().filter(is_refused).count();
+        let is_gone = |known: &&&mut Known| matches!(known.progress, Progress::Gone);
+        let gone = all.iter().filter(is_gone);
         // Names that lead to a namespace of another kind, or to one that has just gone.
         let names_of_gone = gone.clone().map(|known| known.found.names.len()).sum();
         let found = Namespaces {
@@ -319,11 +316,10 @@ impl NamespacesJob {
         let mut chosen: Vec<_> = checked.collect();
         chosen.sort_by_key(|(known, need)| (*need, known.turn));
         let serving = chosen.iter().filter(|(_, need)| *need == Need::InTurn);
-        let mut turns = self
-            .dump_turns
-            .take(begin, serving.count(), self.config.max_age);
+        let max_age = self.config.max_age;
+        let mut turns = self.dump_turns.take(begin, serving.count(), max_age);
         chosen.retain(|(known, need)| {
-            let is_old = |last: &due::LastDump| last.age(begin) >= self.config.max_age;
+            let is_old = |last: &due::LastDump| last.age(begin) >= max_age;
             let has_turn = *need == Need::InTurn && turns > 0;
             turns -= usize::from(has_turn);
             has_turn || *need != Need::InTurn || known.last.as_ref().is_none_or(is_old)

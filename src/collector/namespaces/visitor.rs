@@ -24,7 +24,6 @@ use crate::kernel::sock_diag::{Dumper, NetlinkConnect};
 pub(super) struct Visitor {
     pub(super) home: Home,
     pub(super) lister: NamespaceLister,
-    procfs: ProcRoot,
     reader: SocketReader,
     enabled: Enabled,
     /// What was exported last of a namespace without sockets, and for which settings.
@@ -38,10 +37,9 @@ impl Visitor {
     /// There is no /proc, or no descriptor to be had.
     pub(super) fn new(config: &CollectorConfig) -> io::Result<Self> {
         let home = Home::open()?;
-        let procfs = ProcRoot::new(config.procfs.clone()).of_thread();
         let reader = SocketReader {
             choice: config.source,
-            procfs: procfs.clone(),
+            procfs: ProcRoot::new(config.procfs.clone()).of_thread(),
             dumper: Dumper::new(Box::new(NetlinkConnect)),
             options: config.census.clone(),
         };
@@ -54,7 +52,6 @@ impl Visitor {
             home,
             reader,
             enabled: config.enabled.clone(),
-            procfs,
             empty: None,
             lacks_rights: !missing_rights(config.namespaces == NamespaceChoice::All).is_empty(),
         })
@@ -62,7 +59,7 @@ impl Visitor {
 
     /// TCP sockets of the namespace that the thread is in.
     pub(super) fn connections(&self) -> u64 {
-        let counts = self.procfs.read_socket_statistics();
+        let counts = self.reader.procfs.read_socket_statistics();
         counts.map_or(0, |counts| connections(&counts))
     }
 
@@ -98,7 +95,7 @@ impl Visitor {
             return;
         }
         known.progress = Progress::Checked;
-        let procfs = &self.procfs;
+        let procfs = &self.reader.procfs;
         known.read(procfs, When::Always);
         let counts = known.files.socket_counts();
         let is_none = |name| counts.is_some_and(|counts| counts.get(name) == Some(0));

@@ -135,9 +135,13 @@ fn dumped(answer: &str) -> usize {
 
 /// Scrapes until all namespaces were dumped once.
 fn read_all(server: &Server, pods: &Pods) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while read(&server.scrape().0) < pods.count {
-        assert!(Instant::now() < until, "not all namespaces are exported");
+    let until = Instant::now() + Duration::from_secs(180);
+    loop {
+        let exported = read(&server.scrape().0);
+        if exported >= pods.count {
+            return;
+        }
+        assert!(Instant::now() < until, "{exported} namespaces are exported");
     }
 }
 
