@@ -257,10 +257,12 @@ impl NamespacesJob {
             visitor.check(known, begin, index < turns, deadline);
             sockets += known.files.socket_counts().map_or(0, connections);
         }
+        // From here on: on a busy host the checks of hundreds may take as long, and none would ever be dumped.
+        let first_until = deadline.min(Instant::now() + FIRST_DUMPS);
         let mut is_first = true;
         for (known, need) in self.choose(&mut all, begin, wants_older) {
             let end = match need {
-                Need::First => deadline.min(begin + FIRST_DUMPS),
+                Need::First => first_until,
                 Need::AtOnce | Need::InTurn => deadline,
             };
             let now = Instant::now();
