@@ -17,7 +17,7 @@ use crate::support::sockets::{at, connecting, listening_with};
 const POOL: usize = 200;
 
 /// What nft(8) says to a script; `None` where this kernel has no such thing.
-fn nft(script: &str) -> Option<String> {
+pub fn nft(script: &str) -> Option<String> {
     let mut command = Command::new("nft");
     command.args(["-f", "-"]).stdin(Stdio::piped());
     let mut child = command

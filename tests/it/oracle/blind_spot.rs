@@ -9,11 +9,12 @@ use timewait_exporter::domain::snapshot::{PortUsage, Probe};
 
 use super::connect_oracle::judge_route;
 use super::situation::{Group, PortTaken, Route, Server, Situation, State};
-use super::stage::{Stage, destination};
+use super::stage::{Stage, destination, redirects_to};
 use super::{Verdict, prove};
 use crate::support::features::Feature;
 use crate::support::namespace::in_namespace;
 use crate::support::scraper::told;
+use crate::support::skip::skip;
 use crate::support::sockets::{at, bound};
 
 #[test]
@@ -37,6 +38,29 @@ fn a_port_that_bind_chose_is_lost_to_other_destinations_and_the_probe_finds_it()
         assert_eq!((usage.headroom, usage.exhaustion_ratio), (0, 1.0));
         assert_eq!((after.free, source_ratio(&after)), (0, 1.0));
         assert!(bound(at("127.0.0.1", 0)).is_err());
+    });
+}
+
+#[test]
+fn the_ports_of_tproxy_children_are_lost_to_every_destination_and_the_probe_finds_them() {
+    in_namespace(|| {
+        if !Feature::SocketPortRange.is_here_or_skips() {
+            return;
+        }
+        let situation = Situation {
+            groups: Vec::new(),
+            tproxied: (40_000..40_010).collect(),
+            ..half_of_the_range_by_bind()
+        };
+        if !redirects_to(9) {
+            return skip("this kernel has no nftables or no TPROXY");
+        }
+        let mut stage = Stage::set(&situation);
+        let route = stage.situation.routes[0].clone();
+        let before = stage.scrape();
+        assert_eq!((before.usable, before.bind_owned), (90, Some(10)));
+        assert_eq!(told(&before, destination(&route)).headroom, 90);
+        assert_eq!(stage.connects_up_to(&route, u32::MAX), 90);
     });
 }
 
@@ -154,6 +178,7 @@ fn half_of_the_range_by_bind() -> Situation {
             old: false,
             port: PortTaken::ByBind,
         }],
+        tproxied: Vec::new(),
         probe: true,
     }
 }

@@ -55,6 +55,9 @@ fn simpler(situation: &Situation) -> Vec<Situation> {
     if !situation.reserved.is_empty() {
         simpler.push(changed(situation, |less| less.reserved.clear()));
     }
+    if !situation.tproxied.is_empty() {
+        simpler.push(changed(situation, |less| less.tproxied.clear()));
+    }
     for index in groups {
         let count = situation.groups[index].count;
         let fewer = [count / 2, count - 1]

@@ -40,6 +40,8 @@ pub struct Situation {
     pub owners: Vec<Owner>,
     pub routes: Vec<Route>,
     pub groups: Vec<Group>,
+    /// Ports whose connections a transparent listener on another port has accepted (TPROXY).
+    pub tproxied: Vec<u16>,
     /// Whether the collector `probe` is on.
     pub probe: bool,
 }
@@ -151,6 +153,7 @@ impl Situation {
             owners: Vec::new(),
             routes: Vec::new(),
             groups: Vec::new(),
+            tproxied: Vec::new(),
             probe: true,
         };
         for _ in 0..random.pick(&[0, 0, 1, 2, 4, ports / 3]).min(8) {
@@ -178,6 +181,10 @@ impl Situation {
     pub fn with_blind_spot(seed: u64) -> Self {
         let mut situation = Self::from_seed(seed);
         let random = &mut Random::new(!seed);
+        if random.percent(30) {
+            let inside = |_| random.between(situation.min, situation.max);
+            situation.tproxied = (0..5).map(inside).collect();
+        }
         for server in &mut situation.servers {
             server.closes = random.percent(40) && !server.silent;
         }

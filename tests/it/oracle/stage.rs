@@ -5,18 +5,22 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpTransparent;
 use rustix::io::Errno;
 use rustix::net::listen;
 use timewait_exporter::domain::snapshot::{Destination, PortUsage};
 
 use super::situation::{ADDRESSES, Group, PortTaken, Route, Situation, State};
+use crate::conntrack::nft;
 use crate::support::eventually;
 use crate::support::features::Feature;
 use crate::support::namespace::{enter_new_namespace, set_sysctl, set_sysctl_if_any};
 use crate::support::scraper::Scraper;
+use crate::support::skip::has_or_skips;
 use crate::support::sockets::{
     Connection, Sharing, accepted, at, bound_with, connect_bound, connect_from, connect_sharing,
-    connecting, listening_with, repaired, settle, source_towards,
+    connecting, listening_with, repaired, settle, source_towards, tcp_socket,
 };
 
 /// How exactly an age is known: the kernel tells it by a timer that counts in ticks (4 or 10 ms).
@@ -59,6 +63,7 @@ impl Stage {
         };
         stage.add_servers();
         stage.add_owners(false);
+        stage.add_tproxied();
         stage.add_groups(true);
         if situation.waits() {
             let delay = Duration::from_millis(situation.tw_reuse_delay_ms.into());
@@ -102,6 +107,27 @@ impl Stage {
                 self.kept.push(socket);
             }
         }
+    }
+
+    /// Connections to foreign ports inside the range, the half of them in TIME-WAIT by now. The ports are outside
+    /// of every range otherwise.
+    fn add_tproxied(&mut self) {
+        let ports = self.situation.tproxied.clone();
+        let proxy = at("0.0.0.0", 600);
+        if ports.is_empty() || !redirects_to(proxy.port()) {
+            return;
+        }
+        let listener = transparent(proxy);
+        for (client, port) in (610..).zip(ports) {
+            let client = connect_bound(at("127.0.0.1", client), at(PROXIED, port)).unwrap();
+            let connection = accepted(client, &listener);
+            if port % 2 == 0 {
+                connection.close_server_first();
+            } else {
+                self.kept.extend([connection.client, connection.server]);
+            }
+        }
+        self.kept.push(listener);
     }
 
     fn add_groups(&mut self, old: bool) {
@@ -240,6 +266,24 @@ fn brought_to(state: State, connection: Connection) -> Vec<OwnedFd> {
         State::CloseWait => connection.half_close_server(),
     }
     vec![connection.client, connection.server]
+}
+
+/// No situation has it otherwise.
+const PROXIED: &str = "127.0.0.9";
+
+/// Has the kernel give whatever goes to [`PROXIED`] to a transparent listener; false where it cannot.
+pub fn redirects_to(proxy: u16) -> bool {
+    let rule = format!("ip daddr {PROXIED} meta l4proto tcp tproxy to :{proxy} accept");
+    let chain = format!("chain in {{ type filter hook prerouting priority mangle; {rule}; }}");
+    has_or_skips("nft") && nft(&format!("table ip proxy {{ {chain}; }}\n")).is_some()
+}
+
+fn transparent(address: SocketAddr) -> OwnedFd {
+    let socket = tcp_socket(address);
+    setsockopt(&socket, IpTransparent, &true).unwrap();
+    rustix::net::bind(&socket, &address).unwrap();
+    listen(&socket, 16).unwrap();
+    socket
 }
 
 /// Which destination a route leads to.
