@@ -10,6 +10,7 @@ use timewait_exporter::domain::snapshot::Destination;
 use crate::support::features::Feature;
 use crate::support::namespace::{in_namespace, set_sysctl};
 use crate::support::scraper::{Scraper, told};
+use crate::support::skip;
 use crate::support::sockets::{at, connect_from, connected, listening};
 
 /// A machine may be too slow to do all of it in one second.
@@ -23,8 +24,9 @@ fn without_its_sysctl_a_port_is_reusable_when_the_second_has_changed() {
         }
         set_sysctl("ip_local_port_range", "40000 40009");
         set_sysctl("tcp_tw_reuse", "1");
-        let is_decided = (1..=TRIES).any(fills_a_range_within_a_second);
-        println!("decided within {TRIES} tries: {is_decided}");
+        if !(1..=TRIES).any(fills_a_range_within_a_second) {
+            skip::lacks("the speed to fill ten ports within a second");
+        }
     });
 }
 
@@ -42,12 +44,14 @@ fn fills_a_range_within_a_second(server: u8) -> bool {
     let scraper = Scraper::open([destination]);
     let headroom = || told(&scraper.ports(), destination).headroom;
     let listener = listening(to);
-    let begin = until(|now| now.tv_nsec < 100_000_000).tv_sec;
+    // The kernel counts in ticks: not near the ends of a second.
+    let begin = until(|now| (100_000_000..300_000_000).contains(&now.tv_nsec)).tv_sec;
     for _ in 0..10 {
         connected(Some(source), &listener, to).close_client_first();
     }
     let young = (headroom(), connect_from(Some(source), to).is_ok());
-    if clock_gettime(ClockId::Monotonic).tv_sec != begin {
+    let now = clock_gettime(ClockId::Monotonic);
+    if now.tv_sec != begin || now.tv_nsec > 900_000_000 {
         return false;
     }
     assert_eq!(young, (0, false));
