@@ -64,7 +64,6 @@ pub(super) enum Phase {
 }
 
 /// The phase of one connection, and when it began.
-#[derive(Debug)]
 pub(super) struct Activity(Mutex<(Phase, Instant)>);
 
 impl Activity {
@@ -98,7 +97,6 @@ impl Activity {
 }
 
 /// All open connections.
-#[derive(Debug)]
 pub(super) struct Connections {
     permits: Arc<Semaphore>,
     open: Mutex<Vec<(Arc<Activity>, AbortHandle)>>,

@@ -313,7 +313,6 @@ impl State {
 }
 
 /// How fast this machine computes bcrypt: the time of one round; a cost of n is 2 to the power of n.
-#[derive(Debug)]
 struct Pace {
     at_rest: f64,
     now: f64,

@@ -7,7 +7,6 @@ use std::time::Instant;
 use super::config::RateLimit;
 
 /// A bucket that is full at first.
-#[derive(Debug)]
 pub(super) struct Bucket {
     limit: RateLimit,
     tokens: f64,

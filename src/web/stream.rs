@@ -32,7 +32,6 @@ use super::connections::{Activity, Limits, Phase};
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(2);
 
 /// A stream that keeps its [`Activity`] up to date.
-#[derive(Debug)]
 pub(super) struct Watched {
     stream: TcpStream,
     pub(super) activity: Arc<Activity>,
