@@ -46,7 +46,6 @@ impl Address {
     pub(crate) const ANY_V6: Self = Self { high: 0, low: 0 };
 
     /// From the 32 bits of an IPv4 address, most significant byte first.
-    #[inline]
     pub const fn from_v4_bytes(bytes: [u8; 4]) -> Self {
         let [a, b, c, d] = bytes;
         Self {
@@ -57,7 +56,6 @@ impl Address {
 
     /// From the 128 bits of an IPv6 address, most significant byte first. A mapped one becomes
     /// IPv4 by itself.
-    #[inline]
     pub(crate) fn from_v6_bytes(bytes: [u8; 16]) -> Self {
         u128::from_be_bytes(bytes).into()
     }
@@ -73,7 +71,6 @@ impl Address {
     }
 
     /// fe80::/10.
-    #[inline]
     pub(crate) const fn is_link_local(self) -> bool {
         self.high >> 54 == 0xfe80 >> 6
     }
@@ -87,19 +84,16 @@ impl Address {
     }
 
     /// The 32 bits of an IPv4 address; nothing for IPv6.
-    #[inline]
     pub(crate) fn to_v4_bits(self) -> Option<u32> {
         self.is_v4()
             .then(|| u32::try_from(self.low & 0xffff_ffff).unwrap_or_default())
     }
 
-    #[inline]
     const fn is_v4(self) -> bool {
         self.high == 0 && self.low >> 32 == 0xffff
     }
 
     /// Which family's tuples a socket with this address uses.
-    #[inline]
     pub const fn family(self) -> Family {
         if self.is_v4() {
             Family::Ipv4
@@ -110,26 +104,22 @@ impl Address {
 
     /// 127.0.0.0/8 or ::1, the addresses for which `tcp_tw_reuse` = 2 allows reuse
     /// (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
-    #[inline]
     pub const fn is_loopback(self) -> bool {
         self.high == 0 && (self.low >> 24 == 0x00ff_ff7f || self.low == 1)
     }
 
     /// 0.0.0.0 or ::.
-    #[inline]
     pub const fn is_wildcard(self) -> bool {
         self.high == 0 && (self.low == MAPPED_PREFIX || self.low == 0)
     }
 
     /// Both halves of the 128 bits, IPv4 in its mapped form.
-    #[inline]
     pub(super) const fn halves(self) -> [u64; 2] {
         [self.high, self.low]
     }
 }
 
 impl From<u128> for Address {
-    #[inline]
     fn from(bits: u128) -> Self {
         let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
         Self {
@@ -140,7 +130,6 @@ impl From<u128> for Address {
 }
 
 impl From<Address> for u128 {
-    #[inline]
     fn from(address: Address) -> Self {
         Self::from(address.high) << 64 | Self::from(address.low)
     }

@@ -30,13 +30,11 @@ pub(crate) const BANDS: [(&str, u32); AGE_BANDS] = [
 
 /// The age of a TIME-WAIT socket in milliseconds. A timer with more time left than TIME-WAIT lasts (a
 /// kernel built with another length) counts as just begun.
-#[inline]
 pub(crate) const fn age_ms(time_wait_ms: u32, remaining_ms: u32) -> u32 {
     time_wait_ms.saturating_sub(remaining_ms)
 }
 
 /// Which of [`BANDS`] an age belongs to.
-#[inline]
 pub(crate) fn band_index(age_ms: u32) -> usize {
     BANDS
         .iter()

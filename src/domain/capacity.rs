@@ -103,7 +103,6 @@ impl ReuseRule {
     }
 
     /// Whether a TIME-WAIT socket of this age is reusable where reuse is allowed.
-    #[inline]
     pub(super) const fn is_old_enough(self, age_ms: u32) -> bool {
         self.older_than_ms < age_ms && age_ms <= self.younger_than_ms
     }
@@ -115,7 +114,6 @@ impl ReuseRule {
     }
 
     /// Whether reuse is allowed for sockets bound to the device `lo`, whatever their addresses.
-    #[inline]
     pub(super) const fn allows_on_loopback_device(self) -> bool {
         self.on_loopback
     }

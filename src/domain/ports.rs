@@ -32,12 +32,10 @@ impl PortSet {
     }
 
     /// Its bits, 64 ports a word, lowest first.
-    #[inline]
     pub(super) fn bits(&self) -> &Words {
         self.words.as_deref().unwrap_or(&NO_PORT)
     }
 
-    #[inline]
     fn bits_mut(&mut self) -> &mut Words {
         self.words.get_or_insert_with(|| Box::new(NO_PORT))
     }
@@ -55,7 +53,6 @@ impl PortSet {
     }
 
     /// Adds a port.
-    #[inline]
     pub fn insert(&mut self, port: u16) {
         if let Some(word) = self.bits_mut().get_mut(usize::from(port / WORD_BITS)) {
             *word |= 1 << (port % WORD_BITS);
@@ -63,7 +60,6 @@ impl PortSet {
     }
 
     /// Whether the port is in the set.
-    #[inline]
     pub fn contains(&self, port: u16) -> bool {
         self.bits()
             .get(usize::from(port / WORD_BITS))
@@ -194,7 +190,6 @@ impl PortRange {
     }
 
     /// Whether a port lies inside.
-    #[inline]
     pub const fn contains(self, port: u16) -> bool {
         self.min <= port && port <= self.max
     }

@@ -48,21 +48,18 @@ trait Countable: Copy + Ord {
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Eight bits to which all bits of a number contribute.
-#[inline]
 pub(super) fn top_bits(number: u64) -> usize {
     let [top, ..] = number.wrapping_mul(SPREAD).to_be_bytes();
     top.into()
 }
 
 impl Countable for u32 {
-    #[inline]
     fn partition(self) -> usize {
         top_bits(self.into())
     }
 }
 
 impl Countable for Address {
-    #[inline]
     fn partition(self) -> usize {
         let [high, low] = self.halves();
         top_bits(low ^ high.rotate_left(32))

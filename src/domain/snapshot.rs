@@ -364,7 +364,6 @@ pub struct PerFamily<T> {
 
 impl<T> PerFamily<T> {
     /// The value for one family, to change it.
-    #[inline]
     pub fn get_mut(&mut self, family: Family) -> &mut T {
         match family {
             Family::Ipv4 => &mut self.ipv4,

@@ -39,7 +39,6 @@ pub enum TcpState {
 
 impl TcpState {
     /// The state with this number, or nothing for a number that no kernel known to us uses.
-    #[inline]
     pub(crate) fn from_number(number: u8) -> Option<Self> {
         Self::try_read_from_bytes(&[number]).ok()
     }
