@@ -4,13 +4,12 @@ use std::cmp::Ordering;
 
 use super::table::{Cell, Kind, Table, column};
 use super::{NamespaceReport, Report, printable};
-use crate::domain::address::Address;
 use crate::domain::advice::explain::explain;
 use crate::domain::advice::thresholds::{POOL_WARNING, RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::advice::wording::{self, count, counted, percent};
 use crate::domain::age::BANDS;
 use crate::domain::collectors::CollectorId;
-use crate::domain::snapshot::DestinationUsage;
+use crate::domain::snapshot::{DestinationUsage, SourceUsage};
 
 const RATIO: Kind = Kind::Ratio(RATIO_WARNING, RATIO_CRITICAL);
 const POOL_RATIO: Kind = Kind::Ratio(POOL_WARNING, 1.0);
@@ -158,31 +157,30 @@ pub(crate) fn range(namespace: &NamespaceReport) -> Option<String> {
 
 fn addresses(namespace: &NamespaceReport) -> Option<Table> {
     let sources = namespace.snapshot.ports()?.by_source.iter().flatten();
-    let rows = sources.map(|source| (source.src_addr, source.exhaustion_ratio, source.ports));
     let caption = "Ports in use for bind() without a port";
-    Some(by_address("Local addresses", caption, rows))
+    Some(by_address("Local addresses", caption, sources))
 }
 
 fn udp(namespace: &NamespaceReport) -> Option<Table> {
     let sources = namespace.snapshot.udp()?.by_source.iter();
-    let rows = sources.map(|source| (source.src_addr, source.exhaustion_ratio, source.ports));
-    let rows = rows.filter(|(_, _, ports)| *ports > 0);
-    Some(by_address("UDP", "Ports in use by UDP sockets", rows))
+    let sources = sources.filter(|source| source.ports > 0);
+    Some(by_address("UDP", "Ports in use by UDP sockets", sources))
 }
 
-fn by_address(
+fn by_address<'a>(
     title: &'static str,
     caption: &str,
-    rows: impl Iterator<Item = (Address, f64, u32)>,
+    sources: impl Iterator<Item = &'a SourceUsage>,
 ) -> Table {
     let columns = [
         column("Address", Kind::Text, 0),
         column("In use", POOL_RATIO, 0),
         column("Ports", Kind::Number, 1),
     ];
-    let rows = rows.map(|(address, in_use, ports)| {
-        let ports = count(ports);
-        [address.to_string().into(), ratio(in_use), ports.into()]
+    let rows = sources.map(|source| {
+        let address = source.src_addr.to_string().into();
+        let ports = count(source.ports).into();
+        [address, ratio(source.exhaustion_ratio), ports]
     });
     Table::new(title, caption, columns, rows)
 }
