@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _};
 
 use crate::config::{Command, Config};
 
@@ -66,25 +66,20 @@ pub fn command() -> clap::Command {
 /// The server's flags, which have a dot in their names, are those of its commands, too; but those of the web
 /// server only where `shares_web`. A command's help shows those that concern it.
 fn with_shared_flags(shares_web: bool) -> clap::Command {
-    let is_web = |long: &str| long.starts_with("web.");
-    let mut command = Config::command().mut_args(|arg| match arg.get_long() {
-        Some(long) if long.contains('.') => {
-            let is_global = shares_web || !is_web(long);
-            arg.global(is_global)
-        }
-        _ => arg,
+    let is_shared = |arg: &Arg| arg.get_long().is_some_and(|long| long.contains('.'));
+    let is_web = |arg: &Arg| arg.get_long().is_some_and(|it| it.starts_with("web."));
+    let mut command = Config::command().mut_args(|arg| {
+        let is_global = is_shared(&arg) && (shares_web || !is_web(&arg)) || arg.is_global_set();
+        arg.global(is_global)
     });
     // Shared flags reach the commands when these are built.
     command.build();
     for name in ["report", "check", "healthcheck"] {
         command = command.mut_subcommand(name, |subcommand| {
-            subcommand.mut_args(|arg| match arg.get_long() {
-                Some(long) if long.contains('.') => {
-                    let is_foreign = is_web(long) != (name == "healthcheck");
-                    let is_hidden = is_foreign || arg.is_hide_set();
-                    arg.hide(is_hidden)
-                }
-                _ => arg,
+            subcommand.mut_args(|arg| {
+                let is_foreign = is_shared(&arg) && is_web(&arg) != (name == "healthcheck");
+                let is_hidden = is_foreign || arg.is_hide_set();
+                arg.hide(is_hidden)
             })
         });
     }

@@ -33,8 +33,9 @@ async fn send(name: &OsStr, state: &str) -> io::Result<()> {
         [b'/', ..] => SocketAddr::from_pathname(name)?,
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => {
-            let reason = "it begins neither with a slash nor with @";
-            return Err(io::Error::other(reason));
+            return Err(io::Error::other(
+                "it begins neither with a slash nor with @",
+            ));
         }
     };
     let socket = UnixDatagram::unbound()?;

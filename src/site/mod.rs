@@ -46,15 +46,6 @@ use scrapes::Scrapes;
 /// How long `/-/ready` reads before it says no. The kubelet waits a second for a probe.
 const PROBE_TIME: Duration = Duration::from_millis(900);
 
-/// All paths but that of the metrics.
-const PATHS: [&str; 5] = [
-    "/",
-    "/api/v1/report",
-    "/api/v1/report/schema",
-    "/-/healthy",
-    "/-/ready",
-];
-
 /// Everything that is answered, on all connections of all listeners.
 #[derive(Debug)]
 pub struct Site {
@@ -144,7 +135,11 @@ impl Handler for Site {
     async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
         // First, for it may be "/".
         let is_metrics = path == self.telemetry_path;
-        if !is_metrics && !PATHS.contains(&path) {
+        let is_other = matches!(
+            path,
+            "/" | "/api/v1/report" | "/api/v1/report/schema" | "/-/healthy" | "/-/ready"
+        );
+        if !is_metrics && !is_other {
             return answer::text(StatusCode::NOT_FOUND, "404 page not found");
         }
         if method != Method::GET && method != Method::HEAD {

@@ -17,9 +17,8 @@ use crate::web::answer::{self, Answer};
 pub(super) struct Scrapes {
     limit: usize,
     free: Semaphore,
-    ok: AtomicU64,
-    failed: AtomicU64,
-    refused: AtomicU64,
+    /// Answers so far by their status.
+    by_code: [(u16, AtomicU64); 3],
 }
 
 impl Scrapes {
@@ -32,9 +31,7 @@ impl Scrapes {
         Self {
             limit,
             free: Semaphore::new(limit),
-            ok: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            by_code: [200, 500, 503].map(|code| (code, AtomicU64::new(0))),
         }
     }
 
@@ -54,24 +51,22 @@ impl Scrapes {
 
     /// Counts a scrape as answered.
     pub(super) fn count(&self, status: StatusCode) {
-        let counter = match status {
-            StatusCode::OK => &self.ok,
-            StatusCode::SERVICE_UNAVAILABLE => &self.refused,
-            _ => &self.failed,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let mut by_code = self.by_code.iter();
+        if let Some((_, count)) = by_code.find(|(code, _)| *code == status.as_u16()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The counts so far.
     pub(super) fn figures(&self) -> HandlerFigures {
-        let [ok, failed, refused] =
-            [&self.ok, &self.failed, &self.refused].map(|counter| counter.load(Ordering::Relaxed));
+        let load = |(code, count): &(u16, AtomicU64)| (*code, count.load(Ordering::Relaxed));
+        let [ok, failed, refused] = self.by_code.each_ref().map(load);
         let in_flight = self.limit - self.free.available_permits();
         HandlerFigures {
             in_flight: u64::try_from(in_flight).unwrap_or(u64::MAX),
-            requests_by_code: [(200, ok), (500, failed), (503, refused)],
+            requests_by_code: [ok, failed, refused],
             // Nothing else fails a scrape.
-            encoding_errors: failed,
+            encoding_errors: failed.1,
         }
     }
 }
