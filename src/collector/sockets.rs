@@ -30,7 +30,6 @@ const INCOMPLETE: &str =
     "the dump is incomplete: the kernel marks it as inconsistent (NLM_F_DUMP_INTR)";
 
 /// Reads the sockets of the network namespace that the calling thread is in, from the source that works.
-#[derive(Debug)]
 pub(super) struct SocketReader {
     pub(super) choice: SourceChoice,
     pub(super) procfs: ProcRoot,
@@ -39,7 +38,6 @@ pub(super) struct SocketReader {
 }
 
 /// What is remembered of one namespace from dump to dump.
-#[derive(Debug)]
 pub(super) struct SocketMemory {
     bound: BoundSockets,
     probe: ProbeMemory,

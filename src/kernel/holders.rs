@@ -26,7 +26,6 @@ use crate::domain::socket::LiveSocket;
 const MOST_PROCESSES: usize = 10;
 
 /// Finds the processes that have sockets open.
-#[derive(Clone, Debug)]
 pub(crate) struct HolderFinder {
     procfs: PathBuf,
     netlink: bool,

@@ -16,7 +16,6 @@ use crate::kernel::namespaces::{FoundNamespace, NamespaceLister, Resident, read_
 use crate::kernel::procfs::ProcRoot;
 
 /// How far a run came with a namespace.
-#[derive(Debug)]
 pub(super) enum Progress {
     /// It had not been entered when time was up.
     NotSeen,
@@ -31,7 +30,6 @@ pub(super) enum Progress {
 }
 
 /// A namespace, as long as it is there.
-#[derive(Debug)]
 pub(super) struct Known {
     pub(super) label: String,
     pub(super) found: FoundNamespace,

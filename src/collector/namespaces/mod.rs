@@ -53,7 +53,6 @@ const LATE: &str =
 const RESIDENTS_AGAIN: Duration = Duration::from_secs(60);
 
 /// Reads other namespaces.
-#[derive(Debug)]
 pub(super) struct NamespacesJob {
     config: CollectorConfig,
     visitor: Option<Visitor>,

@@ -20,7 +20,6 @@ use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 /// What is only known on the job's own thread.
-#[derive(Debug)]
 pub(super) struct Visitor {
     pub(super) home: Home,
     pub(super) lister: NamespaceLister,

@@ -40,7 +40,6 @@ fn what_it_takes(error: &io::Error) -> &'static str {
 }
 
 /// The namespace that the exporter began in, for a thread to go back to.
-#[derive(Debug)]
 pub(crate) struct Home {
     file: File,
     /// Which one it is.

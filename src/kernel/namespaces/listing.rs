@@ -76,7 +76,6 @@ pub(crate) struct BarredName {
 const NOTED_PIDS: usize = 4;
 
 /// Finds namespaces.
-#[derive(Clone, Debug)]
 pub(crate) struct NamespaceLister {
     /// Where the processes are.
     pub procfs: PathBuf,

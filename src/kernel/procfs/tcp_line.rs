@@ -12,12 +12,6 @@ use super::text::unsigned;
 use crate::domain::address::Address;
 use crate::domain::socket::TcpState;
 
-/// What every line but the first should be.
-pub(super) const EXPECTED: &str = "a socket: sl local remote st tx:rx tr:when";
-
-/// How every table begins its first line, after some blanks.
-pub(super) const HEADER_START: &[u8] = b"sl  local_address";
-
 /// `tr` of a time-wait socket, `get_timewait4_sock` in `net/ipv4/tcp_ipv4.c`.
 const TIME_WAIT_TIMER: u32 = 3;
 

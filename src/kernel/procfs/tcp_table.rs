@@ -22,6 +22,9 @@ use crate::domain::socket::TcpState::{Close, Listen, NewSynRecv, SynRecv, TimeWa
 use crate::domain::socket::{LiveSocket, PortOwner, Socket};
 use crate::domain::udp::UdpSocket;
 
+/// What every line but the first should be.
+const EXPECTED: &str = "a socket: sl local remote st tx:rx tr:when";
+
 /// How many lines are read between two looks at the clock: about half a millisecond's worth.
 const LINES_PER_DEADLINE_CHECK: usize = 256;
 
@@ -143,10 +146,7 @@ impl ProcRoot {
             let mut lines = Lines::new(file);
             // The kernel prints a header even where there is no socket: a file without is not its table.
             let (_, header) = lines.next()?.unwrap_or_default();
-            if !header
-                .trim_ascii_start()
-                .starts_with(tcp_line::HEADER_START)
-            {
+            if !header.trim_ascii_start().starts_with(b"sl  local_address") {
                 return Err(Malformed::new(1, header, "the header of a connection table").into());
             }
             while let Some((number, line)) = lines.next()? {
@@ -155,7 +155,7 @@ impl ProcRoot {
                 }
                 visited += 1;
                 let record = tcp_line::parse(line, is_v6)
-                    .ok_or_else(|| Malformed::new(number, line, tcp_line::EXPECTED))?;
+                    .ok_or_else(|| Malformed::new(number, line, EXPECTED))?;
                 if !visit(&record, line) {
                     break;
                 }

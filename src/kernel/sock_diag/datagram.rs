@@ -57,7 +57,6 @@ pub enum DatagramError {
 }
 
 /// The messages of one datagram. Ends after the first error.
-#[derive(Clone, Debug)]
 pub struct Messages<'a> {
     bytes: &'a [u8],
     offset: usize,

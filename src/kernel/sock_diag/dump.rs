@@ -84,25 +84,23 @@ impl DumpError {
             Errno::AFNOSUPPORT,
             Errno::CONNREFUSED,
         ];
-        match self {
-            Self::Open(error)
-            | Self::Send(error)
-            | Self::Refused(error)
-            | Self::Failed(error, 0) => is_one_of(error, &UNUSABLE),
-            _ => false,
-        }
+        !matches!(self, Self::Receive(_) | Self::Failed(_, 1..)) && self.is_one_of(&UNUSABLE)
     }
 
     /// Whether the next try, in a new conversation, may go better: a passing state of the kernel's.
     pub fn is_passing(&self) -> bool {
         const PASSING: [Errno; 4] = [Errno::BUSY, Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM];
+        matches!(self, Self::Overrun(_)) || self.is_one_of(&PASSING)
+    }
+
+    /// Whether it is one of the kernel's errors.
+    fn is_one_of(&self, errnos: &[Errno]) -> bool {
         match self {
             Self::Open(error)
             | Self::Send(error)
             | Self::Receive(error)
             | Self::Refused(error)
-            | Self::Failed(error, _) => is_one_of(error, &PASSING),
-            Self::Overrun(_) => true,
+            | Self::Failed(error, _) => is_one_of(error, errnos),
             _ => false,
         }
     }
@@ -115,7 +113,6 @@ fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
 }
 
 /// Asks for dumps.
-#[derive(Debug)]
 pub struct Dumper {
     connect: Box<dyn Connect>,
     /// Whether the kernel has refused the filter program. It will not change its mind.

@@ -14,8 +14,6 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 /// more than 32 KiB (`netlink_recvmsg` and `netlink_dump` in net/netlink/af_netlink.c).
 pub(crate) const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
 
-const SHORTEST_PATIENCE: Duration = Duration::from_millis(1);
-
 /// One conversation with the kernel. Either call may fail with `Interrupted`, and may then be made
 /// again.
 pub trait Transport {
@@ -54,7 +52,7 @@ impl Connect for NetlinkConnect {
         // A timeout of zero would mean none.
         let patience = deadline
             .saturating_duration_since(Instant::now())
-            .max(SHORTEST_PATIENCE);
+            .max(Duration::from_millis(1));
         for direction in [Timeout::Recv, Timeout::Send] {
             set_socket_timeout(&socket, direction, Some(patience))?;
         }
