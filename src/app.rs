@@ -107,10 +107,13 @@ async fn serve(
             listeners.collect::<Result<_, _>>()?
         }
     };
-    let has_tls = protection
-        .as_ref()
-        .is_some_and(|protection| protection.has_tls);
-    log_listeners(&listeners, has_tls);
+    let has_tls = matches!(&protection, Some(protection) if protection.has_tls);
+    // In the words of the Go exporters.
+    let tls = if has_tls { "enabled" } else { "disabled" };
+    for Listener { address, .. } in &listeners {
+        info!(address, "Listening on");
+        info!(address, http2 = false, "TLS is {tls}.");
+    }
     // Not one that the kernel chose for port 0: it is in the ephemeral range by design, and another the next
     // time.
     let ports = if web.systemd_socket {
@@ -185,15 +188,6 @@ fn warn_of_missing_rights(namespaces: &NamespaceChoice) {
              CapabilityBoundingSet=; Kubernetes: runAsUser 0 with capabilities.add)",
         "{unreadable} cannot be read: capabilities are missing. All others are exported"
     );
-}
-
-/// In the words of the Go exporters.
-fn log_listeners(listeners: &[Listener], has_tls: bool) {
-    let tls = if has_tls { "enabled" } else { "disabled" };
-    for Listener { address, .. } in listeners {
-        info!(address, "Listening on");
-        info!(address, http2 = false, "TLS is {tls}.");
-    }
 }
 
 /// Reads everything once, so that the log shows from the start what works.
