@@ -125,9 +125,9 @@ fn written(
     Ok(match (options.format, options.watch) {
         (ReportFormat::Json, None) => serde_json::to_string_pretty(&json::document(report))? + "\n",
         (ReportFormat::Json, Some(_)) => serde_json::to_string(&json::document(report))? + "\n",
-        (ReportFormat::Text, None) => text::render(report, None, style()),
+        (ReportFormat::Text, None) => text::render(report, false, None, style()),
         (ReportFormat::Text, Some(_)) => {
-            let text = text::render(report, Some(before), style());
+            let text = text::render(report, true, before, style());
             if takes_commands(&io::stdout()) {
                 let (columns, rows) = screen_size();
                 screen::in_place(&text, columns, rows)

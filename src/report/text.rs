@@ -27,18 +27,13 @@ const ROWS: usize = 20;
 /// The same while watching: the findings have to fit below them.
 const WATCHED_ROWS: usize = 6;
 
-/// The report. `watch` is the previous one while watching: then the destinations come first, with what has
-/// changed.
-#[expect(
-    clippy::option_option,
-    reason = "the first report while watching has none before"
-)]
-pub(crate) fn render(report: &Report, watch: Option<Option<&Report>>, style: Style) -> String {
+/// The report. While watching the destinations come first, with what has changed since the last one.
+pub(crate) fn render(report: &Report, watch: bool, last: Option<&Report>, style: Style) -> String {
     let mut text = Text {
         out: String::new(),
         shown: HashSet::new(),
         style,
-        is_watching: watch.is_some(),
+        is_watching: watch,
     };
     let place = format!("{}  {}", printable(&report.host), report.made_text());
     let state = text.colored(report.state().as_str());
@@ -52,8 +47,7 @@ pub(crate) fn render(report: &Report, watch: Option<Option<&Report>>, style: Sty
             text.name(namespace);
         }
         let same = |other: &&NamespaceReport| other.name() == namespace.name();
-        let before = watch.flatten();
-        let before = before.and_then(|before| before.namespaces.iter().find(same));
+        let before = last.and_then(|last| last.namespaces.iter().find(same));
         text.namespace(namespace, before);
     }
     text.line("");

@@ -12,7 +12,7 @@ const PLAIN: Style = Style {
 
 #[test]
 fn the_state_comes_first_and_every_part_is_there() {
-    let text = render(&report(99), None, PLAIN);
+    let text = render(&report(99), false, None, PLAIN);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(
         lines.first(),
@@ -44,7 +44,7 @@ fn nothing_but_colour_is_added_on_a_terminal() {
         color: true,
         width: None,
     };
-    let text = render(&report(99), None, colored);
+    let text = render(&report(99), false, None, colored);
     assert!(text.contains("\x1b[1;31mCRITICAL\x1b[0m"));
     let mut bare = String::new();
     let mut rest = text.as_str();
@@ -53,12 +53,12 @@ fn nothing_but_colour_is_added_on_a_terminal() {
         rest = after.split_once('m').map_or("", |(_, rest)| rest);
     }
     bare.push_str(rest);
-    assert_eq!(bare, render(&report(99), None, PLAIN));
+    assert_eq!(bare, render(&report(99), false, None, PLAIN));
 }
 
 #[test]
 fn a_process_cannot_write_to_the_terminal_by_its_name() {
-    let text = render(&report(99), None, PLAIN);
+    let text = render(&report(99), false, None, PLAIN);
     assert!(text.contains("evil?[2J (pid 77)"), "{text}");
     assert!(!text.contains('\x1b'));
 }
@@ -70,7 +70,7 @@ fn lines_keep_to_the_width_but_for_commands() {
             color: false,
             width: Some(width),
         };
-        for line in render(&report(99), None, style).lines() {
+        for line in render(&report(99), false, None, style).lines() {
             let is_command = line.contains("sysctl") || line.contains("ss -tan");
             let is_table = line.starts_with("  ip_local_reserved");
             let length = line.chars().count();
@@ -81,7 +81,7 @@ fn lines_keep_to_the_width_but_for_commands() {
 
 #[test]
 fn commands_that_are_in_the_text_already_are_not_repeated() {
-    let text = render(&report(99), None, PLAIN);
+    let text = render(&report(99), false, None, PLAIN);
     let widen = "sysctl -w net.ipv4.ip_local_port_range='16384 65535'";
     assert_eq!(text.matches(widen).count(), 1, "{text}");
     assert!(text.contains("(same commands as above)"));
@@ -94,7 +94,7 @@ fn blocks_without_content_are_not_shown() {
     own.holders = None;
     own.snapshot = own.snapshot.clone().without(CollectorId::Sockets);
     own.advice.findings.clear();
-    let text = render(&report, None, PLAIN);
+    let text = render(&report, false, None, PLAIN);
     for title in [
         "FINDINGS",
         "DESTINATIONS",
@@ -116,7 +116,7 @@ fn what_could_not_be_read_is_unknown() {
         has_unlisted_names: false,
     });
     assert!(!report.is_complete());
-    let text = render(&report, None, PLAIN);
+    let text = render(&report, false, None, PLAIN);
     assert!(text.starts_with("UNKNOWN  web-7  "), "{text}");
     assert!(
         text.contains("\n2 network namespaces could not be entered"),
@@ -126,7 +126,7 @@ fn what_could_not_be_read_is_unknown() {
 
 #[test]
 fn watching_shows_destinations_first_with_what_has_changed() {
-    let text = render(&report(99), Some(Some(&report(50))), PLAIN);
+    let text = render(&report(99), true, Some(&report(50)), PLAIN);
     let place = |title| {
         text.find(title)
             .unwrap_or_else(|| panic!("{title} in {text}"))
@@ -145,9 +145,9 @@ fn watching_shows_destinations_first_with_what_has_changed() {
         "{changes}"
     );
     assert!(changes.contains("Gone: No problems found"), "{changes}");
-    let unchanged = render(&report(50), Some(Some(&report(50))), PLAIN);
+    let unchanged = render(&report(50), true, Some(&report(50)), PLAIN);
     assert!(!unchanged.contains("CHANGES"), "{unchanged}");
-    let first = render(&report(50), Some(None), PLAIN);
+    let first = render(&report(50), true, None, PLAIN);
     assert!(!first.contains("  CHANGE  "), "{first}");
 }
 
@@ -157,7 +157,7 @@ fn what_one_watches_fits_into_24_rows_of_80_columns() {
         color: false,
         width: Some(80),
     };
-    let text = render(&report(99), Some(Some(&report(50))), style);
+    let text = render(&report(99), true, Some(&report(50)), style);
     let shown: Vec<&str> = text.lines().take(23).collect();
     let shown = shown.join("\n");
     for part in [
@@ -179,7 +179,7 @@ fn changed_sysctls_are_shown_with_their_consequence() {
     settings.tcp_tw_reuse = Some(7);
     let sockets = snapshot.sockets_mut().unwrap();
     sockets.ports.as_mut().unwrap().usable += 1_000;
-    let text = render(&now, Some(Some(&before)), PLAIN);
+    let text = render(&now, true, Some(&before), PLAIN);
     for change in ["tcp_tw_reuse: 7 -> 0", "Usable ports per destination: 1,"] {
         assert!(text.contains(change), "{change}: {text}");
     }
