@@ -22,7 +22,6 @@ const QUICK_SOCKETS: u64 = 100_000;
 const SERVES_FOR: Duration = Duration::from_secs(300);
 
 /// The bound sockets as they were read last.
-#[derive(Debug)]
 pub(super) struct BoundSockets {
     last: Option<(Instant, Vec<PortOwner>)>,
     /// When a ratio was seen near its limit last. Serves as long as a reading does, so that a ratio

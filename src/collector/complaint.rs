@@ -3,7 +3,6 @@
 use tracing::{error, info};
 
 /// What one collector last complained of.
-#[derive(Debug)]
 pub(super) struct Complaint {
     collector: &'static str,
     /// The label of the namespace; `None` is the own one.

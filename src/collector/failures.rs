@@ -46,7 +46,6 @@ impl FailuresJob {
 }
 
 /// The counts of the last minutes.
-#[derive(Debug)]
 struct History(VecDeque<(Instant, u64)>);
 
 impl History {

@@ -57,7 +57,6 @@ fn counts(read: Result<Option<Counts>, ReadError>) -> Read {
 }
 
 /// One collector of small files in one network namespace.
-#[derive(Debug)]
 pub(super) struct FilesJob {
     pub(super) id: CollectorId,
     pub(super) when: When,

@@ -48,13 +48,15 @@ const CGROUP_COMPARISON: u8 = OPERATION + 8;
 ///
 /// A kernel without cgroups of sockets refuses it with EINVAL.
 pub(super) fn ephemeral_or_time_wait(range: PortRange) -> Vec<u8> {
+    // Both comparisons go on to the cgroup if they fail. The jump is to the end: it passes. The last goes to the end as
+    // well, or past it: it does not.
     let program = bytes(&[
-        (SOURCE_PORT_FROM, PORT_COMPARISON, 20), // or to the cgroup
+        (SOURCE_PORT_FROM, PORT_COMPARISON, 20),
         (0, 0, range.min()),
-        (SOURCE_PORT_TO, PORT_COMPARISON, 12), // or to the cgroup
+        (SOURCE_PORT_TO, PORT_COMPARISON, 12),
         (0, 0, range.max()),
-        (JUMP, OPERATION, 16),              // to the end: it passes
-        (CGROUP_IS, CGROUP_COMPARISON, 16), // or past the end: it does not
+        (JUMP, OPERATION, 16),
+        (CGROUP_IS, CGROUP_COMPARISON, 16),
         (0, 0, 0),
         (0, 0, 0),
     ]);
