@@ -13,9 +13,9 @@ const LISTED: usize = 512;
 /// A set of ports that only grows.
 #[derive(Clone, Debug)]
 pub(super) enum SmallPortSet {
-    /// Up to [`INLINE`] ports in order of arrival.
+    /// Up to [`INLINE`] ports in order of arrival, perhaps twice.
     Inline { len: u8, ports: [u16; INLINE] },
-    /// Up to [`LISTED`] ports in order of arrival.
+    /// Up to [`LISTED`] ports in order of arrival, perhaps twice: a dump is not atomic.
     #[expect(clippy::box_collection, reason = "half the size of the whole set")]
     Listed(Box<Vec<u16>>),
     /// Any number.
@@ -36,8 +36,6 @@ impl SmallPortSet {
     pub(super) fn insert(&mut self, port: u16) {
         match self {
             Self::Bitmap(set) => set.insert(port),
-            // A dump is not atomic, and may report one port twice.
-            few if few.listed().contains(&port) => {}
             Self::Inline { len, ports } if usize::from(*len) < INLINE => {
                 if let Some(slot) = ports.get_mut(usize::from(*len)) {
                     *slot = port;
@@ -68,11 +66,16 @@ impl SmallPortSet {
     pub(super) fn len_within(&self, mask: &PortSet) -> u32 {
         match self {
             Self::Bitmap(set) => set.len_within(mask),
-            few => few
-                .listed()
-                .iter()
-                .map(|port| u32::from(mask.contains(*port)))
-                .sum(),
+            few => {
+                let mut ports = [0; LISTED];
+                let within = few.listed().iter().filter(|port| mask.contains(**port));
+                let copied = ports.iter_mut().zip(within).map(|(to, from)| *to = *from);
+                let count = copied.count();
+                let ports = ports.get_mut(..count).unwrap_or_default();
+                ports.sort_unstable();
+                let different = ports.chunk_by(|one, next| one == next).count();
+                u32::try_from(different).unwrap_or(u32::MAX)
+            }
         }
     }
 
