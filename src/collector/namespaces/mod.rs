@@ -34,7 +34,7 @@ use visitor::{Visitor, connections};
 
 /// How long namespaces that were never dumped, and are far from their limit, may keep a scrape waiting. The others of
 /// them come with the next one.
-const FIRST_DUMPS: Duration = Duration::from_millis(1_500);
+const FIRST_DUMPS: Duration = Duration::from_millis(800);
 
 /// Time kept for answering: 1/20 of the budget, at least 25 ms, at most a quarter.
 const RESERVE: u32 = 20;
