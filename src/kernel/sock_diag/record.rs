@@ -3,9 +3,8 @@
 //! A record of a family or state that was not asked for, or that this program does not know, is from a kernel newer than
 //! it, and decoded to nothing.
 
-use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
 use netlink_packet_sock_diag::{AF_INET, AF_INET6, INET_DIAG_INFO, INET_DIAG_SKV6ONLY};
-use zerocopy::byteorder::native_endian::U32;
+use zerocopy::byteorder::native_endian::{U16, U32};
 use zerocopy::byteorder::network_endian::U16 as BigU16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -162,11 +161,17 @@ fn is_v6_only(attributes: &[u8]) -> bool {
 }
 
 /// The value of the first attribute of this kind. Attributes whose lengths lie end the search.
-fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    let mut attributes = NlasIterator::new(bytes).map_while(Result::ok);
-    let found = attributes.find(|attribute| attribute.kind() == kind)?;
-    let value = NLA_HEADER_SIZE..usize::from(found.length());
-    found.into_inner().get(value)
+fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    loop {
+        // `struct nlattr`: its length without padding, and its kind.
+        let ([length, found], _) = <[U16; 2]>::ref_from_prefix(bytes).ok()?;
+        let length = usize::from(length.get());
+        let value = bytes.get(size_of::<[U16; 2]>()..length)?;
+        if found.get() == kind {
+            return Some(value);
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..)?;
+    }
 }
 
 #[cfg(test)]
