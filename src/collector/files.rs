@@ -19,19 +19,17 @@ type Reader = fn(&ProcRoot) -> Read;
 pub(super) enum When {
     /// In each run.
     Always,
-    /// In each run where there are TCP sockets.
+    /// In each run where there are TCP sockets, elsewhere in turn.
     WithSockets,
-    /// Where something happened, and in turn.
-    Seldom,
 }
 
 /// How each collector of small files reads.
 const READERS: &[(CollectorId, When, Reader)] = &[
-    (CollectorId::Sysctl, When::Seldom, |procfs| {
+    (CollectorId::Sysctl, When::WithSockets, |procfs| {
         let (settings, errors) = procfs.read_settings();
         (Some(settings.into()), errors)
     }),
-    (CollectorId::Netstat, When::Seldom, |procfs| {
+    (CollectorId::Netstat, When::WithSockets, |procfs| {
         counts(procfs.read_kernel_counters().map(Some))
     }),
     (CollectorId::Snmp, When::WithSockets, |procfs| {
@@ -40,10 +38,10 @@ const READERS: &[(CollectorId, When, Reader)] = &[
     (CollectorId::Sockstat, When::Always, |procfs| {
         counts(procfs.read_socket_statistics().map(Some))
     }),
-    (CollectorId::Conntrack, When::Seldom, |procfs| {
+    (CollectorId::Conntrack, When::WithSockets, |procfs| {
         counts(procfs.read_conntrack())
     }),
-    (CollectorId::Slabinfo, When::Seldom, |procfs| {
+    (CollectorId::Slabinfo, When::WithSockets, |procfs| {
         counts(procfs.read_slab_memory(page_size_bytes()).map(Some))
     }),
 ];
@@ -69,7 +67,8 @@ impl FilesJob {
     /// some that may not be enabled.
     pub(super) fn all(enabled: &Enabled, netns: Option<&str>) -> Vec<Self> {
         let is_wanted = |id: CollectorId, when| {
-            let is_needed = when != When::Seldom || id == CollectorId::Sysctl;
+            let is_needed =
+                when == When::Always || matches!(id, CollectorId::Sysctl | CollectorId::Snmp);
             match netns {
                 None => enabled.has(id),
                 Some(_) => id.is_of_namespace() && (enabled.has(id) || is_needed),

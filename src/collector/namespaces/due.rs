@@ -1,7 +1,7 @@
 //! Which namespaces are dumped in a run, and whether the last dump of one serves. Pure.
 //!
-//! **Invariant:** the last dump of a namespace never serves where one of its ratios can have reached
-//! [`ALWAYS_FRESH_FROM`]. Two bounds say so, each by itself: how many sockets there are now, and what was in use at the
+//! **Invariant:** the last dump of a namespace never serves where one of its ratios had reached [`ALWAYS_FRESH_FROM`], or
+//! can have reached it since. Two bounds say so, each by itself: how many sockets there are now, and what was in use at the
 //! last dump plus all that was opened since.
 
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::domain::settings::Settings;
 use crate::domain::snapshot::{Outcome, PortUsage, Reading, Snapshot};
 
 /// Two fifths: connect() becomes slow when half of the ports are in use, since it searches one parity first.
-const ALWAYS_FRESH_FROM: (u64, u64) = (2, 5);
+const ALWAYS_FRESH_FROM: (u32, u32) = (2, 5);
 
 /// Why a namespace is dumped, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub(super) enum Need {
 }
 
 /// What a namespace reports of itself in each run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Check {
     /// TCP sockets that use a port, but those that are only bound.
     tcp: Option<u64>,
@@ -34,12 +34,10 @@ pub(super) struct Check {
     used: Option<u64>,
     /// Connections opened so far, by either side.
     opened: Option<u64>,
-    /// `ip_local_port_range` and `ip_local_reserved_ports`, as they are written.
-    port_settings: String,
 }
 
 impl Check {
-    pub(super) fn new(files: &Snapshot, port_settings: String) -> Self {
+    pub(super) fn new(files: &Snapshot) -> Self {
         let sum = |one: Option<u64>, other| Some(one?.saturating_add(other?));
         let sockets = |name| files.socket_counts()?.get(name);
         let opens = |name| files.count(CollectorId::Snmp, name);
@@ -47,7 +45,6 @@ impl Check {
             tcp: sum(sockets("tw"), sockets("inuse")),
             used: sockets("used"),
             opened: sum(opens("ActiveOpens"), opens("PassiveOpens")),
-            port_settings,
         }
     }
 
@@ -65,7 +62,9 @@ impl Check {
     pub(super) fn need(&self, last: Option<&LastDump>, settings: &Settings) -> Need {
         let is_small = || self.is_small(settings) == Some(true);
         match last.filter(|last| last.is_of(self, settings)) {
-            Some(last) if last.serves(self) == Some(true) || is_small() => Need::InTurn,
+            Some(last) if last.is_low && (last.serves(self) == Some(true) || is_small()) => {
+                Need::InTurn
+            }
             _ if is_small() => Need::First,
             _ => Need::AtOnce,
         }
@@ -73,9 +72,9 @@ impl Check {
 }
 
 /// Whether a ratio is below [`ALWAYS_FRESH_FROM`].
-const fn is_low(in_use: u64, usable: u64) -> bool {
+fn is_low(in_use: u64, usable: u64) -> bool {
     let (part, whole) = ALWAYS_FRESH_FROM;
-    in_use.saturating_mul(whole) < usable.saturating_mul(part)
+    in_use.saturating_mul(whole.into()) < usable.saturating_mul(part.into())
 }
 
 /// The last dump of a namespace.
@@ -89,6 +88,8 @@ pub(super) struct LastDump {
     /// Ports in use towards the fullest destination or on the fullest address.
     most: Option<u64>,
     usable: u64,
+    /// Whether all of its ratios are: a high one is not exported again once its sockets may have gone.
+    is_low: bool,
 }
 
 impl LastDump {
@@ -103,6 +104,7 @@ impl LastDump {
             return None;
         };
         let ports = sockets.ports.as_ref()?;
+        let (part, whole) = ALWAYS_FRESH_FROM;
         Some(Self {
             at,
             outcome: outcome.clone(),
@@ -110,6 +112,7 @@ impl LastDump {
             settings,
             most: most_in_use(ports),
             usable: ports.usable.into(),
+            is_low: highest_ratio(ports) < f64::from(part) / f64::from(whole),
         })
     }
 
@@ -119,9 +122,7 @@ impl LastDump {
 
     /// Whether it is of the same namespace, with the same settings.
     fn is_of(&self, now: &Check, settings: &Settings) -> bool {
-        now.port_settings == self.check.port_settings
-            && *settings == self.settings
-            && now.opened >= self.check.opened
+        *settings == self.settings && now.opened >= self.check.opened
     }
 
     /// Whether no ratio can have become high since, but by sockets that were only bound in the place of others.
@@ -132,6 +133,12 @@ impl LastDump {
         let most = self.most?.saturating_add(opened).saturating_add(more);
         Some(is_low(most, self.usable.saturating_sub(more)))
     }
+}
+
+fn highest_ratio(ports: &PortUsage) -> f64 {
+    let pools = ports.by_source.iter().flatten();
+    let ratios = pools.map(|pool| pool.exhaustion_ratio);
+    ratios.fold(ports.worst_ratio.ipv4.max(ports.worst_ratio.ipv6), f64::max)
 }
 
 /// What any ratio of the dump was made of; `None` where that was not counted. The ports of listeners are of accepted
@@ -179,7 +186,6 @@ mod tests {
             tcp: Some(time_wait + in_use),
             used: Some(in_use),
             opened: Some(opened),
-            port_settings: "40000 40999\n\n".to_owned(),
         }
     }
 
@@ -244,6 +250,15 @@ mod tests {
     }
 
     #[test]
+    fn a_high_ratio_is_not_exported_again_when_its_sockets_have_gone() {
+        let last = dump(450, 0, 1_000);
+        assert_eq!(
+            check(0, 3, 1_000).need(Some(&last), &settings()),
+            Need::First
+        );
+    }
+
+    #[test]
     fn a_servers_many_sockets_are_no_ratio_as_long_as_nothing_is_opened() {
         let last = dump(10, 5_000, 1_000);
         assert!(!is_outdated(&last, &check(0, 5_010, 1_000), &settings()));
@@ -259,11 +274,11 @@ mod tests {
         let last = dump(10, 0, 1_000);
         let now = check(0, 10, 1_000);
         assert!(!is_outdated(&last, &now, &settings()));
-        let narrower = Check {
-            port_settings: "40000 40499\n\n".to_owned(),
-            ..now.clone()
+        let narrower = Settings {
+            port_range: PortRange::new(40_000, 40_499),
+            ..settings()
         };
-        assert!(is_outdated(&last, &narrower, &settings()));
+        assert!(is_outdated(&last, &now, &narrower));
         let reuse = Settings {
             tcp_tw_reuse: Some(1),
             ..settings()

@@ -81,7 +81,7 @@ impl Visitor {
         false
     }
 
-    /// Enters a namespace and reads its files and UDP sockets: those files that do not change with each connection
+    /// Enters a namespace and reads its files and UDP sockets: where there are no TCP sockets, most files and the owner
     /// only where something happened since the last run, or in turn.
     pub(super) fn check(
         &mut self,
@@ -101,13 +101,12 @@ impl Visitor {
         let is_empty = is_none("tw") && is_none("inuse");
         let check = (!is_empty).then(|| {
             known.read(procfs, When::WithSockets);
-            Check::new(&known.files, procfs.read_port_settings())
+            Check::new(&known.files)
         });
         if in_turn || known.files_read.is_none() || check != known.checked {
             if is_empty {
                 known.read(procfs, When::WithSockets);
             }
-            known.read(procfs, When::Seldom);
             known.files_read = Some(run);
             known.read_resident(&self.lister.procfs);
         }
@@ -141,7 +140,7 @@ impl Visitor {
 
     /// Enters a namespace again and dumps its sockets; false if the deadline came first.
     pub(super) fn dump(&mut self, known: &mut Known, host_sockets: u64, deadline: Instant) -> bool {
-        let Some(check) = known.checked.clone() else {
+        let Some(check) = known.checked else {
             return true;
         };
         if !self.enter(known) {

@@ -123,14 +123,6 @@ impl ProcRoot {
         value.ok()
     }
 
-    /// The port range and the reserved ports as they are written, to be compared; empty where they cannot be read.
-    pub(crate) fn read_port_settings(&self) -> String {
-        let ipv4 = self.ipv4_settings();
-        let read = |name| ipv4.parse_setting(name, |text| Ok(text.to_owned()));
-        let files = ["ip_local_port_range", "ip_local_reserved_ports"].map(read);
-        files.map(Result::unwrap_or_default).concat()
-    }
-
     /// The `TcpExt` counters of `net/netstat`.
     ///
     /// # Errors
