@@ -118,7 +118,9 @@ fn held(program: &Program) -> (usize, usize, Vec<u64>, usize) {
         .iter()
         .map(|task| fs::metadata(task.join("ns/net")).unwrap().ino())
         .collect();
-    let threads = inside.len();
+    // The second of the two that encode is started by the first two answers that come together.
+    let encodes = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap() == "encode\n";
+    let threads = entries("task").iter().filter(|task| !encodes(task)).count();
     inside.dedup();
     assert_eq!(inside.len(), 1, "every thread is at home");
     assert_eq!(of_namespaces, 1, "its own, to go home");
