@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use timewait_exporter::domain::address::{Address, Family};
@@ -31,6 +33,9 @@ fn judge(situation: &Situation) -> Verdict {
     let mut calls = 0;
     for source in ports.by_source.as_ref().expect("it is on") {
         for address in forms(source.src_addr) {
+            if !are_closed(&stage, source) {
+                return Verdict::Undecided;
+            }
             match judge_address(&stage, &ports, source, address) {
                 Verdict::Holds { calls: more } => calls += more,
                 other => return other,
@@ -38,6 +43,23 @@ fn judge(situation: &Situation) -> Verdict {
         }
     }
     Verdict::Holds { calls }
+}
+
+/// Whether the sockets of the calls before are closed. Another situation's thread may have started nft or ip meanwhile:
+/// until that runs, it has a copy of every descriptor.
+fn are_closed(stage: &Stage, source: &SourceUsage) -> bool {
+    let is_as_before = || {
+        let sources = stage.scrape().by_source.expect("it is on");
+        let mut same = sources.iter().filter(|one| one.src_addr == source.src_addr);
+        same.all(|one| one.ports == source.ports)
+    };
+    (0..200).any(|_| {
+        let is_closed = is_as_before();
+        if !is_closed {
+            thread::sleep(Duration::from_millis(10));
+        }
+        is_closed
+    })
 }
 
 /// An IPv4 address may be asked for by either family.
