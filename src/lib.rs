@@ -15,8 +15,8 @@
 //! host with more than 100,000 sockets the bound, unconnected ones are read every five minutes, unless a
 //! ratio is near its limit (`collector::bound`); which ports bind() took is probed again only where it can
 //! have changed what matters (`collector::probe`); other namespaces are dumped only where that can show
-//! something that matters, and their sysctls and counters are read in turn (`collector::namespaces`); and
-//! perf events count by themselves (`collector::failures`).
+//! something that matters, and where there are no TCP sockets, sysctls and counters are read in turn
+//! (`collector::namespaces`); and perf events count by themselves (`collector::failures`).
 //!
 //! ```text
 //! site ── deadline, format ──> collector ──> kernel::sock_diag ── one socket at a time ──> domain::census
