@@ -240,8 +240,16 @@ pub fn source_towards(to: SocketAddr) -> io::Result<IpAddr> {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    // A port outside of every test's range, which may be full or reserved.
-    let probe = UdpSocket::bind((any, 53))?;
+    // A port outside of every test's range, which may be full or reserved. A child that another thread is just starting
+    // has a copy of the last socket on it, until it runs its program.
+    let bound = (0..1_000).find_map(|_| match UdpSocket::bind((any, 53)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            thread::sleep(Duration::from_millis(2));
+            None
+        }
+        bound => Some(bound),
+    });
+    let probe = bound.unwrap_or_else(|| UdpSocket::bind((any, 53)))?;
     probe.connect(to)?;
     Ok(probe.local_addr()?.ip())
 }
