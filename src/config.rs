@@ -150,6 +150,10 @@ pub struct CheckConfig {
 pub struct WebConfig {
     /// Address to listen on: ":PORT" for all addresses of both families, "HOST:PORT", "[IPV6]:PORT", or
     /// "unix:/PATH". Port 0 is any free port. Repeatable
+    #[allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "brackets of the help text are no links"
+    )]
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS",

@@ -1,9 +1,9 @@
-//! Turns requests for metrics into readings of the kernel, and these into a [`Snapshot`].
+//! Turns requests for metrics into readings of the kernel, and these into a [`Snapshot`](crate::domain::snapshot::Snapshot).
 //!
-//! [Lanes](lane) read at the same time: one walks the connection table, which may take a second on a
+//! [Lanes](lane) read at the same time: one dumps the connection table, which may take a second on a
 //! busy host, and one for each other collector reads its small files, for which a lock of the kernel's
 //! may have to be waited for. A scrape waits for all until its deadline and returns what it has by then:
-//! a late lane never takes the others' figures along. Knows no metric names and
+//! a late lane never takes the others' metrics along. Knows no metric names and
 //! no HTTP.
 
 mod bound;

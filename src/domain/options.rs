@@ -63,6 +63,10 @@ pub struct CensusOptions {
 
     /// Always export this destination, even at 0: [SRC_ADDR,]DST_ADDR:DST_PORT, IPv6 in brackets, or
     /// SRC_ADDR,DST_ADDR,DST_PORT. Repeatable
+    #[allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "brackets of the help text are no links"
+    )]
     #[arg(long = "collector.pin-destination", value_name = "DESTINATION")]
     pub pinned_destinations: Vec<PinnedDestination>,
 }
