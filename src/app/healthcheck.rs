@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::config::WebConfig;
-use crate::web::{ListenAddress, TcpAddress};
+use crate::web::{ListenAddress, TcpAddress, resolve};
 
 /// How long connecting and each read and write may take. Docker's own limit is 30 s.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -63,31 +63,16 @@ fn reason(error: &io::Error) -> String {
     error.to_string()
 }
 
-/// Connects to the first of the addresses that takes it.
+/// Connects to the address that the server listens on, or the first that takes it if it has several.
 fn connect(tcp: &TcpAddress) -> io::Result<TcpStream> {
     let mut failure = io::ErrorKind::NotFound.into();
-    for target in targets(tcp)? {
-        match TcpStream::connect_timeout(&target, PATIENCE) {
+    for address in resolve(tcp).map_err(io::Error::other)? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = error,
         }
     }
     Err(failure)
-}
-
-/// Where one who is on this machine reaches it.
-fn targets(tcp: &TcpAddress) -> io::Result<Vec<SocketAddr>> {
-    let host = if tcp.host.is_empty() { "::" } else { &tcp.host };
-    let mut found: Vec<_> = (host, tcp.port).to_socket_addrs()?.collect();
-    if let [all] = found[..]
-        && all.ip().is_unspecified()
-    {
-        found = vec![(Ipv4Addr::LOCALHOST, tcp.port).into()];
-        if all.is_ipv6() {
-            found.push((Ipv6Addr::LOCALHOST, tcp.port).into());
-        }
-    }
-    Ok(found)
 }
 
 /// The status that it answers with, or as much as came of it.
@@ -98,11 +83,10 @@ fn beginning(stream: OwnedFd) -> io::Result<Vec<u8>> {
     stream.write_all(REQUEST)?;
     let mut answer = Vec::new();
     match stream.take(STATUS_BYTES).read_to_end(&mut answer) {
-        // The server may reset the connection after its answer.
-        Err(_) if !answer.is_empty() => Ok(answer),
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(_) => Ok(answer),
-        Err(error) => Err(error),
+        Err(error) if answer.is_empty() => Err(error),
+        // The server may reset the connection after its answer.
+        _ => Ok(answer),
     }
 }
 
@@ -122,6 +106,8 @@ fn is_alive(answer: &[u8]) -> bool {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -146,16 +132,30 @@ mod tests {
     }
 
     #[test]
-    fn a_server_on_all_addresses_is_asked_on_the_loopback_ones() {
-        let of = |text: &str| match text.parse().unwrap() {
-            ListenAddress::Tcp(tcp) => targets(&tcp).unwrap(),
-            ListenAddress::Unix(_) => Vec::new(),
-        };
-        let v4 = "127.0.0.1:10072".parse().unwrap();
-        let v6 = "[::1]:10072".parse().unwrap();
-        assert_eq!(of(":10072"), [v4, v6]);
-        assert_eq!(of("[::]:10072"), [v4, v6]);
-        assert_eq!(of("0.0.0.0:10072"), [v4]);
-        assert_eq!(of("192.0.2.1:80"), ["192.0.2.1:80".parse().unwrap()]);
+    fn a_server_on_all_addresses_is_asked_on_the_loopback_one() {
+        for (host, listens_on) in [
+            ("0.0.0.0", "0.0.0.0:0"),
+            ("", "0.0.0.0:0"),
+            ("", "[::]:0"),
+            ("::", "[::]:0"),
+        ] {
+            // This machine may have no IPv6.
+            let Ok(listener) = TcpListener::bind(listens_on) else {
+                continue;
+            };
+            let (host, port) = (host.to_owned(), listener.local_addr().unwrap().port());
+            let stream = connect(&TcpAddress { host, port }).unwrap();
+            assert!(stream.peer_addr().unwrap().ip().is_loopback());
+        }
+    }
+
+    #[test]
+    fn a_server_with_a_name_is_asked_on_the_address_that_it_listens_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (host, port) = ("localhost".to_owned(), address.port());
+        let _another_program = TcpListener::bind(("::1", port));
+        let stream = connect(&TcpAddress { host, port }).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
     }
 }

@@ -148,37 +148,38 @@ fn unix_name(address: &SocketAddrUnix) -> String {
 }
 
 fn bind_tcp(address: &TcpAddress, earlier: &[Listener]) -> Result<OwnedFd, String> {
-    let mut reason = "the host name has no address".to_owned();
-    for candidate in candidates(address)? {
-        let errno = match bind_one(candidate) {
-            Ok(socket) => return Ok(socket),
-            Err(errno) => errno,
-        };
-        let source = io::Error::from(errno);
-        reason = format!("{source}{}", remedy(errno, candidate, earlier));
-        // Otherwise the kernel knows no IPv6, or it is switched off.
-        if !matches!(errno, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) {
+    let mut bound = Err("the host name has no address".to_owned());
+    for candidate in resolve(address)? {
+        let tried = bind_one(candidate);
+        // The kernel knows no IPv6, or it is switched off.
+        let is_unavailable = matches!(tried, Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL));
+        bound = tried.map_err(|errno| {
+            let remedy = remedy(errno, candidate, earlier);
+            format!("{}{remedy}", io::Error::from(errno))
+        });
+        if !is_unavailable {
             break;
         }
     }
-    Err(reason)
+    bound
 }
 
-/// What to try until one is bound: more than one for hosts without IPv6 alone.
-fn candidates(address: &TcpAddress) -> Result<Vec<SocketAddr>, String> {
-    let TcpAddress { host, port } = address;
-    let ips = if host.is_empty() {
-        vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()]
-    } else if let Ok(ip) = host.parse::<IpAddr>() {
+/// What to try until one can be used: more than one only for hosts without IPv6. To connect() the
+/// unspecified address is the loopback address, so these serve for both ends.
+pub(crate) fn resolve(TcpAddress { host, port }: &TcpAddress) -> Result<Vec<SocketAddr>, String> {
+    if host.is_empty() {
+        let all: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+        return Ok(all.map(|ip| (ip, *port).into()).to_vec());
+    }
+    let found = (host.as_str(), *port).to_socket_addrs();
+    let found = found.map_err(|error| format!("the host name cannot be resolved: {error}"))?;
+    // IPv4 first, as Go does it: "localhost" means 127.0.0.1 to most configurations.
+    let mut first = found.min_by_key(SocketAddr::is_ipv6);
+    if let Some(address) = &mut first {
         // An IPv4-mapped address is the IPv4 address, here as everywhere.
-        vec![ip.to_canonical()]
-    } else {
-        let found = (host.as_str(), *port).to_socket_addrs();
-        let found = found.map_err(|error| format!("the host name cannot be resolved: {error}"))?;
-        // IPv4 first, as Go does it: "localhost" means 127.0.0.1 to most configurations.
-        return Ok(found.min_by_key(SocketAddr::is_ipv6).into_iter().collect());
-    };
-    Ok(ips.into_iter().map(|ip| (ip, *port).into()).collect())
+        address.set_ip(address.ip().to_canonical());
+    }
+    Ok(first.into_iter().collect())
 }
 
 /// std and tokio leave `IPV6_V6ONLY` to `net.ipv6.bindv6only`, so the socket is made here.

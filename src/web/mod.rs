@@ -52,6 +52,7 @@ pub use address::{ListenAddress, TcpAddress};
 pub use answer::{Answer, Handler};
 pub use connections::Limits;
 pub use listener::Listener;
+pub(crate) use listener::resolve;
 pub(crate) use passed::Passed;
 pub use protection::{Protection, ProtectionError};
 pub use server::serve;
