@@ -152,7 +152,7 @@ fn limits() -> Limits {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let in_use = count_open_fds().unwrap_or_default();
     let left = limit.saturating_sub(in_use.saturating_add(RESERVED_DESCRIPTORS));
-    let left = u32::try_from(left).unwrap_or(u32::MAX);
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
     limits.connections = limits.connections.min(left).max(1);
     limits
 }

@@ -91,13 +91,12 @@ fn is_bracketed_host(host: &str) -> bool {
 
 /// The resolver takes "127.1" and "1234" for addresses, and a slip such as "256.0.0.1" for a name.
 fn is_plain_host(host: &str) -> bool {
-    let consists_of = |others: &[u8], is_letter: fn(&u8) -> bool| {
-        host.bytes()
-            .all(|byte| is_letter(&byte) || others.contains(&byte))
-    };
-    let is_numeric = !host.is_empty() && consists_of(b".", u8::is_ascii_digit);
-    consists_of(b"-._", u8::is_ascii_alphanumeric)
-        && (!is_numeric || host.parse::<Ipv4Addr>().is_ok())
+    let is_numeric = |c: char| c.is_ascii_digit() || c == '.';
+    if !host.is_empty() && host.chars().all(is_numeric) {
+        return host.parse::<Ipv4Addr>().is_ok();
+    }
+    host.chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
 }
 
 impl fmt::Display for ListenAddress {

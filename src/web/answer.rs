@@ -18,9 +18,6 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Answer> + Send;
 }
 
-/// The type of all plain texts.
-const TEXT: &str = "text/plain; charset=utf-8";
-
 /// An answer with a body of this type.
 pub(crate) fn with_body(
     status: StatusCode,
@@ -38,7 +35,7 @@ pub(crate) fn with_body(
 pub(crate) fn text(status: StatusCode, line: impl Into<String>) -> Answer {
     let mut line = line.into();
     line.push('\n');
-    let mut answer = with_body(status, TEXT, line);
+    let mut answer = with_body(status, "text/plain; charset=utf-8", line);
     // A proxy that keeps "not ready" would keep it for too long.
     set(&mut answer, CACHE_CONTROL, "no-store");
     answer
@@ -46,7 +43,6 @@ pub(crate) fn text(status: StatusCode, line: impl Into<String>) -> Answer {
 
 /// Sets one header.
 pub(crate) fn set(answer: &mut Answer, name: HeaderName, value: &'static str) {
-    answer
-        .headers_mut()
-        .insert(name, HeaderValue::from_static(value));
+    let value = HeaderValue::from_static(value);
+    answer.headers_mut().insert(name, value);
 }

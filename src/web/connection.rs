@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, HOST};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version};
@@ -50,14 +50,12 @@ pub(super) async fn serve<H: Handler>(
     }
 }
 
-async fn serve_http<S, H: Handler>(
-    stream: S,
+async fn serve_http<H: Handler>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     activity: Arc<Activity>,
     service: Arc<Service<H>>,
     shutdown: Watcher,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
     let requests = service_fn(move |request| {
         let (activity, service) = (Arc::clone(&activity), Arc::clone(&service));
         async move {
@@ -105,12 +103,10 @@ fn host_fault(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     // `uri-host [ ":" port ]` (RFC 3986, section 3.2.2).
     let is_of_a_host =
         |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
-    let mut hosts = headers.get_all(HOST).iter();
+    let mut hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => Some("too many Host headers"),
-        (Some(host), None) if !host.as_bytes().iter().all(is_of_a_host) => {
-            Some("malformed Host header")
-        }
+        (Some(host), None) if !host.iter().all(is_of_a_host) => Some("malformed Host header"),
         (None, _) if version == Version::HTTP_11 => Some("missing required Host header"),
         _ => None,
     }

@@ -4,7 +4,7 @@
 //! for its client makes way: first those between two requests or in a head, then those whose client has
 //! not taken its answer for a second. One for which a handler is at work never does.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,11 +12,13 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::lock;
+
 /// What clients are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections open at once.
-    pub connections: u32,
+    pub connections: usize,
     /// Time to send a request's head, from the connection's beginning or the head's first byte.
     pub receive: Duration,
     /// Time to read an answer. The kernel's send buffer takes most answers at once; TCP_USER_TIMEOUT is
@@ -103,9 +105,9 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(limit: u32) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(usize::try_from(limit).unwrap_or(usize::MAX))),
+            permits: Arc::new(Semaphore::new(limit)),
             open: Mutex::default(),
         }
     }
@@ -165,11 +167,6 @@ impl Connections {
         all.retain(|(_, task)| !task.is_finished());
         all
     }
-}
-
-/// What these locks guard is whole at any time.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

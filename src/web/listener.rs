@@ -1,5 +1,5 @@
 //! Sockets to accept connections on: TCP ports, sockets in the file system (see
-//! [`unix_socket`](super::unix_socket)) and those that systemd passes (see [`passed`](super::passed)).
+//! [`unix_socket`]) and those that systemd passes (see [`passed`](super::passed)).
 //! Names are resolved and addresses bound once, at start, and that may block.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, getsockname, sockopt,
+    SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, accept_with, getsockname, sockopt,
 };
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -184,10 +184,7 @@ pub(crate) fn resolve(TcpAddress { host, port }: &TcpAddress) -> Result<Vec<Sock
 
 /// std and tokio leave `IPV6_V6ONLY` to `net.ipv6.bindv6only`, so the socket is made here.
 fn bind_one(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
+    let family = SocketAddrAny::from(address).address_family();
     let socket = rustix::net::socket_with(family, SocketType::STREAM, NEW, None)?;
     // Otherwise connections in TIME-WAIT, of all things, would keep the program from restarting.
     sockopt::set_socket_reuseaddr(&socket, true)?;

@@ -46,7 +46,9 @@ mod rate_limit;
 mod server;
 mod stream;
 mod tls;
-mod unix_socket;
+pub(crate) mod unix_socket;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use address::{ListenAddress, TcpAddress};
 pub use answer::{Answer, Handler};
@@ -56,3 +58,8 @@ pub(crate) use listener::resolve;
 pub(crate) use passed::Passed;
 pub use protection::{Protection, ProtectionError};
 pub use server::serve;
+
+/// What the locks of this server guard is whole at any time, also when their owner panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

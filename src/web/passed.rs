@@ -27,11 +27,8 @@ impl Passed {
         let variable = |name| -> String {
             env::var_os(name).map_or("not set".into(), |value| value.to_string_lossy().into())
         };
-        let count = count(
-            &variable("LISTEN_FDS"),
-            &variable("LISTEN_PID"),
-            std::process::id(),
-        )?;
+        let [count, pid] = ["LISTEN_FDS", "LISTEN_PID"].map(variable);
+        let count = self::count(&count, &pid, std::process::id())?;
         let mut passed = ListenFd::from_env();
         (0..count).map(|index| take(&mut passed, index)).collect()
     }

@@ -22,7 +22,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use ring::hmac;
@@ -31,6 +31,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::config::{BcryptHash, Users};
+use super::lock;
 
 /// Above this cost a hash takes seconds.
 const SLOW_COST: u32 = 14;
@@ -68,11 +69,7 @@ type Fits = fn(&BcryptHash, &[u8]) -> bool;
 pub(super) struct Passwords(Arc<Shared>);
 
 impl Passwords {
-    pub(super) fn start() -> io::Result<Self> {
-        Self::computed_by(BcryptHash::fits)
-    }
-
-    fn computed_by(fits: Fits) -> io::Result<Self> {
+    pub(super) fn start(fits: Fits) -> io::Result<Self> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| io::Error::other("the system gives no random bytes"))?;
         let passwords = Self(Arc::new(Shared {
@@ -102,9 +99,8 @@ impl Passwords {
     }
 
     /// Leaves some of so many connections to others.
-    pub(super) fn limit_waiting(&self, connections: u32) {
-        let half = usize::try_from(connections / 2).unwrap_or(usize::MAX);
-        self.0.lock().limit = half.clamp(1, WAITING);
+    pub(super) fn limit_waiting(&self, connections: usize) {
+        lock(&self.0.state).limit = (connections / 2).clamp(1, WAITING);
     }
 
     /// From now on nobody waits for long.
@@ -128,7 +124,7 @@ impl Passwords {
         let longest = BcryptHash::LONGEST_PASSWORD;
         let password = password.get(..longest).unwrap_or(password);
         let (known, refusal) = {
-            let mut state = shared.lock();
+            let mut state = lock(&shared.state);
             let known = hash.and_then(|hash| shared.remembered(&state, user, hash, password));
             if known == Some(true) {
                 return Ok(true);
@@ -138,7 +134,7 @@ impl Passwords {
         let decided = async {
             if let Some(hash) = hash.filter(|_| known.is_none()) {
                 let (answer, answered) = oneshot::channel();
-                shared.lock().submit(Job {
+                lock(&shared.state).submit(Job {
                     user: user.to_vec(),
                     hash: hash.clone(),
                     password: password.to_vec(),
@@ -149,7 +145,7 @@ impl Passwords {
                     return Ok(true);
                 }
             }
-            let displaced = shared.lock().wait_for_refusal();
+            let displaced = lock(&shared.state).wait_for_refusal();
             tokio::select! {
                 biased;
                 _ = displaced => Err(BUSY),
@@ -189,11 +185,6 @@ struct Shared {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // What it guards is whole at any time.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether a password is right, if the user's right one is known.
     fn remembered(
         &self,
@@ -208,7 +199,7 @@ impl Shared {
 
     /// A thread's work, until nobody is to wait any more.
     fn work(&self, highest_cost: u32, newest_first: bool) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         while !*self.is_over.borrow() {
             let Some(job) = state.next_job(highest_cost, newest_first) else {
                 state = (self.changed.wait(state)).unwrap_or_else(PoisonError::into_inner);
@@ -219,7 +210,7 @@ impl Shared {
             let begin = std::time::Instant::now();
             let is_right = known.unwrap_or_else(|| (self.fits)(&job.hash, &job.password));
             let took = begin.elapsed();
-            state = self.lock();
+            state = lock(&self.state);
             state.pace.learn(job.hash.cost, took);
             if is_right {
                 let digest = hmac::sign(&self.key, &job.password);
@@ -231,7 +222,7 @@ impl Shared {
 
     fn end(&self) {
         // No thread is between its question and its sleep.
-        let _state = self.lock();
+        let _state = lock(&self.state);
         self.is_over.send_replace(true);
         self.changed.notify_all();
     }
@@ -254,17 +245,14 @@ struct State {
 }
 
 impl State {
-    fn count(&self, user: &[u8]) -> usize {
-        self.jobs.iter().filter(|job| job.user == user).count()
-    }
-
     /// Adds a login. One too many displaces the oldest of the user who has the most.
     fn submit(&mut self, job: Job) {
         self.jobs.retain(|job| !job.answer.is_closed());
         self.jobs.push(job);
         if self.jobs.len() > self.limit - self.limit / 4 {
+            let count = |user: &[u8]| self.jobs.iter().filter(|job| job.user == user).count();
             let places = self.jobs.iter().enumerate();
-            let oldest = places.max_by_key(|(place, job)| (self.count(&job.user), Reverse(*place)));
+            let oldest = places.max_by_key(|(place, job)| (count(&job.user), Reverse(*place)));
             if let Some((place, _)) = oldest {
                 self.jobs.remove(place);
             }
@@ -280,10 +268,7 @@ impl State {
         let ready = places.filter(|(_, job)| job.hash.cost <= highest_cost);
         let (place, _) = ready.min_by_key(|(place, job)| {
             let order = if newest_first { length - place } else { *place };
-            (
-                self.turns.get(&job.user).copied().unwrap_or_default(),
-                order,
-            )
+            (self.turns.get(&job.user), order)
         })?;
         let job = self.jobs.remove(place);
         self.turn += 1;

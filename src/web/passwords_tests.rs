@@ -59,7 +59,7 @@ async fn verify(passwords: &Passwords, users: &Users, user: &str, password: &str
 /// A pace at which the highest cost, 9, takes 0.4 s.
 fn set_pace(passwords: &Passwords) {
     let round = 0.4 / MARGIN / rounds(9);
-    passwords.0.lock().pace = Pace {
+    lock(&passwords.0.state).pace = Pace {
         at_rest: round,
         now: round,
     };
@@ -75,7 +75,7 @@ async fn every_refusal_takes_as_long_as_the_most_expensive_hash_and_computes_its
         ("middle", &of_cost("$07$")),
         ("expensive", &of_cost("$09$")),
     ]);
-    let passwords = Passwords::computed_by(fits).unwrap();
+    let passwords = Passwords::start(fits).unwrap();
     for (user, expected) in [
         ("cheap", &[4][..]),
         ("middle", &[7]),
@@ -122,7 +122,7 @@ async fn refusals_that_come_together_leave_one_after_the_other_for_any_name() {
         ("expensive", &SECRET.replace("$04$", "$09$")),
     ]);
     for name in ["cheap", "expensive", "nobody"] {
-        let passwords = Passwords::computed_by(fits).unwrap();
+        let passwords = Passwords::start(fits).unwrap();
         set_pace(&passwords);
         OPEN.store(false, Ordering::Relaxed);
         let begin = Instant::now();
@@ -143,7 +143,7 @@ async fn refusals_that_come_together_leave_one_after_the_other_for_any_name() {
 async fn a_right_password_is_remembered_until_the_hash_changes_and_shows_others_to_be_wrong() {
     noting!(COSTS, fits);
     let computed = || COSTS.lock().unwrap().len();
-    let passwords = Passwords::computed_by(fits).unwrap();
+    let passwords = Passwords::start(fits).unwrap();
     assert!(!verify(&passwords, &alice(), "alice", "wrong").await);
     assert_eq!(computed(), 1);
     for number in 0..3 {
@@ -163,7 +163,7 @@ async fn a_right_password_is_remembered_until_the_hash_changes_and_shows_others_
 #[tokio::test]
 async fn of_a_long_password_as_much_is_remembered_as_bcrypt_reads() {
     let long = "x".repeat(80);
-    let passwords = Passwords::computed_by(|_, password| password.starts_with(b"x")).unwrap();
+    let passwords = Passwords::start(|_, password| password.starts_with(b"x")).unwrap();
     assert!(verify(&passwords, &alice(), "alice", &long).await);
     assert!(verify(&passwords, &alice(), "alice", &long[..72]).await);
     assert!(!verify(&passwords, &alice(), "alice", &long[..71]).await);
@@ -171,7 +171,7 @@ async fn of_a_long_password_as_much_is_remembered_as_bcrypt_reads() {
 
 #[tokio::test]
 async fn what_is_remembered_of_one_login_is_not_taken_for_another() {
-    let passwords = Passwords::computed_by(at_least_cost).unwrap();
+    let passwords = Passwords::start(at_least_cost).unwrap();
     let users = alice();
     assert!(verify(&passwords, &users, "alice", "secret").await);
     // CVE-2022-46146: parts that give the same when they are put behind one another.
@@ -197,7 +197,7 @@ async fn what_is_remembered_of_one_login_is_not_taken_for_another() {
 #[tokio::test]
 async fn the_same_login_at_once_is_computed_once_a_thread() {
     noting!(COSTS, fits);
-    let passwords = Arc::new(Passwords::computed_by(fits).unwrap());
+    let passwords = Arc::new(Passwords::start(fits).unwrap());
     let mut asked = tokio::task::JoinSet::new();
     for _ in 0..WAITING / 2 {
         let passwords = Arc::clone(&passwords);
@@ -237,7 +237,7 @@ macro_rules! counting {
 #[tokio::test]
 async fn a_flood_for_one_user_delays_no_other() {
     counting!(CALLS, fits);
-    let passwords = Arc::new(Passwords::computed_by(fits).unwrap());
+    let passwords = Arc::new(Passwords::start(fits).unwrap());
     let users = Arc::new(users(&[("flooded", SECRET), ("other", SECRET)]));
     let flood: Vec<_> = (0..50)
         .map(|_| ask(&passwords, &users, "flooded", "guess"))
@@ -257,8 +257,8 @@ async fn a_right_password_is_let_in_however_many_wrong_ones_of_its_user_come_at_
     const COMPUTED: usize = WAITING * 3 / 4;
     for right_at in [0, COMPUTED / 2, COMPUTED - 1] {
         counting!(CALLS, fits);
-        let passwords = Arc::new(Passwords::computed_by(fits).unwrap());
-        passwords.0.lock().pace.now = 1000.0;
+        let passwords = Arc::new(Passwords::start(fits).unwrap());
+        lock(&passwords.0.state).pace.now = 1000.0;
         let users = Arc::new(alice());
         // Refusals of others have all their places in use.
         for _ in 0..2 * WAITING {
@@ -362,7 +362,7 @@ async fn slow_hashes_have_a_thread_of_their_own() {
         }
         password == b"right"
     }
-    let passwords = Arc::new(Passwords::computed_by(fits).unwrap());
+    let passwords = Arc::new(Passwords::start(fits).unwrap());
     let slow = SECRET.replace("$04$", "$18$");
     let users = Arc::new(users(&[
         ("slow", &slow),
@@ -391,7 +391,7 @@ async fn slow_hashes_have_a_thread_of_their_own() {
 #[tokio::test]
 async fn a_client_that_has_gone_is_computed_no_more_unless_it_was_already() {
     counting!(CALLS, fits);
-    let passwords = Arc::new(Passwords::computed_by(fits).unwrap());
+    let passwords = Arc::new(Passwords::start(fits).unwrap());
     let users = Arc::new(alice());
     let gone: Vec<_> = (0..20)
         .map(|_| ask(&passwords, &users, "alice", "guess"))
@@ -407,9 +407,9 @@ async fn a_client_that_has_gone_is_computed_no_more_unless_it_was_already() {
 
 #[tokio::test]
 async fn of_refusals_that_wait_the_oldest_makes_way() {
-    let passwords = Arc::new(Passwords::start().unwrap());
+    let passwords = Arc::new(Passwords::start(BcryptHash::fits).unwrap());
     passwords.limit_waiting(14);
-    passwords.0.lock().pace.now = 1000.0;
+    lock(&passwords.0.state).pace.now = 1000.0;
     let users = Arc::new(alice());
     let asked: Vec<_> = (0..5)
         .map(|_| ask(&passwords, &users, "bob", "guess"))
@@ -425,12 +425,12 @@ async fn of_refusals_that_wait_the_oldest_makes_way() {
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_nobody_waits_for_long_and_what_is_known_is_still_known() {
-    let passwords = Passwords::computed_by(at_least_cost).unwrap();
+    let passwords = Passwords::start(at_least_cost).unwrap();
     let users = alice();
     let ask = |password: &'static str| passwords.verify(&users, b"alice", password.as_bytes());
     // The clock runs ahead while the thread computes.
     while ask("secret").await != Ok(true) {}
-    passwords.0.lock().pace.now = 1000.0;
+    lock(&passwords.0.state).pace.now = 1000.0;
     let begin = Instant::now();
     let (waited, ()) = tokio::join!(ask("guess"), async { passwords.shut_down() });
     assert_eq!(waited, Err(ENDING));

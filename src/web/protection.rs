@@ -6,17 +6,17 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use hyper::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, StatusCode};
-use rustls::ServerConfig;
 use tracing::{info, warn};
 
 use super::answer::{self, Answer};
 use super::basic_auth::credentials;
-use super::config::{Source, WebFile};
+use super::config::{BcryptHash, Source, WebFile};
+use super::lock;
 use super::passwords::Passwords;
 use super::rate_limit::Bucket;
 
@@ -43,26 +43,25 @@ pub struct ProtectionError {
 impl Protection {
     /// Reads the file of `--web.config.file`, refuses one that would not work, and logs what its
     /// author should know. That is a [`ProtectionError`]; there may also be no thread.
-    pub fn open(path: PathBuf) -> Result<Self, Box<dyn Error>> {
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, Box<dyn Error>> {
+        let path = path.into();
         let (source, file) =
             Source::open(path.clone()).map_err(|reason| ProtectionError { path, reason })?;
         log(&file);
-        let bucket = file
-            .rate_limit
-            .map(|limit| Bucket::new(limit, Instant::now()));
+        let bucket = |limit| Mutex::new(Bucket::new(limit, Instant::now()));
         Ok(Self {
             source: Arc::new(source),
             has_tls: file.tls.is_enabled(),
-            bucket: bucket.map(Mutex::new),
-            passwords: Passwords::start()
+            bucket: file.rate_limit.map(bucket),
+            passwords: Passwords::start(BcryptHash::fits)
                 .map_err(|error| format!("cannot check passwords: {error}"))?,
         })
     }
 
-    /// What a handshake needs now; `None` if something is broken.
-    pub(super) async fn tls_now(&self) -> Option<Arc<ServerConfig>> {
+    /// What the file, or what it names, says now; `None` if something is broken.
+    pub(super) async fn read<T: Send + 'static>(&self, now: fn(&Source) -> Option<T>) -> Option<T> {
         let source = Arc::clone(&self.source);
-        let reading = tokio::task::spawn_blocking(move || source.tls_now());
+        let reading = tokio::task::spawn_blocking(move || now(&source));
         reading.await.ok().flatten()
     }
 
@@ -72,16 +71,12 @@ impl Protection {
         headers: &HeaderMap,
         handler: impl Future<Output = Answer>,
     ) -> Answer {
-        let source = Arc::clone(&self.source);
-        let reading = tokio::task::spawn_blocking(move || source.now());
-        let Some(file) = reading.await.ok().flatten() else {
+        let Some(file) = self.read(Source::now).await else {
             return answer::text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         };
-        let is_within_rate = self.bucket.as_ref().is_none_or(|bucket| {
-            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            bucket.take(Instant::now())
-        });
-        if !is_within_rate {
+        if let Some(bucket) = &self.bucket
+            && !lock(bucket).take(Instant::now())
+        {
             return answer::text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests");
         }
         let mut answer = match self.refusal(&file, headers).await {

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** while nobody connects there is nothing that wakes up.
 
-use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,10 +38,8 @@ pub async fn serve<H: Handler>(
         limits,
         graceful: GracefulShutdown::new(),
     });
-    let mut accepting = JoinSet::new();
-    for listener in listeners {
-        accepting.spawn(Arc::clone(&server).accept_all(listener));
-    }
+    let accept = |listener| Arc::clone(&server).accept_all(listener);
+    let mut accepting: JoinSet<()> = listeners.into_iter().map(accept).collect();
     shutdown.await;
     // Closes the listeners, so that new connections are refused and go elsewhere.
     accepting.shutdown().await;
@@ -87,11 +85,7 @@ impl<H: Handler> Server<H> {
                     self.connections.spawn(permit, activity, connection);
                 }
                 // Only the one connection failed, before it was accepted.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ConnectionAborted | ConnectionRefused | ConnectionReset
-                    ) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     // Out of file descriptors, most likely: one fewer may help, if anybody waits.
                     if listener.is_awaited() {

@@ -12,7 +12,6 @@
 //!
 //! For what the kernel has been handed and the client does not take, there is TCP_USER_TIMEOUT.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::debug;
 
 use super::connections::{Activity, Limits, Phase};
@@ -53,13 +52,10 @@ impl Watched {
     }
 
     /// The first byte, which stays to be read.
-    pub(super) async fn first_byte(&mut self) -> io::Result<u8> {
+    pub(super) async fn first_byte(&self) -> io::Result<u8> {
         let mut byte = [0];
-        let length = poll_fn(|cx| {
-            let peeked = self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte));
-            self.within_limit(peeked, cx)
-        });
-        match length.await? {
+        let peeked = timeout(self.limits.receive, self.stream.peek(&mut byte));
+        match peeked.await?? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(byte[0]),
         }
@@ -95,7 +91,10 @@ impl Watched {
 
     /// Ready once nobody waits for the handler. Nothing is read meanwhile, so it is peeked.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.half_closed.is_none() {
+        let since = loop {
+            if let Some(since) = self.half_closed {
+                break since;
+            }
             let is_readable = ready!(self.stream.poll_read_ready(cx));
             let peek = || Ok(recv(&self.stream, &mut [0; 1], RecvFlags::PEEK)?.0);
             match is_readable.and_then(|()| self.stream.try_io(Interest::READABLE, peek)) {
@@ -105,11 +104,8 @@ impl Watched {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Poll::Ready(()),
             }
-        }
-        match self.half_closed {
-            Some(at) => self.poll_timer(at + HALF_CLOSE_GRACE, cx),
-            None => Poll::Pending,
-        }
+        };
+        self.poll_timer(since + HALF_CLOSE_GRACE, cx)
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::config::Source;
 use super::protection::Protection;
 use super::stream::Watched;
 
@@ -24,7 +25,7 @@ pub(super) async fn handshake(
     // A method, where TLS has the type of a record.
     let (answer, reason) = if stream.first_byte().await?.is_ascii_uppercase() {
         (NOT_FOR_HTTP, "the client speaks HTTP, not TLS")
-    } else if let Some(configuration) = protection.tls_now().await {
+    } else if let Some(configuration) = protection.read(Source::tls_now).await {
         return TlsAcceptor::from(configuration).accept(stream).await;
     } else {
         (INTERNAL_ERROR, "the web configuration is broken")

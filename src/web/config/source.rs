@@ -6,18 +6,19 @@
 //! **Invariant:** a file that is half written does not let anyone in. When what keeps clients out is gone
 //! from it, without a word that this is meant, it is a fault until it has not changed for [`SETTLED`].
 
-use std::fs::OpenOptions;
-use std::io::Read as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, open};
 use rustls::ServerConfig;
 use tracing::{error, info, warn};
 
 use super::document::WebFile;
+use crate::web::lock;
 
 /// No file of this kind is as long.
 const LONGEST_FILE: u64 = 1024 * 1024;
@@ -48,7 +49,7 @@ impl Source {
             path,
             state: Mutex::default(),
         };
-        let file = source.read_file(&mut source.lock())?;
+        let file = source.read_file(&mut lock(&source.state))?;
         file.users.check()?;
         if file.tls.is_enabled() {
             for warning in source.load_tls(&file)?.1 {
@@ -60,7 +61,7 @@ impl Source {
 
     /// What the file says now. `None` if it is unusable, which is logged.
     pub fn now(&self) -> Option<Arc<WebFile>> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let result = self.read_file(&mut state);
         or_logged(result, &mut state.file_fault, "web config file")
     }
@@ -69,7 +70,8 @@ impl Source {
     pub(crate) fn tls_now(&self) -> Option<Arc<ServerConfig>> {
         let file = self.now()?;
         let result = self.load_tls(&file).map(|(config, _)| config);
-        or_logged(result, &mut self.lock().tls_fault, "TLS configuration")
+        let mut state = lock(&self.state);
+        or_logged(result, &mut state.tls_fault, "TLS configuration")
     }
 
     fn read_file(&self, state: &mut State) -> Result<Arc<WebFile>, String> {
@@ -111,11 +113,6 @@ impl Source {
         let directory = self.path.parent().unwrap_or(Path::new(""));
         file.tls.load(directory, |path| Ok(read(path)?.0))
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // What it guards is whole at any time.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Logs what has changed since the last time.
@@ -142,13 +139,15 @@ type Identity = (u64, u64, i64, i64);
 /// A file's bytes, if it is a file of a sensible length.
 fn read(path: &Path) -> Result<(Vec<u8>, Identity), String> {
     let failed = |reason: &str| format!("open {}: {reason}", path.display());
-    let io = |error: std::io::Error| failed(&in_gos_words(&error));
+    // In Go's words: "no such file or directory".
+    let io = |error: io::Error| {
+        let reason = error.to_string().to_lowercase();
+        failed(reason.split(" (os error").next().unwrap_or_default())
+    };
     // Not waiting for anyone to open the other end of a pipe.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default())
-        .open(path)
-        .map_err(io)?;
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = open(path, flags, Mode::empty()).map_err(|errno| io(errno.into()))?;
+    let file = File::from(file);
     let found = file.metadata().map_err(io)?;
     if found.file_type().is_fifo() || found.file_type().is_socket() {
         return Err(failed(
@@ -156,19 +155,11 @@ fn read(path: &Path) -> Result<(Vec<u8>, Identity), String> {
         ));
     }
     let mut bytes = Vec::new();
-    let mut rest = file.take(LONGEST_FILE);
-    rest.read_to_end(&mut bytes).map_err(io)?;
-    if rest.into_inner().read(&mut [0]).map_err(io)? > 0 {
+    let mut file = file.take(LONGEST_FILE + 1);
+    file.read_to_end(&mut bytes).map_err(io)?;
+    if file.limit() == 0 {
         return Err(failed(&format!("longer than {LONGEST_FILE} bytes")));
     }
     let identity = (found.dev(), found.ino(), found.ctime(), found.ctime_nsec());
     Ok((bytes, identity))
-}
-
-/// "no such file or directory".
-fn in_gos_words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let (first, rest) = text.split_at_checked(1).unwrap_or_default();
-    first.to_lowercase() + rest
 }
