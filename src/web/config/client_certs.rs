@@ -37,15 +37,15 @@ pub(super) struct ClientAuth {
 
 impl ClientAuth {
     /// `None` is asked nothing.
-    pub(super) fn named(name: &str) -> Result<Option<Self>, String> {
-        let (requires, verifies) = match name {
+    pub(super) fn named(name: Option<&str>) -> Result<Option<Self>, String> {
+        let (requires, verifies) = match name.unwrap_or_default() {
             "" | "NoClientCert" => return Ok(None),
             "RequestClientCert" => (false, false),
             // The second as exporter-toolkit once called it, and still does.
             "RequireAnyClientCert" | "RequireClientCert" => (true, false),
             "VerifyClientCertIfGiven" => (false, true),
             "RequireAndVerifyClientCert" => (true, true),
-            _ => return Err(format!("invalid ClientAuth: {name}")),
+            name => return Err(format!("invalid ClientAuth: {name}")),
         };
         Ok(Some(Self { requires, verifies }))
     }
@@ -105,14 +105,14 @@ impl ClientCertVerifier for ClientCerts {
     ) -> Result<ClientCertVerified, Error> {
         match &self.chains {
             _ if !self.policy.verifies => {}
-            _ if self.cas.contains(end_entity) => is_valid_for_clients(&parse(end_entity)?, now)?,
+            _ if self.cas.contains(end_entity) => is_valid_for_clients(end_entity, now)?,
             None => return Err(CertificateError::UnknownIssuer.into()),
             Some(chains) => {
                 chains.verify_client_cert(end_entity, intermediates, now)?;
             }
         }
         if let Some(allowed) = &self.allowed_sans {
-            let found = sans(&parse(end_entity)?)?;
+            let found = sans(end_entity)?;
             if !found.iter().any(|san| allowed.contains(san)) {
                 debug!(?found, ?allowed, "No allowed SAN in the client certificate");
                 return Err(CertificateError::ApplicationVerificationFailure.into());
@@ -144,17 +144,14 @@ impl ClientCertVerifier for ClientCerts {
     }
 }
 
-fn parse(certificate: &CertificateDer<'_>) -> Result<Certificate, Error> {
-    Certificate::from_der(certificate).map_err(bad_encoding)
-}
-
 fn bad_encoding(_: x509_cert::der::Error) -> Error {
     CertificateError::BadEncoding.into()
 }
 
 /// What rustls' verifier would have checked, but for the signature: the operator has vouched for these
 /// very bytes.
-fn is_valid_for_clients(certificate: &Certificate, now: UnixTime) -> Result<(), Error> {
+fn is_valid_for_clients(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let certificate = Certificate::from_der(certificate).map_err(bad_encoding)?;
     let certificate = certificate.tbs_certificate();
     let validity = certificate.validity();
     let [from, to] = [validity.not_before, validity.not_after];
@@ -167,14 +164,14 @@ fn is_valid_for_clients(certificate: &Certificate, now: UnixTime) -> Result<(), 
     let is_for_clients =
         |purpose: &_| [ID_KP_CLIENT_AUTH, ANY_EXTENDED_KEY_USAGE].contains(purpose);
     if usage.is_none_or(|(_, usage)| usage.0.iter().any(is_for_clients)) {
-        Ok(())
-    } else {
-        Err(CertificateError::InvalidPurpose.into())
+        return Ok(());
     }
+    Err(CertificateError::InvalidPurpose.into())
 }
 
 /// The names that exporter-toolkit compares: DNS names, e-mail and IP addresses, and URIs.
-fn sans(certificate: &Certificate) -> Result<Vec<String>, Error> {
+fn sans(certificate: &CertificateDer<'_>) -> Result<Vec<String>, Error> {
+    let certificate = Certificate::from_der(certificate).map_err(bad_encoding)?;
     let certificate = certificate.tbs_certificate();
     let extension = certificate.get_extension::<SubjectAltName>();
     let names = extension.map_err(bad_encoding)?.map(|(_, names)| names.0);

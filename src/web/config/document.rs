@@ -93,25 +93,20 @@ struct Rate {
 
 /// A boolean (also YAML 1.1's yes, no, on and off) or a number; but not in quotes, which Go takes for a
 /// text. Without a value it is false or 0; without the key, `None`.
-pub(super) fn unquoted<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    T: Default + Deserialize<'de>,
-    D: Deserializer<'de>,
-{
+pub(super) fn unquoted<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(
         untagged,
         expecting = "expected a whole number, without quotes, or true or false"
     )]
     enum Unquoted<T> {
-        Value(T),
-        Nothing(()),
+        Value(Option<T>),
     }
 
-    Ok(match Unquoted::deserialize(deserializer)? {
-        Unquoted::Value(value) => Some(value),
-        Unquoted::Nothing(()) => Some(T::default()),
-    })
+    let Unquoted::Value(value) = Unquoted::deserialize(deserializer)?;
+    Ok(Some(value.unwrap_or_default()))
 }
 
 /// Names of the operator's choice, each with a text or nothing. The reader takes 7 and "7" for two keys,

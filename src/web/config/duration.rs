@@ -9,11 +9,12 @@ use std::time::Duration;
 const LONGEST: f64 = 9_223_372_036.854_776;
 
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    let invalid = || {
+    let wrong = |what| {
         format!(
-            "time: invalid duration {text:?}: write a number and a unit, as in 1s, 500ms or 1m30s"
+            "time: {what} duration {text:?}: write a number and a unit, as in 1s, 500ms or 1m30s"
         )
     };
+    let invalid = || wrong("invalid");
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     if unsigned == "0" {
         return Ok(Duration::ZERO);
@@ -25,22 +26,18 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         let (number, after) = rest.split_at(rest.find(|c| !is_number(c)).unwrap_or(rest.len()));
         let (unit, after) = after.split_at(after.find(is_number).unwrap_or(after.len()));
         let number: f64 = number.parse().map_err(|_| invalid())?;
-        seconds += number
-            * match unit {
-                // Both letters that look like it.
-                "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
-                "ns" => 1e-9,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                "" => {
-                    return Err(format!(
-                        "time: missing unit in duration {text:?}: write 1s, 500ms or 1m30s"
-                    ));
-                }
-                _ => return Err(invalid()),
-            };
+        let unit = match unit {
+            "ns" => 1e-9,
+            // Both letters that look like it.
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "" => return Err(wrong("missing unit in")),
+            _ => return Err(invalid()),
+        };
+        seconds += number * unit;
         rest = after;
         if rest.is_empty() {
             break;

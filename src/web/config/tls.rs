@@ -69,40 +69,53 @@ fn version<'a>(name: Option<&'a String>, default: &'a str) -> Result<&'a str, St
     found.ok_or_else(|| format!("unknown TLS version: {name}"))
 }
 
-/// What is listed, in its order; nothing where no list is. `find` gives `Some(None)` for a name that is known
-/// and cannot be used, which is a warning.
-fn listed<T>(
-    (what, unusable): (&str, &str),
-    names: Option<&Vec<String>>,
+/// `None` for one that is known and cannot be used.
+fn cipher(name: &str) -> Result<Option<SupportedCipherSuite>, String> {
+    // rustls' names, but for those of TLS 1.3.
+    let found = ALL_CIPHER_SUITES.iter().find(|suite| {
+        let known = suite.suite().as_str().unwrap_or_default();
+        known.replacen("TLS13_", "TLS_", 1) == name
+    });
+    match found {
+        None if !CBC.contains(&name) => Err(format!("unknown cipher: {name}")),
+        found => Ok(found.copied()),
+    }
+}
+
+/// `None` for one that is known and cannot be used.
+fn curve(name: &str) -> Result<Option<&'static dyn SupportedKxGroup>, String> {
+    let found = CURVES.into_iter().find(|(known, _)| *known == name);
+    let group = found.map(|(_, group)| group);
+    group.ok_or_else(|| format!("unknown curve: {name}"))
+}
+
+/// What can be used of a list, in its order. That there is more in it is a warning.
+fn usable<T>(
+    names: &[String],
+    find: fn(&str) -> Result<Option<T>, String>,
+    others: &str,
     warnings: &mut Vec<String>,
-    find: impl Fn(&str) -> Option<Option<T>>,
-) -> Result<Option<Vec<T>>, String> {
+) -> Result<Vec<T>, String> {
     let (mut usable, mut skipped) = (Vec::new(), Vec::new());
-    for name in names.into_iter().flatten() {
-        let found = find(name).ok_or_else(|| format!("unknown {what}: {name}"))?;
-        match found {
+    for name in names {
+        match find(name)? {
             Some(value) => usable.push(value),
             None => skipped.push(name.as_str()),
         }
     }
     if !skipped.is_empty() {
         let skipped = skipped.join(", ");
-        warnings.push(format!(
-            "{skipped}: {unusable} cannot be used here; skipped"
-        ));
+        warnings.push(format!("{skipped}: {others} cannot be used here; skipped"));
     }
-    let is_listed = names.is_some_and(|names| !names.is_empty());
-    Ok(is_listed.then_some(usable))
+    Ok(usable)
 }
 
 /// A PEM text or the name of the file that has it. Where both are given, the file counts, as in Go.
 type Pem<'a> = (&'static str, &'a Option<String>, &'a Option<String>);
 
 fn is_set((_, text, file): Pem<'_>) -> bool {
-    [text, file]
-        .into_iter()
-        .flatten()
-        .any(|part| !part.is_empty())
+    let mut parts = [text, file].into_iter().flatten();
+    parts.any(|part| !part.is_empty())
 }
 
 fn read_pem(
@@ -139,13 +152,10 @@ impl Tls {
         policy.is_some_and(|name| !name.is_empty()) || self.pems().into_iter().any(is_set)
     }
 
-    fn client_auth(&self) -> Result<Option<ClientAuth>, String> {
-        ClientAuth::named(self.client_auth_type.as_deref().unwrap_or_default())
-    }
-
     /// Which key is gone that keeps clients out, and what would say that this is meant.
     pub(super) fn lost_since(&self, before: &Self) -> Option<(&'static str, &'static str)> {
-        let asks = |tls: &Self| matches!(tls.client_auth(), Ok(Some(_)));
+        let policy = |tls: &Self| ClientAuth::named(tls.client_auth_type.as_deref());
+        let asks = |tls: &Self| matches!(policy(tls), Ok(Some(_)));
         let has_lost_names =
             before.client_allowed_sans.is_some() && self.client_allowed_sans.is_none();
         let key = match &self.client_auth_type {
@@ -161,34 +171,10 @@ impl Tls {
     pub(super) fn check(&self) -> Result<(), String> {
         version(self.min_version.as_ref(), "TLS12")?;
         version(self.max_version.as_ref(), "TLS13")?;
-        self.ciphers(&mut Vec::new())?;
-        self.curves(&mut Vec::new()).map(|_| ())
-    }
-
-    fn ciphers(
-        &self,
-        warnings: &mut Vec<String>,
-    ) -> Result<Option<Vec<SupportedCipherSuite>>, String> {
-        let (what, names) = (("cipher", "CBC suites"), self.cipher_suites.as_ref());
-        listed(what, names, warnings, |name| {
-            // rustls' names, but for those of TLS 1.3.
-            let known = ALL_CIPHER_SUITES.iter().find(|suite| {
-                let known = suite.suite().as_str().unwrap_or_default();
-                known.replacen("TLS13_", "TLS_", 1) == name
-            });
-            (known.is_some() || CBC.contains(&name)).then_some(known.copied())
-        })
-    }
-
-    fn curves(
-        &self,
-        warnings: &mut Vec<String>,
-    ) -> Result<Option<Vec<&'static dyn SupportedKxGroup>>, String> {
-        let (what, names) = (("curve", "CurveP521"), self.curve_preferences.as_ref());
-        listed(what, names, warnings, |name| {
-            let found = CURVES.into_iter().find(|(known, _)| *known == name);
-            found.map(|(_, group)| group)
-        })
+        let mut ciphers = self.cipher_suites.iter().flatten();
+        ciphers.try_for_each(|name| cipher(name).map(drop))?;
+        let mut curves = self.curve_preferences.iter().flatten();
+        curves.try_for_each(|name| curve(name).map(drop))
     }
 
     /// Reads what is named, relative to the file's directory, and makes of it what a handshake needs. The
@@ -215,16 +201,11 @@ impl Tls {
             .map_err(|reason| format!("failed to load X509KeyPair: tls: {reason}"))?;
         let has_ca = is_set(client_ca);
         let client_ca = read_pem(client_ca, directory, &read)?;
-        let policy = self.client_auth()?;
+        let policy = ClientAuth::named(self.client_auth_type.as_deref())?;
         if has_ca && policy.is_none() {
             let reason = "client CA's have been configured without a Client Auth Policy";
             return Err(reason.to_owned());
         }
-        let cas = if has_ca {
-            cas(&client_ca, &mut warnings)?
-        } else {
-            Vec::new()
-        };
         let versions = self.choose(&mut provider, &key, &mut warnings)?;
         warnings.extend(self.warning_of_policy(policy, has_ca));
 
@@ -235,8 +216,9 @@ impl Tls {
         let builder = match policy {
             None => builder.with_no_client_auth(),
             Some(policy) => {
+                let cas = has_ca.then(|| cas(&client_ca, &mut warnings)).transpose()?;
                 let allowed = self.client_allowed_sans.clone();
-                let verifier = ClientCerts::new(policy, cas, allowed, provider);
+                let verifier = ClientCerts::new(policy, cas.unwrap_or_default(), allowed, provider);
                 builder.with_client_cert_verifier(Arc::new(verifier))
             }
         };
@@ -289,32 +271,33 @@ impl Tls {
                 "min_version: {min}: TLS 1.0 and 1.1 cannot be used here; it is as if it were TLS12"
             ));
         }
-        if let Some(curves) = self.curves(warnings)? {
-            if curves.is_empty() {
+        if let Some(names @ [_, ..]) = self.curve_preferences.as_deref() {
+            provider.kx_groups = usable(names, curve, "CurveP521", warnings)?;
+            if provider.kx_groups.is_empty() {
                 let reason =
                     "curve_preferences leave none that can be used: CurveP521 cannot be used here";
                 return Err(reason.to_owned());
             }
-            provider.kx_groups = curves;
         }
-        if let Some(ciphers) = self.ciphers(warnings)? {
+        let suites = &mut provider.cipher_suites;
+        if let Some(names @ [_, ..]) = self.cipher_suites.as_deref() {
             // Their order counts. Those of TLS 1.3 are all there whatever is listed, as in Go.
-            let suites = &mut provider.cipher_suites;
+            let listed = usable(names, cipher, "CBC suites", warnings)?;
             suites.retain(|suite| suite.tls13().is_some());
-            suites.extend(ciphers.into_iter().filter(|suite| suite.tls13().is_none()));
+            suites.extend(listed.into_iter().filter(|suite| suite.tls13().is_none()));
         }
-        if min == "TLS13" {
-            return Ok(vec![&TLS13]);
-        }
-        let mut of_12 = provider.cipher_suites.clone();
-        of_12.retain(|suite| suite.tls13().is_none());
+        let versions = match (min, max) {
+            ("TLS13", _) => return Ok(vec![&TLS13]),
+            (_, "TLS12") => vec![&TLS12],
+            _ => vec![&TLS13, &TLS12],
+        };
+        let of_12 = || suites.iter().filter(|suite| suite.tls13().is_none());
         let algorithm = key.key.algorithm();
         let fits = |suite: &SupportedCipherSuite| suite.usable_for_signature_algorithm(algorithm);
-        if of_12.iter().any(fits) {
-            let versions = [&TLS13, &TLS12].into_iter();
-            return Ok(versions.skip(usize::from(max == "TLS12")).collect());
+        if of_12().any(fits) {
+            return Ok(versions);
         }
-        let reason = if of_12.is_empty() {
+        let reason = if of_12().next().is_none() {
             "can be used with TLS 1.2: CBC suites cannot be used here, and those of TLS 1.3 are not for it"
         } else {
             "fits the certificate's key with TLS 1.2: an RSA key needs one with ECDHE_RSA, any other \
