@@ -1,5 +1,5 @@
-//! `healthcheck`: whether the server with these settings answers, for images that have nothing else in
-//! them that could ask.
+//! `healthcheck`: whether the server with these flags answers, for images that contain nothing else that
+//! could ask.
 //!
 //! Asks for `/-/healthy` at the first address that the server listens on. A server that wants a password
 //! or TLS and says so is healthy: it is alive, and this has neither. Reads no metrics: that is `check`.
@@ -8,13 +8,12 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::config::WebConfig;
-use crate::web::{ListenAddress, TcpAddress, resolve};
+use crate::web::{ListenAddress, TcpAddress, resolve, unix_socket};
 
 /// How long connecting and each read and write may take. Docker's own limit is 30 s.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -28,9 +27,8 @@ const STATUS_BYTES: u64 = 12;
 /// Asks once; the error says why the server is not healthy, or cannot be asked.
 pub fn run(web: &WebConfig) -> Result<(), String> {
     if web.systemd_socket {
-        return Err(
-            "the server is on sockets of systemd, whose addresses are unknown here".to_owned(),
-        );
+        let reason = "the server is on sockets of systemd, whose addresses are unknown here";
+        return Err(reason.to_owned());
     }
     let Some(address) = web.listen_addresses.first() else {
         return Ok(());
@@ -40,7 +38,7 @@ pub fn run(web: &WebConfig) -> Result<(), String> {
             return Err("the server is on port 0, which is any that was free".to_owned());
         }
         ListenAddress::Tcp(tcp) => connect(tcp).map(OwnedFd::from),
-        ListenAddress::Unix(path) => UnixStream::connect(path).map(OwnedFd::from),
+        ListenAddress::Unix(path) => unix_socket::connect(path, PATIENCE).map_err(io::Error::from),
     };
     let stream =
         stream.map_err(|error| format!("cannot connect to {address}: {}", reason(&error)))?;

@@ -9,15 +9,18 @@
 //!
 //! Who may connect is decided by the directory and the process's umask, as the kernel has it.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use tracing::warn;
 
 /// How long another program may have the lock. Ours has it for a few system calls.
@@ -28,6 +31,9 @@ const ANSWERED: &str =
 
 const NOT_A_SOCKET: &str =
     "there is something else of this name, which is left alone: remove it, or choose another path";
+
+/// How long another program's backlog may be full until it counts as one that listens.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How often the lock is tried.
 const LOCK_POLL: Duration = Duration::from_millis(10);
@@ -94,14 +100,23 @@ fn remove_if_nobody_answers(path: &Path) -> Result<(), String> {
     if !found.file_type().is_socket() {
         return Err(NOT_A_SOCKET.to_owned());
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(ANSWERED.to_owned()),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
-            .map_err(|error| {
-                format!("the socket there, on which nobody listens, cannot be removed: {error}")
-            }),
-        Err(error) => Err(unclear(error)),
+    match connect(path, CONNECT_TIMEOUT) {
+        // It may accept nothing.
+        Ok(_) | Err(Errno::AGAIN) => Err(ANSWERED.to_owned()),
+        Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(|error| {
+            format!("the socket there, on which nobody listens, cannot be removed: {error}")
+        }),
+        Err(errno) => Err(unclear(errno.into())),
     }
+}
+
+/// Connects. EAGAIN is that the backlog has been full for this long.
+pub(crate) fn connect(path: &Path, timeout: Duration) -> Result<OwnedFd, Errno> {
+    let family = AddressFamily::UNIX;
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
 }
 
 /// Locks a file next to the socket, which nobody else may open, and removes it when dropped. `None`, after
@@ -114,10 +129,9 @@ fn remove_if_nobody_answers(path: &Path) -> Result<(), String> {
 fn lock(socket: &Path) -> Option<(SocketFile, File)> {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
-    let path = PathBuf::from(path);
     let begin = Instant::now();
     let reason = loop {
-        match try_lock(&path) {
+        match try_lock(path.as_ref()) {
             Ok(Some(lock)) => return Some(lock),
             Ok(None) if begin.elapsed() < LOCK_TIMEOUT => std::thread::sleep(LOCK_POLL),
             Ok(None) => break "another program has locked it (lslocks shows it)".to_owned(),
@@ -137,14 +151,9 @@ fn lock(socket: &Path) -> Option<(SocketFile, File)> {
 /// `None` if another program has it.
 fn try_lock(path: &Path) -> io::Result<Option<(SocketFile, File)>> {
     // Not through a link, and not waiting for the other end of a pipe.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
-        .open(path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = open(path, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)?;
+    let file = File::from(file);
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => return Ok(None),
         locked => locked?,
@@ -161,7 +170,7 @@ fn try_lock(path: &Path) -> io::Result<Option<(SocketFile, File)>> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 mod tests {
-    use std::os::unix::net::UnixDatagram;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
 
     use super::*;
 
@@ -198,6 +207,21 @@ mod tests {
         assert_eq!(error, ANSWERED);
         first.accept().unwrap();
         UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_socket_of_a_program_that_accepts_nothing_stays_and_is_not_waited_for_indefinitely() {
+        let (_directory, path) = place();
+        let first = UnixListener::bind(&path).unwrap();
+        // Room for one.
+        rustix::net::listen(&first, 0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        let timeout = Duration::from_millis(1);
+        assert_eq!(connect(&path, timeout).unwrap_err(), Errno::AGAIN);
+        let (done, result) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(bind(&path)));
+        let result = result.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(result.unwrap_err(), ANSWERED);
     }
 
     #[test]
