@@ -126,7 +126,7 @@ async fn serve(
         };
         web.listen_addresses.iter().filter_map(port).collect()
     };
-    let first_look = tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
+    tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
     let shutdown = async {
         notify(NotifyState::Ready).await;
         let signal = signal.await.unwrap_or_default();
@@ -142,7 +142,6 @@ async fn serve(
         },
         Ok(_) = second_signal => warn!("Ending at once, on a second signal"),
     }
-    first_look.abort();
     Ok(())
 }
 

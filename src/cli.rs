@@ -8,7 +8,6 @@ mod environment;
 mod switches;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Arg, CommandFactory as _, FromArgMatches as _};
@@ -21,11 +20,9 @@ pub use environment::{unknown_variables, variable_of};
 /// Reads the command line, the program's name first, and the environment.
 ///
 /// The error is also how `--help` and `--version` come: print it and exit with its code.
-pub fn parse<I, T>(arguments: I) -> Result<Config, clap::Error>
-where
-    I: IntoIterator<Item = T>,
-    T: Into<OsString>,
-{
+pub fn parse(
+    arguments: impl IntoIterator<Item = impl Into<OsString>>,
+) -> Result<Config, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let mut command = with_shared_flags(asks_for("healthcheck", &arguments));
     let typed = command.try_get_matches_from_mut(&arguments)?;
@@ -45,8 +42,7 @@ where
     distinct(&mut config.collector.census.pinned_ports);
     distinct(&mut config.collector.census.pinned_destinations);
     // As in the Go exporters.
-    let is_none = |path: &mut PathBuf| path.as_os_str().is_empty();
-    let _empty = config.web.config_file.take_if(is_none);
+    let _empty = config.web.config_file.take_if(|path| path.is_empty());
     Ok(config)
 }
 
@@ -74,16 +70,14 @@ fn with_shared_flags(shares_web: bool) -> clap::Command {
     });
     // Shared flags reach the commands when these are built.
     command.build();
-    for name in ["report", "check", "healthcheck"] {
-        command = command.mut_subcommand(name, |subcommand| {
-            subcommand.mut_args(|arg| {
-                let is_foreign = is_shared(&arg) && is_web(&arg) != (name == "healthcheck");
-                let is_hidden = is_foreign || arg.is_hide_set();
-                arg.hide(is_hidden)
-            })
-        });
-    }
-    command
+    command.mut_subcommands(|subcommand| {
+        let asks_server = subcommand.get_name() == "healthcheck";
+        subcommand.mut_args(|arg| {
+            let is_foreign = is_shared(&arg) && is_web(&arg) != asks_server;
+            let is_hidden = is_foreign || arg.is_hide_set();
+            arg.hide(is_hidden)
+        })
+    })
 }
 
 /// Whether this is the command, however wrong the usage is.

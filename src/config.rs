@@ -1,12 +1,12 @@
 //! What the program has to know before it starts, in the shape of its flags: [`crate::cli`] reads them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgAction;
 use clap::builder::{
-    OsStringValueParser, PathBufValueParser, PossibleValue, PossibleValuesParser,
-    TypedValueParser as _,
+    PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser as _,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -93,14 +93,8 @@ pub enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 pub struct ReportConfig {
     /// Output format
-    // The log has a flag with this name in its own group.
-    #[arg(
-        id = "report.format",
-        long = "format",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    pub(crate) format: ReportFormat,
+    #[arg(long = "format", value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: ReportFormat,
 
     /// Repeat the report at this interval and show what has changed. With json, one line each time
     #[arg(long, value_name = "SECONDS", value_parser = duration(0.5, 86_400.0))]
@@ -184,13 +178,9 @@ pub struct WebConfig {
 
     /// Configuration file with TLS, users, headers and a rate limit, in the format of the Go exporters;
     /// re-read on every request
-    #[arg(
-        long = "web.config.file",
-        value_name = "FILE",
-        // The parser of paths takes no empty one.
-        value_parser = OsStringValueParser::new().map(PathBuf::from),
-    )]
-    pub config_file: Option<PathBuf>,
+    // Not a path to clap, which takes no empty one.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub config_file: Option<OsString>,
 }
 
 /// The flags of the collectors.
@@ -286,10 +276,7 @@ pub(crate) enum LogFormat {
 }
 
 /// A number within these bounds.
-pub(crate) fn number(
-    least: usize,
-    most: usize,
-) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+pub(crate) fn number(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
     move |text| {
         let number = text.parse().ok();
         number
@@ -311,10 +298,7 @@ fn ratio(text: &str) -> Result<f64, &'static str> {
 }
 
 /// Seconds within these bounds, or a duration with its unit as in `5m`.
-fn duration(
-    least: f64,
-    most: f64,
-) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+fn duration(least: f64, most: f64) -> impl Fn(&str) -> Result<Duration, String> + Clone {
     move |text| {
         let duration = match text.parse() {
             Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
@@ -329,9 +313,8 @@ fn duration(
 /// The mount point of a file system. Without it every file would be absent, and a mistyped path would
 /// go unnoticed.
 fn directory(path: PathBuf) -> Result<PathBuf, &'static str> {
-    path.is_dir()
-        .then_some(path)
-        .ok_or("there is no such directory")
+    let found = path.is_dir().then_some(path);
+    found.ok_or("there is no such directory")
 }
 
 /// A path that begins with a slash, contains only characters that a URL path may contain unescaped, and is

@@ -35,11 +35,8 @@ fn main() -> ExitCode {
     let status = run(config).unwrap_or_else(|error| {
         tracing::error!("{error}");
         // A wrong setting, which no restart would help.
-        if error.is::<ProtectionError>() {
-            USAGE
-        } else {
-            1
-        }
+        let is_usage = error.is::<ProtectionError>();
+        if is_usage { USAGE } else { 1 }
     });
     log.flush();
     ExitCode::from(status)

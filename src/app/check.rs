@@ -1,6 +1,5 @@
 //! `check`: one reading, one line, one exit status.
 
-use crate::domain::collectors::CollectorId;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use super::warn_of_missing_rights;
 use crate::build_info::BUILD;
 use crate::collector::{Collector, CollectorConfig};
 use crate::config::CheckConfig;
+use crate::domain::collectors::CollectorId::{Failures, Netstat, Slabinfo};
 use crate::kernel::process::{host_name, kernel_release};
 use crate::kernel::sock_diag::NetlinkConnect;
 use crate::report::check::{Thresholds, line};
@@ -17,29 +17,23 @@ use crate::report::{Report, State};
 /// Says the line on stdout and gives the exit status. Whatever goes wrong is UNKNOWN.
 pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     // It says nothing of what these read.
-    let unneeded = [
-        CollectorId::Netstat,
-        CollectorId::Slabinfo,
-        CollectorId::Failures,
-    ];
-    collector.enabled = collector.enabled.without(&unneeded);
+    collector.enabled = collector.enabled.without(&[Netstat, Slabinfo, Failures]);
     collector.max_age = Duration::ZERO;
     warn_of_missing_rights(&collector.namespaces);
     let deadline = Instant::now() + check.timeout;
     let snapshot = Collector::open(collector, Box::new(NetlinkConnect))
         .and_then(|collector| read(&collector, deadline, |_| ()));
-    let (state, line) = match snapshot {
+    match snapshot {
         Ok(snapshot) => {
             let report = Report::new(BUILD.version, host_name(), kernel_release(), snapshot);
-            let thresholds = Thresholds {
-                warning: check.warning,
-                critical: check.critical,
-            };
-            line(&report, thresholds)
+            let CheckConfig {
+                warning, critical, ..
+            } = check;
+            let (state, line) = line(&report, Thresholds { warning, critical });
+            say(state, &line)
         }
-        Err(error) => return unknown(&error.to_string()),
-    };
-    say(state, &line)
+        Err(error) => unknown(&error.to_string()),
+    }
 }
 
 /// Prints why nothing was checked.

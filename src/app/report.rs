@@ -87,14 +87,11 @@ fn one(
 
 /// Those among the fullest destinations with live sockets.
 fn worst_destinations(snapshot: &Snapshot) -> Vec<Destination> {
-    let exported = snapshot.destinations().map(|known| known.exported.iter());
-    let live = exported
-        .into_iter()
-        .flatten()
-        .filter(|usage| usage.in_use.established + usage.in_use.other > 0);
-    live.take(HELD_DESTINATIONS)
-        .map(|usage| usage.destination)
-        .collect()
+    let known = snapshot.destinations().into_iter();
+    let exported = known.flat_map(|known| &known.exported);
+    let live = exported.filter(|usage| usage.in_use.established + usage.in_use.other > 0);
+    let worst = live.take(HELD_DESTINATIONS);
+    worst.map(|usage| usage.destination).collect()
 }
 
 /// One reading; `on_wait` is called each second with the time waited so far.
@@ -122,7 +119,7 @@ fn written(
     before: Option<&Report>,
     options: ReportConfig,
 ) -> serde_json::Result<String> {
-    Ok(match (options.format, options.watch) {
+    Ok(match (options.output, options.watch) {
         (ReportFormat::Json, None) => serde_json::to_string_pretty(&json::document(report))? + "\n",
         (ReportFormat::Json, Some(_)) => serde_json::to_string(&json::document(report))? + "\n",
         (ReportFormat::Text, None) => text::render(report, false, None, style()),

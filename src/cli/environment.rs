@@ -72,25 +72,23 @@ impl Variable<'_> {
         };
         // An invalid byte makes a wrong value of all but paths.
         let text = value.to_string_lossy();
-        match self.arg.get_action() {
-            ArgAction::Set => return Ok(vec![assigned(value)]),
-            ArgAction::Append => {
+        let switch = text.to_ascii_lowercase();
+        Ok(match (self.arg.get_action(), switch.as_str()) {
+            (ArgAction::Set, _) => vec![assigned(value)],
+            (ArgAction::Append, _) => {
                 let values = text.split_whitespace().map(OsStr::new);
-                return Ok(values.map(assigned).collect());
+                values.map(assigned).collect()
             }
-            _ => {}
-        }
-        match text.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Ok(vec![format!("--{flag}").into()]),
-            "false" | "0" | "no" | "off" if flag.starts_with("collector.") => {
-                Ok(vec![format!("--no-{flag}").into()])
+            (_, "true" | "1" | "yes" | "on") => vec![format!("--{flag}").into()],
+            // Other switches than those of the collectors are off by default.
+            (_, "false" | "0" | "no" | "off") if !flag.starts_with("collector.") => Vec::new(),
+            (_, "false" | "0" | "no" | "off") => vec![format!("--no-{flag}").into()],
+            _ => {
+                return Err(format!(
+                    "invalid value '{text}' for '{self}': write true or false"
+                ));
             }
-            // The others are off by default.
-            "false" | "0" | "no" | "off" => Ok(Vec::new()),
-            _ => Err(format!(
-                "invalid value '{text}' for '{self}': write true or false"
-            )),
-        }
+        })
     }
 }
 
@@ -131,16 +129,15 @@ pub(super) fn blame_variable(
     command: &Command,
     subcommand: Option<&str>,
 ) -> clap::Error {
-    if let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) {
-        let flag = blamed.trim_start_matches('-').split(' ').next();
-        let blamed = variables(command).find(|variable| {
+    if let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg)
+        && let Some(variable) = variables(command).find(|variable| {
+            let flag = blamed.trim_start_matches('-').split(' ').next();
             let is_of_command = variable.owner.is_empty() || Some(variable.owner) == subcommand;
             is_of_command && Some(variable.flag) == flag
-        });
-        if let Some(variable) = blamed {
-            let variable = ContextValue::String(variable.to_string());
-            error.insert(ContextKind::InvalidArg, variable);
-        }
+        })
+    {
+        let variable = ContextValue::String(variable.to_string());
+        error.insert(ContextKind::InvalidArg, variable);
     }
     error
 }
@@ -159,9 +156,8 @@ pub fn unknown_variables(
         if value.is_empty() || is_ours || is_of_services(rest, &value) {
             return None;
         }
-        let likeness = |known: &&String| strsim::jaro_winkler(&name, known);
-        let nearest = known.iter();
-        let nearest = nearest.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+        let score = |known: &&String| strsim::jaro_winkler(&name, known);
+        let nearest = known.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
         Some((name, nearest.clone()))
     });
     unknown.collect()
@@ -169,12 +165,11 @@ pub fn unknown_variables(
 
 /// Whether Kubernetes or a Docker link sets it, for a service whose name begins like ours.
 fn is_of_services(rest: &str, value: &OsStr) -> bool {
+    // A service may have a longer name than ours, so that more comes first.
+    let rest = format!("_{rest}");
     let has_port = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
-    let is_url = || value.to_string_lossy().contains("://");
-    rest.starts_with("SERVICE_")
-        || rest.starts_with("PORT_")
-        || rest.contains("_SERVICE_HOST")
+    rest.contains("_SERVICE_HOST")
         || rest.contains("_SERVICE_PORT")
         || rest.split("_PORT_").skip(1).any(has_port)
-        || (rest == "PORT" || rest.ends_with("_PORT")) && is_url()
+        || rest.ends_with("_PORT") && value.to_string_lossy().contains("://")
 }

@@ -52,11 +52,9 @@ impl Args for Enabled {
 
 impl FromArgMatches for Enabled {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut enabled = Self::default();
-        for id in CollectorId::ALL {
-            enabled.set(*id, matches.get_flag(&off_flag(*id)));
-        }
-        Ok(enabled)
+        let is_off = |id: &CollectorId| !matches.get_flag(&off_flag(*id));
+        let off: Vec<_> = CollectorId::ALL.iter().copied().filter(is_off).collect();
+        Ok(Self::default().without(&off))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

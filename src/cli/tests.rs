@@ -1,5 +1,7 @@
 //! The flags as a whole: defaults, bounds, the help text.
 
+use std::path::PathBuf;
+
 use tracing::level_filters::LevelFilter;
 
 use super::*;
@@ -166,7 +168,7 @@ fn subcommands_take_their_own_flags_and_the_shared_ones_on_either_side() {
     let Some(Command::Report(report)) = config.command else {
         panic!("{config:?}")
     };
-    assert_eq!(report.format, ReportFormat::Json);
+    assert_eq!(report.output, ReportFormat::Json);
     assert_eq!((report.watch, report.no_processes), (None, false));
     assert_eq!(config.collector.census.top, 5);
     assert_eq!(config.log.level, LevelFilter::ERROR);
@@ -342,7 +344,7 @@ fn healthcheck_accepts_the_flags_of_the_server_after_its_name_and_shows_no_other
         let config = typed(&flags).unwrap();
         assert_eq!(config.command, Some(Command::Healthcheck));
         assert_eq!(config.web.listen_addresses, [":1".parse().unwrap()]);
-        assert_eq!(config.web.config_file, Some(PathBuf::from("a")));
+        assert_eq!(config.web.config_file, Some("a".into()));
     }
     let help = help_of("healthcheck");
     assert!(help.contains("--web.listen-address") && help.contains("--web.config.file"));

@@ -71,12 +71,6 @@ impl Enabled {
         self.0.contains(&id)
     }
 
-    /// Switches a collector on or off.
-    pub fn set(&mut self, id: CollectorId, on: bool) {
-        self.0.remove(&id);
-        self.0.extend(on.then_some(id));
-    }
-
     /// The same without these.
     #[must_use]
     pub fn without(mut self, ids: &[CollectorId]) -> Self {
