@@ -40,7 +40,7 @@
 //! - [`site`]: what is answered under which path: metrics, status page, report, readiness.
 //! - [`web`]: a generic HTTP server: connections and their limits, TLS, passwords, and
 //!   [`web::config`], the file of `--web.config.file`.
-//! - [`cli`], [`config`]: the command line and the settings. [`logging`] and [`app`]: the log, and how the
+//! - [`cli`], [`config`]: the command line and the configuration. [`logging`] and [`app`]: the log, and how the
 //!   program starts and stops; `service_manager` notifies systemd of both.
 //!
 //! # Invariants

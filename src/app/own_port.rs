@@ -1,6 +1,6 @@
 //! Whether the exporter's own port can be taken from it, and what helps.
 //!
-//! Pure: is given the settings and does not change them.
+//! Pure: is given the sysctls and does not change them.
 
 use crate::domain::advice::Setting;
 use crate::domain::ports::PortSet;
