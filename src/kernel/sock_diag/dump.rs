@@ -1,5 +1,6 @@
 //! Conducts a dump from its request to its end.
 
+use std::error::Error as _;
 use std::io;
 use std::time::Instant;
 
@@ -84,32 +85,22 @@ impl DumpError {
             Errno::AFNOSUPPORT,
             Errno::CONNREFUSED,
         ];
-        !matches!(self, Self::Receive(_) | Self::Failed(_, 1..)) && self.is_one_of(&UNUSABLE)
+        let errno = self.errno();
+        errno.is_some_and(|errno| UNUSABLE.contains(&errno))
+            && !matches!(self, Self::Receive(_) | Self::Failed(_, 1..))
     }
 
     /// Whether the next try, in a new conversation, may go better: a passing state of the kernel's.
     pub fn is_passing(&self) -> bool {
         const PASSING: [Errno; 4] = [Errno::BUSY, Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM];
-        matches!(self, Self::Overrun(_)) || self.is_one_of(&PASSING)
+        let errno = self.errno();
+        matches!(self, Self::Overrun(_)) || errno.is_some_and(|errno| PASSING.contains(&errno))
     }
 
-    /// Whether it is one of the kernel's errors.
-    fn is_one_of(&self, errnos: &[Errno]) -> bool {
-        match self {
-            Self::Open(error)
-            | Self::Send(error)
-            | Self::Receive(error)
-            | Self::Refused(error)
-            | Self::Failed(error, _) => is_one_of(error, errnos),
-            _ => false,
-        }
+    /// The kernel's error, if it is one.
+    fn errno(&self) -> Option<Errno> {
+        Errno::from_io_error(self.source()?.downcast_ref()?)
     }
-}
-
-fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
-    errnos
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Asks for dumps.
@@ -160,20 +151,21 @@ impl Dump<'_> {
 
     /// Every listening or bound, unconnected socket.
     pub fn owners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
-        let request = Request::tcp(OWNERS, &[], false);
-        self.run(&request, decode_owner, on_owner)
+        self.run(&Request::tcp(OWNERS, &[], false), decode_owner, on_owner)
     }
 
     /// Every listening socket.
     pub fn listeners(&mut self, on_owner: impl FnMut(PortOwner)) -> Result<DumpCount, DumpError> {
-        let request = Request::tcp(LISTENING, &[], false);
-        self.run(&request, decode_owner, on_owner)
+        self.run(&Request::tcp(LISTENING, &[], false), decode_owner, on_owner)
     }
 
     /// Every socket that is or was connected.
     pub fn sockets(&mut self, on_socket: impl FnMut(Socket)) -> Result<DumpCount, DumpError> {
-        let request = Request::tcp(CONNECTED, &[], false);
-        self.run(&request, decode_socket, on_socket)
+        self.run(
+            &Request::tcp(CONNECTED, &[], false),
+            decode_socket,
+            on_socket,
+        )
     }
 
     /// Every time-wait socket, and of the other connected ones at least those whose local port
@@ -190,7 +182,9 @@ impl Dump<'_> {
             let request = Request::tcp(CONNECTED, &ephemeral_or_time_wait(range), false);
             // A refusal is all that comes of a refused request: the conversation can go on.
             match self.run(&request, decode_socket, &mut on_socket) {
-                Err(DumpError::Refused(error)) if is_one_of(&error, &[Errno::INVAL]) => {
+                Err(DumpError::Refused(error))
+                    if Errno::from_io_error(&error) == Some(Errno::INVAL) =>
+                {
                     self.dumper.refuses_filter = true;
                 }
                 result => return result,
@@ -270,27 +264,24 @@ impl Dump<'_> {
 
     /// Receives one whole datagram.
     fn receive(&mut self, records: u64) -> Result<(), DumpError> {
-        let received = loop {
-            if Instant::now() >= self.deadline {
-                return Err(DumpError::Deadline(records));
-            }
-            match self.transport.receive(&mut self.buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                received => break received,
-            }
-        };
-        let error = match received {
-            Ok(0) => DumpError::EndedEarly(records),
-            Ok(length) if length > self.buffer.len() => {
-                DumpError::Truncated(length, self.buffer.len())
-            }
-            Ok(_) => return Ok(()),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => DumpError::Deadline(records),
-                _ if is_one_of(&error, &[Errno::NOBUFS]) => DumpError::Overrun(records),
-                _ => DumpError::Receive(error),
-            },
-        };
-        Err(error)
+        while Instant::now() < self.deadline {
+            let error = match self.transport.receive(&mut self.buffer) {
+                Ok(0) => DumpError::EndedEarly(records),
+                Ok(length) if length > self.buffer.len() => {
+                    DumpError::Truncated(length, self.buffer.len())
+                }
+                Ok(_) => return Ok(()),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => continue,
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => break,
+                    _ if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => {
+                        DumpError::Overrun(records)
+                    }
+                    _ => DumpError::Receive(error),
+                },
+            };
+            return Err(error);
+        }
+        Err(DumpError::Deadline(records))
     }
 }
