@@ -69,13 +69,9 @@ impl Home {
         found: &FoundNamespace,
     ) -> Result<bool, EnterError> {
         let of_process = |pid: &u32| process_file(&lister.procfs, *pid);
+        let files = found.files.iter().cloned();
         let mut failure = None;
-        for path in found
-            .files
-            .iter()
-            .cloned()
-            .chain(found.pids.iter().map(of_process))
-        {
+        for path in files.chain(found.pids.iter().map(of_process)) {
             match enter(&path, found.key) {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}

@@ -98,13 +98,11 @@ impl ProcRoot {
         };
         let ipv6 = Directory::new(self.path.join("sys/net/ipv6"));
         for sysctl in SYSCTLS {
-            let value = match sysctl.name.strip_prefix("net.ipv4.") {
-                Some(name) => ipv4.parse_setting(name, sysctl::parse_integer),
-                None => ipv6.parse_setting(
-                    sysctl.name.trim_start_matches("net.ipv6."),
-                    sysctl::parse_integer,
-                ),
+            let (directory, name) = match sysctl.name.strip_prefix("net.ipv4.") {
+                Some(name) => (&ipv4, name),
+                None => (&ipv6, sysctl.name.trim_start_matches("net.ipv6.")),
             };
+            let value = directory.parse_setting(name, sysctl::parse_integer);
             (sysctl.set)(&mut settings, noted(if_there(value), &mut errors));
         }
         (settings, errors)
@@ -116,11 +114,9 @@ impl ProcRoot {
 
     /// `tcp_fastopen_blackhole_timeout_sec`; `None` where it cannot be read.
     pub(in crate::kernel) fn fast_open_blackhole_timeout(&self) -> Option<i64> {
+        let ipv4 = self.ipv4_settings();
         let name = "tcp_fastopen_blackhole_timeout_sec";
-        let value = self
-            .ipv4_settings()
-            .parse_setting(name, sysctl::parse_integer);
-        value.ok()
+        ipv4.parse_setting(name, sysctl::parse_integer).ok()
     }
 
     /// The `TcpExt` counters of `net/netstat`.

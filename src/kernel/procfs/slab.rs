@@ -63,28 +63,13 @@ pub(super) fn from_slabinfo(text: &str, page_size_bytes: u64) -> Result<Option<u
 /// `<name> <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit>
 /// <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>`
 fn slabs_and_pages(line: &str) -> Option<(u64, u64)> {
-    // The words between are compared, for a column more would shift all that follow.
-    match *words(line) {
-        [
-            _,
-            _,
-            _,
-            _,
-            _,
-            pages,
-            ":",
-            "tunables",
-            _,
-            _,
-            _,
-            ":",
-            "slabdata",
-            _,
-            slabs,
-            ..,
-        ] => Some((unsigned(slabs, 10)?, unsigned(pages, 10)?)),
-        _ => None,
-    }
+    let (cache, rest) = line.split_once(" : tunables ")?;
+    let (_, slabdata) = rest.split_once(" : slabdata ")?;
+    // As many words as there must be: one more would shift the others.
+    let ([_, _, _, _, _, pages], [_, slabs, ..]) = (&*words(cache), &*words(slabdata)) else {
+        return None;
+    };
+    Some((unsigned(slabs, 10)?, unsigned(pages, 10)?))
 }
 
 fn add(sum: Option<u64>, slabs: u64, pages: u64, page_size_bytes: u64) -> Option<u64> {

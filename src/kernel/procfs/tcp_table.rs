@@ -25,13 +25,13 @@ use crate::domain::udp::UdpSocket;
 /// What every line but the first should be.
 const EXPECTED: &str = "a socket: sl local remote st tx:rx tr:when";
 
-/// How many lines are read between two looks at the clock: about half a millisecond's worth.
+/// Lines read between two checks of the deadline: about half a millisecond.
 const LINES_PER_DEADLINE_CHECK: usize = 256;
 
 impl ProcRoot {
     /// Passes on every listening socket, and returns how many they were.
     ///
-    /// Merely bound sockets are not in these files, and `v6_only` is always false, for they do not
+    /// Bound, unconnected sockets are not in these files, and `v6_only` is always false, since they do not
     /// contain it: a wildcard listener of IPv6 is taken to own its port for IPv4 too.
     ///
     /// Listeners come first in each file, so that the rest of it is not read.
@@ -163,10 +163,8 @@ impl ProcRoot {
             Ok(())
         };
         self.network.read(protocol, |file| read(file, false))?;
-        let v6 = self
-            .network
-            .read(&format!("{protocol}6"), |file| read(file, true));
+        let v6 = format!("{protocol}6");
         // Without IPv6 there is none.
-        if_there(v6).map(|_| ())
+        if_there(self.network.read(&v6, |file| read(file, true))).map(|_| ())
     }
 }
