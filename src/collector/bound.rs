@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use crate::domain::advice::thresholds::RATIO_WARNING;
-use crate::domain::snapshot::SocketSummary;
+use crate::domain::snapshot::{PortUsage, SocketSummary};
 use crate::domain::socket::PortOwner;
 
 /// Up to so many sockets they are dumped every time: 17 to 24 ms.
@@ -61,7 +61,8 @@ impl BoundSockets {
 
     /// Whether a sum made with those noted last can be exported. If not, they are due now.
     pub(super) fn suffice_for(&mut self, figures: &SocketSummary, now: Instant) -> bool {
-        let is_near = is_near_limit(figures);
+        let ratio = figures.ports.as_ref().map(highest_ratio);
+        let is_near = ratio >= Some(RATIO_WARNING);
         if is_near {
             self.near_limit = Some(now);
         }
@@ -70,16 +71,11 @@ impl BoundSockets {
     }
 }
 
-/// Whether a destination or a pool is so full that a port more or less may matter.
-fn is_near_limit(figures: &SocketSummary) -> bool {
-    let Some(ports) = &figures.ports else {
-        return false;
-    };
-    let fullest = ports.by_source.as_ref().and_then(|sources| sources.first());
-    let pool_ratio = fullest.map_or(0.0, |source| source.exhaustion_ratio);
-    [ports.worst_ratio.ipv4, ports.worst_ratio.ipv6, pool_ratio]
-        .iter()
-        .any(|ratio| *ratio >= RATIO_WARNING)
+/// The highest ratio of a destination or of the ports available to bind(addr, 0).
+pub(super) fn highest_ratio(ports: &PortUsage) -> f64 {
+    let sources = ports.by_source.iter().flatten();
+    let ratios = sources.map(|source| source.exhaustion_ratio);
+    ratios.fold(ports.worst_ratio.ipv4.max(ports.worst_ratio.ipv6), f64::max)
 }
 
 #[cfg(test)]

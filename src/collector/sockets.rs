@@ -54,8 +54,8 @@ pub(super) struct Given<'a> {
     pub(super) settings: &'a Settings,
     /// The kernel's socket counts of the same namespace.
     pub(super) statistics: Option<&'a Counts>,
-    /// How many sockets the kernel passes over to find the bound ones: those of all namespaces. `None` where only the
-    /// same namespace's are known.
+    /// How many sockets the kernel passes over to find the bound ones: those of all namespaces, or of the same one where
+    /// only these are known.
     pub(super) bind_table: Option<u64>,
     pub(super) deadline: Instant,
 }
@@ -101,8 +101,8 @@ fn is_worth_filtering(statistics: &Counts) -> bool {
     }
 }
 
-/// How many sockets of a namespace have a local port.
-fn with_port(statistics: &Counts) -> Option<u64> {
+/// How many TCP sockets of a namespace have a local port.
+pub(super) fn connections(statistics: &Counts) -> Option<u64> {
     let (in_use, time_wait) = (statistics.get("inuse")?, statistics.get("tw")?);
     Some(in_use.saturating_add(time_wait))
 }
@@ -140,7 +140,7 @@ impl SocketReader {
             let given = Given {
                 settings: &settings,
                 statistics: statistics.as_ref(),
-                bind_table: None,
+                bind_table: statistics.as_ref().and_then(connections),
                 deadline,
             };
             Some(self.read(&mut memory, given))
@@ -224,11 +224,10 @@ impl SocketReader {
     ) -> Result<Summed<SocketSummary>, DumpError> {
         let statistics = given.statistics;
         let filters = !self.options.whole_table && statistics.is_some_and(is_worth_filtering);
-        let bind_table = given.bind_table.or_else(|| with_port(statistics?));
         let mut dump = self.dumper.open(given.deadline)?;
         // Owners first: they define which of the other sockets are outgoing.
         let mut owners = Vec::new();
-        let owner_count = if memory.bound.are_due(now, bind_table) {
+        let owner_count = if memory.bound.are_due(now, given.bind_table) {
             let count = dump.owners(|owner| owners.push(owner))?;
             memory.bound.note(now, &owners);
             count

@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::collector::bound::highest_ratio;
+use crate::collector::sockets::connections;
 use crate::domain::collectors::CollectorId;
 use crate::domain::ports::PortSet;
 use crate::domain::settings::Settings;
@@ -38,13 +40,12 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn new(files: &Snapshot) -> Self {
-        let sum = |one: Option<u64>, other| Some(one?.saturating_add(other?));
-        let sockets = |name| files.socket_counts()?.get(name);
         let opens = |name| files.count(CollectorId::Snmp, name);
+        let opened = opens("ActiveOpens").zip(opens("PassiveOpens"));
         Self {
-            tcp: sum(sockets("tw"), sockets("inuse")),
-            used: sockets("used"),
-            opened: sum(opens("ActiveOpens"), opens("PassiveOpens")),
+            tcp: files.socket_counts().and_then(connections),
+            used: files.count(CollectorId::Sockstat, "used"),
+            opened: opened.map(|(active, passive)| active.saturating_add(passive)),
         }
     }
 
@@ -133,12 +134,6 @@ impl LastDump {
         let most = self.most?.saturating_add(opened).saturating_add(more);
         Some(is_low(most, self.usable.saturating_sub(more)))
     }
-}
-
-fn highest_ratio(ports: &PortUsage) -> f64 {
-    let pools = ports.by_source.iter().flatten();
-    let ratios = pools.map(|pool| pool.exhaustion_ratio);
-    ratios.fold(ports.worst_ratio.ipv4.max(ports.worst_ratio.ipv6), f64::max)
 }
 
 /// What any ratio of the dump was made of; `None` where that was not counted. The ports of listeners are of accepted

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::due::{Check, LastDump};
 use crate::collector::CollectorConfig;
 use crate::collector::complaint::Complaint;
-use crate::collector::files::{FilesJob, When};
+use crate::collector::files::FilesJob;
 use crate::collector::sockets::SocketMemory;
 use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::namespace::{NamespaceIdentity, NamespaceSnapshot};
@@ -99,9 +99,9 @@ impl Known {
         }
     }
 
-    /// Reads some of the files, in the namespace that the thread is in.
-    pub(super) fn read(&mut self, procfs: &ProcRoot, when: When) {
-        for job in self.jobs.iter_mut().filter(|job| job.when == when) {
+    /// Runs some of the collectors of small files, in the namespace that the thread is in.
+    pub(super) fn read(&mut self, procfs: &ProcRoot, is_wanted: fn(CollectorId) -> bool) {
+        for job in self.jobs.iter_mut().filter(|job| is_wanted(job.id)) {
             let outcome = job.run(procfs);
             self.files.set(job.id, outcome);
         }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 use super::complaint::Complaint;
+use super::sockets::connections;
 use super::{CollectorConfig, NamespaceChoice};
 use crate::domain::collectors::Enabled;
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels};
@@ -30,7 +31,7 @@ use crate::kernel::namespaces::{Listing, NamespaceKey, NamespaceLister};
 
 use due::{Need, Turns};
 use known::{Known, Progress, unread};
-use visitor::{Visitor, connections};
+use visitor::Visitor;
 
 /// How long namespaces that were never dumped, and are far from their limit, may keep a scrape waiting. The others of
 /// them come with the next one.
@@ -254,7 +255,11 @@ impl NamespacesJob {
                 break;
             }
             visitor.check(known, begin, index < turns, deadline);
-            sockets += known.files.socket_counts().map_or(0, connections);
+            sockets += known
+                .files
+                .socket_counts()
+                .and_then(connections)
+                .unwrap_or(0);
         }
         // From here on: on a busy host the checks of hundreds may take as long, and none would ever be dumped.
         let first_until = deadline.min(Instant::now() + FIRST_DUMPS);

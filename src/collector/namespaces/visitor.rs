@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::due::{Check, LastDump};
 use super::known::{Known, Progress};
-use crate::collector::files::When;
-use crate::collector::sockets::{Given, SocketReader};
+use crate::collector::sockets::{Given, SocketReader, connections};
 use crate::collector::{CollectorConfig, NamespaceChoice};
 use crate::domain::collectors::{CollectorId, Enabled};
 use crate::domain::namespace::rank;
 use crate::domain::settings::Settings;
-use crate::domain::snapshot::{Counts, Outcome, Reading, Snapshot};
+use crate::domain::snapshot::{Outcome, Reading, Snapshot};
 use crate::domain::udp::UdpUsage;
 use crate::kernel::namespaces::{Home, NamespaceLister, missing_rights};
 use crate::kernel::procfs::ProcRoot;
@@ -58,8 +57,8 @@ impl Visitor {
 
     /// TCP sockets of the namespace that the thread is in.
     pub(super) fn connections(&self) -> u64 {
-        let counts = self.reader.procfs.read_socket_statistics();
-        counts.map_or(0, |counts| connections(&counts))
+        let counts = self.reader.procfs.read_socket_statistics().ok();
+        counts.as_ref().and_then(connections).unwrap_or(0)
     }
 
     /// Enters a namespace; whether that went well.
@@ -95,17 +94,15 @@ impl Visitor {
         }
         known.progress = Progress::Checked;
         let procfs = &self.reader.procfs;
-        known.read(procfs, When::Always);
-        let counts = known.files.socket_counts();
-        let is_none = |name| counts.is_some_and(|counts| counts.get(name) == Some(0));
-        let is_empty = is_none("tw") && is_none("inuse");
+        known.read(procfs, |id| id == CollectorId::Sockstat);
+        let is_empty = known.files.socket_counts().and_then(connections) == Some(0);
         let check = (!is_empty).then(|| {
-            known.read(procfs, When::WithSockets);
+            known.read(procfs, |id| id != CollectorId::Sockstat);
             Check::new(&known.files)
         });
         if in_turn || known.files_read.is_none() || check != known.checked {
             if is_empty {
-                known.read(procfs, When::WithSockets);
+                known.read(procfs, |id| id != CollectorId::Sockstat);
             }
             known.files_read = Some(run);
             known.read_resident(&self.lister.procfs);
@@ -162,12 +159,6 @@ impl Visitor {
         done(known, outcome);
         true
     }
-}
-
-/// Sockets in the connection table, as the kernel counts them.
-pub(super) fn connections(counts: &Counts) -> u64 {
-    let count = |name| counts.get(name).unwrap_or(0);
-    count("tw").saturating_add(count("inuse"))
 }
 
 /// Notes what was read of the sockets, and ranks the namespace by it; where nothing was it ranks as before.
