@@ -34,7 +34,7 @@ pub(super) struct Known {
     pub(super) label: String,
     pub(super) found: FoundNamespace,
     /// A process that lives there.
-    pub(super) resident: Option<(u32, Resident)>,
+    pub(super) resident: Option<Resident>,
     pub(super) entry: Complaint,
     jobs: Vec<FilesJob>,
     /// What its files said last.
@@ -85,12 +85,13 @@ impl Known {
     /// The same process as before as long as it is in there, so that series do not change.
     pub(super) fn choose_resident(&mut self, lister: &NamespaceLister) {
         let found = &self.found;
-        let before = self.resident.as_ref().map(|(pid, _)| *pid);
+        let before = self.resident.as_ref().map(|resident| resident.pid);
         let lives_there = |pid| found.pids.contains(&pid) || lister.lives_in(pid, found.key);
         if before.is_some_and(lives_there) {
             return;
         }
-        self.resident = choose(&found.pids, |pid| read_resident(&lister.procfs, pid));
+        let residents = found.pids.iter();
+        self.resident = choose(residents.map(|pid| read_resident(&lister.procfs, *pid)));
         if before.is_some() && found.made.is_none() {
             // Nothing is left that says whether it is the same namespace.
             self.files_read = None;
@@ -113,8 +114,8 @@ impl Known {
 
     /// Reads anew who the owner is.
     pub(super) fn read_resident(&mut self, procfs: &Path) {
-        if let Some((pid, resident)) = &mut self.resident {
-            *resident = read_resident(procfs, *pid);
+        if let Some(resident) = &mut self.resident {
+            *resident = read_resident(procfs, resident.pid);
         }
     }
 
@@ -154,16 +155,17 @@ impl Known {
 
     /// With the host's procfs mounted here.
     fn identity(&self, procfs: &Path) -> NamespaceIdentity {
-        let (pid, resident) = self.resident.clone().unzip();
-        let resident = resident.unwrap_or_default();
+        let resident = self.resident.as_ref();
+        let pid = resident.map(|resident| resident.pid);
+        let container = resident.map(|resident| resident.container.clone());
         NamespaceIdentity {
             label: self.label.clone(),
             entrance: self.found.entrance(pid),
             entrance_on_host: self.found.entrance_on_host(procfs, pid),
             inode: self.found.key.inode,
             pid,
-            comm: resident.comm,
-            container: resident.container,
+            comm: resident.and_then(|resident| resident.comm.clone()),
+            container: container.unwrap_or_default(),
         }
     }
 }
@@ -181,17 +183,8 @@ pub(super) fn unread(enabled: &Enabled) -> Snapshot {
 
 /// The first that lives in a container, or else the first: what the host itself runs in a container's namespace
 /// (nsenter(1), a sidecar of the host's) is not who it belongs to.
-fn choose(pids: &[u32], read: impl Fn(u32) -> Resident) -> Option<(u32, Resident)> {
-    let mut first = None;
-    for pid in pids {
-        let resident = read(*pid);
-        let is_contained = resident.container.container_id.is_some();
-        if is_contained {
-            return Some((*pid, resident));
-        }
-        first = first.or(Some((*pid, resident)));
-    }
-    first
+fn choose(residents: impl Iterator<Item = Resident>) -> Option<Resident> {
+    residents.min_by_key(|resident| resident.container.container_id.is_none())
 }
 
 #[cfg(test)]
@@ -200,14 +193,15 @@ mod tests {
     use crate::domain::container::ContainerIdentity;
 
     fn chosen(pids: &[u32], contained: &[u32]) -> Option<u32> {
-        let read = |pid: u32| Resident {
+        let residents = pids.iter().map(|pid| Resident {
+            pid: *pid,
             comm: None,
             container: ContainerIdentity {
-                container_id: contained.contains(&pid).then(|| pid.to_string()),
+                container_id: contained.contains(pid).then(|| pid.to_string()),
                 pod_uid: None,
             },
-        };
-        choose(pids, read).map(|(pid, _)| pid)
+        });
+        choose(residents).map(|resident| resident.pid)
     }
 
     #[test]

@@ -14,7 +14,6 @@ mod known;
 mod visitor;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ use super::{CollectorConfig, NamespaceChoice};
 use crate::domain::collectors::Enabled;
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels};
 use crate::domain::snapshot::Outcome;
-use crate::kernel::namespaces::{Listing, NamespaceKey, NamespaceLister};
+use crate::kernel::namespaces::{FoundNamespace, Listing, NamespaceKey, NamespaceLister};
 
 use due::{Need, Turns};
 use known::{Known, Progress, unread};
@@ -66,7 +65,7 @@ pub(super) struct NamespacesJob {
     residents_sought: Option<Instant>,
     complaint: Complaint,
     /// The names of which it was logged that they may not be read.
-    barred: HashSet<PathBuf>,
+    barred: HashSet<String>,
     /// Whether it was logged that there are processes that may not be looked up.
     has_logged_hidden: bool,
 }
@@ -130,11 +129,10 @@ impl NamespacesJob {
     /// were sought.
     fn list(&mut self, visitor: &Visitor, now: Instant) -> Result<(Listing, u64), String> {
         let (lister, is_first) = (&visitor.lister, self.residents_sought.is_none());
-        let (only, with_processes) = match &self.config.namespaces {
-            NamespaceChoice::All => (None, true),
-            NamespaceChoice::Named => (None, false),
-            NamespaceChoice::Listed(names) => (Some(names.as_slice()), false),
-            NamespaceChoice::OwnOnly => (Some(&[][..]), false),
+        let with_processes = self.config.namespaces == NamespaceChoice::All;
+        let only = match &self.config.namespaces {
+            NamespaceChoice::Listed(names) => Some(names.as_slice()),
+            _ => None,
         };
         let mut listing = lister.list(only, with_processes)?;
         if with_processes {
@@ -143,9 +141,7 @@ impl NamespacesJob {
             lister.add_residents(&mut listing)?;
             self.residents_sought = Some(now);
         }
-        let mut absent = only_absent(&self.config.namespaces, &listing);
-        // The exporter's is exported in any case.
-        absent.retain(|name| !lister.is_own(name));
+        let absent = absent(only.unwrap_or_default(), &listing, lister);
         // Logged at the first run alone: a namespace that comes and goes is nothing unusual.
         if is_first {
             let directory = self.config.namespace_names.display();
@@ -166,19 +162,19 @@ impl NamespacesJob {
 
     /// Logs what may not be read, each once.
     fn complain_of_barred(&mut self, listing: &Listing) {
-        for barred in &listing.barred {
-            if !self.barred.contains(&barred.file) {
+        for (name, reason) in &listing.barred {
+            if !self.barred.contains(name) {
                 error!(
                     collector = "netns",
-                    netns = barred.name,
-                    file = %barred.file.display(),
-                    err = barred.reason,
+                    netns = name,
+                    file = %self.config.namespace_names.join(name).display(),
+                    err = reason,
                     "A network namespace may not be read"
                 );
             }
         }
         let barred = listing.barred.iter();
-        self.barred = barred.map(|barred| barred.file.clone()).collect();
+        self.barred = barred.map(|(name, _)| name.clone()).collect();
         if let Some(pid) = listing.hidden_process
             && !std::mem::replace(&mut self.has_logged_hidden, true)
         {
@@ -199,7 +195,7 @@ impl NamespacesJob {
             || found.any(|found| {
                 self.known.get(&found.key).is_none_or(|known| {
                     let resident = known.resident.as_ref();
-                    resident.is_some_and(|(pid, _)| !lister.lives_in(*pid, found.key))
+                    resident.is_some_and(|resident| !lister.lives_in(resident.pid, found.key))
                 })
             })
     }
@@ -208,14 +204,13 @@ impl NamespacesJob {
     fn recall(
         &mut self,
         lister: &NamespaceLister,
-        listing: &mut Listing,
+        listed: Vec<FoundNamespace>,
         now: Instant,
     ) -> HashMap<NamespaceKey, Known> {
-        let found = listing.namespaces.iter();
-        let labels = labels(found.map(|found| (found.key.inode, found.names.as_slice())));
+        let names = listed.iter();
+        let labels = labels(names.map(|found| (found.key.inode, found.names.as_slice())));
         let mut before = std::mem::take(&mut self.known);
-        let listed = std::mem::take(&mut listing.namespaces).into_iter();
-        let recalled = listed.zip(labels).map(|(found, label)| {
+        let recalled = listed.into_iter().zip(labels).map(|(found, label)| {
             let key = found.key;
             let known = before.remove(&key);
             let known = known.filter(|known| known.is_of(&label, &found));
@@ -235,8 +230,8 @@ impl NamespacesJob {
     fn read(
         &mut self,
         visitor: &mut Visitor,
-        mut listing: Listing,
-        absent: u64,
+        listing: Listing,
+        mut absent: u64,
         begin: Instant,
         deadline: Instant,
     ) -> (Namespaces, Option<String>) {
@@ -244,7 +239,7 @@ impl NamespacesJob {
         let is_asked = self.fresh.swap(false, Ordering::Relaxed);
         let wants_older = !(self.config.max_age.is_zero() || is_asked && is_listed);
         let mut sockets = visitor.connections();
-        let mut known = self.recall(&visitor.lister, &mut listing, begin);
+        let mut known = self.recall(&visitor.lister, listing.namespaces, begin);
         let mut all: Vec<&mut Known> = known.values_mut().collect();
         // Those first that were read the longest ago, so that a deadline that comes soon is no one's alone.
         all.sort_by_key(|known| known.files_read);
@@ -279,22 +274,25 @@ impl NamespacesJob {
             is_first = false;
         }
         all.sort_by(|a, b| a.label.cmp(&b.label));
-        let exported = self.exported(&all, begin, wants_older);
+        // Processes that may not be looked up may be of one namespace or of many.
+        let mut unreadable = listing.barred.len() + usize::from(listing.hidden_process.is_some());
+        let mut there = Vec::new();
+        for known in all {
+            match known.progress {
+                Progress::Refused => unreadable += 1,
+                // Its names lead to a namespace of another kind, or to one that has just gone.
+                Progress::Gone if is_listed => absent += count(known.found.names.len()),
+                Progress::Gone => {}
+                _ => there.push(&*known),
+            }
+        }
+        let exported = self.exported(&there, begin, wants_older);
         let is_late = exported.iter().any(|one| one.age.is_none());
-        let is_refused = |known: &&&mut Known| matches!(known.progress, Progress::Refused);
-        let refused = all.iter().filter(is_refused).count();
-        let is_gone = |known: &&&mut Known| matches!(known.progress, Progress::Gone);
-        let gone = all.iter().filter(is_gone);
-        // Names that lead to a namespace of another kind, or to one that has just gone.
-        let names_of_gone = gone.clone().map(|known| known.found.names.len()).sum();
         let found = Namespaces {
-            left_out: count(all.len() - refused - gone.count() - exported.len()),
+            left_out: count(there.len() - exported.len()),
             exported,
-            // Processes that may not be looked up may be of one namespace or of many.
-            unreadable: count(refused)
-                + count(listing.barred.len())
-                + u64::from(listing.hidden_process.is_some()),
-            absent: absent + if is_listed { count(names_of_gone) } else { 0 },
+            unreadable: count(unreadable),
+            absent,
             has_unlisted_names: listing.unlisted_names.is_some(),
         };
         self.known = known;
@@ -336,19 +334,13 @@ impl NamespacesJob {
     /// Those that are exported of those that can be read.
     fn exported(
         &self,
-        all: &[&mut Known],
+        there: &[&Known],
         begin: Instant,
         wants_older: bool,
     ) -> Vec<NamespaceSnapshot> {
-        let is_there =
-            |known: &&Known| !matches!(known.progress, Progress::Gone | Progress::Refused);
-        let there: Vec<&Known> = all.iter().map(|known| &**known).filter(is_there).collect();
-        let ranked: Vec<_> = there
-            .iter()
-            .map(|known| (known.rank, &*known.label))
-            .collect();
-        let kept = keep_worst(&ranked, self.config.most_namespaces);
-        let kept = there.into_iter().zip(kept).filter(|(_, is_kept)| *is_kept);
+        let ranks = there.iter().map(|known| (known.rank, &*known.label));
+        let kept = keep_worst(&ranks.collect::<Vec<_>>(), self.config.most_namespaces);
+        let kept = there.iter().zip(kept).filter(|(_, is_kept)| *is_kept);
         kept.map(|(known, _)| known.exported(begin, wants_older, &self.config))
             .collect()
     }
@@ -371,15 +363,15 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// The names on the list that nothing was found for.
-fn only_absent<'a>(choice: &'a NamespaceChoice, listing: &Listing) -> Vec<&'a str> {
-    let NamespaceChoice::Listed(names) = choice else {
-        return Vec::new();
-    };
+/// The names that nothing was found for, without those of the exporter's namespace, which is exported in any case.
+fn absent<'a>(names: &'a [String], listing: &Listing, lister: &NamespaceLister) -> Vec<&'a str> {
     let found = listing.namespaces.iter().flat_map(|found| &found.names);
-    let barred = listing.barred.iter().map(|barred| &barred.name);
-    let found: HashSet<&String> = found.chain(barred).collect();
-    let absent = names.iter().filter(|name| !found.contains(name));
+    let found: HashSet<&String> = found
+        .chain(listing.barred.iter().map(|(name, _)| name))
+        .collect();
+    let absent = names
+        .iter()
+        .filter(|name| !found.contains(name) && !lister.is_own(name));
     absent.map(String::as_str).collect()
 }
 

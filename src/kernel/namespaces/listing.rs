@@ -54,22 +54,11 @@ pub(crate) struct Listing {
     pub namespaces: Vec<FoundNamespace>,
     /// One of the processes whose namespace may not be looked up (ptrace(2), `PTRACE_MODE_READ`), if there are any.
     pub(crate) hidden_process: Option<u32>,
-    /// The names that may not be looked at: in a directory that may not be searched, or links to what may
-    /// not be looked up.
-    pub(crate) barred: Vec<BarredName>,
+    /// The names that may not be looked up, and why not in the words of the kernel: they are in a directory that may
+    /// not be searched, or links to what may not be looked up.
+    pub(crate) barred: Vec<(String, String)>,
     /// Why the names could not be listed, where the namespaces of processes are exported all the same.
     pub(crate) unlisted_names: Option<String>,
-}
-
-/// A name that may not be looked at. What is behind it is not known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BarredName {
-    /// The name.
-    pub name: String,
-    /// Its file.
-    pub file: PathBuf,
-    /// Why not, in the words of the kernel.
-    pub reason: String,
 }
 
 /// So many processes are noted for a namespace: some may end before they are asked for.
@@ -117,8 +106,7 @@ impl NamespaceLister {
             if let Err(error) = self.add_name(&name, &file, &mut found)
                 && error.kind() == io::ErrorKind::PermissionDenied
             {
-                let reason = error.to_string();
-                listing.barred.push(BarredName { name, file, reason });
+                listing.barred.push((name, error.to_string()));
             }
         }
         if with_processes {

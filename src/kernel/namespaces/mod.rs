@@ -16,6 +16,5 @@ mod rights;
 pub(crate) use entry::Home;
 pub use entry::inside;
 pub(crate) use listing::{FoundNamespace, Listing, NamespaceKey, NamespaceLister};
-pub use resident::Resident;
-pub(crate) use resident::read_resident;
+pub(crate) use resident::{Resident, read_resident};
 pub(crate) use rights::missing_rights;

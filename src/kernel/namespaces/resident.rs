@@ -6,12 +6,12 @@ use crate::domain::container::ContainerIdentity;
 use crate::kernel::procfs::file::{lossy, process_name};
 
 /// A process that lives in a namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resident {
+pub(crate) struct Resident {
+    pub(crate) pid: u32,
     /// Its name; `None` where it has ended.
-    pub comm: Option<String>,
+    pub(crate) comm: Option<String>,
     /// The container it lives in.
-    pub container: ContainerIdentity,
+    pub(crate) container: ContainerIdentity,
 }
 
 /// Reads `/proc/PID/comm` and `/proc/PID/cgroup`, which anybody may read. What cannot be read is
@@ -20,6 +20,7 @@ pub(crate) fn read_resident(procfs: &Path, pid: u32) -> Resident {
     let process = procfs.join(pid.to_string());
     let groups = lossy(&process.join("cgroup"));
     Resident {
+        pid,
         comm: process_name(&process),
         container: groups.map_or_else(Default::default, |text| ContainerIdentity::parse(&text)),
     }
