@@ -27,6 +27,7 @@ use files::FilesJob;
 use lane::Lane;
 use namespaces::NamespacesJob;
 use sockets::SocketReader;
+use tokio::time::timeout_at;
 
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::{HostSnapshot, Namespaces};
@@ -113,12 +114,11 @@ impl NamespacesLane {
         let fresh = Arc::new(AtomicBool::new(false));
         let enabled = config.enabled.clone();
         let mut job = NamespacesJob::new(config, Arc::clone(&fresh));
+        let run = move |deadline| Arc::new(job.run(deadline));
         Ok(Self {
             // It returns a part of its result if time is short: before the first of those that share the run stops
             // waiting.
-            lane: Lane::start("netns", Instant::min, move |deadline| {
-                Arc::new(job.run(deadline))
-            })?,
+            lane: Lane::start("netns", Instant::min, run)?,
             last: Mutex::new(None),
             fresh,
             enabled,
@@ -224,19 +224,15 @@ impl Collector {
         let namespaces = self.namespaces.as_ref();
         let namespaces = namespaces.map(|others| (others, others.lane.request(deadline)));
         let lanes = self.lanes.iter();
-        let requested: Vec<_> = lanes
-            .map(|(id, lane)| (*id, lane.request(deadline)))
-            .collect();
+        let requested = lanes.map(|(id, lane)| (*id, lane.request(deadline)));
         let mut host = HostSnapshot::default();
-        for (id, receiver) in requested {
+        for (id, receiver) in requested.collect::<Vec<_>>() {
+            let answer = timeout_at(until, receiver).await.ok().and_then(Result::ok);
             let late = || Some(Outcome::missing(begin.elapsed()));
-            let answer = tokio::time::timeout_at(until, receiver).await;
-            host.own
-                .set(id, answer.ok().and_then(Result::ok).unwrap_or_else(late));
+            host.own.set(id, answer.unwrap_or_else(late));
         }
         if let Some((others, receiver)) = namespaces {
-            let answer = tokio::time::timeout_at(until, receiver).await;
-            let answer = answer.ok().and_then(Result::ok);
+            let answer = timeout_at(until, receiver).await.ok().and_then(Result::ok);
             host.namespaces = Some(others.answered(answer, begin.elapsed()));
         }
         host

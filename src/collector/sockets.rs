@@ -354,9 +354,8 @@ fn note_peers(census: &mut Census, dump: &mut Dump<'_>) {
         return;
     }
     let end = |destination: &Destination| (destination.dst_addr, destination.dst_port);
-    let ends: Vec<_> = destinations.iter().map(end).collect();
     let mut seen: HashMap<_, bool> = HashMap::new();
-    let dumped = dump.live_sockets(&ends, |live| {
+    let dumped = dump.live_sockets(&destinations, |live| {
         if let Some(has_them) = live.has_timestamps {
             *seen.entry(end(&live.destination)).or_default() |= has_them;
         }

@@ -83,11 +83,9 @@ impl HolderFinder {
         mut on_live: impl FnMut(LiveSocket),
     ) -> Result<(), Box<dyn Error>> {
         if self.netlink {
-            let ends = destinations.iter().map(|one| (one.dst_addr, one.dst_port));
-            let ends: Vec<_> = ends.collect();
             let mut dumper = Dumper::new(Box::new(NetlinkConnect));
             let dumped = dumper.open(deadline);
-            match dumped.and_then(|mut dump| dump.live_sockets(&ends, &mut on_live)) {
+            match dumped.and_then(|mut dump| dump.live_sockets(destinations, &mut on_live)) {
                 Err(error) if error.is_unusable() => {}
                 dumped => return Ok(dumped.map(|_count| ())?),
             }

@@ -53,13 +53,10 @@ pub(crate) fn host_name() -> String {
 }
 
 pub(crate) fn count_open_fds() -> io::Result<u64> {
-    let mut entries = 0;
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        entry?;
-        entries += 1;
-    }
+    let mut entries = std::fs::read_dir("/proc/self/fd")?;
+    let count = entries.try_fold(0_u64, |count, entry| entry.map(|_| count + 1))?;
     // One of them is the directory itself, open while it is read.
-    Ok(u64::saturating_sub(entries, 1))
+    Ok(count.saturating_sub(1))
 }
 
 /// The length of so many clock ticks (`_SC_CLK_TCK`).

@@ -31,12 +31,8 @@ fn is_fixed(version: &str) -> bool {
 /// The first three of a version, 0 for what is not there.
 fn numbers(version: &str) -> [u32; 3] {
     let mut numbers = version.split(|character: char| !character.is_ascii_digit());
-    [(); 3].map(|()| {
-        numbers
-            .next()
-            .and_then(|number| number.parse().ok())
-            .unwrap_or(0)
-    })
+    let mut next = || numbers.next()?.parse().ok();
+    [(); 3].map(|()| next().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl Check {
     pub(super) fn need(&self, last: Option<&LastDump>, settings: &Settings) -> Need {
         let is_small = || self.is_small(settings) == Some(true);
         match last.filter(|last| last.is_of(self, settings)) {
-            Some(last) if last.is_low && (last.serves(self) == Some(true) || is_small()) => {
+            Some(last) if last.is_low() && (last.serves(self) == Some(true) || is_small()) => {
                 Need::InTurn
             }
             _ if is_small() => Need::First,
@@ -84,41 +84,28 @@ pub(super) struct LastDump {
     pub(super) at: Instant,
     pub(super) outcome: Outcome,
     /// As it was before the dump began.
-    check: Check,
-    settings: Settings,
-    /// Ports in use towards the fullest destination or on the fullest address.
-    most: Option<u64>,
-    usable: u64,
-    /// Whether all of its ratios are: a high one is not exported again once its sockets may have gone.
-    is_low: bool,
+    pub(super) check: Check,
+    pub(super) settings: Settings,
 }
 
 impl LastDump {
-    /// Nothing where it came to nothing.
-    pub(super) fn new(
-        at: Instant,
-        outcome: &Outcome,
-        check: Check,
-        settings: Settings,
-    ) -> Option<Self> {
-        let Some(Reading::Sockets(sockets)) = &outcome.value else {
-            return None;
-        };
-        let ports = sockets.ports.as_ref()?;
-        let (part, whole) = ALWAYS_FRESH_FROM;
-        Some(Self {
-            at,
-            outcome: outcome.clone(),
-            check,
-            settings,
-            most: most_in_use(ports),
-            usable: ports.usable.into(),
-            is_low: highest_ratio(ports) < f64::from(part) / f64::from(whole),
-        })
-    }
-
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.at)
+    }
+
+    /// Nothing where the dump failed.
+    fn ports(&self) -> Option<&PortUsage> {
+        match self.outcome.value.as_ref()? {
+            Reading::Sockets(sockets) => sockets.ports.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether all of its ratios are: a high one is not exported again once its sockets may have gone.
+    fn is_low(&self) -> bool {
+        let (part, whole) = ALWAYS_FRESH_FROM;
+        let ratio = self.ports().map(highest_ratio);
+        ratio.is_some_and(|ratio| ratio < f64::from(part) / f64::from(whole))
     }
 
     /// Whether it is of the same namespace, with the same settings.
@@ -131,8 +118,10 @@ impl LastDump {
         let opened = now.opened?.checked_sub(self.check.opened?)?;
         // Further sockets may listen, and make a port unusable that an accepted one is left with.
         let more = now.used?.saturating_sub(self.check.used?);
-        let most = self.most?.saturating_add(opened).saturating_add(more);
-        Some(is_low(most, self.usable.saturating_sub(more)))
+        let ports = self.ports()?;
+        let most = most_in_use(ports)?.saturating_add(opened);
+        let usable = u64::from(ports.usable).saturating_sub(more);
+        Some(is_low(most.saturating_add(more), usable))
     }
 }
 
@@ -224,13 +213,12 @@ mod tests {
         }
         let outcome = Outcome::whole(Some(census.finish(Source::Netlink, 0)), Duration::ZERO);
         let in_use = u64::from(outgoing + accepted);
-        LastDump::new(
-            Instant::now(),
-            &outcome,
-            check(0, in_use, opened),
-            settings(),
-        )
-        .unwrap()
+        LastDump {
+            at: Instant::now(),
+            outcome,
+            check: check(0, in_use, opened),
+            settings: settings(),
+        }
     }
 
     fn is_outdated(last: &LastDump, now: &Check, settings: &Settings) -> bool {

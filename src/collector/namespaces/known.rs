@@ -76,12 +76,6 @@ impl Known {
         }
     }
 
-    /// Whether this is (still) what is known. The kernel gives the inode of a namespace that has gone to the
-    /// next one, which may be given its name, too.
-    pub(super) fn is_of(&self, label: &str, found: &FoundNamespace) -> bool {
-        self.label == label && self.found.made == found.made
-    }
-
     /// The same process as before as long as it is in there, so that series do not change.
     pub(super) fn choose_resident(&mut self, lister: &NamespaceLister) {
         let found = &self.found;

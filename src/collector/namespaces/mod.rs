@@ -108,11 +108,9 @@ impl NamespacesJob {
         begin: Instant,
         deadline: Instant,
     ) -> Result<(Namespaces, Option<String>), String> {
-        let mut visitor = if let Some(visitor) = self.visitor.take() {
-            visitor
-        } else {
-            Visitor::new(&self.config).map_err(|error| error.to_string())?
-        };
+        let visitor = self.visitor.take();
+        let visitor = visitor.map_or_else(|| Visitor::new(&self.config), Ok);
+        let mut visitor = visitor.map_err(|error| error.to_string())?;
         let listing = self.list(&visitor, begin);
         let result = listing.map(|(listing, absent)| {
             let found = self.read(&mut visitor, listing, absent, begin, deadline);
@@ -213,7 +211,9 @@ impl NamespacesJob {
         let recalled = listed.into_iter().zip(labels).map(|(found, label)| {
             let key = found.key;
             let known = before.remove(&key);
-            let known = known.filter(|known| known.is_of(&label, &found));
+            // The kernel gives the inode of a namespace that has gone to the next one, which may be given its name, too.
+            let known =
+                known.filter(|known| known.label == label && known.found.made == found.made);
             let enabled = &self.config.enabled;
             let mut known = known.unwrap_or_else(|| Known::new(label, found.clone(), enabled));
             known.found = found;
@@ -260,10 +260,8 @@ impl NamespacesJob {
         let first_until = deadline.min(Instant::now() + FIRST_DUMPS);
         let mut is_first = true;
         for (known, need) in self.choose(&mut all, begin, wants_older) {
-            let end = match need {
-                Need::First => first_until,
-                Need::AtOnce | Need::InTurn => deadline,
-            };
+            let is_first_dump = need == Need::First;
+            let end = if is_first_dump { first_until } else { deadline };
             let now = Instant::now();
             if now >= end {
                 continue;

@@ -137,9 +137,6 @@ impl Visitor {
 
     /// Enters a namespace again and dumps its sockets; false if the deadline came first.
     pub(super) fn dump(&mut self, known: &mut Known, host_sockets: u64, deadline: Instant) -> bool {
-        let Some(check) = known.checked else {
-            return true;
-        };
         if !self.enter(known) {
             return true;
         }
@@ -155,7 +152,12 @@ impl Visitor {
         if outcome.value.is_none() && Instant::now() >= deadline {
             return false;
         }
-        known.last = LastDump::new(begin, &outcome, check, settings);
+        known.last = known.checked.map(|check| LastDump {
+            at: begin,
+            outcome: outcome.clone(),
+            check,
+            settings,
+        });
         done(known, outcome);
         true
     }

@@ -25,10 +25,7 @@ impl ProcRoot {
     /// `net/sockstat` cannot be read, or one of the files not understood.
     pub fn read_socket_statistics(&self) -> Result<Counts, ReadError> {
         let mut counts = Counts::default();
-        let read = |name, counts: &mut Counts| {
-            let parse = |text: &str| add(counts, text);
-            self.network.parse(name, parse)
-        };
+        let read = |name, counts: &mut Counts| self.network.parse(name, |text| add(counts, text));
         read("sockstat", &mut counts)?;
         // Without a socket of any kind there is none of IPv6 either. (Linux < 4.17 counts those of all
         // namespaces.)

@@ -14,8 +14,8 @@ use super::links::LinkNames;
 use super::record::{Record, decode_live, decode_owner, decode_socket, decode_udp};
 use super::request::{CONNECTED, LISTENING, LIVE, OWNERS, Request, TCPDIAG_GETSOCK};
 use super::transport::{Connect, RECEIVE_BUFFER_BYTES, Transport};
-use crate::domain::address::Address;
 use crate::domain::ports::PortRange;
+use crate::domain::snapshot::Destination;
 use crate::domain::socket::{LiveSocket, PortOwner, Socket};
 use crate::domain::udp::UdpSocket;
 
@@ -193,14 +193,14 @@ impl Dump<'_> {
         self.sockets(on_socket)
     }
 
-    /// Every connected socket that a process may have open and that has one of these remote ends, of
-    /// which there must be few. Of sockets in FIN-WAIT-2, also those that no process has.
+    /// Every connected socket that a process may have open and that has the remote end of one of these
+    /// destinations, of which there must be few. Of sockets in FIN-WAIT-2, also those that no process has.
     pub fn live_sockets(
         &mut self,
-        ends: &[(Address, u16)],
+        destinations: &[Destination],
         on_socket: impl FnMut(LiveSocket),
     ) -> Result<DumpCount, DumpError> {
-        let request = Request::tcp(LIVE, &to_any_of(ends), true);
+        let request = Request::tcp(LIVE, &to_any_of(destinations), true);
         self.run(&request, decode_live, on_socket)
     }
 

@@ -14,8 +14,8 @@ use std::net::IpAddr;
 
 use netlink_packet_sock_diag::{AF_INET, AF_INET6};
 
-use crate::domain::address::Address;
 use crate::domain::ports::PortRange;
+use crate::domain::snapshot::Destination;
 
 /// `INET_DIAG_REQ_BYTECODE`: the attribute with the program.
 const REQUEST_BYTECODE: u16 = 1;
@@ -63,13 +63,13 @@ pub(super) fn ephemeral_or_time_wait(range: PortRange) -> Vec<u8> {
     attribute(&program)
 }
 
-/// The attribute whose program lets pass sockets with one of these remote ends, of which there must be
-/// few: a hundred at most.
-pub(super) fn to_any_of(ends: &[(Address, u16)]) -> Vec<u8> {
+/// The attribute whose program lets pass sockets with the remote end of one of these destinations, of which there must
+/// be few: a hundred at most.
+pub(super) fn to_any_of(destinations: &[Destination]) -> Vec<u8> {
     let mut program = Vec::new();
     // Backwards, since each one that is true jumps over all behind it.
-    for (address, port) in ends.iter().rev() {
-        let (family, bits, address) = match IpAddr::from(*address) {
+    for destination in destinations.iter().rev() {
+        let (family, bits, address) = match IpAddr::from(destination.dst_addr) {
             IpAddr::V4(v4) => (AF_INET, 32, v4.octets().to_vec()),
             IpAddr::V6(v6) => (AF_INET6, 128, v6.octets().to_vec()),
         };
@@ -78,15 +78,11 @@ pub(super) fn to_any_of(ends: &[(Address, u16)]) -> Vec<u8> {
             (DESTINATION_IS, length, u16::from(length + OPERATION)),
             (family, bits, 0),
         ]);
-        one.extend(i32::from(*port).to_ne_bytes());
+        one.extend(i32::from(destination.dst_port).to_ne_bytes());
         one.extend(address);
         if !program.is_empty() {
-            let over = usize::from(OPERATION) + program.len();
-            one.extend(bytes(&[(
-                JUMP,
-                OPERATION,
-                u16::try_from(over).unwrap_or(u16::MAX),
-            )]));
+            let over = u16::try_from(usize::from(OPERATION) + program.len());
+            one.extend(bytes(&[(JUMP, OPERATION, over.unwrap_or(u16::MAX))]));
         }
         one.append(&mut program);
         program = one;
@@ -119,6 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::address::Address;
 
     fn unwrapped(attribute: &[u8]) -> Vec<u8> {
         let half = |at: usize| u16::from_ne_bytes([attribute[at], attribute[at + 1]]);
@@ -239,7 +236,12 @@ mod tests {
                 (if *is_v6 { Address::from_v6_bytes(v6) } else { v4 }, *port)
             };
             let ends: Vec<_> = ends.iter().map(end).collect();
-            let program = unwrapped(&to_any_of(&ends));
+            let to = |(dst_addr, dst_port): &(Address, u16)| Destination {
+                src_addr: Address::ANY_V4,
+                dst_addr: *dst_addr,
+                dst_port: *dst_port,
+            };
+            let program = unwrapped(&to_any_of(&ends.iter().map(to).collect::<Vec<_>>()));
             prop_assert!(is_taken(&program));
             for remote in ends.iter().copied().chain(others.iter().map(end)) {
                 prop_assert_eq!(passes(&program, 1, 1, remote), ends.contains(&remote));

@@ -49,13 +49,10 @@ impl Connect for NetlinkConnect {
 
     fn connect(&mut self, deadline: Instant) -> io::Result<Box<dyn Transport>> {
         let socket = Socket::new(NETLINK_SOCK_DIAG)?;
-        // A timeout of zero would mean none.
-        let patience = deadline
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
-        for direction in [Timeout::Recv, Timeout::Send] {
-            set_socket_timeout(&socket, direction, Some(patience))?;
-        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        // A timeout of zero would mean none. To send to the kernel never waits.
+        let timeout = left.max(Duration::from_millis(1));
+        set_socket_timeout(&socket, Timeout::Recv, Some(timeout))?;
         // Connected to the kernel (port 0), it accepts datagrams from nobody else.
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Box::new(socket))
@@ -65,12 +62,8 @@ impl Connect for NetlinkConnect {
 /// Not to be cloned: netlink-sys would close the descriptor twice.
 impl Transport for Socket {
     fn send(&mut self, request: &[u8]) -> io::Result<()> {
-        let sent = Self::send(self, request, 0)?;
-        if sent == request.len() {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::WriteZero.into())
-        }
+        // The whole datagram or an error.
+        Self::send(self, request, 0).map(|_| ())
     }
 
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
