@@ -13,7 +13,7 @@ mod due;
 mod known;
 mod visitor;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,7 +21,6 @@ use std::time::{Duration, Instant};
 use tracing::{error, warn};
 
 use super::complaint::Complaint;
-use super::sockets::connections;
 use super::{CollectorConfig, NamespaceChoice};
 use crate::domain::collectors::Enabled;
 use crate::domain::namespace::{NamespaceSnapshot, Namespaces, keep_worst, labels};
@@ -64,8 +63,8 @@ pub(super) struct NamespacesJob {
     fresh: Arc<AtomicBool>,
     residents_sought: Option<Instant>,
     complaint: Complaint,
-    /// The names of which it was logged that they may not be read.
-    barred: HashSet<String>,
+    /// The names of which it was logged that they may not be read, and why not.
+    barred: Vec<(String, String)>,
     /// Whether it was logged that there are processes that may not be looked up.
     has_logged_hidden: bool,
 }
@@ -81,7 +80,7 @@ impl NamespacesJob {
             fresh,
             residents_sought: None,
             complaint: Complaint::new("netns", None),
-            barred: HashSet::new(),
+            barred: Vec::new(),
             has_logged_hidden: false,
         }
     }
@@ -112,8 +111,8 @@ impl NamespacesJob {
         let visitor = visitor.map_or_else(|| Visitor::new(&self.config), Ok);
         let mut visitor = visitor.map_err(|error| error.to_string())?;
         let listing = self.list(&visitor, begin);
-        let result = listing.map(|(listing, absent)| {
-            let found = self.read(&mut visitor, listing, absent, begin, deadline);
+        let result = listing.map(|listing| {
+            let found = self.read(&mut visitor, listing, begin, deadline);
             if let Err(error) = visitor.home.come_back() {
                 warn!(err = %error, "The thread that reads network namespaces cannot go back to its own");
             }
@@ -123,9 +122,8 @@ impl NamespacesJob {
         result
     }
 
-    /// What there is, and how many of the names asked for are not. Namespaces are listed with processes where these
-    /// were sought.
-    fn list(&mut self, visitor: &Visitor, now: Instant) -> Result<(Listing, u64), String> {
+    /// What there is. Namespaces are listed with processes where these were sought.
+    fn list(&mut self, visitor: &Visitor, now: Instant) -> Result<Listing, String> {
         let (lister, is_first) = (&visitor.lister, self.residents_sought.is_none());
         let with_processes = self.config.namespaces == NamespaceChoice::All;
         let only = match &self.config.namespaces {
@@ -139,29 +137,27 @@ impl NamespacesJob {
             lister.add_residents(&mut listing)?;
             self.residents_sought = Some(now);
         }
-        let absent = absent(only.unwrap_or_default(), &listing, lister);
         // Logged at the first run alone: a namespace that comes and goes is nothing unusual.
         if is_first {
             let directory = self.config.namespace_names.display();
-            if !absent.is_empty() {
-                let names = absent.join(",");
+            if !listing.absent.is_empty() {
+                let names = listing.absent.join(",");
                 warn!(names, %directory, "There are no network namespaces of these names (yet)");
             }
             if self.config.namespaces == NamespaceChoice::Named && !lister.names.exists() {
                 warn!(%directory, "There is no directory of network namespaces with names (yet)");
             }
         }
-        let absent = count(absent.len());
         if !visitor.lacks_rights {
             self.complain_of_barred(&listing);
         }
-        Ok((listing, absent))
+        Ok(listing)
     }
 
     /// Logs what may not be read, each once.
     fn complain_of_barred(&mut self, listing: &Listing) {
         for (name, reason) in &listing.barred {
-            if !self.barred.contains(name) {
+            if !self.barred.iter().any(|(known, _)| known == name) {
                 error!(
                     collector = "netns",
                     netns = name,
@@ -171,8 +167,7 @@ impl NamespacesJob {
                 );
             }
         }
-        let barred = listing.barred.iter();
-        self.barred = barred.map(|(name, _)| name.clone()).collect();
+        self.barred.clone_from(&listing.barred);
         if let Some(pid) = listing.hidden_process
             && !std::mem::replace(&mut self.has_logged_hidden, true)
         {
@@ -231,7 +226,6 @@ impl NamespacesJob {
         &mut self,
         visitor: &mut Visitor,
         listing: Listing,
-        mut absent: u64,
         begin: Instant,
         deadline: Instant,
     ) -> (Namespaces, Option<String>) {
@@ -249,12 +243,7 @@ impl NamespacesJob {
             if Instant::now() >= deadline {
                 break;
             }
-            visitor.check(known, begin, index < turns, deadline);
-            sockets += known
-                .files
-                .socket_counts()
-                .and_then(connections)
-                .unwrap_or(0);
+            sockets += visitor.check(known, begin, index < turns, deadline);
         }
         // From here on: on a busy host the checks of hundreds may take as long, and none would ever be dumped.
         let first_until = deadline.min(Instant::now() + FIRST_DUMPS);
@@ -274,12 +263,13 @@ impl NamespacesJob {
         all.sort_by(|a, b| a.label.cmp(&b.label));
         // Processes that may not be looked up may be of one namespace or of many.
         let mut unreadable = listing.barred.len() + usize::from(listing.hidden_process.is_some());
+        let mut absent = listing.absent.len();
         let mut there = Vec::new();
         for known in all {
             match known.progress {
                 Progress::Refused => unreadable += 1,
                 // Its names lead to a namespace of another kind, or to one that has just gone.
-                Progress::Gone if is_listed => absent += count(known.found.names.len()),
+                Progress::Gone if is_listed => absent += known.found.names.len(),
                 Progress::Gone => {}
                 _ => there.push(&*known),
             }
@@ -290,7 +280,7 @@ impl NamespacesJob {
             left_out: count(there.len() - exported.len()),
             exported,
             unreadable: count(unreadable),
-            absent,
+            absent: count(absent),
             has_unlisted_names: listing.unlisted_names.is_some(),
         };
         self.known = known;
@@ -359,18 +349,6 @@ pub(super) fn all_late(found: &Namespaces, enabled: &Enabled) -> Namespaces {
 
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-/// The names that nothing was found for, without those of the exporter's namespace, which is exported in any case.
-fn absent<'a>(names: &'a [String], listing: &Listing, lister: &NamespaceLister) -> Vec<&'a str> {
-    let found = listing.namespaces.iter().flat_map(|found| &found.names);
-    let found: HashSet<&String> = found
-        .chain(listing.barred.iter().map(|(name, _)| name))
-        .collect();
-    let absent = names
-        .iter()
-        .filter(|name| !found.contains(name) && !lister.is_own(name));
-    absent.map(String::as_str).collect()
 }
 
 #[cfg(test)]

@@ -81,21 +81,22 @@ impl Visitor {
     }
 
     /// Enters a namespace and reads its files and UDP sockets: where there are no TCP sockets, most files and the owner
-    /// only where something happened since the last run, or in turn.
+    /// only where something happened since the last run, or in turn. Returns how many TCP sockets there are.
     pub(super) fn check(
         &mut self,
         known: &mut Known,
         run: Instant,
         in_turn: bool,
         deadline: Instant,
-    ) {
+    ) -> u64 {
         if !self.enter(known) {
-            return;
+            return 0;
         }
         known.progress = Progress::Checked;
         let procfs = &self.reader.procfs;
         known.read(procfs, |id| id == CollectorId::Sockstat);
-        let is_empty = known.files.socket_counts().and_then(connections) == Some(0);
+        let sockets = known.files.socket_counts().and_then(connections);
+        let is_empty = sockets == Some(0);
         let check = (!is_empty).then(|| {
             known.read(procfs, |id| id != CollectorId::Sockstat);
             Check::new(&known.files)
@@ -122,6 +123,7 @@ impl Visitor {
             known.last = None;
             done(known, Outcome::whole(Some(reading), Duration::ZERO));
         }
+        sockets.unwrap_or(0)
     }
 
     fn empty(&mut self, settings: Settings) -> Reading {

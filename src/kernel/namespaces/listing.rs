@@ -57,6 +57,8 @@ pub(crate) struct Listing {
     /// The names that may not be looked up, and why not in the words of the kernel: they are in a directory that may
     /// not be searched, or links to what may not be looked up.
     pub(crate) barred: Vec<(String, String)>,
+    /// The names asked for under which there is no namespace.
+    pub(crate) absent: Vec<String>,
     /// Why the names could not be listed, where the namespaces of processes are exported all the same.
     pub(crate) unlisted_names: Option<String>,
 }
@@ -103,10 +105,12 @@ impl NamespaceLister {
         for name in names {
             let file = self.names.join(&name);
             let name = name.to_string_lossy().into_owned();
-            if let Err(error) = self.add_name(&name, &file, &mut found)
-                && error.kind() == io::ErrorKind::PermissionDenied
-            {
-                listing.barred.push((name, error.to_string()));
+            match self.add_name(&name, &file, &mut found) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    listing.barred.push((name, error.to_string()));
+                }
+                Err(_) | Ok(false) if only.is_some() => listing.absent.push(name),
+                _ => {}
             }
         }
         if with_processes {
@@ -141,11 +145,11 @@ impl NamespaceLister {
         }
     }
 
-    /// A file on which no namespace is mounted (any more) is none.
+    /// Whether it is one of a network namespace: a file on which none is mounted (any more) is not.
     ///
     /// # Errors
-    /// It has just gone, or may not be looked at.
-    fn add_name(&self, name: &str, file: &Path, found: &mut Found) -> io::Result<()> {
+    /// It has just gone, or may not be looked up.
+    fn add_name(&self, name: &str, file: &Path, found: &mut Found) -> io::Result<bool> {
         // A link may lead into /proc.
         let direct = fs::symlink_metadata(file)?;
         let is_link = direct.is_symlink();
@@ -155,7 +159,8 @@ impl NamespaceLister {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let key = NamespaceKey::of(&metadata);
-        if key.device == self.own.device && key != self.own {
+        let is_namespace = key.device == self.own.device;
+        if is_namespace && key != self.own {
             let namespace = entry(found, key);
             if !is_link {
                 namespace.made = Some((metadata.ctime(), metadata.ctime_nsec()));
@@ -163,17 +168,13 @@ impl NamespaceLister {
             namespace.names.push(name.to_owned());
             namespace.files.push(file.to_owned());
         }
-        Ok(())
-    }
-
-    /// Whether this is a name of the namespace that is left out.
-    pub(crate) fn is_own(&self, name: &str) -> bool {
-        leads_to(&self.names.join(name), self.own)
+        Ok(is_namespace)
     }
 
     /// Whether a process lives in a namespace (still).
     pub(crate) fn lives_in(&self, pid: u32, key: NamespaceKey) -> bool {
-        leads_to(&process_file(&self.procfs, pid), key)
+        let metadata = fs::metadata(process_file(&self.procfs, pid));
+        metadata.is_ok_and(|metadata| NamespaceKey::of(&metadata) == key)
     }
 
     /// Some of the processes of each namespace, and one of those that may not be looked at.
@@ -237,10 +238,6 @@ fn entry(found: &mut Found, key: NamespaceKey) -> &mut FoundNamespace {
         key,
         ..FoundNamespace::default()
     })
-}
-
-fn leads_to(file: &Path, key: NamespaceKey) -> bool {
-    fs::metadata(file).is_ok_and(|metadata| NamespaceKey::of(&metadata) == key)
 }
 
 fn of_host(pid: u32) -> PathBuf {
