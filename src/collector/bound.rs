@@ -1,6 +1,6 @@
 //! Which sockets are bound and unconnected, dumped no more often than it pays.
 //!
-//! The kernel finds them by passing over all sockets of all network namespaces that have a local port, those in
+//! The kernel finds them by iterating over all sockets of all network namespaces that have a local port, those in
 //! TIME-WAIT and those accepted included (Linux 6.18: 175 to 240 ns each, 35 ms with 200,000 in TIME-WAIT, against 60 ms
 //! for the whole dump). On most hosts that is little. Where it is not, the last reading serves for five
 //! minutes, unless a ratio is near its limit: then every port counts, and they are dumped every time.
@@ -40,7 +40,7 @@ impl BoundSockets {
         }
     }
 
-    /// Whether they are to be dumped, which passes over so many sockets. Where that is unknown, they are.
+    /// Whether they are to be dumped, for which the kernel iterates over this many sockets. If that is unknown, they are.
     pub(super) fn are_due(&self, now: Instant, sockets: Option<u64>) -> bool {
         let is_quick = sockets.is_none_or(|sockets| sockets <= QUICK_SOCKETS);
         let is_recent = |time: Instant| now.saturating_duration_since(time) < SERVES_FOR;
@@ -48,20 +48,20 @@ impl BoundSockets {
         is_quick || !(serves || self.near_limit_only) || self.near_limit.is_some_and(is_recent)
     }
 
-    /// Notes those among the owners that were read just now.
+    /// Keeps those among the owners that were read just now.
     pub(super) fn note(&mut self, now: Instant, owners: &[PortOwner]) {
         let bound = owners.iter().filter(|owner| !owner.listening);
         self.last = Some((now, bound.copied().collect()));
     }
 
-    /// Those noted last.
+    /// Those kept last.
     pub(super) fn noted(&self) -> &[PortOwner] {
         self.last.as_ref().map_or(&[], |(_, owners)| owners)
     }
 
-    /// Whether a sum made with those noted last can be exported. If not, they are due now.
-    pub(super) fn suffice_for(&mut self, figures: &SocketSummary, now: Instant) -> bool {
-        let ratio = figures.ports.as_ref().map(highest_ratio);
+    /// Whether a sum made with those kept last can be exported. If not, they are due now.
+    pub(super) fn suffice_for(&mut self, summary: &SocketSummary, now: Instant) -> bool {
+        let ratio = summary.ports.as_ref().map(highest_ratio);
         let is_near = ratio >= Some(RATIO_WARNING);
         if is_near {
             self.near_limit = Some(now);
@@ -99,8 +99,8 @@ mod tests {
         }
     }
 
-    /// Figures in which the worst destination and the fullest pool have these ratios.
-    fn figures(worst_ratio: f64, pool_ratio: f64) -> SocketSummary {
+    /// A summary in which the worst destination and the fullest address have these ratios.
+    fn summary(worst_ratio: f64, pool_ratio: f64) -> SocketSummary {
         let owners = [];
         let settings = Settings {
             port_range: PortRange::new(40_000, 40_099),
@@ -112,8 +112,8 @@ mod tests {
             Moment::default(),
             &owners,
         );
-        let mut figures = census.finish(Source::Netlink, 0);
-        let ports = figures.ports.as_mut().unwrap();
+        let mut summary = census.finish(Source::Netlink, 0);
+        let ports = summary.ports.as_mut().unwrap();
         ports.worst_ratio.ipv6 = worst_ratio;
         ports.by_source = Some(vec![SourceUsage {
             src_addr: "127.0.0.1".parse().unwrap(),
@@ -122,7 +122,7 @@ mod tests {
             on_wildcards: 0,
             exhaustion_ratio: pool_ratio,
         }]);
-        figures
+        summary
     }
 
     #[test]
@@ -146,11 +146,11 @@ mod tests {
 
     #[test]
     fn near_a_limit_it_is_made_every_time_and_five_minutes_longer() {
-        for near in [figures(0.75, 0.0), figures(0.0, 0.75)] {
+        for near in [summary(0.75, 0.0), summary(0.0, 0.75)] {
             let (mut bound, begin) = (BoundSockets::new(false), Instant::now());
             let after = |seconds| begin + Duration::from_secs(seconds);
             bound.note(begin, &[]);
-            assert!(bound.suffice_for(&figures(0.74, 0.74), after(15)));
+            assert!(bound.suffice_for(&summary(0.74, 0.74), after(15)));
             assert!(!bound.are_due(after(30), MANY));
             // Read before this scrape, when the ratio was a low one.
             assert!(!bound.suffice_for(&near, after(30)));
@@ -159,7 +159,7 @@ mod tests {
             assert!(bound.suffice_for(&near, after(31)));
             assert!(bound.are_due(after(45), MANY));
             bound.note(after(45), &[]);
-            assert!(bound.suffice_for(&figures(0.1, 0.1), after(45)));
+            assert!(bound.suffice_for(&summary(0.1, 0.1), after(45)));
             assert!(bound.are_due(after(330), MANY));
             bound.note(after(330), &[]);
             assert!(!bound.are_due(after(331), MANY));
@@ -178,7 +178,7 @@ mod tests {
         let (mut bound, now) = (BoundSockets::new(true), Instant::now());
         assert!(bound.are_due(now, Some(QUICK_SOCKETS)));
         assert!(!bound.are_due(now, MANY));
-        assert!(!bound.suffice_for(&figures(0.75, 0.0), now));
+        assert!(!bound.suffice_for(&summary(0.75, 0.0), now));
         assert!(bound.are_due(now, MANY));
     }
 }

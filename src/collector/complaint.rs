@@ -1,11 +1,11 @@
-//! Says what is wrong once, and again when it changes, not on every scrape.
+//! Logs an error once, and again when it changes, not on every scrape.
 
 use tracing::{error, info};
 
 /// What one collector last complained of.
 pub(super) struct Complaint {
     collector: &'static str,
-    /// The label of the namespace; `None` is the own one.
+    /// The label of the namespace; `None` is the exporter's.
     netns: Option<String>,
     last: Option<String>,
 }
@@ -23,7 +23,7 @@ impl Complaint {
         self.netns.as_deref()
     }
 
-    /// Notes how the collector fared. `None` is well.
+    /// Logs an error, or that there is none any more.
     pub(super) fn note(&mut self, complaint: Option<String>) {
         if let Some(text) = complaint {
             self.note_in_words(text.clone(), &text);
@@ -36,8 +36,8 @@ impl Complaint {
         }
     }
 
-    /// Notes what is wrong in words that say more than what they are compared by, as the place where it was met,
-    /// which may be another one each time.
+    /// Logs an error in words that contain more than `complaint`, by which errors are compared: for example a path that
+    /// differs each time.
     pub(super) fn note_in_words(&mut self, complaint: String, words: &str) {
         if self.last.as_deref() != Some(&*complaint) {
             error!(

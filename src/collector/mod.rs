@@ -67,7 +67,7 @@ pub enum NamespaceChoice {
 impl FromStr for NamespaceChoice {
     type Err = String;
 
-    /// The exporter's own namespace always is among them, so `self` in a list adds nothing.
+    /// The exporter's namespace is always read, so `self` in a list adds nothing.
     fn from_str(text: &str) -> Result<Self, String> {
         match text.trim() {
             "named" => return Ok(Self::Named),

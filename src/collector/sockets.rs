@@ -22,7 +22,7 @@ use crate::kernel::procfs::{self, ProcRoot};
 use crate::kernel::release::{lists_bound_sockets, orphans_keep_ports};
 use crate::kernel::sock_diag::{Dump, DumpCount, DumpError, Dumper};
 
-/// How often a dump is tried when the kernel's state was a passing one.
+/// How often a dump is tried after a transient error.
 const TRIES: usize = 3;
 
 /// What is logged where the kernel calls each try inconsistent.
@@ -54,7 +54,7 @@ pub(super) struct Given<'a> {
     pub(super) settings: &'a Settings,
     /// The kernel's socket counts of the same namespace.
     pub(super) statistics: Option<&'a Counts>,
-    /// How many sockets the kernel passes over to find the bound ones: those of all namespaces, or of the same one where
+    /// How many sockets the kernel iterates over to find the bound ones: those of all namespaces, or of the same one where
     /// only these are known.
     pub(super) bind_table: Option<u64>,
     pub(super) deadline: Instant,
@@ -107,8 +107,8 @@ pub(super) fn connections(statistics: &Counts) -> Option<u64> {
     Some(in_use.saturating_add(time_wait))
 }
 
-/// Tries a dump again while the kernel's state is a passing one, or while it calls the dump inconsistent; then such a
-/// one is better than none.
+/// Tries a dump again after a transient error, or if the kernel marks it as inconsistent: in the end such a dump is
+/// better than none.
 pub(super) fn tried<T>(
     mut dump: impl FnMut() -> Result<Summed<T>, DumpError>,
 ) -> Result<Summed<T>, DumpError> {
@@ -125,8 +125,7 @@ pub(super) fn tried<T>(
 }
 
 impl SocketReader {
-    /// The collector of the exporter's own namespace. It logs what is wrong with the sysctls only where the sysctl
-    /// collector does not.
+    /// The collector of the exporter's namespace. It logs errors of the sysctls only where the sysctl collector is off.
     pub(super) fn job(mut self, logs_settings: bool) -> Job {
         let mut memory = SocketMemory::new(None);
         let mut complaint = Complaint::new("sysctl", None);

@@ -13,11 +13,11 @@ use crate::domain::snapshot::Outcome;
 use crate::domain::udp::{UdpCensus, UdpUsage};
 
 impl SocketReader {
-    /// The collector of the UDP sockets of the exporter's own namespace.
+    /// The collector of the UDP sockets of the exporter's namespace.
     pub(super) fn udp_job(mut self) -> Job {
         let mut complaint = Complaint::new(CollectorId::Udp.name(), None);
         Box::new(move |deadline| {
-            // What is wrong with the settings is logged by their own collector.
+            // Errors of the sysctls are logged by their own collector.
             let (settings, _) = self.procfs.read_settings();
             self.read_udp(&settings, &mut complaint, deadline)
         })

@@ -1,7 +1,7 @@
-//! Everything that asks the kernel: the only place that makes system calls for figures.
+//! Everything that asks the kernel: the only place that makes system calls for metrics.
 //!
-//! Knows the layouts and file formats of the kernel and turns them into the words of
-//! [`domain`](crate::domain); holds no metric names and adds nothing up.
+//! Knows the layouts and file formats of the kernel and turns them into the types of [`domain`](crate::domain). Contains
+//! no metric names and adds nothing up.
 
 #![allow(
     clippy::disallowed_methods,

@@ -8,7 +8,7 @@
 //! segment, no counter, no TIME-WAIT. Three system calls and 1.2 us a port; no privilege.
 //!
 //! A port that is free by now belongs to the probe for about a microsecond, as the port of a
-//! connected socket with SO_REUSEADDR on [`SOURCE`], an address that nobody else uses: bind() to any
+//! connected socket with SO_REUSEADDR on [`SOURCE`], an address that no other program uses: bind() to any
 //! other address, bind() to a wildcard with SO_REUSEADDR, and connect() succeed all the same.
 
 use std::io;

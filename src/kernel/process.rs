@@ -12,7 +12,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::domain::process::ProcessUsage;
 
-/// Reads what the process has spent so far.
+/// Reads what the process has used so far.
 ///
 /// Reads /proc/self/stat and lists /proc/self/fd; once a thread also /proc/stat, which is long on a
 /// large machine.
@@ -74,13 +74,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_figures_are_those_of_a_process_that_runs_now() {
-        let figures = read_process_figures().unwrap();
-        assert!(figures.resident_memory_bytes > 100_000);
-        assert!(figures.virtual_memory_bytes >= figures.resident_memory_bytes);
-        assert!(figures.open_fds >= 1);
-        assert!(figures.max_fds.is_none_or(|max| max >= figures.open_fds));
-        assert!((0.0..1_000_000.0).contains(&figures.cpu_seconds));
+    fn the_usage_is_that_of_a_process_that_runs_now() {
+        let usage = read_process_figures().unwrap();
+        assert!(usage.resident_memory_bytes > 100_000);
+        assert!(usage.virtual_memory_bytes >= usage.resident_memory_bytes);
+        assert!(usage.open_fds >= 1);
+        assert!(usage.max_fds.is_none_or(|max| max >= usage.open_fds));
+        assert!((0.0..1_000_000.0).contains(&usage.cpu_seconds));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::process::kernel_release;
 
 /// Whether this kernel is known to leave the ports of FIN-WAIT-2 sockets without a process alone, whatever
-/// `tcp_tw_reuse` is: fixed in 6.11.3, 6.1.113 and 5.10.227. Unknown where a distribution does not tell which
+/// `tcp_tw_reuse` is: fixed in 6.11.3, 6.1.113 and 5.10.227. Unknown where a distribution does not say which
 /// stable version its kernel is based on.
 pub(crate) fn orphans_keep_ports() -> bool {
     let name = rustix::system::uname();

@@ -25,7 +25,7 @@ pub(super) enum Progress {
     Refused,
     /// Its files are read. It was not dumped, or not to the end.
     Checked,
-    /// Its sockets are read, too.
+    /// Its sockets are read too.
     Dumped(Outcome),
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Progress {
 pub(super) struct Known {
     pub(super) label: String,
     pub(super) found: FoundNamespace,
-    /// A process that lives there.
+    /// A process that runs in it.
     pub(super) resident: Option<Resident>,
     pub(super) entry: Complaint,
     jobs: Vec<FilesJob>,
@@ -80,8 +80,8 @@ impl Known {
     pub(super) fn choose_resident(&mut self, lister: &NamespaceLister) {
         let found = &self.found;
         let before = self.resident.as_ref().map(|resident| resident.pid);
-        let lives_there = |pid| found.pids.contains(&pid) || lister.lives_in(pid, found.key);
-        if before.is_some_and(lives_there) {
+        let is_there = |pid| found.pids.contains(&pid) || lister.lives_in(pid, found.key);
+        if before.is_some_and(is_there) {
             return;
         }
         let residents = found.pids.iter();
@@ -106,7 +106,7 @@ impl Known {
         self.files.settings().cloned().unwrap_or_default()
     }
 
-    /// Reads anew who the owner is.
+    /// Reads the owner's name and container again.
     pub(super) fn read_resident(&mut self, procfs: &Path) {
         if let Some(resident) = &mut self.resident {
             *resident = read_resident(procfs, resident.pid);
@@ -164,7 +164,7 @@ impl Known {
     }
 }
 
-/// Of a namespace in which nothing was read.
+/// The snapshot of a namespace in which nothing was read.
 pub(super) fn unread(enabled: &Enabled) -> Snapshot {
     let mut snapshot = Snapshot::default();
     // The probe's outcome is a part of that of the sockets.
@@ -175,8 +175,8 @@ pub(super) fn unread(enabled: &Enabled) -> Snapshot {
     snapshot
 }
 
-/// The first that lives in a container, or else the first: what the host itself runs in a container's namespace
-/// (nsenter(1), a sidecar of the host's) is not who it belongs to.
+/// The first that runs in a container, or else the first: a process that the host runs in a container's namespace
+/// (nsenter(1), a sidecar of the host) is not its owner.
 fn choose(residents: impl Iterator<Item = Resident>) -> Option<Resident> {
     residents.min_by_key(|resident| resident.container.container_id.is_none())
 }

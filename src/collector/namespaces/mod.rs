@@ -1,13 +1,13 @@
 //! The job that reads the host's other network namespaces, one after the other.
 //!
 //! First each is entered and checked: socket counts, opened connections, sysctls and counters cost some 250 us. Where there
-//! is no TCP socket there is nothing to dump. A dump passes over the sockets of all namespaces, which share one table,
+//! is no TCP socket there is nothing to dump. A dump iterates over the sockets of all namespaces, which share one table,
 //! so that it is only made where it can show something that matters ([`due`]): where a ratio may have become high, in
 //! this very run; elsewhere in turn, so that no dump is older than `--collector.netns-max-age`. Meanwhile the last one
 //! is exported again, with its age.
 //!
-//! Runs on one thread that enters one namespace after the other and goes home in the end. Nothing that
-//! would keep a namespace alive is held between runs.
+//! Runs on one thread that enters one namespace after the other and returns in the end. Nothing that would keep a
+//! namespace alive is kept between runs.
 
 mod due;
 mod known;
@@ -148,7 +148,7 @@ impl NamespacesJob {
                 warn!(%directory, "There is no directory of network namespaces with names (yet)");
             }
         }
-        if !visitor.lacks_rights {
+        if !visitor.lacks_capabilities {
             self.complain_of_barred(&listing);
         }
         Ok(listing)

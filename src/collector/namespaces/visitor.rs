@@ -1,6 +1,6 @@
-//! The thread that goes from namespace to namespace, and what it reads there.
+//! The thread that enters one namespace after the other, and what it reads there.
 //!
-//! Decides nothing about which namespaces are read, and when.
+//! Does not decide which namespaces are read, or when.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::kernel::namespaces::{Home, NamespaceLister, missing_rights};
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::{Dumper, NetlinkConnect};
 
-/// What is only known on the job's own thread.
+/// What exists only on the job's own thread.
 pub(super) struct Visitor {
     pub(super) home: Home,
     pub(super) lister: NamespaceLister,
@@ -27,7 +27,7 @@ pub(super) struct Visitor {
     /// What was exported last of a namespace without sockets, and for which settings.
     empty: Option<(Settings, Reading)>,
     /// Whether missing capabilities were logged at the start.
-    pub(super) lacks_rights: bool,
+    pub(super) lacks_capabilities: bool,
 }
 
 impl Visitor {
@@ -51,7 +51,8 @@ impl Visitor {
             reader,
             enabled: config.enabled.clone(),
             empty: None,
-            lacks_rights: !missing_rights(config.namespaces == NamespaceChoice::All).is_empty(),
+            lacks_capabilities: !missing_rights(config.namespaces == NamespaceChoice::All)
+                .is_empty(),
         })
     }
 
@@ -61,7 +62,7 @@ impl Visitor {
         counts.as_ref().and_then(connections).unwrap_or(0)
     }
 
-    /// Enters a namespace; whether that went well.
+    /// Enters a namespace. Returns whether it succeeded.
     fn enter(&self, known: &mut Known) -> bool {
         match self.home.leave_for(&self.lister, &known.found) {
             Ok(true) => {
@@ -70,7 +71,7 @@ impl Visitor {
             }
             Ok(false) => known.progress = Progress::Gone,
             Err(error) => {
-                if !self.lacks_rights {
+                if !self.lacks_capabilities {
                     let reason = error.source.to_string();
                     known.entry.note_in_words(reason, &error.to_string());
                 }
@@ -137,7 +138,7 @@ impl Visitor {
         }
     }
 
-    /// Enters a namespace again and dumps its sockets; false if the deadline came first.
+    /// Enters a namespace again and dumps its sockets. Returns false if the deadline came first.
     pub(super) fn dump(&mut self, known: &mut Known, host_sockets: u64, deadline: Instant) -> bool {
         if !self.enter(known) {
             return true;
@@ -165,7 +166,7 @@ impl Visitor {
     }
 }
 
-/// Notes what was read of the sockets, and ranks the namespace by it; where nothing was it ranks as before.
+/// Records the outcome of a dump and ranks the namespace by it. After a failed dump it ranks as before.
 fn done(known: &mut Known, outcome: Outcome) {
     let mut snapshot = Snapshot::default();
     snapshot.set(CollectorId::Sockets, Some(outcome.clone()));

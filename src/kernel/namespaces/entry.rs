@@ -1,4 +1,4 @@
-//! The way into a network namespace, and back.
+//! Enters a network namespace, and returns.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,10 +17,10 @@ use super::listing::{FoundNamespace, NamespaceKey, NamespaceLister, process_file
 /// thread never leaves.
 const OWN: &str = "/proc/self/ns/net";
 
-/// The same of the thread that looks (Linux 3.17).
+/// The same of the thread that reads it (Linux 3.17).
 const HERE: &str = "/proc/thread-self/ns/net";
 
-/// The way into a namespace could not be opened, or may not be gone.
+/// The file of a namespace could not be opened, or the namespace not entered.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot enter the network namespace through {}: {source}{}", path.display(), what_it_takes(source))]
 pub(crate) struct EnterError {
@@ -81,10 +81,10 @@ impl Home {
         failure.map_or(Ok(false), Err)
     }
 
-    /// Moves the calling thread back. One that never left needs no right to.
+    /// Moves the calling thread back. One that never left needs no capability.
     ///
     /// # Errors
-    /// The right to move was taken away meanwhile.
+    /// The capability was dropped meanwhile.
     pub(crate) fn come_back(&self) -> io::Result<()> {
         move_to(&self.file).or_else(|error| {
             let here = fs::metadata(HERE).ok();

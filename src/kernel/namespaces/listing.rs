@@ -30,18 +30,18 @@ impl NamespaceKey {
     }
 }
 
-/// A namespace that is not the own one.
+/// A namespace other than the exporter's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FoundNamespace {
     /// Which one.
     pub key: NamespaceKey,
     /// Its names, in order.
     pub names: Vec<String>,
-    /// Processes that live in it, the lowest numbers first; not all of them.
+    /// Processes that run in it, the lowest numbers first; not all of them.
     pub pids: Vec<u32>,
     /// When the file that is mounted under a name was made, in seconds and nanoseconds: another time is another
     /// namespace, though it has the inode and the name of one that has gone. `None` where none is mounted, as
-    /// the files under /proc are made anew whenever they are looked at.
+    /// the files under /proc are made anew on each access.
     pub made: Option<(i64, i64)>,
     /// The files under `names`, through which it can be entered.
     pub(super) files: Vec<PathBuf>,
@@ -50,7 +50,7 @@ pub(crate) struct FoundNamespace {
 /// What there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
-    /// All that were found, by inode, without the own one.
+    /// All that were found, by inode, without the exporter's.
     pub namespaces: Vec<FoundNamespace>,
     /// One of the processes whose namespace may not be looked up (ptrace(2), `PTRACE_MODE_READ`), if there are any.
     pub(crate) hidden_process: Option<u32>,
@@ -63,8 +63,8 @@ pub(crate) struct Listing {
     pub(crate) unlisted_names: Option<String>,
 }
 
-/// So many processes are noted for a namespace: some may end before they are asked for.
-const NOTED_PIDS: usize = 4;
+/// How many processes are kept for a namespace: some may end before they are read.
+const MOST_PIDS: usize = 4;
 
 /// Finds namespaces.
 pub(crate) struct NamespaceLister {
@@ -139,7 +139,7 @@ impl NamespaceLister {
     fn all_names(&self) -> Result<Vec<OsString>, String> {
         let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name());
         match fs::read_dir(&self.names).and_then(|entries| entries.map(name).collect()) {
-            // Nobody has ever given a name.
+            // No name was ever given.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             names => names.map_err(|error| cannot_list(&self.names, &error)),
         }
@@ -171,13 +171,13 @@ impl NamespaceLister {
         Ok(is_namespace)
     }
 
-    /// Whether a process lives in a namespace (still).
+    /// Whether a process (still) runs in a namespace.
     pub(crate) fn lives_in(&self, pid: u32, key: NamespaceKey) -> bool {
         let metadata = fs::metadata(process_file(&self.procfs, pid));
         metadata.is_ok_and(|metadata| NamespaceKey::of(&metadata) == key)
     }
 
-    /// Some of the processes of each namespace, and one of those that may not be looked at.
+    /// Some of the processes of each namespace, and one of those that may not be looked up.
     fn residents(&self) -> Result<(Residents, Option<u32>), String> {
         let (mut residents, mut hidden) = (Residents::new(), None);
         let failed = |error: io::Error| cannot_list(&self.procfs, &error);
@@ -188,7 +188,7 @@ impl NamespaceLister {
             };
             // Half the cost of following the link.
             match fs::read_link(process_file(&self.procfs, pid)) {
-                // On 5.10.262 what may not be looked at has an empty target.
+                // On 5.10.262 what may not be looked up has an empty target.
                 Ok(target) if !target.as_os_str().is_empty() => {
                     let key = self.key_named(&target);
                     if let Some(key) = key.filter(|key| *key != self.own) {
@@ -202,7 +202,7 @@ impl NamespaceLister {
         }
         for pids in residents.values_mut() {
             pids.sort_unstable();
-            pids.truncate(NOTED_PIDS);
+            pids.truncate(MOST_PIDS);
         }
         Ok((residents, hidden))
     }

@@ -1,4 +1,4 @@
-//! What a process must be allowed to look into other namespaces.
+//! The capabilities that other namespaces need.
 
 use rustix::thread::{CapabilitySet, capabilities};
 

@@ -24,7 +24,7 @@ const LONGEST_SETTING_BYTES: usize = 256 * 1024;
 /// A text that leaves less than this of the buffer may have been cut: longer than one range of ports.
 const CUT_MARGIN_BYTES: usize = 16;
 
-/// The longest line of a connection table that is taken. Those of `net/tcp6` have about 200 bytes.
+/// The longest line of a connection table that is accepted. Those of `net/tcp6` have about 200 bytes.
 const LINE_LIMIT_BYTES: usize = 1024;
 
 /// The kernel fills a few KiB a `read` of a table, whatever is asked for.
@@ -38,12 +38,12 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Nothing is looked at yet.
+    /// Nothing is read yet.
     pub(super) const fn new(path: PathBuf) -> Self {
         Self { path, opened: None }
     }
 
-    /// The way there is gone once for all files; for each, where it cannot be opened.
+    /// The path is looked up once for all files; for each, where the directory cannot be opened.
     pub(super) fn opened(path: PathBuf) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(&path, flags, Mode::empty());

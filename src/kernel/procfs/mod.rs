@@ -1,5 +1,5 @@
-//! The small files under /proc with settings and counters, and the connection table in the form
-//! it has there, for hosts where netlink is shut; and of the sysfs beside it what slab caches hold.
+//! The small files under /proc with sysctls and counters, and the connection table in the form it has there, for hosts
+//! where netlink cannot be used; and the memory of slab caches in the sysfs beside it.
 //!
 //! One module a file format; those parse text and do no I/O. The network files are those of the
 //! process (`<root>/net`), which is the namespace of its main thread, whatever thread reads them, or
@@ -44,7 +44,7 @@ pub struct ProcRoot {
 }
 
 impl ProcRoot {
-    /// The procfs at this path. Nothing is looked at yet.
+    /// The procfs at this path. Nothing is read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         Self {
@@ -84,7 +84,7 @@ impl ProcRoot {
     /// cannot be read or understood is `None` too and adds an error, as does a port range that is not there.
     ///
     /// Those of IPv4 from their directory, which is looked up once: the kernel keeps one such directory for each
-    /// network namespace under the same name, and passes over all of them on each way through (Linux 6.18, 200
+    /// network namespace under the same name, and iterates over all of them on each lookup (Linux 6.18, 200
     /// namespaces: 140 us for nine settings, 55 from the directory).
     pub fn read_settings(&self) -> (Settings, Vec<ReadError>) {
         let mut errors = Vec::new();
@@ -155,9 +155,9 @@ impl ProcRoot {
         Ok(Some(counts))
     }
 
-    /// What the slab caches of TIME-WAIT sockets hold, by `kernel/slab` in the sysfs that stands beside
+    /// The memory of the slab caches of TIME-WAIT sockets, by `kernel/slab` in the sysfs that stands beside
     /// this procfs (`/sys`, `/host/sys`), or where that is not readable by `slabinfo`. Only root may read
-    /// either: being refused is no failure, it makes the figure absent, as does a kernel without both.
+    /// either: a refusal is no failure, but makes the value absent, as does a kernel without both.
     ///
     /// The kernel holds a lock of the whole host (`slab_mutex`) while it prints slabinfo.
     ///
@@ -186,7 +186,7 @@ fn if_there<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
     }
 }
 
-/// Nothing where it could not be read, which is noted.
+/// Nothing where it could not be read; the error is added.
 fn noted<T>(read: Result<Option<T>, ReadError>, errors: &mut Vec<ReadError>) -> Option<T> {
     read.unwrap_or_else(|error| {
         errors.push(error);

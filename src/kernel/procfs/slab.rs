@@ -1,7 +1,7 @@
 //! What the slab caches of TIME-WAIT sockets hold, from sysfs or from `/proc/slabinfo`.
 //!
 //! `kernel/slab` of sysfs, in which each cache has a directory (Documentation/ABI/testing/sysfs-kernel-slab), has
-//! what slabinfo has, to the byte, but of one cache and from its counters: to print slabinfo the kernel walks over the
+//! what slabinfo has, to the byte, but of one cache and from its counters: to print slabinfo the kernel iterates over the
 //! free slabs of every cache of the host, under a lock of the whole host (0.6 to 4 ms, against some 0.05). Only root
 //! may read either. The caches of TIME-WAIT sockets are never merged with others (they are freed by RCU), so that
 //! their names stand for themselves, but the kernel may have built none.

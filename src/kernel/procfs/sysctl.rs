@@ -1,4 +1,4 @@
-//! The text of the settings in `/proc/sys/net/ipv4`.
+//! The text of the sysctls in `/proc/sys/net/ipv4`.
 //!
 //! Reads no file and does not judge a value: what the kernel says is what is exported, except for a port
 //! range that no kernel accepts.

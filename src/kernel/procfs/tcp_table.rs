@@ -5,7 +5,7 @@
 //! times what a netlink dump takes; reading them back adds less than a tenth to that (Linux 6.18,
 //! 60,000 sockets).
 //!
-//! One pass with one buffer; no list of sockets anywhere. What a socket means is not decided here.
+//! Read once with one buffer; no list of sockets anywhere. What a socket means is not decided here.
 //!
 //! Every reading fails where `net/tcp` (`net/udp`) is not there, a file cannot be read or understood, or the deadline
 //! came. Sockets passed on until then are not all.
@@ -32,7 +32,7 @@ impl ProcRoot {
     /// Passes on every listening socket, and returns how many they were.
     ///
     /// Bound, unconnected sockets are not in these files, and `v6_only` is always false, since they do not
-    /// contain it: a wildcard listener of IPv6 is taken to own its port for IPv4 too.
+    /// contain it: a wildcard listener of IPv6 is assumed to own its port for IPv4 too.
     ///
     /// Listeners come first in each file, so that the rest of it is not read.
     pub fn read_owners(

@@ -90,7 +90,7 @@ impl DumpError {
             && !matches!(self, Self::Receive(_) | Self::Failed(_, 1..))
     }
 
-    /// Whether the next try, in a new conversation, may go better: a passing state of the kernel's.
+    /// Whether the next try, in a new conversation, may succeed: a transient error.
     pub fn is_passing(&self) -> bool {
         const PASSING: [Errno; 4] = [Errno::BUSY, Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM];
         let errno = self.errno();

@@ -53,7 +53,7 @@ impl Connect for NetlinkConnect {
         // A timeout of zero would mean none. To send to the kernel never waits.
         let timeout = left.max(Duration::from_millis(1));
         set_socket_timeout(&socket, Timeout::Recv, Some(timeout))?;
-        // Connected to the kernel (port 0), it accepts datagrams from nobody else.
+        // Connected to the kernel (port 0), it accepts no other datagrams.
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Box::new(socket))
     }
