@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tracing::{debug, info, warn};
@@ -372,6 +372,10 @@ fn note_peers(census: &mut Census, dump: &mut Dump<'_>) {
     }
 }
 
+/// By how much the age of a socket may be wrong: it is counted in jiffies, and in /proc also in clock ticks, each of
+/// 10 ms at most.
+const AGE_ERROR: Duration = Duration::from_millis(20);
+
 /// When `tcp_timestamps` was seen on and off last: a TIME-WAIT socket has what was then.
 #[derive(Debug, Default)]
 struct TimestampsSeen {
@@ -381,19 +385,23 @@ struct TimestampsSeen {
 
 impl TimestampsSeen {
     fn moment(&mut self, now: Instant, settings: &Settings, is_this_kernel: bool) -> Moment {
-        let other = settings.tcp_timestamps.and_then(|value| {
-            let (seen, other) = match value {
-                0 => (&mut self.off, self.on),
-                _ => (&mut self.on, self.off),
-            };
-            *seen = Some(now);
-            other
-        });
-        let milliseconds = |since| now.saturating_duration_since(since).as_millis();
+        let since = |seen: Option<Instant>| Some(now.saturating_duration_since(seen?));
+        // In doubt a socket has none: headroom is not promised on a guess.
+        let changed = match settings.tcp_timestamps {
+            None => None,
+            Some(0) => {
+                self.off = Some(now);
+                since(self.on).map(|since| since + AGE_ERROR)
+            }
+            Some(_) => {
+                self.on = Some(now);
+                since(self.off).map(|since| since.saturating_sub(AGE_ERROR))
+            }
+        };
+        let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         Moment {
             milliseconds_of_second: is_this_kernel.then(milliseconds_of_second),
-            timestamps_changed_ms: other
-                .map(|other| u32::try_from(milliseconds(other)).unwrap_or(u32::MAX)),
+            timestamps_changed_ms: changed.map(milliseconds),
             orphans_keep_ports: is_this_kernel && orphans_keep_ports(),
         }
     }
@@ -417,6 +425,24 @@ mod tests {
         assert!(!with(Some(20), Some(1_000_000)));
         assert!(!with(Some(0), Some(0)));
         assert!(with(Some(u64::MAX), Some(1)));
+    }
+
+    #[test]
+    fn a_socket_as_old_as_a_change_of_timestamps_counts_as_one_without() {
+        let (mut seen, begin) = (TimestampsSeen::default(), Instant::now());
+        let mut changed = |value, seconds| {
+            let settings = Settings {
+                tcp_timestamps: Some(value),
+                ..Settings::default()
+            };
+            let now = begin + Duration::from_secs(seconds);
+            seen.moment(now, &settings, false).timestamps_changed_ms
+        };
+        assert_eq!(changed(1, 0), None);
+        assert_eq!(changed(0, 5), Some(5_020));
+        assert_eq!(changed(0, 10), Some(10_020));
+        assert_eq!(changed(1, 11), Some(980));
+        assert_eq!(changed(2, 12), Some(1_980));
     }
 
     #[test]

@@ -153,6 +153,8 @@ fn timestamps_change(before: &str, after: &str, reusable: u64) {
     set_sysctl("tcp_timestamps", before);
     let scraper = Scraper::open([destination]);
     time_wait(|| connected(None, &listener, server));
+    // The ages that the kernel reports are not exact.
+    thread::sleep(Duration::from_millis(50));
     scraper.ports();
     set_sysctl("tcp_timestamps", after);
     set_sysctl("tcp_tw_reuse", "1");
