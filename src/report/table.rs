@@ -27,10 +27,6 @@ pub(crate) struct Column {
     rank: u8,
 }
 
-pub(super) const fn column(title: &'static str, kind: Kind, rank: u8) -> Column {
-    Column { title, kind, rank }
-}
-
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Cell {
     pub(crate) text: String,
@@ -75,22 +71,45 @@ struct Shown {
     width: usize,
 }
 
-impl Table {
-    pub(super) fn new<const N: usize>(
+/// A table with a row for each item, to which columns are added.
+pub(super) struct TableOf<T> {
+    items: Vec<T>,
+    pub(super) table: Table,
+}
+
+impl<T> TableOf<T> {
+    pub(super) fn new(
         title: &'static str,
         caption: impl Into<String>,
-        columns: [Column; N],
-        rows: impl IntoIterator<Item = [Cell; N]>,
+        items: impl IntoIterator<Item = T>,
     ) -> Self {
-        Self {
+        let items: Vec<T> = items.into_iter().collect();
+        let table = Table {
             title,
             caption: caption.into(),
-            columns: columns.into(),
-            rows: rows.into_iter().map(Vec::from).collect(),
+            columns: Vec::new(),
+            rows: vec![Vec::new(); items.len()],
             note: None,
-        }
+        };
+        Self { items, table }
     }
 
+    pub(super) fn column<C: Into<Cell>>(
+        mut self,
+        kind: Kind,
+        title: &'static str,
+        rank: u8,
+        cell: impl Fn(&T) -> C,
+    ) -> Self {
+        self.table.columns.push(Column { title, kind, rank });
+        for (row, item) in self.table.rows.iter_mut().zip(&self.items) {
+            row.push(cell(item).into());
+        }
+        self
+    }
+}
+
+impl Table {
     /// The name for links within the page.
     pub(crate) fn anchor(&self) -> String {
         self.title.to_lowercase().replace(' ', "-")
@@ -178,17 +197,22 @@ fn line(shown: &[Shown], row: usize) -> String {
 mod tests {
     use super::*;
 
-    fn table(columns: [Column; 3]) -> Table {
-        let rows = [["a", "1,000", "1"], ["longer", "2", "20"]];
-        Table::new("Any", "", columns, rows.map(|cells| cells.map(Cell::from)))
+    fn table(columns: [(Kind, &'static str, u8); 3]) -> Table {
+        let rows = [("a", "1,000", "1"), ("longer", "2", "20")];
+        let [first, second, third] = columns;
+        TableOf::new("Any", "", rows)
+            .column(first.0, first.1, first.2, |row| row.0)
+            .column(second.0, second.1, second.2, |row| row.1)
+            .column(third.0, third.1, third.2, |row| row.2)
+            .table
     }
 
     #[test]
     fn columns_are_aligned() {
         let table = table([
-            column("Name", Kind::Text, 0),
-            column("Count", Kind::Number, 2),
-            column("Rate", Kind::Number, 1),
+            (Kind::Text, "Name", 0),
+            (Kind::Number, "Count", 2),
+            (Kind::Number, "Rate", 1),
         ]);
         let expected = [
             "  NAME    COUNT  RATE",
@@ -208,9 +232,9 @@ mod tests {
     fn names_follow_the_numbers_where_there_are_ratios() {
         let ratio = Kind::Ratio(0.5, 1.0);
         let table = table([
-            column("Name", Kind::Text, 0),
-            column("Count", Kind::Number, 0),
-            column("Ratio", ratio, 0),
+            (Kind::Text, "Name", 0),
+            (Kind::Number, "Count", 0),
+            (ratio, "Ratio", 0),
         ]);
         assert_eq!(
             table.lines(None),
@@ -224,12 +248,11 @@ mod tests {
 
     #[test]
     fn prose_is_broken_into_lines_in_its_own_column() {
-        let columns = [
-            column("Name", Kind::Code, 0),
-            column("Meaning", Kind::Prose, 1),
-        ];
         let words = "one two three four five six seven eight nine ten eleven";
-        let table = Table::new("Any", "", columns, [["".into(), words.into()]]);
+        let table = TableOf::new("Any", "", [words])
+            .column(Kind::Code, "Name", 0, |_| "")
+            .column(Kind::Prose, "Meaning", 1, |words| *words)
+            .table;
         assert_eq!(
             table.lines(Some(40)),
             [

@@ -2,66 +2,65 @@
 
 use std::cmp::Ordering;
 
-use super::table::{Cell, Kind, Table, column};
+use super::table::Kind::{self, Code, Number, Prose, State, Text};
+use super::table::{Cell, Table, TableOf};
 use super::{NamespaceReport, Report, printable};
-use crate::domain::advice::explain::explain;
+use crate::domain::advice::explain::{Explained, explain};
 use crate::domain::advice::thresholds::{POOL_WARNING, RATIO_CRITICAL, RATIO_WARNING};
 use crate::domain::advice::wording::{self, count, counted, percent};
 use crate::domain::age::BANDS;
 use crate::domain::collectors::CollectorId;
-use crate::domain::snapshot::{DestinationUsage, SourceUsage};
+use crate::domain::snapshot::{Destination, DestinationUsage, Outcome, SourceUsage};
 
 const RATIO: Kind = Kind::Ratio(RATIO_WARNING, RATIO_CRITICAL);
 const POOL_RATIO: Kind = Kind::Ratio(POOL_WARNING, 1.0);
 
-fn ratio(ratio: f64) -> Cell {
+fn or_unknown(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "?".to_owned())
+}
+
+fn ratio(ratio: impl Into<Option<f64>>) -> Cell {
+    let ratio = ratio.into();
     Cell {
-        ratio: Some(ratio),
-        ..percent(ratio).into()
+        ratio,
+        ..or_unknown(ratio.map(percent)).into()
     }
 }
 
 /// All namespaces of which there is a report.
 pub(crate) fn namespaces(report: &Report) -> Table {
-    let columns = [
-        column("Namespace", Kind::Text, 0),
-        column("State", Kind::State, 0),
-        column("In use", RATIO, 0),
-        column("TIME-WAIT", Kind::Number, 1),
-        column("Destinations", Kind::Number, 3),
-        column("Owner", Kind::Text, 2),
-    ];
     let detailed = report.detailed();
-    let rows = report.worst_first().into_iter().map(|namespace| {
-        let unknown = || Cell::from("?");
-        let snapshot = &namespace.snapshot;
-        let time_wait = snapshot.sockets().map(|sockets| sockets.time_wait);
-        let destinations = snapshot.ports().map(|ports| ports.destinations);
-        let mut sections = detailed.iter();
-        [
-            Cell {
-                section: sections.position(|one| std::ptr::eq(*one, namespace)),
-                ..namespace.title().into()
-            },
-            namespace.state().as_str().into(),
-            snapshot.worst_ratio().map_or_else(unknown, ratio),
-            time_wait.map_or_else(unknown, |by| count(by.ipv4 + by.ipv6).into()),
-            destinations.map_or_else(unknown, |number| count(number).into()),
-            namespace.owner().into(),
-        ]
-    });
+    let name = |namespace: &&NamespaceReport| Cell {
+        section: detailed
+            .iter()
+            .position(|one| std::ptr::eq(*one, *namespace)),
+        ..namespace.title().into()
+    };
+    let time_wait = |namespace: &&NamespaceReport| {
+        let sockets = namespace.snapshot.sockets();
+        or_unknown(sockets.map(|sockets| count(sockets.time_wait.ipv4 + sockets.time_wait.ipv6)))
+    };
+    let destinations = |namespace: &&NamespaceReport| {
+        let ports = namespace.snapshot.ports();
+        or_unknown(ports.map(|ports| count(ports.destinations)))
+    };
     let caption = "Worst first; In use is the ratio of the fullest destination";
-    let table = Table::new("Network namespaces", caption, columns, rows);
+    let mut table = TableOf::new("Network namespaces", caption, report.worst_first())
+        .column(Text, "Namespace", 0, name)
+        .column(State, "State", 0, |one| one.state().as_str())
+        .column(RATIO, "In use", 0, |one| ratio(one.snapshot.worst_ratio()))
+        .column(Number, "TIME-WAIT", 1, time_wait)
+        .column(Number, "Destinations", 3, destinations)
+        .column(Text, "Owner", 2, |one| one.owner())
+        .table;
     let brief = u64::try_from(report.namespaces.len() - detailed.len()).unwrap_or(u64::MAX);
     let brief = (brief > 0).then(|| {
         let subject = counted(brief, "namespace has", "namespaces have");
         format!("{subject} no findings and only a row here: see --collector.netns=NAME or --format=json.")
     });
     let notes = brief.into_iter().chain(report.missing_sentence());
-    Table {
-        note: notes.reduce(|a, b| format!("{a} {b}")),
-        ..table
-    }
+    table.note = notes.reduce(|a, b| format!("{a} {b}"));
+    table
 }
 
 /// The destinations; with an earlier report also how their ports in use have changed.
@@ -72,50 +71,30 @@ pub(crate) fn destinations(
 ) -> Option<Table> {
     let ports = namespace.snapshot.ports()?;
     let exported = &ports.by_destination.as_ref()?.exported;
-    let columns = [
-        column("Destination", Kind::Text, 0),
-        column("In use", RATIO, 0),
-        column("Left", Kind::Number, 0),
-        column("TIME-WAIT", Kind::Number, 3),
-        column("Established", Kind::Number, 4),
-        column("Other", Kind::Number, 6),
-        column("Reusable", Kind::Number, 7),
-        column("Closes/s", Kind::Number, 5),
-        column("Search", Kind::Number, 8),
-        column("From", Kind::Text, 2),
-    ];
-    let shown = exported.iter().take(rows);
+    let target = |to: &Destination| format!("{} port {}", to.dst_addr, to.dst_port);
     let caption = "Ports in use per destination, fullest first";
-    let cells = shown.clone().map(destination);
-    let mut table = Table::new("Destinations", caption, columns, cells);
+    let mut table = TableOf::new("Destinations", caption, exported.iter().take(rows))
+        .column(Text, "Destination", 0, |to| target(&to.destination))
+        .column(RATIO, "In use", 0, |to| ratio(to.exhaustion_ratio));
     if let Some(before) = before {
-        table.columns.insert(2, column("Change", Kind::Number, 1));
-        for (row, usage) in table.rows.iter_mut().zip(shown) {
-            row.insert(2, change(before, usage).into());
-        }
+        table = table.column(Number, "Change", 1, |to| change(before, to));
     }
+    let mut table = table
+        .column(Number, "Left", 0, |to| count(to.headroom))
+        .column(Number, "TIME-WAIT", 3, |to| count(to.in_use.time_wait))
+        .column(Number, "Established", 4, |to| count(to.in_use.established))
+        .column(Number, "Other", 6, |to| count(to.in_use.other))
+        .column(Number, "Reusable", 7, |to| count(to.reusable))
+        .column(Number, "Closes/s", 5, |to| format!("{:.1}", to.close_rate))
+        .column(Number, "Search", 8, |to| count(to.search_ports))
+        .column(Text, "From", 2, |to| to.destination.src_addr.to_string())
+        .table;
     let shown = u64::try_from(table.rows.len()).unwrap_or(u64::MAX);
     let more = ports.destinations.saturating_sub(shown);
     table.note = (more > 0).then(|| {
         counted(more, "further destination is", "further destinations are") + " not fuller."
     });
     Some(table)
-}
-
-fn destination(usage: &DestinationUsage) -> [Cell; 10] {
-    let destination = &usage.destination;
-    [
-        format!("{} port {}", destination.dst_addr, destination.dst_port).into(),
-        ratio(usage.exhaustion_ratio),
-        count(usage.headroom).into(),
-        count(usage.in_use.time_wait).into(),
-        count(usage.in_use.established).into(),
-        count(usage.in_use.other).into(),
-        count(usage.reusable).into(),
-        format!("{:.1}", usage.close_rate).into(),
-        count(usage.search_ports).into(),
-        destination.src_addr.to_string().into(),
-    ]
 }
 
 fn change(before: &NamespaceReport, now: &DestinationUsage) -> String {
@@ -172,17 +151,11 @@ fn by_address<'a>(
     caption: &str,
     sources: impl Iterator<Item = &'a SourceUsage>,
 ) -> Table {
-    let columns = [
-        column("Address", Kind::Text, 0),
-        column("In use", POOL_RATIO, 0),
-        column("Ports", Kind::Number, 1),
-    ];
-    let rows = sources.map(|source| {
-        let address = source.src_addr.to_string().into();
-        let ports = count(source.ports).into();
-        [address, ratio(source.exhaustion_ratio), ports]
-    });
-    Table::new(title, caption, columns, rows)
+    TableOf::new(title, caption, sources)
+        .column(Text, "Address", 0, |from| from.src_addr.to_string())
+        .column(POOL_RATIO, "In use", 0, |from| ratio(from.exhaustion_ratio))
+        .column(Number, "Ports", 1, |from| count(from.ports))
+        .table
 }
 
 /// TIME-WAIT sockets by family in a sentence.
@@ -196,84 +169,60 @@ pub(crate) fn time_wait(namespace: &NamespaceReport) -> Option<String> {
 
 /// TIME-WAIT sockets by age.
 pub(crate) fn ages(namespace: &NamespaceReport) -> Option<Table> {
-    let columns = [
-        column("Age", Kind::Text, 0),
-        column("Sockets", Kind::Number, 0),
-    ];
     let caption = time_wait(namespace)?;
     let ages = BANDS.iter().zip(namespace.snapshot.sockets()?.by_age?);
-    let rows = ages.map(|((band, _), sockets)| [format!("{band} s").into(), count(sockets).into()]);
-    Some(Table::new("TIME-WAIT", caption, columns, rows))
+    let table = TableOf::new("TIME-WAIT", caption, ages)
+        .column(Text, "Age", 0, |((band, _), _)| format!("{band} s"))
+        .column(Number, "Sockets", 0, |(_, sockets)| count(*sockets));
+    Some(table.table)
 }
 
 fn processes(namespace: &NamespaceReport) -> Option<Table> {
-    let columns = [
-        column("Sockets", Kind::Number, 0),
-        column("Process", Kind::Text, 0),
-        column("Destination", Kind::Prose, 1),
-    ];
     let rows = namespace.holders.as_ref()?.iter().flat_map(|holders| {
-        let place = wording::destination(&holders.destination);
-        let named = holders.processes.iter().map(|process| {
+        let to = &holders.destination;
+        let named = holders.processes.iter().map(move |process| {
             let name = format!("{} (pid {})", printable(&process.name), process.pid);
-            (process.sockets, name)
+            (process.sockets, name, to)
         });
-        let unnamed = (holders.unnamed_sockets, "unknown".to_owned());
-        let all = named.chain([unnamed]).filter(|(sockets, _)| *sockets > 0);
-        all.map(move |(sockets, name)| [count(sockets).into(), name.into(), place.as_str().into()])
+        named.chain([(holders.unnamed_sockets, "unknown".to_owned(), to)])
     });
+    let rows = rows.filter(|(sockets, ..)| *sockets > 0);
     let caption = "Owners of live sockets to the fullest destinations";
+    let mut table = TableOf::new("Processes", caption, rows)
+        .column(Number, "Sockets", 0, |(sockets, ..)| count(*sockets))
+        .column(Text, "Process", 0, |(_, name, _)| name.clone())
+        .column(Prose, "Destination", 1, |(.., to)| wording::destination(to))
+        .table;
     let note = "Only root sees all processes. TIME-WAIT sockets belong to no process. A socket that several processes share \
                 counts for one of them.";
-    Some(Table {
-        note: Some(note.to_owned()),
-        ..Table::new("Processes", caption, columns, rows)
-    })
+    table.note = Some(note.to_owned());
+    Some(table)
 }
 
 fn sysctls(namespace: &NamespaceReport) -> Option<Table> {
-    let columns = [
-        column("Name", Kind::Code, 0),
-        column("Value", Kind::Code, 0),
-        column("Meaning", Kind::Prose, 1),
-    ];
-    let rows = explain(namespace.snapshot.settings()?).into_iter();
-    let rows = rows.map(|one| {
-        [
-            one.short_name().into(),
-            one.value.into(),
-            one.meaning.into(),
-        ]
-    });
-    Some(Table::new(
-        "Kernel settings",
-        "sysctls under net.ipv4",
-        columns,
-        rows,
-    ))
+    let sysctls = explain(namespace.snapshot.settings()?);
+    let table = TableOf::new("Kernel settings", "sysctls under net.ipv4", sysctls)
+        .column(Code, "Name", 0, Explained::short_name)
+        .column(Code, "Value", 0, |sysctl| sysctl.value.clone())
+        .column(Prose, "Meaning", 1, |sysctl| sysctl.meaning.clone());
+    Some(table.table)
 }
 
 fn collected(namespace: &NamespaceReport) -> Table {
-    let columns = [
-        column("Collector", Kind::Text, 0),
-        column("Result", Kind::Text, 0),
-        column("Seconds", Kind::Number, 0),
-    ];
-    let source = namespace
-        .snapshot
-        .sockets()
-        .and_then(|sockets| sockets.source);
-    let rows = namespace.snapshot.outcomes().map(|(id, outcome)| {
-        let result = match source.filter(|_| id == CollectorId::Sockets) {
-            _ if !outcome.success => "FAILED".to_owned(),
-            Some(source) => format!("ok, {}", source.as_str()),
-            None => "ok".to_owned(),
-        };
-        let seconds = format!("{:.3}", outcome.duration.as_secs_f64());
-        [id.name().into(), result.into(), seconds.into()]
-    });
+    let snapshot = &namespace.snapshot;
+    let source = snapshot.sockets().and_then(|sockets| sockets.source);
+    let result = |(id, outcome): &(CollectorId, &Outcome)| match source {
+        _ if !outcome.success => "FAILED".to_owned(),
+        Some(source) if *id == CollectorId::Sockets => format!("ok, {}", source.as_str()),
+        _ => "ok".to_owned(),
+    };
+    let seconds = |outcome: &Outcome| format!("{:.3}", outcome.duration.as_secs_f64());
     let caption = "What was read for this report; the log has the reasons of failures";
-    Table::new("Collectors", caption, columns, rows)
+    TableOf::new("Collectors", caption, snapshot.outcomes())
+        .column(Text, "Collector", 0, |(id, _)| id.name())
+        .column(Text, "Result", 0, result)
+        .column(Number, "Seconds", 0, |(_, outcome)| seconds(outcome))
+        .table
 }
 
 /// The tables that come after the destinations and the ages, without empty ones.
