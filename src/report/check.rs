@@ -117,14 +117,12 @@ fn sentence(ports: &PortUsage, ratio: f64) -> String {
 /// `'label'=value[unit];[warn];[crit];[min];[max]`, a space before each.
 fn append_perfdata(text: &mut String, namespace: &NamespaceReport, thresholds: Thresholds) {
     let prefix = namespace.name().map(|name| printable(name) + "_");
+    // A quote in a label is doubled.
+    let prefix = prefix.map(|name| name.replace('\'', "''").replace('=', "_"));
     let prefix = prefix.unwrap_or_default();
     let Thresholds { warning, critical } = thresholds;
     let mut add = |label: &str, rest: String| {
-        // A quote in a label is doubled.
-        let label = (prefix.clone() + label)
-            .replace('\'', "''")
-            .replace('=', "_");
-        let _infallible = write!(text, " '{label}'={rest}");
+        let _infallible = write!(text, " '{prefix}{label}'={rest}");
     };
     if let Some(ports) = namespace.snapshot.ports() {
         let ratios = ports.worst_ratio;
@@ -137,10 +135,8 @@ fn append_perfdata(text: &mut String, namespace: &NamespaceReport, thresholds: T
         }
         if let Some(breakdown) = &ports.by_destination {
             let searches = breakdown.exported.iter().map(|usage| usage.search_ports);
-            add(
-                "search",
-                format!("{};;;0;{usable}", searches.max().unwrap_or(0)),
-            );
+            let most = searches.max().unwrap_or(0);
+            add("search", format!("{most};;;0;{usable}"));
         }
         add("usable", format!("{usable};;;0;{size}"));
         add("free", format!("{};;;0;{usable}", ports.free));

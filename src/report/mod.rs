@@ -179,9 +179,8 @@ impl Report {
         let others = read.others().map(|other| {
             NamespaceReport::new(Some(other.identity.clone()), other.snapshot.clone())
         });
-        let others: Vec<_> = others.collect();
-        let mut namespaces = vec![NamespaceReport::new(None, read.own)];
-        namespaces.extend(others);
+        let mut namespaces: Vec<_> = others.collect();
+        namespaces.insert(0, NamespaceReport::new(None, read.own));
         #[expect(clippy::disallowed_methods, reason = "people want to know when")]
         let made = SystemTime::now();
         Self {

@@ -15,24 +15,24 @@ pub(crate) fn in_place(text: &str, columns: usize, rows: Option<usize>) -> Strin
     // The cursor ends in the last row.
     let rows = rows.map_or(usize::MAX, |rows| rows.saturating_sub(1));
     let height = |line: &str| width(line).div_ceil(columns).max(1);
-    let all: Vec<&str> = text.lines().collect();
-    let mut shown = all.len();
-    let mut note = String::new();
-    if all.iter().map(|line| height(line)).sum::<usize>() > rows {
+    let mut shown: Vec<&str> = text.lines().collect();
+    let note: String;
+    if shown.iter().map(|line| height(line)).sum::<usize>() > rows {
         let mut used = 1;
         let fits = |line: &&&str| {
             used += height(line);
             used <= rows
         };
-        shown = all.iter().take_while(fits).count();
-        let more = u64::try_from(all.len() - shown).unwrap_or(u64::MAX);
+        let fitting = shown.iter().take_while(fits).count();
+        let more = u64::try_from(shown.len() - fitting).unwrap_or(u64::MAX);
         let more = counted(more, "more line", "more lines");
-        note = format!("({more}; enlarge the terminal)");
-        note = note.chars().take(columns).collect();
+        let all = format!("({more}; enlarge the terminal)");
+        note = all.chars().take(columns).collect();
+        shown.truncate(fitting);
+        shown.push(&note);
     }
-    let note = Some(note.as_str()).filter(|note| !note.is_empty());
     let mut placed = String::from(HOME);
-    for line in all.into_iter().take(shown).chain(note) {
+    for line in shown {
         placed.push_str(line);
         // After a full row the cursor is still on its last character, which would be cleared.
         let width = width(line);

@@ -206,13 +206,10 @@ impl Text {
         let commands = remedy.commands.iter();
         let commands = commands.map(|command| self.bold(command));
         let lines = commands.chain(remedy.persistent.iter().map(Persistent::command));
-        let lines: Vec<String> = lines.map(|line| format!("        {line}")).collect();
-        let lines = lines.join("\n");
-        if lines.is_empty() {
-            return;
-        }
-        if self.shown.insert(lines.clone()) {
-            self.line(&lines);
+        let lines = lines.map(|line| "        ".to_owned() + &line + "\n");
+        let lines: String = lines.collect();
+        if lines.is_empty() || self.shown.insert(lines.clone()) {
+            self.out.push_str(&lines);
         } else {
             self.line("        (same commands as above)");
         }

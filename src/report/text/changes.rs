@@ -1,7 +1,8 @@
 //! What has changed from one report to the next, except for the destinations.
 
+use crate::domain::advice::Finding;
 use crate::domain::advice::explain::explain;
-use crate::domain::advice::{Finding, wording};
+use crate::domain::advice::wording::count;
 use crate::report::NamespaceReport;
 use crate::report::wrap::shortened;
 
@@ -23,32 +24,19 @@ pub(super) fn changes(before: &NamespaceReport, now: &NamespaceReport) -> Vec<St
 }
 
 fn sysctls(before: &NamespaceReport, now: &NamespaceReport) -> Vec<String> {
-    let explained = |namespace: &NamespaceReport| {
-        let settings = namespace.snapshot.settings();
-        settings.map(explain).unwrap_or_default()
-    };
     let shown = |value: &str| match value {
         "" => "(none)".to_owned(),
         _ => shortened(value, MAX_VALUE),
     };
-    let old = explained(before);
-    let changed = explained(now).into_iter().filter_map(|is| {
-        let was = old.iter().find(|was| was.name == is.name)?;
-        let change = format!(
-            "{}: {} -> {}",
-            is.short_name(),
-            shown(&was.value),
-            shown(&is.value)
-        );
-        (was.value != is.value).then_some(change)
+    let [old, new] = [before, now].map(|namespace| namespace.snapshot.settings().map(explain));
+    let changed = new.into_iter().flatten().filter_map(|is| {
+        let was = old.iter().flatten().find(|was| was.name == is.name)?;
+        let values = format!("{} -> {}", shown(&was.value), shown(&is.value));
+        (was.value != is.value).then(|| format!("{}: {values}", is.short_name()))
     });
-    let usable = |namespace: &NamespaceReport| {
-        let ports = namespace.snapshot.ports()?;
-        Some(wording::count(ports.usable))
-    };
-    let usable = usable(before)
-        .zip(usable(now))
-        .filter(|(was, is)| was != is);
-    let usable = usable.map(|(was, is)| format!("Usable ports per destination: {was} -> {is}"));
+    let ports = before.snapshot.ports().zip(now.snapshot.ports());
+    let usable = ports.map(|(was, is)| [count(was.usable), count(is.usable)]);
+    let usable = usable.filter(|[was, is]| was != is);
+    let usable = usable.map(|[was, is]| format!("Usable ports per destination: {was} -> {is}"));
     changed.chain(usable).collect()
 }
