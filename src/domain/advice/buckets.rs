@@ -30,9 +30,9 @@ pub(super) fn limit(view: &View<'_>) -> Option<Finding> {
         );
         Finding::new(Id::BucketOverflows, Severity::Info, sentence)
     };
-    let overflows = overflows.map(|overflows| ("overflows", Value::Count(overflows)));
     let finding = finding.count("buckets", used);
-    Some(finding.count("buckets_limit", usable).values(overflows))
+    let finding = finding.count("buckets_limit", usable);
+    Some(finding.value("overflows", overflows.map(Value::Count)))
 }
 
 fn near_limit(view: &View<'_>, load: Load) -> Finding {
@@ -93,6 +93,6 @@ pub(super) fn server_side(view: &View<'_>) -> Option<Finding> {
         .count("server_side", server_side)
         .count("time_wait", all)
         .value("memory", Value::Bytes(memory))
-        .values(slabs.map(|slabs| ("slabs_of_whole_host", Value::Bytes(slabs))))
+        .value("slabs_of_whole_host", slabs.map(Value::Bytes))
         .into()
 }

@@ -50,10 +50,8 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
         let number = u64::try_from(rest.len()).unwrap_or(u64::MAX);
         let at_least = when(!is_all, "At least ");
         let (one, many) = ("further destination has", "further destinations have");
-        let sentence = format!(
-            "{at_least}{} the same problems.",
-            counted(number, one, many)
-        );
+        let subject = counted(number, one, many);
+        let sentence = format!("{at_least}{subject} the same problems.");
         let more = Finding::new(Id::MoreDestinations, severity, sentence);
         findings.push(more.count("destinations", number));
     }
@@ -103,7 +101,7 @@ pub(super) struct Case<'a> {
 impl<'a> Case<'a> {
     fn of(view: &'a View<'a>, ports: &'a PortUsage, usage: &'a DestinationUsage) -> Self {
         let (in_use, other) = (usage.in_use, usage.other_states);
-        let apart = [other.close_wait, other.syn_sent, other.fin_wait2_orphans];
+        let apart = [other.close_wait, other.syn_sent, other.fin_wait2_orphans].map(u64::from);
         let waiting = in_use.time_wait.saturating_sub(usage.reusable);
         let has_room = usage.headroom > 0;
         let port_seconds = help::port_seconds(view, Some(usage));
@@ -117,18 +115,16 @@ impl<'a> Case<'a> {
         // In random steps the longest run does not bound the search. Where all of one parity is in use, each
         // call examines it all the same.
         let can_be_slow = !has_steps || is_parity_in_use;
-        let left = (has_room && is_too_high).then(|| f64::from(usage.headroom));
         Self {
             view,
             ports,
             usage,
             waiting,
-            rest: in_use
-                .other
-                .saturating_sub(apart.map(u64::from).iter().sum()),
+            rest: in_use.other.saturating_sub(apart.iter().sum()),
             all: waiting + in_use.established + in_use.other,
             port_seconds,
-            seconds_left: left.map(|left| left / usage.close_rate),
+            seconds_left: (has_room && is_too_high)
+                .then(|| f64::from(usage.headroom) / usage.close_rate),
             is_slow: has_room && can_be_slow && usage.search_ports >= SLOW_SEARCH_PORTS,
             has_steps,
             is_parity_in_use,
@@ -152,17 +148,8 @@ impl<'a> Case<'a> {
             Id::ConnectSlow => SEARCH_SHARE_RED,
             _ => RATIO_WARNING,
         };
-        let by_state = [
-            ("close_wait", other.close_wait),
-            ("syn_sent", other.syn_sent),
-            ("fin_wait2_orphans", other.fin_wait2_orphans),
-        ];
-        let by_state = by_state.into_iter().filter(|(_, number)| *number > 0);
-        let by_state = by_state.map(|(name, number)| (name, Value::Count(number.into())));
-        let seconds_left = self
-            .seconds_left
-            .map(|left| ("seconds_left", Value::Number(left)));
-        let finding = Finding::new(id, self.severity(), sentence)
+        let if_any = |number: u32| (number > 0).then(|| Value::Count(number.into()));
+        let mut finding = Finding::new(id, self.severity(), sentence)
             .ratio("exhaustion_ratio", usage.exhaustion_ratio)
             .count("headroom_ports", usage.headroom)
             .count("usable_ports", self.ports.usable)
@@ -172,13 +159,13 @@ impl<'a> Case<'a> {
             .count("reusable", usage.reusable)
             .value("closes_per_second", Value::Number(usage.close_rate))
             .count("search_ports", usage.search_ports)
-            .values(seconds_left)
-            .values(by_state)
+            .value("seconds_left", self.seconds_left.map(Value::Number))
+            .value("close_wait", if_any(other.close_wait))
+            .value("syn_sent", if_any(other.syn_sent))
+            .value("fin_wait2_orphans", if_any(other.fin_wait2_orphans))
             .remedies(self.remedies(target));
-        Finding {
-            destination: Some(usage.destination),
-            ..finding
-        }
+        finding.destination = Some(usage.destination);
+        finding
     }
 
     /// The gravest of what is wrong comes first.
@@ -192,10 +179,8 @@ impl<'a> Case<'a> {
         let mut search = self.is_slow.then(|| self.search());
         let (id, lead) = if usage.headroom == 0 && !self.is_in_doubt() {
             let fails = "fails with EADDRNOTAVAIL: no port is left of";
-            (
-                Id::DestinationExhausted,
-                format!("connect() to {place} {fails} {usable}."),
-            )
+            let lead = format!("connect() to {place} {fails} {usable}.");
+            (Id::DestinationExhausted, lead)
         } else if usage.exhaustion_ratio >= RATIO_WARNING {
             let lead = format!("{left} left to {place}: {ratio} of {usable} are in use.");
             (Id::DestinationLow, lead)
@@ -206,20 +191,15 @@ impl<'a> Case<'a> {
             (Id::RateTooHigh, lead)
         } else {
             let search = search.take().unwrap_or_default();
-            (
-                Id::ConnectSlow,
-                format!("connect() to {place} is slow: {search}."),
-            )
+            let lead = format!("connect() to {place} is slow: {search}.");
+            (Id::ConnectSlow, lead)
         };
-        let in_use = format!("Ports in use: {}.", self.listed());
-        let rate = rate.map(|rate| format!("No port is left in {rate}."));
-        let search = search.map(|search| format!("connect() is slow: {search}."));
-        let sentences = [Some(lead), Some(in_use), rate, search]
-            .into_iter()
-            .flatten();
-        let sentences = sentences.chain(self.hints().map(str::to_owned));
-        let doubts = [self.orphans_in_doubt(), self.uncertainty()];
-        let sentences: Vec<String> = sentences.chain(doubts.into_iter().flatten()).collect();
+        let mut sentences = vec![lead, format!("Ports in use: {}.", self.listed())];
+        sentences.extend(rate.map(|rate| format!("No port is left in {rate}.")));
+        sentences.extend(search.map(|search| format!("connect() is slow: {search}.")));
+        sentences.extend(self.hints().map(str::to_owned));
+        sentences.extend(self.orphans_in_doubt());
+        sentences.extend(self.uncertainty());
         (id, sentences.join(" "))
     }
 
@@ -337,6 +317,7 @@ pub(super) fn plentiful(view: &View<'_>) -> Option<Finding> {
     let ports = view.ports?;
     let mut destinations = view.destinations.iter();
     let ratio = view.worst_ratio;
+    let highest = percent(ratio);
     let detail = match destinations.find(|usage| usage.in_use.total() > 0) {
         Some(usage) => {
             let place = wording::destination(&usage.destination);
@@ -344,12 +325,7 @@ pub(super) fn plentiful(view: &View<'_>) -> Option<Finding> {
             let usable = count(ports.usable);
             format!("The fullest destination, {place}, uses {in_use} of {usable} ports.")
         }
-        None if ratio > 0.0 => {
-            format!(
-                "The fullest destination uses {} of its ports.",
-                percent(ratio)
-            )
-        }
+        None if ratio > 0.0 => format!("The fullest destination uses {highest} of its ports."),
         None => "No outgoing connection uses a port of the range.".to_owned(),
     };
     let sentence = format!("No problems found. {detail}");

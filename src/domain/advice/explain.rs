@@ -32,17 +32,13 @@ pub(crate) fn explain(settings: &Settings) -> Vec<Explained> {
         value: format!("{} {}", range.min(), range.max()),
         meaning: counted(range.ports(), "port", "ports") + " per destination.",
     });
-    let reserved = settings.reserved_ports.as_ref().map(|reserved| {
-        let meaning = if reserved.is_empty() {
-            "No port is reserved."
-        } else {
-            "connect() and bind() never choose these ports."
-        };
-        Explained {
-            name: "net.ipv4.ip_local_reserved_ports",
-            value: reserved.to_string(),
-            meaning: meaning.to_owned(),
-        }
+    let reserved = settings.reserved_ports.as_ref().map(|reserved| Explained {
+        name: "net.ipv4.ip_local_reserved_ports",
+        value: reserved.to_string(),
+        meaning: match reserved.len() {
+            0 => "No port is reserved.".to_owned(),
+            _ => "connect() and bind() never choose these ports.".to_owned(),
+        },
     });
     let integers = SYSCTLS.iter().filter_map(|sysctl| {
         let value = (sysctl.get)(settings)?;

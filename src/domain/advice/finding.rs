@@ -20,12 +20,12 @@ macro_rules! ids {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// As programs spell it: stable between versions.
-                    pub const fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
 
             /// In words.
-                    pub const fn title(self) -> &'static str {
+            pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $meaning,)+ }
             }
         }
@@ -164,17 +164,10 @@ impl Finding {
         format!("{}.", first.trim_end_matches('.'))
     }
 
-    /// With values, as far as they are known.
-    pub(super) fn values(
-        mut self,
-        values: impl IntoIterator<Item = (&'static str, Value)>,
-    ) -> Self {
-        self.values.extend(values);
+    /// With a value, if it is known.
+    pub(super) fn value(mut self, name: &'static str, value: impl Into<Option<Value>>) -> Self {
+        self.values.extend(value.into().map(|value| (name, value)));
         self
-    }
-
-    pub(super) fn value(self, name: &'static str, value: Value) -> Self {
-        self.values([(name, value)])
     }
 
     pub(super) fn count(self, name: &'static str, count: impl Into<u64>) -> Self {

@@ -6,7 +6,7 @@ use super::wording::{count, counted, when};
 use super::{Effect, Remedy, RemedyId, View, wording};
 use crate::domain::address::Address;
 use crate::domain::age::time_wait_ms;
-use crate::domain::snapshot::{Destination, DestinationUsage, PeerTimestamps, PortUsage};
+use crate::domain::snapshot::{DestinationUsage, PeerTimestamps, PortUsage};
 
 /// What `tcp_fin_timeout` is lowered to, in seconds.
 const FIN_TIMEOUT_SECONDS: i64 = 10;
@@ -82,11 +82,8 @@ impl Case<'_> {
         let is_enough = |n: &u32| needed < target * f64::from(load.usable) * f64::from(n + 1);
         let n = (1..=100).find(is_enough).unwrap_or(100);
         let each = counted(load.usable, "port", "ports");
-        let Destination {
-            src_addr,
-            dst_addr,
-            dst_port,
-        } = &self.usage.destination;
+        let to = &self.usage.destination;
+        let (src_addr, dst_addr, dst_port) = (to.src_addr, to.dst_addr, to.dst_port);
         let servers = counted(n, "further port or address", "further ports or addresses");
         let server = format!(
             "Offer the service under {servers} in addition to {dst_addr} port {dst_port}, and spread the connections: each has \
@@ -102,8 +99,10 @@ impl Case<'_> {
             Remedy::new(RemedyId::MoreServerPorts, server),
             Remedy::new(RemedyId::MoreClientAddresses, client).note(note),
         ];
-        let remedies = remedies.into_iter();
-        remedies.filter_map(move |remedy| remedy.gain(load.spread(n, 0)))
+        let effect = load.spread(n, 0);
+        remedies
+            .into_iter()
+            .filter_map(move |remedy| remedy.gain(effect))
     }
 }
 

@@ -113,9 +113,9 @@ impl Setting {
                  of=/proc/sys/net/ipv4/{name}' '{value}'"
             );
         }
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b",-".contains(&byte);
-        let is_plain = value.bytes().all(is_plain) && !value.is_empty();
-        let quote = if is_plain { "" } else { "'" };
+        // A value is a number, two numbers, or a list of ports.
+        let is_word = !value.is_empty() && !value.contains(' ');
+        let quote = if is_word { "" } else { "'" };
         format!("sysctl -w net.ipv4.{name}={quote}{value}{quote}")
     }
 
@@ -224,17 +224,14 @@ impl Remedy {
     /// the exporter's own there is no prefix, and files keep the sysctls.
     pub(super) fn inside(mut self, prefix: Option<&str>) -> Self {
         if let Some(prefix) = prefix {
-            let commands = self.commands.iter();
-            self.commands = commands
-                .map(|command| format!("{prefix} {command}"))
-                .collect();
+            for command in &mut self.commands {
+                *command = format!("{prefix} {command}");
+            }
             return self;
         }
         self.persistent = self.settings.iter().map(Setting::persistent).collect();
-        let is_cut = self
-            .settings
-            .iter()
-            .any(|setting| setting.value.len() > MAX_BYTES);
+        let mut settings = self.settings.iter();
+        let is_cut = settings.any(|setting| setting.value.len() > MAX_BYTES);
         self.note_if(is_cut, CUT_IN_FILE)
     }
 }

@@ -6,6 +6,7 @@ use super::whatif::Load;
 use super::wording::{count, when};
 use super::{Finding, Id, Remedy, RemedyId, Severity, Value, View};
 use crate::domain::collectors::CollectorId;
+use crate::domain::snapshot::DestinationUsage;
 
 /// `TCP_FIN_TIMEOUT` in include/net/tcp.h, in seconds.
 const DEFAULT_FIN_TIMEOUT_SECONDS: i64 = 60;
@@ -30,16 +31,17 @@ pub(super) fn recycle(view: &View<'_>) -> Option<Finding> {
          those whose timestamps are behind.{so_far}"
     );
     Finding::new(Id::Recycle, Severity::Warning, sentence)
-        .values(rejects.map(|rejects| ("paws_passive", Value::Count(rejects))))
+        .value("paws_passive", rejects.map(Value::Count))
         .remedies([recycle_off()])
         .into()
 }
 
 pub(super) fn recycle_and_reuse(view: &View<'_>) -> Option<Finding> {
-    view.settings.tcp_tw_recycle.filter(|value| *value != 0)?;
-    view.settings
+    let settings = view.settings;
+    settings.tcp_tw_recycle.filter(|value| *value != 0)?;
+    settings
         .tcp_tw_reuse
-        .filter(|value| matches!(value, 1 | 2))?;
+        .filter(|value| (1..=2).contains(value))?;
     let sentence = "tcp_tw_recycle and tcp_tw_reuse are both on. For outgoing connections tcp_tw_reuse is enough; \
                     recycling only harms incoming ones.";
     Some(Finding::new(Id::RecycleAndReuse, Severity::Info, sentence).remedies([recycle_off()]))
@@ -48,11 +50,8 @@ pub(super) fn recycle_and_reuse(view: &View<'_>) -> Option<Finding> {
 pub(super) fn reuse_without_timestamps(view: &View<'_>) -> Option<Finding> {
     let reuse = view.settings.tcp_tw_reuse?;
     // 2 is the default and about loopback only: it misleads only where something waits there.
-    let mut waiting = view
-        .destinations
-        .iter()
-        .filter(|usage| usage.in_use.time_wait > 0);
-    let is_meant = reuse == 1 || reuse == 2 && waiting.any(is_loopback);
+    let misleads = |usage: &DestinationUsage| usage.in_use.time_wait > 0 && is_loopback(usage);
+    let is_meant = reuse == 1 || reuse == 2 && view.destinations.iter().any(misleads);
     if view.has_timestamps? || !is_meant {
         return None;
     }

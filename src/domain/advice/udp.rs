@@ -32,16 +32,13 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
     });
     let not_counted = "UDP sockets outside the present range are not counted here.";
     let address = "Bind UDP sockets to a further local address, whose ports are free, instead of the wildcard address.";
-    Finding::new(
-        Id::UdpPortsLow,
-        severity_of(worst.exhaustion_ratio),
-        sentence,
-    )
-    .count("taken_ports", worst.ports)
-    .ratio("exhaustion_ratio", worst.exhaustion_ratio)
-    .value("addresses", Value::Text(names))
-    .remedies([holders])
-    .remedies(wider.map(|wider| wider.note(not_counted)))
-    .remedies([Remedy::new(RemedyId::MoreClientAddresses, address)])
-    .into()
+    let severity = severity_of(worst.exhaustion_ratio);
+    Finding::new(Id::UdpPortsLow, severity, sentence)
+        .count("taken_ports", worst.ports)
+        .ratio("exhaustion_ratio", worst.exhaustion_ratio)
+        .value("addresses", Value::Text(names))
+        .remedies([holders])
+        .remedies(wider.map(|wider| wider.note(not_counted)))
+        .remedies([Remedy::new(RemedyId::MoreClientAddresses, address)])
+        .into()
 }

@@ -200,11 +200,8 @@ fn even(range: PortRange, floor: u16) -> Option<PortRange> {
 pub(super) fn even_range(ports: &PortUsage, settings: &Settings) -> Option<Plan> {
     let range = even(ports.range, floor(settings)).filter(|range| *range != ports.range)?;
     let added = without(&PortSet::of_range(range), &PortSet::of_range(ports.range));
-    Some(reserving(
-        ports,
-        range,
-        &both(&ports.sets.listening, &added),
-    ))
+    let listeners = both(&ports.sets.listening, &added);
+    Some(reserving(ports, range, &listeners))
 }
 
 /// Without the reserved ports inside the range that nothing owns; with those it has none.
@@ -213,12 +210,8 @@ pub(super) fn released(ports: &PortUsage) -> Option<(Plan, PortSet)> {
     let reserved = sets.reserved.as_ref()?;
     let owned = either(&sets.listening, &sets.bound);
     let free = without(&both(reserved, &PortSet::of_range(ports.range)), &owned);
-    let plan = Plan::new(
-        ports,
-        ports.range,
-        &without(reserved, &free),
-        &sets.listening,
-    );
+    let still_reserved = without(reserved, &free);
+    let plan = Plan::new(ports, ports.range, &still_reserved, &sets.listening);
     (!free.is_empty()).then_some((plan, free))
 }
 
