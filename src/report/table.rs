@@ -1,7 +1,5 @@
 //! Tables, as text and page show them.
 
-use std::fmt::Write as _;
-
 use super::wrap::{shortened, wrap};
 
 /// What a column has, and thus how it looks.
@@ -125,13 +123,9 @@ impl Table {
         if shown.iter().any(is_ratio) {
             shown.rotate_left(1);
         }
-        let total = |shown: &[Shown]| -> usize {
-            let widths = shown.iter().map(|one| GAP.len() + one.width);
-            widths.sum()
-        };
-        while let Some(width) = width
-            && total(&shown) > width
-        {
+        let total = |shown: &[Shown]| shown.iter().map(|one| GAP.len() + one.width).sum::<usize>();
+        let width = width.unwrap_or(usize::MAX);
+        while total(&shown) > width {
             let excess = total(&shown) - width;
             if let Some(last) = shown.last_mut()
                 && last.column.kind == Kind::Prose
@@ -172,22 +166,16 @@ impl Table {
 /// One row, in several lines if its last cell is too long.
 fn line(shown: &[Shown], row: usize) -> String {
     let mut line = String::new();
-    for Shown {
-        column,
-        cells,
-        width,
-    } in shown
-    {
+    for one in shown {
         line.push_str(GAP);
-        let cell = cells.get(row).map_or("", String::as_str);
-        let _infallible = match column.kind {
-            Kind::Prose => {
-                let margin = line.chars().count();
-                write!(line, "{}", wrap(cell, margin + width, margin).trim_start())
-            }
-            Kind::Number | Kind::Ratio(..) => write!(line, "{cell:>width$}"),
-            _ => write!(line, "{cell:<width$}"),
+        let (width, margin) = (one.width, line.chars().count());
+        let cell = one.cells.get(row).map_or("", String::as_str);
+        let text = match one.column.kind {
+            Kind::Prose => wrap(cell, margin + width, margin).trim_start().to_owned(),
+            Kind::Number | Kind::Ratio(..) => format!("{cell:>width$}"),
+            _ => format!("{cell:<width$}"),
         };
+        line.push_str(&text);
     }
     line.truncate(line.trim_end().len());
     line
