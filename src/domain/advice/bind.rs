@@ -69,13 +69,12 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
         0 => format!("fails with EADDRINUSE{shared}: all {all} ports are in use there"),
         left => left_of(left, size),
     };
-    let ratio = low.iter().map(|pool| pool.exhaustion_ratio);
     let wider = widen(view, f64::INFINITY, |plan| widened(ports, plan, worst));
     let sentence = format!("bind() without a port on {names} {state}. {reason}");
     Finding::new(Id::BindPoolLow, severity, sentence)
         .count("pool_ports", size)
         .count("taken_ports", worst.ports)
-        .ratio("exhaustion_ratio", ratio.fold(0.0, f64::max))
+        .value("exhaustion_ratio", Value::Ratio(worst.exhaustion_ratio))
         .value("addresses", Value::Text(names))
         .remedies([bind_no_port()])
         .remedies(wider)

@@ -17,12 +17,10 @@ const MAX_SINGLE: usize = 10;
 const EXAMINED_PER_MS: f64 = 10_000.0;
 
 pub(super) fn severity_of(ratio: f64) -> Severity {
-    if ratio >= RATIO_CRITICAL {
-        Severity::Critical
-    } else if ratio >= RATIO_WARNING {
-        Severity::Warning
-    } else {
-        Severity::Ok
+    match ratio {
+        RATIO_CRITICAL.. => Severity::Critical,
+        RATIO_WARNING.. => Severity::Warning,
+        _ => Severity::Ok,
     }
 }
 
@@ -37,10 +35,8 @@ pub(super) fn find(view: &View<'_>) -> Vec<Finding> {
         return Vec::new();
     };
     let cases = view.destinations.iter();
-    let cases = cases.map(|usage| Case::of(view, ports, usage));
-    let cases: Vec<_> = cases
-        .filter(|case| case.severity() > Severity::Ok)
-        .collect();
+    let mut cases: Vec<_> = cases.map(|usage| Case::of(view, ports, usage)).collect();
+    cases.retain(|case| case.severity() > Severity::Ok);
     let mut findings: Vec<Finding> = cases.iter().take(MAX_SINGLE).map(Case::finding).collect();
     let rest = cases.get(MAX_SINGLE..).unwrap_or_default();
     if let Some(severity) = rest.iter().map(Case::severity).max() {
@@ -72,7 +68,7 @@ fn unnamed(view: &View<'_>, ports: &PortUsage) -> Finding {
     );
     let severity = severity_between(ports.least_worst_ratio(), ratio);
     Finding::new(Id::DestinationLow, severity, sentence)
-        .ratio("exhaustion_ratio", ratio)
+        .value("exhaustion_ratio", Value::Ratio(ratio))
         .count("usable_ports", ports.usable)
         .remedies(help::more_ports(view, load, RATIO_WARNING))
 }
@@ -150,7 +146,7 @@ impl<'a> Case<'a> {
         };
         let if_any = |number: u32| (number > 0).then(|| Value::Count(number.into()));
         let mut finding = Finding::new(id, self.severity(), sentence)
-            .ratio("exhaustion_ratio", usage.exhaustion_ratio)
+            .value("exhaustion_ratio", Value::Ratio(usage.exhaustion_ratio))
             .count("headroom_ports", usage.headroom)
             .count("usable_ports", self.ports.usable)
             .count("time_wait", usage.in_use.time_wait)
@@ -329,5 +325,6 @@ pub(super) fn plentiful(view: &View<'_>) -> Option<Finding> {
         None => "No outgoing connection uses a port of the range.".to_owned(),
     };
     let sentence = format!("No problems found. {detail}");
-    Some(Finding::new(Id::Plentiful, Severity::Ok, sentence).ratio("exhaustion_ratio", ratio))
+    let finding = Finding::new(Id::Plentiful, Severity::Ok, sentence);
+    Some(finding.value("exhaustion_ratio", Value::Ratio(ratio)))
 }

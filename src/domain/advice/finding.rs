@@ -132,7 +132,7 @@ fn by_name<S: Serializer>(
     values: &[(&'static str, Value)],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let by_name: BTreeMap<_, _> = values.iter().map(|(name, value)| (name, value)).collect();
+    let by_name: BTreeMap<_, _> = values.iter().cloned().collect();
     by_name.serialize(serializer)
 }
 
@@ -174,11 +174,12 @@ impl Finding {
         self.value(name, Value::Count(count.into()))
     }
 
-    pub(super) fn ratio(self, name: &'static str, ratio: f64) -> Self {
-        self.value(name, Value::Ratio(ratio))
-    }
-
-    pub(super) fn remedies(mut self, remedies: impl IntoIterator<Item = Remedy>) -> Self {
+    /// With the remedies that there are.
+    pub(super) fn remedies<R: Into<Option<Remedy>>>(
+        mut self,
+        remedies: impl IntoIterator<Item = R>,
+    ) -> Self {
+        let remedies = remedies.into_iter().filter_map(Into::into);
         self.remedies.extend(remedies);
         self.remedies.sort_by_key(|remedy| remedy.id);
         self

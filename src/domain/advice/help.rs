@@ -13,28 +13,28 @@ const FIN_TIMEOUT_SECONDS: i64 = 10;
 
 impl Case<'_> {
     /// What helps, so that the ratio stays below the target.
-    pub(super) fn remedies(&self, target: f64) -> Vec<Remedy> {
+    pub(super) fn remedies(&self, target: f64) -> [Option<Remedy>; 11] {
         let (view, usage, other) = (self.view, self.usage, self.usage.other_states);
         let load = Load::of(usage, self.ports);
         let closed = self.waiting + u64::from(other.fin_wait2_orphans);
         let has_live = self.matters(usage.in_use.established) || self.matters(self.rest);
-        let of_states = [
+        let later = "connect() gets slow when half of the range is in use: a wider range moves that point, once the sockets \
+                     that are in use now have gone.";
+        let [wider, released, moved] = more_ports(view, load, target);
+        let [servers, clients] = self.elsewhere(load, target);
+        [
             self.is_half(closed).then(|| self.reuse_connections()),
             self.matters(other.close_wait).then(|| self.close_sockets()),
             has_live.then(|| self.find_holders()),
             self.matters(other.syn_sent).then(syn_retries),
             fin_timeout(view).filter(|_| self.matters(other.fin_wait2_orphans)),
             reuse(view, usage, load).filter(|_| self.matters(self.waiting)),
-        ];
-        let later = "connect() gets slow when half of the range is in use: a wider range moves that point, once the sockets \
-                     that are in use now have gone.";
-        let more_ports = more_ports(view, load, target).into_iter();
-        let more_ports = more_ports.map(|remedy| {
-            let is_wider = remedy.id == RemedyId::WidenRange;
-            remedy.note_if(is_wider && self.is_slow, later)
-        });
-        let remedies = of_states.into_iter().flatten().chain(more_ports);
-        remedies.chain(self.elsewhere(load, target)).collect()
+            wider.map(|wider| wider.note_if(self.is_slow, later)),
+            released,
+            moved,
+            servers,
+            clients,
+        ]
     }
 
     fn reuse_connections(&self) -> Remedy {
@@ -60,13 +60,9 @@ impl Case<'_> {
 
     fn ss(&self, state: &str) -> String {
         // To a shell brackets are a pattern of file names.
-        let host = |address: Address, port: String| {
-            let address = address.to_string();
-            if address.contains(':') {
-                format!("'[{address}]{port}'")
-            } else {
-                format!("{address}{port}")
-            }
+        let host = |address: Address, port: String| match address.to_string() {
+            ipv6 if ipv6.contains(':') => format!("'[{ipv6}]{port}'"),
+            ipv4 => format!("{ipv4}{port}"),
         };
         let to = &self.usage.destination;
         let target = host(to.dst_addr, format!(":{}", to.dst_port));
@@ -76,7 +72,7 @@ impl Case<'_> {
     }
 
     /// More destinations, each of which has the whole range.
-    fn elsewhere(&self, load: Load, target: f64) -> impl Iterator<Item = Remedy> {
+    fn elsewhere(&self, load: Load, target: f64) -> [Option<Remedy>; 2] {
         let closed = self.usage.close_rate * self.port_seconds;
         let needed = f64::from(load.taken).max(closed);
         let is_enough = |n: &u32| needed < target * f64::from(load.usable) * f64::from(n + 1);
@@ -100,9 +96,7 @@ impl Case<'_> {
             Remedy::new(RemedyId::MoreClientAddresses, client).note(note),
         ];
         let effect = load.spread(n, 0);
-        remedies
-            .into_iter()
-            .filter_map(move |remedy| remedy.gain(effect))
+        remedies.map(|remedy| remedy.gain(effect))
     }
 }
 
@@ -139,13 +133,12 @@ const AT_LEAST: &str = "The effect is at least this large: gained ports that a s
                         connect() can use some of them.";
 
 /// What gives every destination more ports.
-pub(super) fn more_ports(view: &View<'_>, load: Load, target: f64) -> Vec<Remedy> {
-    let remedies = [
+pub(super) fn more_ports(view: &View<'_>, load: Load, target: f64) -> [Option<Remedy>; 3] {
+    [
         widen_for(view, load, target),
         release(view, load),
         move_listeners(view, load),
-    ];
-    remedies.into_iter().flatten().collect()
+    ]
 }
 
 /// `tcp_tw_reuse` = 1, with timestamps, unless it is so already.
@@ -239,12 +232,9 @@ pub(super) fn widen(
     let mut best = None;
     for plan in whatif::wider(ports, view.settings) {
         let (effect, is_least) = effect_of(&plan);
-        let is_enough = effect.after.ratio < target;
-        if let Some(remedy) = widening(ports, plan, is_least).gain(effect) {
-            best = Some(remedy);
-            if is_enough {
-                break;
-            }
+        best = widening(ports, plan, is_least).gain(effect).or(best);
+        if best.is_some() && effect.after.ratio < target {
+            break;
         }
     }
     best

@@ -109,9 +109,8 @@ pub(crate) fn advise_inside(snapshot: &Snapshot, prefix: Option<&str>) -> Advice
 
 /// The most severe finding, or that there is none.
 fn headline(findings: &[Finding]) -> String {
-    let severe = findings
-        .iter()
-        .filter(|one| one.severity >= Severity::Warning);
+    let severe = findings.iter();
+    let severe = severe.filter(|one| one.severity >= Severity::Warning);
     let with = |id: Id| findings.iter().find(|finding| finding.id == id);
     let first = severe.clone().next();
     let first = first.or(with(Id::Plentiful)).or(with(Id::Unread));

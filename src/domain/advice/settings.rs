@@ -37,11 +37,9 @@ pub(super) fn recycle(view: &View<'_>) -> Option<Finding> {
 }
 
 pub(super) fn recycle_and_reuse(view: &View<'_>) -> Option<Finding> {
-    let settings = view.settings;
-    settings.tcp_tw_recycle.filter(|value| *value != 0)?;
-    settings
-        .tcp_tw_reuse
-        .filter(|value| (1..=2).contains(value))?;
+    view.settings.tcp_tw_recycle.filter(|value| *value != 0)?;
+    let reuse = view.settings.tcp_tw_reuse;
+    reuse.filter(|value| matches!(value, 1 | 2))?;
     let sentence = "tcp_tw_recycle and tcp_tw_reuse are both on. For outgoing connections tcp_tw_reuse is enough; \
                     recycling only harms incoming ones.";
     Some(Finding::new(Id::RecycleAndReuse, Severity::Info, sentence).remedies([recycle_off()]))

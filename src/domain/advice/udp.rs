@@ -35,7 +35,7 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
     let severity = severity_of(worst.exhaustion_ratio);
     Finding::new(Id::UdpPortsLow, severity, sentence)
         .count("taken_ports", worst.ports)
-        .ratio("exhaustion_ratio", worst.exhaustion_ratio)
+        .value("exhaustion_ratio", Value::Ratio(worst.exhaustion_ratio))
         .value("addresses", Value::Text(names))
         .remedies([holders])
         .remedies(wider.map(|wider| wider.note(not_counted)))
