@@ -45,7 +45,7 @@ pub(crate) fn in_place(text: &str, columns: usize, rows: Option<usize>) -> Strin
 }
 
 /// The columns of a line; colours have none.
-fn width(line: &str) -> usize {
+pub(super) fn width(line: &str) -> usize {
     let mut is_code = false;
     let shown = |c: &char| {
         let was_code = is_code;

@@ -1,5 +1,7 @@
 //! Breaks prose into lines.
 
+use super::screen;
+
 /// Lines of at most `width` columns, except for longer words; each begins with `indent` spaces, which
 /// are part of the width.
 pub(super) fn wrap(text: &str, width: usize, indent: usize) -> String {
@@ -7,7 +9,7 @@ pub(super) fn wrap(text: &str, width: usize, indent: usize) -> String {
     let mut lines = String::new();
     let mut column = 0;
     for word in text.split_whitespace() {
-        let length = word.chars().count();
+        let length = screen::width(word);
         if column == 0 {
             lines.push_str(&margin);
             column = indent;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::collectors::CollectorId;
+use crate::domain::namespace::NamespaceIdentity;
 use crate::report::Missing;
 use crate::report::testing::report;
 
@@ -40,20 +41,27 @@ fn the_state_comes_first_and_every_part_is_there() {
 
 #[test]
 fn nothing_but_colour_is_added_on_a_terminal() {
-    let colored = Style {
-        color: true,
-        width: None,
-    };
-    let text = render(&report(99), false, None, colored);
-    assert!(text.contains("\x1b[1;31mCRITICAL\x1b[0m"));
-    let mut bare = String::new();
-    let mut rest = text.as_str();
-    while let Some((before, after)) = rest.split_once("\x1b[") {
-        bare.push_str(before);
-        rest = after.split_once('m').map_or("", |(_, rest)| rest);
+    let mut report = report(99);
+    report.missing = Some(Missing::default());
+    report.namespaces[0].identity = Some(NamespaceIdentity {
+        label: "a-namespace-with-its-process".to_owned(),
+        comm: Some("nginx".to_owned()),
+        pid: Some(4_321),
+        ..NamespaceIdentity::default()
+    });
+    for width in [None, Some(72), Some(64)] {
+        let style = |color| Style { color, width };
+        let text = render(&report, false, None, style(true));
+        assert!(text.contains("\x1b[1;31mCRITICAL\x1b[0m"));
+        let mut bare = String::new();
+        let mut rest = text.as_str();
+        while let Some((before, after)) = rest.split_once("\x1b[") {
+            bare.push_str(before);
+            rest = after.split_once('m').map_or("", |(_, rest)| rest);
+        }
+        bare.push_str(rest);
+        assert_eq!(bare, render(&report, false, None, style(false)));
     }
-    bare.push_str(rest);
-    assert_eq!(bare, render(&report(99), false, None, PLAIN));
 }
 
 #[test]
