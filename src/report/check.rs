@@ -16,6 +16,14 @@ pub struct Thresholds {
     pub critical: f64,
 }
 
+/// Findings about ports that the ratio does not show.
+const COUNTED: [Id; 4] = [
+    Id::RateTooHigh,
+    Id::ConnectSlow,
+    Id::BindPoolLow,
+    Id::UdpPortsLow,
+];
+
 /// Performance data is for the exporter's namespace and this many others, the worst ones: monitoring
 /// systems read a few KiB.
 const MAX_PERFDATA: usize = 9;
@@ -75,7 +83,8 @@ fn of_namespace(namespace: &NamespaceReport, thresholds: Thresholds) -> (State, 
         State::Ok
     };
     let mut text = sentence(ports, ratio);
-    if let Some(finding) = namespace.advice.findings.iter().find(|one| counts(one)) {
+    let counts = |one: &&Finding| one.severity >= Severity::Warning && COUNTED.contains(&one.id);
+    if let Some(finding) = namespace.advice.findings.iter().find(counts) {
         let _infallible = write!(text, ". {}", finding.summary().trim_end_matches('.'));
         state = state.max(match finding.severity {
             Severity::Critical => State::Critical,
@@ -83,15 +92,6 @@ fn of_namespace(namespace: &NamespaceReport, thresholds: Thresholds) -> (State, 
         });
     }
     (state, ratio, text)
-}
-
-/// Whether a finding is a warning about ports that the ratio does not show.
-fn counts(finding: &Finding) -> bool {
-    let is_about_ports = matches!(
-        finding.id,
-        Id::RateTooHigh | Id::ConnectSlow | Id::BindPoolLow | Id::UdpPortsLow
-    );
-    is_about_ports && finding.severity >= Severity::Warning
 }
 
 fn fullest(ports: &PortUsage) -> Option<&DestinationUsage> {
@@ -245,6 +245,17 @@ mod tests {
             assert!(fields.first().unwrap().parse::<f64>().is_ok(), "{item}");
         }
         assert!(!line.contains('\n'));
+    }
+
+    #[test]
+    fn the_readme_names_the_findings_that_count() {
+        let (_, section) = include_str!("README.md")
+            .split_once("\n## check\n")
+            .unwrap();
+        for id in Id::ALL {
+            let is_named = section.contains(&format!("`{}`", id.as_str()));
+            assert_eq!(is_named, COUNTED.contains(id), "{id:?}");
+        }
     }
 
     #[test]
