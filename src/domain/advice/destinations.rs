@@ -317,9 +317,8 @@ pub(super) fn plentiful(view: &View<'_>) -> Option<Finding> {
     let detail = match destinations.find(|usage| usage.in_use.total() > 0) {
         Some(usage) => {
             let place = wording::destination(&usage.destination);
-            let in_use = percent(usage.exhaustion_ratio);
             let usable = count(ports.usable);
-            format!("The fullest destination, {place}, uses {in_use} of {usable} ports.")
+            format!("The fullest destination, {place}, uses {highest} of {usable} ports.")
         }
         None if ratio > 0.0 => format!("The fullest destination uses {highest} of its ports."),
         None => "No outgoing connection uses a port of the range.".to_owned(),
