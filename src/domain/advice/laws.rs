@@ -56,7 +56,7 @@ impl Host {
     }
 
     /// Outgoing sockets of one state on these ports, to one server.
-    pub(super) fn hold(
+    pub(super) fn open(
         &mut self,
         server: &str,
         ports: impl IntoIterator<Item = u16>,
@@ -131,7 +131,7 @@ impl Host {
     }
 
     /// Whether a socket that is not outgoing uses a port: then effects are lower bounds.
-    fn holds_elsewhere(&self) -> bool {
+    fn uses_elsewhere(&self) -> bool {
         let snapshot = self.snapshot();
         !snapshot.ports().unwrap().sets.elsewhere.is_empty()
     }
@@ -172,7 +172,7 @@ prop_compose! {
         reserved in some_ports(30),
         owned in some_ports(8),
         bound in some_ports(4),
-        held in prop::collection::vec(prop_oneof![some_ports(60), most_ports()], 1..4),
+        in_use in prop::collection::vec(prop_oneof![some_ports(60), most_ports()], 1..4),
         states in prop::collection::vec((0_u8..4, 0_u32..60_001), 60),
         reuse in 0_i64..4,
         timestamps in 0_i64..2,
@@ -198,13 +198,13 @@ prop_compose! {
                 && !reserved.contains(*port)
                 && !host.owners.iter().any(|owner| owner.port == *port)
         };
-        let held: Vec<BTreeSet<u16>> = if is_clean {
+        let in_use: Vec<BTreeSet<u16>> = if is_clean {
             let only = |set: BTreeSet<u16>| set.into_iter().filter(could_be_given).collect();
-            held.into_iter().map(only).collect()
+            in_use.into_iter().map(only).collect()
         } else {
-            held
+            in_use
         };
-        for (index, ports) in held.into_iter().enumerate() {
+        for (index, ports) in in_use.into_iter().enumerate() {
             for (port, (state, remaining_ms)) in ports.into_iter().zip(&states) {
                 let state = [TcpState::TimeWait, TcpState::TimeWait, TcpState::Established,
                     TcpState::FinWait2][usize::from(*state)];
@@ -260,7 +260,7 @@ proptest! {
                 let Some(after) = remedied(&host, remedy) else { continue };
                 let found = after.room(destination);
                 prop_assert!(found.headroom >= effect.after.headroom, "{remedy:?}: {found:?}");
-                if !host.holds_elsewhere() || remedy.id == RemedyId::Reuse {
+                if !host.uses_elsewhere() || remedy.id == RemedyId::Reuse {
                     prop_assert_eq!(found.headroom, effect.after.headroom, "{:?}", remedy);
                     prop_assert!(close(found.ratio, effect.after.ratio), "{remedy:?}: {found:?}");
                 }

@@ -122,7 +122,7 @@ fn headline(findings: &[Finding]) -> String {
     }
 }
 
-/// What rules look at.
+/// What rules read.
 struct View<'a> {
     snapshot: &'a Snapshot,
     ports: Option<&'a PortUsage>,

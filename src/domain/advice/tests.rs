@@ -37,7 +37,7 @@ fn has(finding: &Finding, id: RemedyId) -> bool {
 /// 32768-60999 with this many ports to one server.
 fn using(ports: u16, state: TcpState) -> Host {
     let mut host = Host::new(32_768, 60_999);
-    host.hold("198.51.100.1", 32_768..32_768 + ports, state);
+    host.open("198.51.100.1", 32_768..32_768 + ports, state);
     host
 }
 
@@ -69,7 +69,7 @@ fn severities_begin_at_the_thresholds_and_not_below() {
         (9_000, Severity::Critical),
     ] {
         let mut host = Host::new(40_000, 48_999);
-        host.hold("198.51.100.1", 40_000..40_000 + ports, TcpState::TimeWait);
+        host.open("198.51.100.1", 40_000..40_000 + ports, TcpState::TimeWait);
         let advice = host.advice();
         let severity = severity.max(Severity::Info);
         assert_eq!(advice.severity, severity, "{ports} ports");
@@ -156,7 +156,7 @@ fn what_may_give_more_is_said_to_give_at_least_that_much() {
             .unwrap_or_default()
             .contains("at least")
     );
-    host.hold("198.51.100.9", 20_000..=20_000, TcpState::Established);
+    host.open("198.51.100.9", 20_000..=20_000, TcpState::Established);
     let advice = host.advice();
     let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
     assert!(widen.caution.as_ref().unwrap().contains("at least"));
@@ -179,7 +179,7 @@ fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
     );
     // A shell reads brackets as a pattern.
     let mut host = Host::new(32_768, 60_999);
-    host.hold("2001:db8::2", 32_768..60_000, TcpState::Established);
+    host.open("2001:db8::2", 32_768..60_000, TcpState::Established);
     for socket in &mut host.sockets {
         socket.src_addr = address("2001:db8::1");
     }
@@ -245,13 +245,13 @@ fn widening_keeps_listeners_out_by_reserving_them_beside_what_is_reserved() {
 #[test]
 fn a_range_that_begins_at_16384_is_widened_to_all_that_is_not_privileged() {
     let mut host = Host::new(16_384, 65_535);
-    host.hold("198.51.100.1", 16_384..=65_535, TcpState::TimeWait);
+    host.open("198.51.100.1", 16_384..=65_535, TcpState::TimeWait);
     let advice = host.advice();
     let finding = found(&advice, Id::DestinationExhausted);
     let widen = remedy(finding, RemedyId::WidenRange);
     assert!(widen.action.contains("1024-65535"), "{}", widen.action);
     host.settings.port_range = crate::domain::ports::PortRange::new(1_024, 65_535);
-    host.hold("198.51.100.1", 1_024..16_384, TcpState::TimeWait);
+    host.open("198.51.100.1", 1_024..16_384, TcpState::TimeWait);
     let advice = host.advice();
     assert!(!has(
         found(&advice, Id::DestinationExhausted),
@@ -264,7 +264,7 @@ fn reserved_ports_are_released_but_not_those_of_listeners() {
     let mut host = Host::new(40_000, 40_049);
     host.settings.reserved_ports = Some((40_000..40_020).chain([443]).collect());
     host.listen(40_003);
-    host.hold("198.51.100.1", 40_020..=40_049, TcpState::TimeWait);
+    host.open("198.51.100.1", 40_020..=40_049, TcpState::TimeWait);
     let advice = host.advice();
     let release = remedy(
         found(&advice, Id::DestinationExhausted),
@@ -278,7 +278,7 @@ fn reserved_ports_are_released_but_not_those_of_listeners() {
     // With nothing left to reserve the command clears the setting.
     host.settings.reserved_ports = Some((40_000..40_003).collect());
     host.owners.clear();
-    host.hold("198.51.100.1", 40_003..40_020, TcpState::TimeWait);
+    host.open("198.51.100.1", 40_003..40_020, TcpState::TimeWait);
     let advice = host.advice();
     let release = remedy(
         found(&advice, Id::DestinationExhausted),
@@ -373,7 +373,7 @@ fn time_wait_on_the_servers_side_is_said_to_be_harmless() {
 fn many_low_destinations_are_reported_individually_up_to_a_limit() {
     let mut host = Host::new(40_000, 40_009);
     for index in 1..=13 {
-        host.hold(
+        host.open(
             &format!("198.51.100.{index}"),
             40_000..=40_009,
             TcpState::TimeWait,

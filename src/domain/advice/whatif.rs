@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(wider(1_024, 65_535, 1_024, 1_024), None);
         assert_eq!(wider(16_384, 65_535, 16_384, 1_024), None);
         assert_eq!(wider(1, 65_535, 1_024, 1_024), None);
-        // No even range holds all of this one.
+        // No even range contains all of this one.
         assert_eq!(wider(1_025, 65_535, 1_024, 1_025), None);
         // A floor that cannot be gone below costs one port of either end.
         assert_eq!(wider(1_025, 60_000, 1_024, 1_025), Some((1_025, 65_534)));

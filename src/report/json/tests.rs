@@ -136,7 +136,7 @@ fn the_validator_above_finds_what_is_wrong() {
 }
 
 #[test]
-fn the_figures_are_those_of_the_snapshot() {
+fn the_numbers_are_those_of_the_snapshot() {
     let document = written(&report(99));
     assert_eq!(document["severity"], "critical");
     let own = &document["namespaces"][0];
@@ -161,13 +161,13 @@ proptest! {
     fn whatever_is_missing_the_document_is_as_the_schema_says(missing: u16, time_wait in 0_u16..100) {
         let has = |bit: u16| missing & (1 << bit) == 0;
         let mut snapshot = snapshot(time_wait);
-        if let Some(figures) = snapshot.sockets_mut() {
-            if !has(0) { figures.by_age = None; }
-            if let Some(ports) = &mut figures.ports {
+        if let Some(sockets) = snapshot.sockets_mut() {
+            if !has(0) { sockets.by_age = None; }
+            if let Some(ports) = &mut sockets.ports {
                 if !has(1) { ports.by_destination = None; }
                 if !has(2) { ports.by_source = None; }
             }
-            if !has(3) { figures.ports = None; }
+            if !has(3) { sockets.ports = None; }
         }
         if !has(4) { snapshot.set(CollectorId::Sockets, None); }
         if !has(5) { snapshot.set(CollectorId::Sysctl, None); }

@@ -11,7 +11,7 @@ fn ports_for_bind_that_run_low_are_reported_by_their_address() {
         } else {
             40_046
         };
-        host.hold(server, from..from + 46, TcpState::Established);
+        host.open(server, from..from + 46, TcpState::Established);
     }
     let advice = host.advice();
     let finding = found(&advice, Id::BindPoolLow);
@@ -36,7 +36,7 @@ fn ports_for_bind_that_run_low_are_reported_by_their_address() {
         ports.sets.elsewhere_is_whole = false;
     }
     assert!(caution(&advise(&unread)).contains("not counted"));
-    host.hold("198.51.100.3", 40_090..=40_099, TcpState::Established);
+    host.open("198.51.100.3", 40_090..=40_099, TcpState::Established);
     let full = host.advice();
     let sentence = &found(&full, Id::BindPoolLow).sentence;
     assert!(
@@ -48,7 +48,7 @@ fn ports_for_bind_that_run_low_are_reported_by_their_address() {
 #[test]
 fn a_bind_pool_is_a_warning_only_where_no_destination_uses_its_ports() {
     let mut host = Host::new(40_000, 40_099);
-    host.hold("198.51.100.1", 40_000..40_096, TcpState::TimeWait);
+    host.open("198.51.100.1", 40_000..40_096, TcpState::TimeWait);
     let advice = host.advice();
     let pool = found(&advice, Id::BindPoolLow);
     assert_eq!(pool.severity, Severity::Info);
@@ -96,7 +96,7 @@ fn a_full_pool_says_that_sockets_may_share_its_ports() {
     let mut host = Host::new(40_000, 40_099);
     for server in 0..2 {
         let first = 40_000 + 50 * server;
-        host.hold(
+        host.open(
             &format!("198.51.100.{server}"),
             first..first + 50,
             TcpState::Established,

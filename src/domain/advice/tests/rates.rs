@@ -5,7 +5,7 @@ use super::*;
 /// A destination whose sockets were closed within the last 10 s.
 fn closing(min: u16, max: u16, closed: u16) -> Host {
     let mut host = Host::new(min, max);
-    host.hold("198.51.100.1", min..min + closed, TcpState::TimeWait);
+    host.open("198.51.100.1", min..min + closed, TcpState::TimeWait);
     for socket in &mut host.sockets {
         socket.remaining_ms = 55_000;
     }
@@ -16,13 +16,13 @@ fn closing(min: u16, max: u16, closed: u16) -> Host {
 fn a_slow_connect_is_a_finding_long_before_ports_are_low() {
     let mut host = Host::new(32_768, 60_999);
     // One parity, as the kernel chooses ports.
-    host.hold(
+    host.open(
         "198.51.100.1",
         (32_768..42_766).step_by(2),
         TcpState::TimeWait,
     );
     assert_eq!(host.advice().severity, Severity::Ok);
-    host.hold(
+    host.open(
         "198.51.100.1",
         (42_766..=60_998).step_by(2),
         TcpState::TimeWait,
@@ -59,13 +59,13 @@ fn a_slow_connect_is_a_finding_long_before_ports_are_low() {
 fn random_steps_of_the_search_are_slow_only_where_one_parity_is_in_use() {
     let mut host = Host::new(32_768, 60_999);
     host.settings.ip_local_port_step_width = Some(1_000);
-    host.hold(
+    host.open(
         "198.51.100.1",
         (32_768..52_768).step_by(2),
         TcpState::TimeWait,
     );
     assert!(find(&host.advice(), Id::ConnectSlow).is_none());
-    host.hold(
+    host.open(
         "198.51.100.1",
         (52_768..=60_998).step_by(2),
         TcpState::TimeWait,

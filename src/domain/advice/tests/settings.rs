@@ -15,7 +15,7 @@ fn reuse_two_is_reported_where_it_would_need_one() {
         remedy(finding, RemedyId::Reuse).commands,
         ["sysctl -w net.ipv4.tcp_tw_reuse=1"]
     );
-    // Not on a host that has ports, nor where it is live connections that hold them.
+    // Not on a host with ports left, nor where live connections use them.
     let mut quiet = using(10, TcpState::TimeWait);
     quiet.settings.tcp_tw_reuse = Some(2);
     assert!(find(&quiet.advice(), Id::ReuseLoopbackOnly).is_none());
@@ -165,7 +165,7 @@ fn buckets_near_their_limit_and_past_overflows_are_reported() {
     );
     found(&with_buckets(&host, 10, 262_144, 5), Id::BucketOverflows);
     assert_eq!(remedy(near, RemedyId::MoreBuckets).caution, None);
-    // Where TIME-WAIT holds the ports, more of it would make things worse.
+    // Where TIME-WAIT sockets use the ports, more of them would make it worse.
     let advice = with_buckets(&using(28_000, TcpState::TimeWait), 28_000, 28_000, 5);
     let near = found(&advice, Id::BucketsNearLimit);
     let caution = remedy(near, RemedyId::MoreBuckets)
