@@ -135,22 +135,18 @@ pub(crate) fn range(namespace: &NamespaceReport) -> Option<String> {
 }
 
 fn addresses(namespace: &NamespaceReport) -> Option<Table> {
-    let sources = namespace.snapshot.ports()?.by_source.iter().flatten();
+    let sources = namespace.snapshot.sources()?.iter().collect();
     let caption = "Ports in use for bind() without a port";
     Some(by_address("Local addresses", caption, sources))
 }
 
 fn udp(namespace: &NamespaceReport) -> Option<Table> {
     let sources = namespace.snapshot.udp()?.by_source.iter();
-    let sources = sources.filter(|source| source.ports > 0);
+    let sources = sources.filter(|source| source.ports > 0).collect();
     Some(by_address("UDP", "Ports in use by UDP sockets", sources))
 }
 
-fn by_address<'a>(
-    title: &'static str,
-    caption: &str,
-    sources: impl Iterator<Item = &'a SourceUsage>,
-) -> Table {
+fn by_address(title: &'static str, caption: &str, sources: Vec<&SourceUsage>) -> Table {
     TableOf::new(title, caption, sources)
         .column(Text, "Address", 0, |from| from.src_addr.to_string())
         .column(POOL_RATIO, "In use", 0, |from| ratio(from.exhaustion_ratio))

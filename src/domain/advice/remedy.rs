@@ -188,11 +188,8 @@ impl Remedy {
     }
 
     pub(super) fn setting_if(self, is_needed: bool, name: &'static str, value: &str) -> Self {
-        if is_needed {
-            self.setting(name, value)
-        } else {
-            self
-        }
+        let value = value.to_owned();
+        self.settings(is_needed.then_some(Setting { name, value }))
     }
 
     pub(super) fn command(mut self, command: impl Into<String>) -> Self {
