@@ -191,7 +191,8 @@ fn reuse_delay_seconds(view: &View<'_>) -> f64 {
 pub(super) fn port_seconds(view: &View<'_>, to: Option<&DestinationUsage>) -> f64 {
     let reuse = view.settings.tcp_tw_reuse;
     let is_allowed = reuse.is_some_and(|reuse| allows_reuse(reuse, to));
-    if is_allowed && view.has_timestamps == Some(true) {
+    let is_possible = to.is_none_or(|to| to.peer_timestamps != PeerTimestamps::Absent);
+    if is_allowed && is_possible && view.has_timestamps == Some(true) {
         return reuse_delay_seconds(view);
     }
     f64::from(time_wait_ms(view.settings).max(1_000)) / 1_000.0

@@ -490,3 +490,23 @@ fn a_peer_without_timestamps_is_not_helped_by_reuse() {
         low.sentence
     );
 }
+
+#[test]
+fn to_a_peer_without_timestamps_a_port_stays_in_use_whatever_the_sysctls() {
+    let mut host = using(28_000, TcpState::TimeWait);
+    host.settings.tcp_tw_reuse = Some(1);
+    let advice = with_ports(&host, |ports| {
+        let breakdown = ports.by_destination.as_mut().unwrap();
+        for usage in &mut breakdown.exported {
+            usage.peer_timestamps = PeerTimestamps::Absent;
+            (usage.reusable, usage.headroom) = (0, 232);
+            (usage.exhaustion_ratio, usage.least_ratio) = (0.99, 0.99);
+        }
+    });
+    let low = found(&advice, Id::DestinationLow);
+    let action = &remedy(low, RemedyId::ReuseConnections).action;
+    assert!(
+        action.ends_with("each port stays in use for 60 s."),
+        "{action}"
+    );
+}
