@@ -2,7 +2,7 @@
 //!
 //! [`Report`] joins what was read with the advice on it; [`tables`] says what its tables contain. [`text`]
 //! and [`json`] write it, [`screen`] fits it into a terminal, [`check`] is the one line for monitoring
-//! plugins. Pure: reads nothing, prints nothing.
+//! plugins. Reads nothing but the time, prints nothing.
 
 pub mod check;
 pub mod json;
