@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
+use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -127,11 +128,11 @@ async fn serve(
     };
     tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
     let shutdown = async {
-        notify("READY=1").await;
+        notify(NotifyState::Ready).await;
         let signal = signal.await.unwrap_or_default();
         info!(signal, "Shutting down");
         site.shut_down();
-        notify("STOPPING=1").await;
+        notify(NotifyState::Stopping).await;
     };
     let server = crate::web::serve(listeners, Arc::clone(&site), protection, limits(), shutdown);
     tokio::select! {
@@ -202,7 +203,7 @@ async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
             "Read the connection table"
         );
     }
-    // The sysctl collector may be off, but that only concerns metrics.
+    // The collector of settings may be off, but that is about metrics.
     let settings = tokio::task::spawn_blocking(move || procfs.read_settings());
     if let Ok((settings, _)) = settings.await
         && let Some(advice) = own_port::advice(&ports, &settings)

@@ -9,23 +9,25 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tracing::{debug, warn};
 
 /// How long a busy manager may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(crate) async fn notify(state: &str) {
+pub(crate) async fn notify(state: NotifyState<'static>) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
         return;
     };
-    match tokio::time::timeout(TIMEOUT, send(&name, state)).await {
+    let state = state.to_string();
+    match tokio::time::timeout(TIMEOUT, send(&name, &state)).await {
         Ok(Ok(())) => debug!(state, "Notified the service manager"),
         Ok(Err(error)) => warn!(%error, ?name, state, "Cannot use NOTIFY_SOCKET"),
         Err(_) => warn!(?name, state, "NOTIFY_SOCKET accepts no message within 5 s"),
     }
 }
 
-/// Waits while a busy manager takes nothing.
+/// Waits while a busy manager takes nothing, as sd-notify's own sending would block for.
 async fn send(name: &OsStr, state: &str) -> io::Result<()> {
     let address = match name.as_bytes() {
         [b'/', ..] => SocketAddr::from_pathname(name)?,
