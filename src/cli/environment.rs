@@ -168,7 +168,9 @@ fn is_of_services(rest: &str, value: &OsStr) -> bool {
     // A service may have a longer name than ours, so that more comes first.
     let rest = format!("_{rest}");
     let has_port = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
-    rest.contains("_SERVICE_HOST")
+    rest.starts_with("_SERVICE_")
+        || rest.starts_with("_PORT_")
+        || rest.contains("_SERVICE_HOST")
         || rest.contains("_SERVICE_PORT")
         || rest.split("_PORT_").skip(1).any(has_port)
         || rest.ends_with("_PORT") && value.to_string_lossy().contains("://")
