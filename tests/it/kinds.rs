@@ -254,6 +254,10 @@ fn half_open_requests_use_no_port_and_are_neither_dumped_nor_counted() {
             ip(&["link", "set", link, "up"]);
         }
         ip(&["route", "add", "203.0.113.0/24", "dev", "away"]);
+        // Where an address is found to have no neighbour, its requests are dropped after 3 s.
+        let lladdr = ["lladdr", "02:00:00:00:00:07", "nud", "permanent"];
+        let neighbour = ["neighbour", "add", "203.0.113.9", "dev", "away"];
+        ip(&[&neighbour[..], &lladdr[..]].concat());
         for link in ["all", "lo"] {
             fs::write(format!("/proc/sys/net/ipv4/conf/{link}/rp_filter"), "0").unwrap();
         }

@@ -64,6 +64,33 @@ fn the_ports_of_tproxy_children_are_lost_to_every_destination_and_the_probe_find
     });
 }
 
+/// Up to Linux 6.12 what bind() writes into a port's bucket (fastreuse) stays as long as a socket uses the port.
+#[test]
+fn ports_that_stay_lost_when_a_bound_socket_has_gone_are_found_by_the_probe() {
+    in_namespace(|| {
+        let mut situation = half_of_the_range_by_bind();
+        situation.groups[0].port = PortTaken::ByConnect;
+        let mut stage = Stage::set(&situation);
+        let untouched = stage.situation.routes[1].clone();
+        for port in situation.min..=situation.max {
+            drop(bound(at("127.0.0.9", port)).unwrap());
+        }
+        let lost = if Feature::PortsComeBack.is_here() {
+            0
+        } else {
+            50
+        };
+        let before = stage.scrape();
+        let headroom = told(&before, destination(&untouched)).headroom;
+        assert_eq!(stage.connects_up_to(&untouched, u32::MAX), 100 - lost);
+        if Feature::SocketPortRange.is_here_or_skips() {
+            assert_eq!((before.bind_owned, headroom), (Some(lost), 100 - lost));
+        } else {
+            assert_eq!((before.free, headroom), (50, 100));
+        }
+    });
+}
+
 #[test]
 fn without_the_probe_only_free_ports_and_the_source_show_that_bind_took_ports() {
     in_namespace(|| {

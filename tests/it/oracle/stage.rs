@@ -332,23 +332,22 @@ fn set_sysctls(situation: &Situation) {
 /// What of a situation the kernel at hand can do and show.
 fn possible_here(situation: &Situation) -> Situation {
     let mut possible = situation.clone();
-    if !Feature::ReuseDelay.is_here() {
-        // It is built in, and counted in whole seconds: up to 1 s nobody can say, so that all are
-        // made older than that.
+    if !Feature::ReuseDelay.is_here_or_skips() {
+        // It is built in, and counted in whole seconds (see super::reuse_delay): all are made older than one.
         possible.tw_reuse_delay_ms = 1_000;
         for group in &mut possible.groups {
             group.old = true;
         }
     }
     // See super::orphans.
-    if !Feature::OrphansKeepPorts.is_here() {
+    if !Feature::OrphansKeepPorts.is_here_or_skips() {
         for group in &mut possible.groups {
             if group.state == State::OrphanedFinWait2 {
                 group.state = State::FinWait2;
             }
         }
     }
-    if !Feature::BoundSockets.is_here() {
+    if !Feature::BoundSockets.is_here_or_skips() {
         possible.owners.retain(|owner| owner.listens);
     }
     possible

@@ -1,7 +1,7 @@
 //! What the kernel at hand has, found by trying it and not by its version: distributions take changes over.
 
 use std::net::IpAddr;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,11 +62,12 @@ impl Feature {
         }
     }
 
-    /// The same; if not, what is tested is skipped and says so.
+    /// The same; if not, what is tested of it is skipped and says so, once in a test.
     pub fn is_here_or_skips(self) -> bool {
+        static SKIPPED: [Once; Feature::ALL.len()] = [const { Once::new() }; Feature::ALL.len()];
         let is_here = self.is_here();
         if !is_here {
-            skip::lacks(&self.to_string());
+            SKIPPED[self as usize].call_once(|| skip::lacks(&self.to_string()));
         }
         is_here
     }
