@@ -78,7 +78,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &["family"],
         "timewait_port_range_exhaustion_ratio without the ports of orphaned sockets in FIN-WAIT-2, which kernels \
          without a fix of 2024 reuse as they do ports in TIME-WAIT. Absent where the kernel is known to have the fix \
-         (Linux 6.11.3, 6.1.113, 5.10.227) and where tcp_tw_reuse is off.",
+         (Linux 6.11.3, 6.6.55, 6.1.113, 5.15.168, 5.10.227) and where tcp_tw_reuse is off.",
         Many(|snapshot, series| each(series, snapshot.ports()?.least_ratio)),
     ),
     single(
