@@ -13,7 +13,7 @@ pub fn get(address: impl ToSocketAddrs, path: &str) -> Answer {
     get_with(address, path, "")
 }
 
-/// The same with more header lines, each with its end.
+/// The same with more header lines, each with its line end.
 pub fn get_with(address: impl ToSocketAddrs, path: &str, headers: &str) -> Answer {
     block_on(async { Client::connect(address).await.get(path, headers).await })
 }
@@ -26,7 +26,7 @@ pub fn get_unix(socket: &Path, path: &str) -> Answer {
     })
 }
 
-/// An answer as it came.
+/// An answer as received.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -36,7 +36,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// All that was read of a connection with one answer.
+    /// Parses all bytes of a connection with one answer.
     pub fn parse(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let mut answer = parse_head(head);
@@ -44,7 +44,7 @@ impl Answer {
         answer
     }
 
-    /// The value of a header, which comes once at most.
+    /// The value of a header, which must not occur twice.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
@@ -56,7 +56,7 @@ impl Answer {
         str::from_utf8(&self.body).unwrap()
     }
 
-    /// What a scrape exposed.
+    /// The metrics of a scrape.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
         assert_eq!(self.status, 200, "{self:?}");
@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.stream.write_all(bytes.as_bytes()).await.unwrap();
     }
 
-    /// Sends a request, with more header lines, each with its end.
+    /// Sends a request with more header lines, each with its line end.
     pub async fn ask(&mut self, method: &str, path: &str, headers: &str) {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
         self.send(&request).await;
@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         .await
     }
 
-    /// Waits until the server closes, and gives all that came before.
+    /// Waits until the server closes, and returns everything received before.
     pub async fn closed(mut self) -> Vec<u8> {
         patiently(async {
             while self.receive().await {}
@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     async fn receive(&mut self) -> bool {
-        // A reset is an end, too.
+        // A reset is also an end.
         matches!(self.stream.read_buf(&mut self.received).await, Ok(bytes) if bytes > 0)
     }
 }

@@ -1,8 +1,8 @@
-//! What one scrape exposed, in the text format.
+//! The metrics of one scrape, in the text format.
 
 use std::collections::BTreeMap;
 
-/// The value of each series, which is named as it is written.
+/// The value of each series, by its text.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     series: BTreeMap<String, f64>,
@@ -23,19 +23,19 @@ impl Metrics {
         Self { series }
     }
 
-    /// The value of one series, if it is there.
+    /// The value of one series, if it exists.
     pub fn get(&self, series: &str) -> Option<f64> {
         self.series.get(series).copied()
     }
 
-    /// The value of one that must be there.
+    /// The value of a series that must exist.
     #[track_caller]
     pub fn value(&self, series: &str) -> f64 {
         self.get(series)
             .unwrap_or_else(|| panic!("{series} is missing: {self:#?}"))
     }
 
-    /// Whether a collector read all it should.
+    /// Whether a collector succeeded.
     #[track_caller]
     pub fn success(&self, collector: &str) -> bool {
         self.value(&format!(
@@ -69,7 +69,7 @@ impl Metrics {
         names
     }
 
-    /// The number of TIME-WAIT sockets: six sums that must be equal, and are.
+    /// The number of TIME-WAIT sockets: asserts that the six sums are equal.
     pub fn time_wait(&self) -> f64 {
         let total = self.sum("timewait_sockets");
         for breakdown in ["src_addr", "src_port", "dst_addr", "dst_port", "age"] {

@@ -1,4 +1,4 @@
-//! Plays the kernel's part of a sock_diag conversation, from a script.
+//! A fake kernel for sock_diag conversations, which follows a script.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,11 +16,11 @@ pub enum Step {
     Raw(Vec<u8>),
     /// A datagram of which only this many bytes fit the buffer.
     Cut(Vec<Message>, usize),
-    /// A datagram of which these bytes, from there on, are others.
+    /// A datagram in which these bytes are replaced from an offset on.
     Patched(Vec<Message>, usize, Vec<u8>),
     /// An errno.
     Error(i32),
-    /// The same datagram for ever.
+    /// The same datagram endlessly.
     Forever(Vec<Message>),
 }
 
@@ -96,7 +96,7 @@ pub fn record(
 }
 
 /// A kernel that follows a script: one list of steps for each conversation, all its dumps in a row.
-/// Clones share the script and the record of what was asked.
+/// Clones share the script and the recorded requests.
 #[derive(Clone, Debug, Default)]
 pub struct FakeKernel {
     state: Arc<Mutex<State>>,
@@ -176,7 +176,7 @@ impl Transport for FakeTransport {
                 .collect()
         };
         let (bytes, kept) = match self.steps.pop_front() {
-            // The end of the conversation, as recv() tells it.
+            // The end of the conversation: recv() returns 0.
             None => return Ok(0),
             Some(Step::Error(errno)) => return Err(io::Error::from_raw_os_error(errno)),
             Some(Step::Datagram(messages)) => (join(&messages), usize::MAX),

@@ -1,4 +1,4 @@
-//! What the kernel at hand has, found by trying it and not by its version: distributions take changes over.
+//! Features of the running kernel, found by trying them and not by its version: distributions backport changes.
 
 use std::net::IpAddr;
 use std::sync::{Once, OnceLock};
@@ -11,7 +11,7 @@ use super::namespace::{enter_new_namespace, has_sysctl, set_sysctl};
 use super::sockets::{at, bound, bound_with, connect_from, connected, listening, tcp_socket};
 use super::{PATIENCE, skip};
 
-/// Something that not every kernel has, and since when Linux does.
+/// A feature that not every kernel has, and the version of Linux that introduced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
     /// Sockets that are bound and neither listen nor are connected are in the dump.
@@ -41,7 +41,7 @@ impl Feature {
         Self::StepWidth,
     ];
 
-    /// Whether this kernel has it. To be asked inside a namespace of the test's own, by root there.
+    /// Whether this kernel has it. Must be called inside a namespace of the test's own, by root there.
     pub fn is_here(self) -> bool {
         static FOUND: [OnceLock<bool>; Feature::ALL.len()] =
             [const { OnceLock::new() }; Feature::ALL.len()];
@@ -62,7 +62,7 @@ impl Feature {
         }
     }
 
-    /// The same; if not, what is tested of it is skipped and says so, once in a test.
+    /// The same; if not, prints once per test that a part of it is skipped.
     pub fn is_here_or_skips(self) -> bool {
         static SKIPPED: [Once; Feature::ALL.len()] = [const { Once::new() }; Feature::ALL.len()];
         let is_here = self.is_here();
@@ -87,7 +87,7 @@ impl std::fmt::Display for Feature {
     }
 }
 
-/// In a namespace where nothing else is, whose range is one port.
+/// Runs it in a new namespace whose range is one port.
 fn elsewhere(probe: fn() -> bool) -> bool {
     let probe = move || {
         enter_new_namespace(&[]);
@@ -111,7 +111,7 @@ fn orphans_keep_ports() -> bool {
     let to = at("127.0.0.1", 80);
     let listener = listening(to);
     let _server = connected(None, &listener, to).orphan_client();
-    // Past the second in which it was made, which is what counts where no delay can be set.
+    // Where no delay can be set, it is reusable once the second in which it was closed has passed.
     thread::sleep(Duration::from_millis(1_100));
     connect_from(None, to).is_err()
 }

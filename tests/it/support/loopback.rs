@@ -1,5 +1,5 @@
-//! Sets lo up by rtnetlink instead of ip(8): a process that is started, even if only for a moment,
-//! has every socket of this one open until it has become ip, and close() does not close meanwhile.
+//! Sets lo up by rtnetlink instead of ip(8): a child process has a copy of every socket of this process until
+//! exec(), and until then close() does not end the connection.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ const FLAGS: u16 = 0x1 | 0x4 | 0x400;
 const IFF_UP: u32 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
-/// No duplicate address detection, which would hold the address back for a second.
+/// No duplicate address detection, which would delay the address for a second.
 const IFA_F_NODAD: u32 = 2;
 
 /// Brings lo up in the calling thread's namespace.

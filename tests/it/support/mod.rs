@@ -1,15 +1,15 @@
-//! What several modules of tests need, each once:
+//! Helpers that several test modules need:
 //!
-//! - [`program`]: starts the program, reads its log, signals it, looks at what it has open;
+//! - [`program`]: starts the program, reads its log, sends signals, lists its descriptors;
 //! - [`client`]: an HTTP client that shows every byte;
-//! - [`exposition`]: reads what a scrape answers;
+//! - [`exposition`]: parses the metrics of a scrape;
 //! - [`server`]: the server inside this process, with collectors that the test controls;
 //! - [`scraper`]: the collector inside this process, on the real kernel;
 //! - [`fake_kernel`]: a kernel that follows a script;
 //! - [`namespace`]: a network namespace of the test's own; [`loopback`] sets its lo up;
 //! - [`sockets`]: real TCP sockets in any state;
 //! - [`skip`]: how a test says that this machine lacks what it needs;
-//! - [`features`]: what the kernel at hand has.
+//! - [`features`]: features of the running kernel.
 
 pub mod client;
 pub mod exposition;
@@ -26,19 +26,19 @@ pub mod sockets;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what must happen before it fails. No test asserts anything shorter.
+/// How long a test waits for an event before it fails. No test asserts a shorter time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits for what must happen.
+/// Waits for a future, which must complete.
 pub async fn patiently<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.unwrap()
 }
 
-/// Waits until a condition holds.
+/// Waits until a condition is true.
 #[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
-    while !holds() {
+    while !condition() {
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(2));
     }

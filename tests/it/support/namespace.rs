@@ -1,9 +1,9 @@
-//! Runs a test in a network namespace of its own, as root of a user namespace of its own: works for
-//! an ordinary user, and whatever the test does to sysctls, addresses and sockets goes with it. With
-//! `TIMEWAIT_TEST_AS_ROOT` it is root of the host instead, whose other processes it does not see.
+//! Runs a test in its own network namespace, as root of its own user namespace: works for an ordinary user,
+//! and its sysctls, addresses and sockets end with the namespace. With `TIMEWAIT_TEST_AS_ROOT` it runs as root
+//! of the host instead, without seeing the host's other processes.
 //!
-//! A process may only enter a new user namespace while it has one thread, so the test program is
-//! started anew under unshare(1), for this one test.
+//! A process can enter a new user namespace only while it has one thread, so the test program is
+//! started again under unshare(1), for this one test.
 
 use std::any::type_name;
 use std::env;
@@ -18,14 +18,13 @@ use super::{eventually, loopback, skip};
 /// Set in the process inside; its value is the test's name.
 const INSIDE: &str = "TIMEWAIT_TEST_INSIDE";
 
-/// If this is set, without a user namespace; only root can.
+/// Runs tests without a user namespace if set; requires root.
 const AS_ROOT: &str = "TIMEWAIT_TEST_AS_ROOT";
 
-/// Runs `body` in a new namespace with lo up. To be called with a closure of the test function
-/// itself, and to be all that the test does.
+/// Runs `body` in a new namespace with lo up. Must be called with a closure of the test function itself, as its
+/// only statement.
 ///
-/// Where the system allows no user namespaces the test is skipped, and says so; under `CI` that is
-/// a failure.
+/// Where the system does not allow user namespaces the test is skipped, which is a failure under `CI`.
 pub fn in_namespace<F: FnOnce()>(body: F) {
     let name = test_name::<F>();
     if env::var(INSIDE).as_deref() == Ok(name) {
@@ -65,12 +64,12 @@ pub fn in_namespace<F: FnOnce()>(body: F) {
     );
 }
 
-/// Whether this is a process inside, whose ports are the test's alone.
+/// Whether this process runs inside such a namespace, whose ports only the test uses.
 pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// The name that the test harness knows the function by in which the closure `F` stands.
+/// The test harness's name of the function that contains the closure `F`.
 fn test_name<F>() -> &'static str {
     let path = type_name::<F>();
     let function = path
@@ -101,10 +100,9 @@ pub fn ip(arguments: &[&str]) {
     assert!(output.status.success(), "ip {arguments:?}: {stderr}");
 }
 
-/// Moves the calling thread, which must be inside already, to a new namespace of its own with lo up
-/// and these addresses on it; those of IPv6 may take a moment until they can be used. Threads and
-/// processes that it starts begin there too. It is gone with the last of them and the last of their
-/// sockets.
+/// Moves the calling thread, which must be inside already, to a new namespace with lo up and these addresses on
+/// it; IPv6 addresses may become usable a moment later. Threads and processes that it starts are in the same
+/// namespace, which ends with the last of them and of their sockets.
 pub fn enter_new_namespace(addresses: &[&str]) {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root of a user namespace");
     loopback::bring_up();
@@ -117,12 +115,12 @@ pub fn enter_new_namespace(addresses: &[&str]) {
 pub fn add_address(address: &str) {
     let mut arguments = vec!["address", "add", address, "dev", "lo"];
     if address.contains(':') {
-        // Duplicate address detection would hold it back for a second.
+        // Duplicate address detection would delay it for a second.
         arguments.push("nodad");
     }
     ip(&arguments);
-    // The kernel makes an IPv6 address ready, and its routes, a little later. Nobody listens on the
-    // port of the test connection, which leaves nothing behind.
+    // The kernel makes an IPv6 address and its routes usable a little later. Nothing listens on the port of the
+    // test connection, which leaves no socket.
     let (address, _) = address
         .split_once('/')
         .expect("an address with its prefix length");
@@ -132,21 +130,21 @@ pub fn add_address(address: &str) {
     });
 }
 
-/// Writes a setting under /proc/sys/net/ipv4.
+/// Writes a sysctl under /proc/sys/net/ipv4.
 pub fn set_sysctl(name: &str, value: &str) {
     let path = format!("/proc/sys/net/ipv4/{name}");
     fs::write(&path, value)
         .unwrap_or_else(|error| panic!("cannot write {value} to {path}: {error}"));
 }
 
-/// The same, unless this kernel has no such setting.
+/// The same, unless this kernel has no such sysctl.
 pub fn set_sysctl_if_any(name: &str, value: &str) {
     if has_sysctl(name) {
         set_sysctl(name, value);
     }
 }
 
-/// Whether this kernel has a setting under /proc/sys/net/ipv4.
+/// Whether this kernel has a sysctl under /proc/sys/net/ipv4.
 pub fn has_sysctl(name: &str) -> bool {
     Path::new("/proc/sys/net/ipv4").join(name).exists()
 }

@@ -1,4 +1,4 @@
-//! The program as a process of which nothing is hidden: its log, its signals, its end, what it has open.
+//! The program as a process: its log, signals, exit status and descriptors.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -17,21 +17,21 @@ use super::client::Client;
 use super::exposition::Metrics;
 use super::{PATIENCE, eventually, namespace, runtime};
 
-/// How the log says where the program listens.
+/// The log line with the program's listen address.
 const LISTENING: &str = "msg=\"Listening on\" address=";
 
-/// Where the program is; an environment variable names another build of it.
+/// The path of the program; an environment variable names another build.
 pub fn path() -> String {
     let built = env!("CARGO_BIN_EXE_timewait_exporter");
     std::env::var("TIMEWAIT_EXPORTER").unwrap_or_else(|_| built.to_owned())
 }
 
-/// The program, with nothing of this process's environment but the `PATH`.
+/// The program, with only `PATH` of this process's environment.
 pub fn command() -> Command {
     through(&[])
 }
 
-/// The same through a command that becomes the program, such as setpriv(1).
+/// The same through a command that executes the program, such as setpriv(1).
 fn through(words: &[&str]) -> Command {
     let path = path();
     let mut words = words.iter().copied().chain([&*path]);
@@ -43,7 +43,7 @@ fn through(words: &[&str]) -> Command {
     command
 }
 
-/// A program that runs, and is killed with the test.
+/// A running program, which is killed at the end of the test.
 pub struct Program {
     child: Child,
     log: Log,
@@ -59,15 +59,15 @@ impl Drop for Program {
 }
 
 impl Program {
-    /// Starts it with these flags on 127.0.0.1, and waits until it listens there and has said so.
+    /// Starts it with these flags on 127.0.0.1, and waits until the log says that it listens.
     pub fn start(flags: &[&str]) -> Self {
         Self::start_through(&[], flags)
     }
 
-    /// The same through a command that becomes the program, such as setpriv(1).
+    /// The same through a command that executes the program, such as setpriv(1).
     pub fn start_through(words: &[&str], flags: &[&str]) -> Self {
         static PORT: AtomicU16 = AtomicU16::new(10_072);
-        // In a namespace of the test's own no port of its range may be in use by the program itself.
+        // In the test's own namespace the program must not use a port of the range.
         let port = if namespace::is_inside() {
             PORT.fetch_add(1, Ordering::Relaxed)
         } else {
@@ -80,7 +80,7 @@ impl Program {
         program
     }
 
-    /// Starts a command that is the program, or becomes it, and reads its log.
+    /// Starts a command that is or executes the program, and reads its log.
     pub fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::of(child.stderr.take().unwrap());
@@ -91,7 +91,7 @@ impl Program {
         }
     }
 
-    /// Starts it with whatever log it was given.
+    /// Starts it with the log that the command already has.
     pub fn spawn_without_log(command: &mut Command) -> Self {
         Self {
             child: command.spawn().unwrap(),
@@ -107,7 +107,7 @@ impl Program {
         field(&first, "address").parse().unwrap()
     }
 
-    /// All addresses that it listens on, which are so many.
+    /// All addresses that it listens on; waits for this number.
     #[track_caller]
     pub fn addresses(&self, count: usize) -> Vec<String> {
         let lines = self.wait_for(LISTENING, count);
@@ -135,7 +135,7 @@ impl Program {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the program ends", || {
@@ -184,7 +184,7 @@ impl Program {
         log.lines[index].clone()
     }
 
-    /// What its log has until its end, less what was read of it.
+    /// The rest of its log, from the first unread line to its end.
     pub fn rest(&self) -> String {
         let log = self.log.wait_until(|log| log.is_over);
         assert!(log.is_over, "the log does not end: {:#?}", log.lines);
@@ -209,7 +209,7 @@ impl Program {
         (0..1024).find(is_free).unwrap()
     }
 
-    /// From now on no descriptor may have this number or a higher one.
+    /// From now on no new descriptor can have this number or a higher one.
     pub fn limit_descriptors(&self, limit: u64) {
         let limit = Rlimit {
             current: Some(limit),
@@ -232,7 +232,7 @@ pub fn resident_kib(process: &str) -> u64 {
     words.parse().unwrap()
 }
 
-/// The log of a program, read to its end so that the program never waits for its reader.
+/// The log of a program, read continuously so that the program never blocks on it.
 #[derive(Clone)]
 struct Log {
     lines: Arc<Mutex<Lines>>,
@@ -253,7 +253,7 @@ impl Lines {
 }
 
 impl Default for Log {
-    /// None is to be had.
+    /// A log that is not read.
     fn default() -> Self {
         Self {
             lines: Arc::new(Mutex::new(Lines {
@@ -284,13 +284,13 @@ impl Log {
         log
     }
 
-    /// Waits until this holds, the log ends, or patience does.
-    fn wait_until(&self, holds: impl Fn(&Lines) -> bool) -> std::sync::MutexGuard<'_, Lines> {
+    /// Waits until this is true, the log ends, or [`PATIENCE`](super::PATIENCE) has passed.
+    fn wait_until(&self, condition: impl Fn(&Lines) -> bool) -> std::sync::MutexGuard<'_, Lines> {
         let end = Instant::now() + PATIENCE;
         let mut log = self.lines.lock().unwrap();
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            if holds(&log) || log.is_over || left == Duration::ZERO {
+            if condition(&log) || log.is_over || left == Duration::ZERO {
                 return log;
             }
             log = self.changed.wait_timeout(log, left).unwrap().0;

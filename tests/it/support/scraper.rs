@@ -1,4 +1,4 @@
-//! The program as a library, asked from inside a namespace.
+//! The program as a library, inside a namespace.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub struct Scraper {
 }
 
 impl Scraper {
-    /// One that tells every value, and these destinations even where they have no socket.
+    /// Exports every value, and these destinations even without a socket.
     pub fn open(destinations: impl IntoIterator<Item = Destination>) -> Self {
         Self::open_with(true, destinations)
     }
@@ -53,7 +53,7 @@ impl Scraper {
         }
     }
 
-    /// A scrape, which is held against the laws that all are subject to.
+    /// A scrape, for which the invariants of every scrape are asserted.
     pub fn scrape(&self) -> Snapshot {
         let deadline = Instant::now() + Duration::from_secs(30);
         let snapshot = self.runtime.block_on(self.collector.scrape(deadline)).own;
@@ -70,13 +70,16 @@ impl Scraper {
     }
 }
 
-/// What is told of a destination.
-pub fn told(ports: &PortUsage, destination: Destination) -> DestinationUsage {
-    let told = &ports.by_destination.as_ref().expect("it is on").exported;
-    let mut matching = told
+/// The exported values of a destination.
+pub fn usage_of(ports: &PortUsage, destination: Destination) -> DestinationUsage {
+    let exported = &ports.by_destination.as_ref().expect("it is on").exported;
+    let mut matching = exported
         .iter()
-        .filter(|figures| figures.destination == destination);
-    let figures = matching.next().expect("it holds a port or is pinned");
-    assert!(matching.next().is_none(), "{destination:?} is told twice");
-    *figures
+        .filter(|usage| usage.destination == destination);
+    let usage = matching.next().expect("it uses a port or is pinned");
+    assert!(
+        matching.next().is_none(),
+        "{destination:?} is exported twice"
+    );
+    *usage
 }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::client::{Answer, Client};
 use super::patiently;
 
-/// Limits that no test reaches by chance.
+/// Limits that no test reaches by accident.
 pub const fn generous() -> Limits {
     Limits {
         receive: LONGER_THAN_PATIENCE,
@@ -30,7 +30,7 @@ pub const fn generous() -> Limits {
 
 const LONGER_THAN_PATIENCE: Duration = Duration::from_secs(3600);
 
-/// What the flags would give.
+/// The configuration for these flags.
 pub fn config(flags: &[&str]) -> Config {
     let flags = std::iter::once("timewait_exporter").chain(flags.iter().copied());
     timewait_exporter::cli::parse(flags).unwrap()
@@ -51,7 +51,7 @@ pub fn collector(mut sockets: impl FnMut(Instant) -> Outcome + Send + 'static) -
     Collector::start([(CollectorId::Sockets, job)]).unwrap()
 }
 
-/// A sockets job that says when it was entered and waits for leave.
+/// A sockets job that reports when it has begun and waits until it is released.
 pub struct Gate {
     entered: mpsc::UnboundedReceiver<()>,
     leave: blocking::Sender<()>,
@@ -104,7 +104,7 @@ impl Running {
             mut listen_addresses,
             ..
         } = config(flags).web;
-        // The default address would be everyone's.
+        // The default address would be reachable from outside.
         if !flags
             .iter()
             .any(|flag| flag.starts_with("--web.listen-address"))

@@ -1,11 +1,11 @@
-//! A test that needs what this machine does not have is skipped, and says so. Under `CI` that is a failure,
-//! but for what an older kernel does not have: that is counted.
+//! A test that needs what this machine lacks prints that it is skipped. Under `CI` that is a failure, except for
+//! features that an older kernel lacks: those are counted.
 
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
-/// Names a file for what tests/kernels/run is to know: a line each, with a word in front.
+/// Names a file of notes for tests/kernels/run: one per line, each with a keyword in front.
 const NOTES: &str = "TIMEWAIT_TEST_NOTES";
 
 /// Prints a fact about this machine, and adds it to the notes.
@@ -17,7 +17,7 @@ pub fn note(word: &str, fact: &str) {
     }
 }
 
-/// Says why a test, or a part of one, is skipped.
+/// Prints why a test, or a part of one, is skipped.
 pub fn skip(reason: &str) {
     assert!(
         env::var_os("CI").is_none(),
@@ -26,12 +26,12 @@ pub fn skip(reason: &str) {
     println!("SKIPPED: {reason}");
 }
 
-/// Says which feature this kernel does not have, for which a test, or a part of one, is skipped.
+/// Prints which feature this kernel lacks, for which a test, or a part of one, is skipped.
 pub fn lacks(feature: &str) {
     note("LACKS", feature);
 }
 
-/// Whether a program of the system is there; if not, the test is skipped.
+/// Whether a program is installed; if not, the test is skipped.
 pub fn has_or_skips(program: &str) -> bool {
     let found = env::var_os("PATH")
         .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()));

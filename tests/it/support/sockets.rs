@@ -18,7 +18,7 @@ use timewait_exporter::kernel::sock_diag::{Dumper, NetlinkConnect};
 
 use super::{PATIENCE, eventually};
 
-/// An unbound TCP socket of the family that fits the address; an IPv4-mapped one needs IPv6.
+/// An unbound TCP socket of the address's family; an IPv4-mapped address needs IPv6.
 pub fn tcp_socket(for_address: SocketAddr) -> OwnedFd {
     tcp_socket_with(for_address, SocketFlags::empty())
 }
@@ -33,7 +33,7 @@ fn tcp_socket_with(for_address: SocketAddr, flags: SocketFlags) -> OwnedFd {
     if is_mapped(for_address) {
         sockopt::set_ipv6_v6only(&socket, false).unwrap();
     }
-    // A connect() that nobody answers is to fail the test, not to hang it.
+    // An unanswered connect() must fail the test, not hang it.
     sockopt::set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).unwrap();
     socket
 }
@@ -55,7 +55,7 @@ pub fn listening(address: SocketAddr) -> OwnedFd {
     listening_with(address, 4096, false)
 }
 
-/// A listening socket; as an IPv6 wildcard perhaps for IPv6 only.
+/// A listening socket; an IPv6 wildcard can be for IPv6 only.
 pub fn listening_with(address: SocketAddr, backlog: i32, v6_only: bool) -> OwnedFd {
     let socket = bound_with(address, true, v6_only)
         .unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
@@ -63,7 +63,7 @@ pub fn listening_with(address: SocketAddr, backlog: i32, v6_only: bool) -> Owned
     socket
 }
 
-/// A bound socket, perhaps with SO_REUSEADDR or, for IPv6, IPV6_V6ONLY.
+/// A bound socket, optionally with SO_REUSEADDR or, for IPv6, IPV6_V6ONLY.
 pub fn bound_with(address: SocketAddr, reuse_addr: bool, v6_only: bool) -> io::Result<OwnedFd> {
     let socket = tcp_socket(address);
     sockopt::set_socket_reuseaddr(&socket, reuse_addr)?;
@@ -80,10 +80,10 @@ pub struct Connection {
     pub server: OwnedFd,
 }
 
-/// connect() from an address (or none), with a port that the kernel chooses in connect().
+/// connect() from an address (or none), with a port that connect() chooses.
 ///
-/// With an address, the port is left to connect() by `IP_BIND_ADDRESS_NO_PORT`, so that it is the
-/// destination whose ports are used and not the pool of the address.
+/// With an address, `IP_BIND_ADDRESS_NO_PORT` leaves the port to connect(), so that it is a port of the
+/// destination and not one of those available to bind().
 pub fn connect_from(source: Option<IpAddr>, to: SocketAddr) -> Result<OwnedFd, Errno> {
     connect_with(to, SocketFlags::empty(), |socket| {
         choose_source(socket, source)
@@ -97,20 +97,19 @@ pub fn connecting(source: Option<IpAddr>, to: SocketAddr) -> Result<OwnedFd, Err
     })
 }
 
-/// connect() after bind(), with a port that the client asks for or, if that is 0, that the kernel
-/// chooses in bind().
+/// connect() after bind(), with the requested port or, if that is 0, one that bind() chooses.
 pub fn connect_bound(local: SocketAddr, to: SocketAddr) -> Result<OwnedFd, Errno> {
     connect_with(to, SocketFlags::empty(), |socket| bind(socket, &local))
 }
 
-/// How a client shares the port that it asks for.
+/// How a client shares the requested port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
     ReuseAddr,
     ReusePort,
 }
 
-/// connect() after bind() to a port that others may have too.
+/// connect() after bind() to a port that others may use too.
 pub fn connect_sharing(
     sharing: Sharing,
     local: SocketAddr,
@@ -178,7 +177,7 @@ pub fn connected(source: Option<IpAddr>, listener: &OwnedFd, to: SocketAddr) -> 
     accepted(client, listener)
 }
 
-/// The connection that a client's end belongs to, which no one has accepted yet.
+/// The connection of a client's end that has not been accepted yet.
 pub fn accepted(client: OwnedFd, listener: &OwnedFd) -> Connection {
     let server = accept_with(listener, SocketFlags::CLOEXEC).unwrap();
     Connection { client, server }
@@ -199,21 +198,21 @@ impl Connection {
         drop(self.client);
     }
 
-    /// The client closes but the server does not: the client's end becomes a mini-socket in
-    /// FIN-WAIT-2 that no process has. Returns the server's end.
+    /// The client closes but the server does not: the client's end becomes a mini-socket in FIN-WAIT-2
+    /// without a process. Returns the server's end.
     pub fn orphan_client(self) -> OwnedFd {
         drop(self.client);
         wait_for_end_of_stream(&self.server);
         self.server
     }
 
-    /// The client is done sending: FIN-WAIT-2 for the client, CLOSE-WAIT for the server.
+    /// The client shuts down its sending side: FIN-WAIT-2 for the client, CLOSE-WAIT for the server.
     pub fn half_close_client(&self) {
         shutdown(&self.client, Shutdown::Write).unwrap();
         wait_for_end_of_stream(&self.server);
     }
 
-    /// The server is done sending: CLOSE-WAIT for the client, FIN-WAIT-2 for the server.
+    /// The server shuts down its sending side: CLOSE-WAIT for the client, FIN-WAIT-2 for the server.
     pub fn half_close_server(&self) {
         shutdown(&self.server, Shutdown::Write).unwrap();
         wait_for_end_of_stream(&self.client);
@@ -229,8 +228,8 @@ fn wait_for_end_of_stream(socket: &OwnedFd) {
     );
 }
 
-/// The local address that a socket gets which is bound to none. A UDP socket is asked: that sends
-/// nothing and takes no TCP port. Fails while an address that has just been added is not ready.
+/// The local address of an unbound socket, found with a UDP socket, which sends nothing and uses no TCP port.
+/// Fails while an address that was just added is not ready.
 pub fn source_towards(to: SocketAddr) -> io::Result<IpAddr> {
     if is_mapped(to) {
         let plain = SocketAddr::new(to.ip().to_canonical(), to.port());
@@ -240,8 +239,8 @@ pub fn source_towards(to: SocketAddr) -> io::Result<IpAddr> {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    // A port outside of every test's range, which may be full or reserved. A child that another thread is just starting
-    // has a copy of the last socket on it, until it runs its program.
+    // A port outside of every test's range, which may be full or reserved. A child that another thread is
+    // starting has a copy of the last socket on it until exec().
     let bound = (0..1_000).find_map(|_| match UdpSocket::bind((any, 53)) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             thread::sleep(Duration::from_millis(2));
@@ -270,7 +269,7 @@ pub fn mapped(address: SocketAddr) -> SocketAddr {
     )
 }
 
-/// A socket in one of these states leaves it as soon as its peer answers.
+/// A socket leaves these states as soon as its peer answers.
 const PASSING_STATES: [TcpState; 4] = [
     TcpState::SynRecv,
     TcpState::FinWait1,
@@ -278,8 +277,7 @@ const PASSING_STATES: [TcpState; 4] = [
     TcpState::Closing,
 ];
 
-/// Waits until no socket is in a state that passes by itself. (By /proc/net/tcp that would take ten times
-/// as long.)
+/// Waits until no socket is in a transient state. (With /proc/net/tcp that would take ten times as long.)
 pub fn settle() {
     let mut dumper = Dumper::new(Box::new(NetlinkConnect));
     eventually("no socket is on its way to another state", || {
