@@ -1,4 +1,4 @@
-//! How old the metrics of another namespace may be: the last dump is exported again only where no ratio can be high.
+//! How old metrics of another namespace can be: the last dump is exported again only where no ratio can be high.
 
 use crate::support::exposition::Metrics;
 use crate::support::features::Feature;
@@ -14,7 +14,7 @@ fn ages(metrics: &Metrics) -> Vec<(String, f64)> {
     ages.into_iter().collect()
 }
 
-/// The ratio of the namespace "blue", and whether it is of a dump for this scrape.
+/// The ratio of the namespace "blue", and whether it was dumped for this scrape.
 fn ratio(metrics: &Metrics) -> (f64, bool) {
     let name = "timewait_port_range_exhaustion_ratio";
     let ratio = by_netns(metrics, name, "family=\"ipv4\"")["blue"];
@@ -45,7 +45,7 @@ fn blue(flags: &[&str]) -> (Names, Place, Program) {
 }
 
 #[test]
-fn a_dump_is_exported_again_with_its_age_and_what_costs_little_is_fresh() {
+fn a_dump_is_exported_again_with_its_age_and_inexpensive_metrics_are_fresh() {
     in_namespace(|| {
         let (_names, place, program) = blue(&[]);
         let _some = open(&place, 10);
@@ -81,14 +81,14 @@ fn a_dump_is_exported_again_with_its_age_and_what_costs_little_is_fresh() {
 }
 
 #[test]
-fn a_namespace_that_fills_up_between_two_scrapes_by_connect_is_dumped_anew() {
+fn a_namespace_that_connect_fills_between_two_scrapes_is_dumped_again() {
     in_namespace(|| {
         let (_names, place, program) = blue(&[]);
-        let mut held = open(&place, 10);
+        let mut kept = open(&place, 10);
         let mut scraper = program.scraper();
         scraper.metrics();
         for connections in [390, 200, 390] {
-            held.extend(place.run(move || {
+            kept.extend(place.run(move || {
                 let to = at("127.0.0.2", 7000);
                 let listener = listening(to);
                 let connections = (0..connections).map(|_| connected(None, &listener, to));
@@ -102,13 +102,13 @@ fn a_namespace_that_fills_up_between_two_scrapes_by_connect_is_dumped_anew() {
 }
 
 #[test]
-fn accepted_sockets_that_lose_their_listener_are_dumped_anew() {
+fn accepted_sockets_that_lose_their_listener_are_dumped_again() {
     in_namespace(|| {
         let (_names, place, program) = blue(&[]);
         let mut scraper = program.scraper();
         let listener = place.run(|| listening(at("127.0.0.1", 80)));
         scraper.metrics();
-        // Their listeners lie inside the range: the accepted ends use ports of it when these have gone.
+        // Their listeners are inside the range: once these are closed the accepted ends use ports of it.
         let accepted = place.run(|| {
             let listeners = (40_100..40_600).map(|port| listening(at("127.0.0.1", port)));
             let listeners: Vec<_> = listeners.collect();
@@ -127,7 +127,7 @@ fn accepted_sockets_that_lose_their_listener_are_dumped_anew() {
 }
 
 #[test]
-fn other_ports_and_another_namespace_of_the_same_name_are_dumped_at_once() {
+fn a_changed_range_and_a_new_namespace_of_the_same_name_are_dumped_at_once() {
     in_namespace(|| {
         let (names, place, program) = blue(&[]);
         let _some = open(&place, 10);
@@ -151,7 +151,7 @@ fn other_ports_and_another_namespace_of_the_same_name_are_dumped_at_once() {
 }
 
 #[test]
-fn the_last_dump_of_each_serves_no_longer_than_the_flag_says_and_0_is_never() {
+fn the_last_dump_is_exported_no_longer_than_the_flag_allows_and_never_with_0() {
     in_namespace(|| {
         let (_names, place, program) = blue(&["--collector.netns-max-age=0"]);
         let _some = open(&place, 10);
@@ -174,7 +174,7 @@ fn the_last_dump_of_each_serves_no_longer_than_the_flag_says_and_0_is_never() {
 }
 
 #[test]
-fn the_page_and_the_report_dump_a_namespace_that_was_asked_for_by_name() {
+fn the_page_and_the_report_dump_a_namespace_requested_by_name() {
     in_namespace(|| {
         let names = Names::new();
         let place = names.named("blue");

@@ -15,7 +15,7 @@ use crate::support::sockets::{at, listening};
 use crate::support::{PATIENCE, eventually};
 
 #[test]
-fn a_process_that_moves_to_another_namespace_takes_nothing_along() {
+fn a_process_that_moves_to_another_namespace_takes_no_sockets_with_it() {
     in_namespace(|| {
         let names = Names::new();
         let [old, new] = ["old", "new"].map(|name| names.named(name));
@@ -30,8 +30,11 @@ fn a_process_that_moves_to_another_namespace_takes_nothing_along() {
         let mut scraper = program.scraper();
         let mut expect_in_old = |sockets| {
             let metrics = scraper.metrics();
-            let told = by_netns(&metrics, "timewait_sockets", "family=\"ipv4\"");
-            assert_eq!(told, expect(&[("", 0.0), ("new", 0.0), ("old", sockets)]));
+            let sockets_by_netns = by_netns(&metrics, "timewait_sockets", "family=\"ipv4\"");
+            assert_eq!(
+                sockets_by_netns,
+                expect(&[("", 0.0), ("new", 0.0), ("old", sockets)])
+            );
             metrics
         };
         for _ in 0..3 {
@@ -46,30 +49,30 @@ fn a_process_that_moves_to_another_namespace_takes_nothing_along() {
         });
         expect_in_old(2.0);
         let metrics = expect_in_old(2.0);
-        let lives_there = format!("netns=\"new\",inode=\"{inode}\",pid=\"{pid}\"");
+        let moved_process = format!("netns=\"new\",inode=\"{inode}\",pid=\"{pid}\"");
         let mut info = metrics.of("timewait_netns_info").into_keys();
-        assert!(info.any(|told| told.contains(&lives_there)));
+        assert!(info.any(|series| series.contains(&moved_process)));
     });
 }
 
 #[test]
-fn namespaces_that_come_and_go_are_no_error_and_leave_nothing_behind() {
+fn namespaces_that_come_and_go_are_no_error_and_leak_nothing() {
     in_namespace(|| {
         let names = Names::new();
         let places: Vec<Place> = (0..100).map(|_| Place::new()).collect();
         let staying = names.named("staying");
-        // Which stays however long this takes, unlike a socket in TIME-WAIT.
+        // It stays for the whole test, unlike a socket in TIME-WAIT.
         let _service = staying.run(|| listening(at("127.0.0.1", 40_000)));
         let program = start(&names, &["--collector.netns=named", "--log.level=debug"]);
         let mut scraper = program.scraper();
         scraper.metrics();
-        let before = held(&program);
+        let before = resources(&program);
         for round in 0..100 {
             let called = |index: usize| format!("r{round}-{index}");
             for (index, place) in places.iter().enumerate() {
                 names.give(&called(index), place);
             }
-            // Half of them go while it is looked around.
+            // Half of them disappear during a scrape.
             thread::scope(|scope| {
                 let going = scope.spawn(|| {
                     for index in 0..50 {
@@ -87,7 +90,7 @@ fn namespaces_that_come_and_go_are_no_error_and_leave_nothing_behind() {
                 names.take(&called(index));
             }
         }
-        // Real ends, too: no thread, no name.
+        // Complete ends, too: no thread, no name.
         for round in 0..20 {
             let short = names.named(&format!("short-{round}"));
             short.close(80, 1);
@@ -95,14 +98,14 @@ fn namespaces_that_come_and_go_are_no_error_and_leave_nothing_behind() {
             names.take(&format!("short-{round}"));
         }
         assert_eq!(exported(&scraper.metrics()), ["staying"]);
-        assert_eq!(held(&program), before);
+        assert_eq!(resources(&program), before);
         assert!(program.logged("level=ERROR").is_empty());
     });
 }
 
-/// What a program has that it might leak: descriptors, those of namespaces among them, threads and the
-/// namespaces that they are in, and mounts.
-fn held(program: &Program) -> (usize, usize, Vec<u64>, usize) {
+/// What a program might leak: descriptors, including those of namespaces, threads and their namespaces, and
+/// mounts.
+fn resources(program: &Program) -> (usize, usize, Vec<u64>, usize) {
     let process = PathBuf::from(format!("/proc/{}", program.id()));
     let entries = |name: &str| -> Vec<PathBuf> {
         let entries = fs::read_dir(process.join(name)).unwrap();
@@ -118,14 +121,18 @@ fn held(program: &Program) -> (usize, usize, Vec<u64>, usize) {
         .iter()
         .map(|task| fs::metadata(task.join("ns/net")).unwrap().ino())
         .collect();
-    // The second of the two that encode is started by the first two answers that come together.
+    // The second encoder thread is started by the first two concurrent answers.
     let encodes = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap() == "encode\n";
     let threads = entries("task").iter().filter(|task| !encodes(task)).count();
     inside.dedup();
-    assert_eq!(inside.len(), 1, "every thread is at home");
-    assert_eq!(of_namespaces, 1, "its own, to go home");
+    assert_eq!(
+        inside.len(),
+        1,
+        "every thread is in the exporter's namespace"
+    );
+    assert_eq!(of_namespaces, 1, "its own, to return to it");
     let mounts = fs::read_to_string(process.join("mountinfo")).unwrap();
-    // Those of the test itself are not the program's.
+    // Inherited from the test, not opened by the program.
     let mounts = mounts
         .lines()
         .filter(|line| !line.contains(" net:["))
@@ -134,13 +141,13 @@ fn held(program: &Program) -> (usize, usize, Vec<u64>, usize) {
 }
 
 #[test]
-fn what_holds_a_namespace_alive_is_not_the_exporter() {
+fn the_exporter_does_not_keep_a_namespace_alive() {
     in_namespace(|| {
         let names = Names::new();
         let program = start(&names, &["--collector.netns=named"]);
         let mut scraper = program.scraper();
         let short = names.named("short");
-        // One end of the link goes with its namespace, and the other end with it.
+        // When its namespace ends one end of the link goes, and the other end with it.
         ip(&["link", "add", "near", "type", "veth", "peer", "name", "far"]);
         let file = names.0.path().join("short");
         ip(&["link", "set", "far", "netns", file.to_str().unwrap()]);
@@ -149,21 +156,21 @@ fn what_holds_a_namespace_alive_is_not_the_exporter() {
         names.take("short");
         assert_eq!(exported(&scraper.metrics()), [""; 0]);
         let has_link = || fs::exists("/proc/sys/net/ipv4/conf/near").unwrap();
-        assert!(has_link(), "its thread still holds it");
+        assert!(has_link(), "its thread keeps it alive");
         drop(short);
         eventually("the namespace is gone", || !has_link());
     });
 }
 
-/// Namespaces that are kept, so that no number below theirs becomes free.
+/// Namespaces that are kept, so that no inode number below theirs becomes free.
 ///
-/// The kernel gives the lowest number that is free, to namespaces and to the some 70 files that each has in
-/// /proc/net: one of those may have the number of a namespace that has gone, if others are free below it.
+/// The kernel assigns the lowest free number, to namespaces and to the some 70 files that each has in
+/// /proc/net: one of those may get the number of a deleted namespace if lower numbers are free.
 struct Kept(Vec<Place>);
 
 impl Kept {
-    /// A new namespace with the number of one that has gone, which is free again some time after nothing
-    /// holds it; `None` if something else has it after so many.
+    /// A new namespace with the number of a deleted one, which becomes free some time after its last use; `None`
+    /// if something else gets it after so many tries.
     fn with_inode(&mut self, inode: u64, many: u32) -> Option<Place> {
         for n in 0..many {
             let place = Place::new();
@@ -178,15 +185,15 @@ impl Kept {
 }
 
 #[test]
-fn a_namespace_that_has_the_name_and_inode_of_one_that_has_gone_is_another() {
+fn a_new_namespace_with_the_name_and_inode_of_a_deleted_one_is_distinguished() {
     in_namespace(|| {
         let names = Names::new();
-        // More than are read anew in one scrape.
+        // More than are dumped in one scrape.
         let _quiet: Vec<Place> = (0..40).map(|n| names.named(&format!("n{n:02}"))).collect();
         let program = start(&names, &["--collector.netns=named"]);
         let mut scraper = program.scraper();
         let (mut kept, mut met, mut tries) = (Kept(Vec::new()), 0, 0);
-        // Which numbers are free is chance where others make namespaces too: once is enough then.
+        // Which numbers are free is random where others create namespaces too: once is enough.
         let begin = Instant::now();
         while met == 0 || met < 3 && begin.elapsed() < PATIENCE {
             tries += 1;

@@ -11,7 +11,7 @@ use crate::support::namespace::in_namespace;
 use crate::support::program::Program;
 
 #[test]
-fn a_namespace_without_a_name_is_found_by_its_process_and_one_with_both_is_told_once() {
+fn a_namespace_without_a_name_is_found_by_its_process_and_one_with_both_is_exported_once() {
     in_namespace(|| {
         let names = Names::new();
         let (named, nameless) = (names.named("blue"), Place::new());
@@ -33,7 +33,7 @@ fn a_namespace_without_a_name_is_found_by_its_process_and_one_with_both_is_told_
                 "timewait_netns_info{{netns=\"{label}\",inode=\"{inode}\",pid=\"{pid}\",comm=\"sleep\","
             );
             assert!(
-                info.iter().any(|told| told.starts_with(&series)),
+                info.iter().any(|found| found.starts_with(&series)),
                 "{series} {info:?}"
             );
         }
@@ -41,14 +41,14 @@ fn a_namespace_without_a_name_is_found_by_its_process_and_one_with_both_is_told_
             by_netns(&metrics, "timewait_sockets", "family=\"ipv4\"")[&inode],
             3.0
         );
-        // Without their processes there is only the name left.
+        // Without their processes only the name remains.
         drop((of_named, of_nameless));
         assert_eq!(exported(&program.scraper().metrics()), ["blue"]);
     });
 }
 
 #[test]
-fn only_what_is_asked_for_is_told() {
+fn only_requested_namespaces_are_exported() {
     in_namespace(|| {
         let names = Names::new();
         let places = ["a", "b", "c"].map(|name| names.named(name));
@@ -68,7 +68,7 @@ fn only_what_is_asked_for_is_told() {
             let is_silent = metrics.get("timewait_netns_unreadable").is_none();
             assert_eq!(is_silent, expected.is_empty(), "{flag}");
             let expected = usize::from(flag.contains("nowhere"));
-            // The log is written, and read, beside the answer.
+            // The log is written concurrently with the answer.
             eventually("what is not there is said once", || {
                 let text = "There are no network namespaces of these names";
                 program.logged(text).len() == expected
@@ -83,7 +83,7 @@ fn only_what_is_asked_for_is_told() {
 }
 
 #[test]
-fn what_is_no_other_network_namespace_is_passed_over() {
+fn what_is_not_another_network_namespace_is_skipped() {
     in_namespace(|| {
         let names = Names::new();
         let place = names.named("blue");
@@ -125,7 +125,7 @@ fn what_is_no_other_network_namespace_is_passed_over() {
 }
 
 #[test]
-fn where_the_names_cannot_be_listed_the_namespaces_of_processes_are_told_and_not_for_all() {
+fn where_names_cannot_be_listed_namespaces_of_processes_are_exported_and_the_collector_fails() {
     in_namespace(|| {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("no-directory");
@@ -140,8 +140,8 @@ fn where_the_names_cannot_be_listed_the_namespaces_of_processes_are_told_and_not
         let mut scraper = program.scraper();
         let metrics = (0..3).map(|_| scraper.metrics()).last().unwrap();
         assert!(exported(&metrics).contains(&place.inode.to_string()));
-        let whole = metrics.value("timewait_scrape_collector_success{collector=\"netns\"}");
-        assert_eq!(whole, 0.0);
+        let success = metrics.value("timewait_scrape_collector_success{collector=\"netns\"}");
+        assert_eq!(success, 0.0);
         let said = program.logged("collector failed");
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].contains(file.to_str().unwrap()), "{said:?}");

@@ -17,7 +17,7 @@ use crate::support::server::config;
 use crate::support::sockets::{at, connect_from, listening};
 
 #[test]
-fn of_too_many_those_with_the_worst_ratio_are_told() {
+fn of_too_many_those_with_the_highest_ratio_are_exported() {
     in_namespace(|| {
         let names = Names::new();
         let places: Vec<Place> = (0..6).map(|n| names.named(&format!("n{n}"))).collect();
@@ -38,7 +38,7 @@ fn of_too_many_those_with_the_worst_ratio_are_told() {
 }
 
 #[test]
-fn of_too_many_quiet_ones_the_first_are_told_and_none_as_late() {
+fn of_too_many_quiet_ones_the_first_are_exported_and_none_counts_as_late() {
     in_namespace(|| {
         let names = Names::new();
         let places: Vec<Place> = (0..6).map(|n| names.named(&format!("n{n}"))).collect();
@@ -53,11 +53,11 @@ fn of_too_many_quiet_ones_the_first_are_told_and_none_as_late() {
         for _ in 0..3 {
             assert_eq!(success(&scraper.metrics()), all_quiet);
         }
-        // One that holds no port of the range is no worse than those without a socket.
+        // One that uses no port of the range has the same ratio as those without a socket.
         let listener = places[5].run(|| listening(at("127.0.0.1", 80)));
         assert_eq!(success(&scraper.metrics()), all_quiet);
         drop(listener);
-        // One that is better again makes way.
+        // One whose ratio decreases is replaced.
         places[5].run(|| set_sysctl("ip_local_port_range", "40000 40099"));
         let busy = places[5].run(|| {
             let listener = listening(at("127.0.0.1", 80));
@@ -77,13 +77,13 @@ fn of_too_many_quiet_ones_the_first_are_told_and_none_as_late() {
         });
         let metrics = scraper.metrics();
         assert_eq!(metrics.value("timewait_netns_left_out"), 3.0);
-        let whole = metrics.value("timewait_scrape_collector_success{collector=\"netns\"}");
-        assert_eq!(whole, 1.0);
+        let success = metrics.value("timewait_scrape_collector_success{collector=\"netns\"}");
+        assert_eq!(success, 1.0);
     });
 }
 
 #[test]
-fn one_without_a_usable_port_is_told_before_those_that_have_some() {
+fn one_without_a_usable_port_is_exported_before_those_that_have_some() {
     in_namespace(|| {
         let names = Names::new();
         let places: Vec<Place> = (0..6).map(|n| names.named(&format!("n{n}"))).collect();
@@ -104,7 +104,7 @@ fn one_without_a_usable_port_is_told_before_those_that_have_some() {
             assert_eq!(by_netns(&metrics, ratio, "family=\"ipv4\"")["n5"], 0.0);
         }
         places[5].run(|| set_sysctl("ip_local_reserved_ports", "1"));
-        eventually("it has made way", || {
+        eventually("it is replaced", || {
             exported(&scraper.metrics()) == ["n0", "n1"]
         });
     });
@@ -116,7 +116,7 @@ fn busy(names: &Names, many: usize) -> Vec<Place> {
     places.inspect(|place| place.close(80, 100)).collect()
 }
 
-/// A collector that looks at the named namespaces, inside this process, and what it runs on.
+/// A collector inside this process that reads the named namespaces, and its runtime.
 fn collector(names: &Names) -> (Collector, tokio::runtime::Runtime) {
     let config = CollectorConfig {
         namespaces: NamespaceChoice::Named,
@@ -133,7 +133,7 @@ fn collector(names: &Names) -> (Collector, tokio::runtime::Runtime) {
 }
 
 #[test]
-fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
+fn namespaces_not_reached_by_the_deadline_count_as_late_and_are_read_next() {
     in_namespace(|| {
         let names = Names::new();
         let made = Instant::now();
@@ -142,7 +142,7 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
         let mut read = BTreeMap::<String, u32>::new();
         let (mut late, mut cut_off, mut time) = (0, 0, Duration::from_micros(500));
         let begin = Instant::now();
-        // So little time that it never suffices for all, and more if it does for none.
+        // Never enough time for all, but more if it was not enough for any.
         while late < 20 || cut_off < 3 || read.len() < 50 || read.values().any(|times| *times < 3) {
             assert!(
                 begin.elapsed() < 10 * PATIENCE,
@@ -152,17 +152,17 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
             let mut reached = 0;
             for other in host.others() {
                 let outcome = other.snapshot.outcome(CollectorId::Sockets).unwrap();
-                if let Some(figures) = other.snapshot.sockets() {
-                    // On a slow machine the first ones leave TIME-WAIT meanwhile.
+                if let Some(sockets) = other.snapshot.sockets() {
+                    // On a slow machine the first sockets leave TIME-WAIT meanwhile.
                     assert!(
-                        figures.time_wait.ipv4 == 100 || made.elapsed() > Duration::from_secs(59)
+                        sockets.time_wait.ipv4 == 100 || made.elapsed() > Duration::from_secs(59)
                     );
                     *read.entry(other.identity.label.clone()).or_default() += 1;
                     reached += 1;
                 } else {
                     assert!(!outcome.success);
                     late += 1;
-                    // What was read before its walk was cut off is told.
+                    // What was read before the deadline is exported.
                     let settings = other.snapshot.outcome(CollectorId::Sysctl);
                     cut_off += u32::from(settings.is_some_and(|settings| settings.success));
                 }
@@ -173,7 +173,7 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
                 _ => {}
             }
         }
-        // With time enough nothing is late.
+        // With enough time nothing is late.
         let deadline = Instant::now() + Duration::from_secs(30);
         let host = runtime.block_on(collector.scrape(deadline));
         let namespaces = host.namespaces.clone().unwrap();
@@ -188,7 +188,7 @@ fn what_is_not_reached_by_the_deadline_is_told_as_late_and_has_its_turn() {
 }
 
 #[test]
-fn a_short_deadline_beside_a_long_one_tells_every_namespace() {
+fn a_short_and_a_long_deadline_together_export_every_namespace() {
     in_namespace(|| {
         let names = Names::new();
         let _places = busy(&names, 50);
@@ -196,7 +196,7 @@ fn a_short_deadline_beside_a_long_one_tells_every_namespace() {
         let long = Duration::from_secs(30);
         let begin = Instant::now();
         runtime.block_on(collector.scrape(begin + long));
-        // Not enough for all.
+        // Not enough time for all.
         let short = begin.elapsed() / 8;
         for is_long_first in [true, false] {
             let mut asked = [long, short];

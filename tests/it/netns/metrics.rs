@@ -1,4 +1,4 @@
-//! The metrics of a namespace are its own.
+//! Each namespace has its own metrics.
 
 use super::place::Names;
 use super::{by_netns, expect, start};
@@ -16,7 +16,7 @@ fn each_namespace_has_its_own_sockets_range_and_settings() {
             set_sysctl("ip_local_port_range", "40000 40099");
             set_sysctl("tcp_tw_reuse", "0");
         });
-        // The same addresses and ports in both, and in the own one.
+        // The same addresses and ports in both, and in the exporter's namespace.
         blue.close(80, 7);
         red.close(80, 40);
         let program = start(&names, &["--collector.netns=named"]);
@@ -45,7 +45,7 @@ fn each_namespace_has_its_own_sockets_range_and_settings() {
             destination,
         );
         assert_eq!((ratio.len(), ratio["red"]), (2, 0.4));
-        // What is told is what connect() then gives.
+        // The exported headroom is what connect() then gets.
         let headroom =
             by_netns(&metrics, "timewait_destination_headroom_ports", destination)["red"];
         let given = red.run(|| {
@@ -56,7 +56,7 @@ fn each_namespace_has_its_own_sockets_range_and_settings() {
             given.len()
         });
         assert_eq!(given as f64, headroom);
-        // Nothing in a namespace that the others do not have but what is of the host.
+        // All namespaces have the same metrics, except for those of the whole host.
         assert_eq!(metrics.of("timewait_netns_info").len(), 2);
         assert_eq!(metrics.value("timewait_netns_unreadable"), 0.0);
         assert_eq!(metrics.value("timewait_netns_left_out"), 0.0);
@@ -97,7 +97,7 @@ fn the_ports_of_each_namespace_are_probed_inside_it() {
 }
 
 #[test]
-fn settings_are_read_anew_and_a_namespace_that_wakes_up_is_walked() {
+fn sysctls_are_read_again_and_a_namespace_with_new_sockets_is_dumped() {
     in_namespace(|| {
         let names = Names::new();
         let place = names.named("blue");
@@ -106,7 +106,7 @@ fn settings_are_read_anew_and_a_namespace_that_wakes_up_is_walked() {
         let value = |metrics: &Metrics, metric: &str| by_netns(metrics, metric, "")["blue"];
         let quiet = scraper.metrics();
         assert_eq!(value(&quiet, "timewait_scrape_dump_messages"), 0.0);
-        // The sums are known to be 0; there is nothing to break down.
+        // The sums are 0; there is nothing to break down.
         let of_blue = |metrics: &Metrics, metric: &str| {
             let series = metrics.of(metric);
             series
@@ -117,7 +117,7 @@ fn settings_are_read_anew_and_a_namespace_that_wakes_up_is_walked() {
         assert_eq!(of_blue(&quiet, "timewait_sockets"), 2);
         assert_eq!(of_blue(&quiet, "timewait_sockets_by_age"), 0);
         assert_eq!(of_blue(&quiet, "timewait_destination_ports"), 0);
-        // Nothing was read, from whichever source.
+        // Nothing was dumped, from either source.
         assert_eq!(of_blue(&quiet, "timewait_scrape_source"), 0);
         assert_eq!(value(&quiet, "timewait_port_range_usable_ports"), 28_232.0);
         place.run(|| set_sysctl("ip_local_port_range", "50000 50099"));
@@ -131,7 +131,7 @@ fn settings_are_read_anew_and_a_namespace_that_wakes_up_is_walked() {
         assert_eq!(of_blue(&busy, "timewait_sockets_by_age"), 6);
         assert_eq!(of_blue(&busy, "timewait_scrape_source"), 1);
         assert!(value(&busy, "timewait_scrape_dump_messages") >= 5.0);
-        // Sockets of IPv6 alone wake it up, too.
+        // IPv6 sockets alone cause a dump, too.
         let six = names.named("six");
         let listener = six.run(|| listening(at("::1", 50_050)));
         let ports = by_netns(&scraper.metrics(), "timewait_listeners_in_port_range", "")["six"];
@@ -141,7 +141,7 @@ fn settings_are_read_anew_and_a_namespace_that_wakes_up_is_walked() {
 }
 
 #[test]
-fn the_top_holds_for_each_namespace() {
+fn the_top_applies_to_each_namespace() {
     in_namespace(|| {
         let names = Names::new();
         let place = names.named("blue");
@@ -152,7 +152,7 @@ fn the_top_holds_for_each_namespace() {
         let metrics = program.scraper().metrics();
         let of_ports = metrics.of("timewait_sockets_by_dst_port");
         let of_blue = of_ports.keys().filter(|series| series.contains("blue"));
-        // The top three, the rest, and the ephemeral ones.
+        // The top three, `other`, and `ephemeral`.
         assert_eq!(of_blue.count(), 5);
         let by_port =
             |label: &str| by_netns(&metrics, "timewait_sockets_by_dst_port", label)["blue"];

@@ -1,14 +1,13 @@
-//! Other network namespaces: real ones, with and without names, with processes in them and without, that
-//! come and go.
+//! Other network namespaces: real ones, with and without names and processes, that come and go.
 //!
 //! - [`discovery`]: which ones are found;
 //! - [`metrics`]: what is exported of each;
-//! - [`limits`]: too many of them, or too little time;
+//! - [`limits`]: too many namespaces, or too little time;
 //! - [`age`]: which dumps are exported again, and that none is where ports run out;
 //! - [`oracle`]: the same for several at random, compared with connect();
-//! - [`changes`]: what comes and goes, and what moves;
-//! - [`privileges`]: which capabilities it takes;
-//! - [`report`]: what `report`, `check` and the page say of them.
+//! - [`changes`]: namespaces and processes that come, go and move;
+//! - [`privileges`]: which capabilities are needed;
+//! - [`report`]: what `report`, `check` and the page show.
 
 mod age;
 mod changes;
@@ -26,7 +25,7 @@ use crate::support::exposition::Metrics;
 use crate::support::program::Program;
 use place::Names;
 
-/// Reads every namespace anew in each scrape.
+/// Dumps every namespace in each scrape.
 fn start(names: &Names, flags: &[&str]) -> Program {
     let flags = [flags, &["--collector.netns-max-age=0"]].concat();
     start_by_age(names, &flags)
@@ -38,7 +37,7 @@ fn start_by_age(names: &Names, flags: &[&str]) -> Program {
     Program::start(&all)
 }
 
-/// The values of one metric with one label set, by namespace; "" is the own one.
+/// The values of one metric with one label set, by namespace; "" is the exporter's.
 fn by_netns(metrics: &Metrics, metric: &str, labels: &str) -> BTreeMap<String, f64> {
     let mut found = BTreeMap::new();
     for (series, value) in metrics.of(metric) {

@@ -1,8 +1,8 @@
-//! The oracle of headroom in several other namespaces at once: sockets come by connect() and by accept() and go in
-//! their ways, at random, with random times between scrapes. What is exported of an older dump is compared with a
-//! program that dumps every namespace in each scrape, and headroom with what connect() then does.
+//! The headroom oracle for several other namespaces at once: sockets are opened by connect() and accept() and closed
+//! in different ways at random, with random times between scrapes. Values from older dumps are compared with those of
+//! a program that dumps every namespace in each scrape, and headroom with what connect() then does.
 //!
-//! `TIMEWAIT_ORACLE_SITUATIONS` says how many scrapes, `TIMEWAIT_ORACLE_SEED` replays a run.
+//! `TIMEWAIT_ORACLE_SITUATIONS` is the number of scrapes, `TIMEWAIT_ORACLE_SEED` replays a run.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,13 +23,13 @@ use crate::support::sockets::{
     Connection, Sharing, accepted, at, bound_with, connect_from, connect_sharing, listening,
 };
 
-/// An even number, as the kernel leaves one port out of an odd one.
+/// An even number: of an odd one the kernel's search skips one port.
 const PORTS: u16 = 400;
 const FIRST: u16 = 40_000;
 const SERVERS: [&str; 3] = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
 const SERVER_PORT: u16 = 7_000;
 
-/// A namespace, and what is open in it.
+/// A namespace, and its open sockets.
 struct Pod {
     name: String,
     place: Place,
@@ -39,7 +39,7 @@ struct Pod {
 struct Load {
     listeners: Vec<OwnedFd>,
     open: [Vec<Connection>; 3],
-    /// Ends that a listener accepted on a port of the range, and has left behind.
+    /// Ends that were accepted on a port of the range by a listener that is closed now.
     inherited: Vec<Connection>,
 }
 
@@ -89,7 +89,7 @@ impl Load {
         }
     }
 
-    /// A connection from one port of a client to any port of the range, if that is free.
+    /// A connection from a client's port to any port of the range, if that is free.
     fn accept(&mut self, random: &mut Random) {
         let to = at("127.0.0.1", random.between(FIRST, FIRST + PORTS - 1));
         let Ok(listener) = bound_with(to, true, false) else {
@@ -103,8 +103,7 @@ impl Load {
         }
     }
 
-    /// How many more connect() calls to a server find a port; `None` where sockets that were in TIME-WAIT have left it
-    /// by themselves.
+    /// How many more connect() calls to a server find a port; `None` if TIME-WAIT sockets have expired meanwhile.
     fn granted(&mut self, which: usize, time_wait: f64) -> Option<usize> {
         let before = self.open[which].len();
         self.connect(which, usize::from(PORTS) + 1);
@@ -181,16 +180,19 @@ fn a_ratio_of_two_fifths_or_more_is_exact_in_each_namespace_whatever_happened_be
             let metrics = by_age.metrics();
             let after = fresh.metrics();
             for pod in &pods {
-                let [truth, told, then] =
+                let [truth, exported, then] =
                     [&before, &metrics, &after].map(|metrics| ratio(metrics, &pod.name));
                 let age = by_netns(&metrics, "timewait_netns_age_seconds", "")[&pod.name];
                 older += u32::from(age > 0.0);
-                // Sockets leave TIME-WAIT by themselves.
-                if truth != then || truth.max(told) < 0.4 {
+                // TIME-WAIT sockets expire.
+                if truth != then || truth.max(exported) < 0.4 {
                     continue;
                 }
-                let text = format!("situation {situation}, {}: {told} is {truth}", pod.name);
-                assert!(age == 0.0 && told == truth, "{text}, {age} s old");
+                let text = format!(
+                    "situation {situation}, {}: {exported} instead of {truth}",
+                    pod.name
+                );
+                assert!(age == 0.0 && exported == truth, "{text}, {age} s old");
                 high += 1;
                 let which = random.below(3);
                 if let Some(headroom) = headroom(&metrics, &pod.name, which)
@@ -208,7 +210,9 @@ fn a_ratio_of_two_fifths_or_more_is_exact_in_each_namespace_whatever_happened_be
                 }
             }
         }
-        println!("netns: {high} high ratios exact, {older} of older dumps, {calls} calls as told");
+        println!(
+            "netns: {high} high ratios exact, {older} of older dumps, {calls} calls as reported"
+        );
         let is_long = count >= 100;
         assert!(!is_long || (high > 0 && older > 0 && calls > 0));
     });

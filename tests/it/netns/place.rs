@@ -1,4 +1,4 @@
-//! Places to look at: network namespaces with threads, processes and names.
+//! Network namespaces with threads, processes and names.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use crate::support::namespace::{enter_new_namespace, set_sysctl};
 use crate::support::sockets::{at, connected, listening};
 
-/// A thread that lives in a network namespace of its own, and does there what it is told to.
+/// A thread in a network namespace of its own, which runs jobs there.
 pub struct Place {
     work: mpsc::Sender<Box<dyn FnOnce() + Send>>,
-    /// The file of its namespace, while it lives.
+    /// The file of its namespace, while it exists.
     pub file: PathBuf,
     pub inode: u64,
 }
@@ -24,33 +24,35 @@ pub struct Place {
 impl Place {
     pub fn new() -> Self {
         let (work, jobs) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             enter_new_namespace(&[]);
             let task = rustix::thread::gettid().as_raw_nonzero();
-            tell.send(format!("/proc/self/task/{task}/ns/net")).unwrap();
+            sender
+                .send(format!("/proc/self/task/{task}/ns/net"))
+                .unwrap();
             for job in jobs {
                 job();
             }
         });
-        let file = PathBuf::from(told.recv().unwrap());
+        let file = PathBuf::from(receiver.recv().unwrap());
         let inode = fs::metadata(&file).unwrap().ino();
         Self { work, file, inode }
     }
 
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let job = move || {
-            let _test_over = tell.send(job());
+            let _test_over = sender.send(job());
         };
         self.work.send(Box::new(job)).unwrap();
-        told.recv().expect("the job in the namespace went well")
+        receiver.recv().expect("the job in the namespace went well")
     }
 
     /// Leaves so many sockets in TIME-WAIT to one destination.
     pub fn close(&self, port: u16, connections: usize) {
         self.run(move || {
-            // However long the test takes, what is in TIME-WAIT is in use.
+            // TIME-WAIT sockets count as in use however long the test takes.
             set_sysctl("tcp_tw_reuse", "0");
             let to = at("127.0.0.1", port);
             let listener = listening(to);
@@ -60,7 +62,7 @@ impl Place {
         });
     }
 
-    /// A process that lives there, until it is dropped.
+    /// A process in this namespace, which is killed on drop.
     pub fn process(&self) -> Resident {
         let child = self.run(|| {
             let mut command = Command::new("sleep");

@@ -1,4 +1,4 @@
-//! Which capabilities it takes, and what is said of those that are missing.
+//! Which capabilities are needed, and what is logged about missing ones.
 
 use std::process::{Command, Stdio};
 use std::{fs, io, thread};
@@ -12,12 +12,12 @@ use crate::support::namespace::in_namespace;
 use crate::support::program::Program;
 
 #[test]
-fn without_the_right_to_enter_the_log_names_it_once_and_the_own_namespace_is_told() {
+fn without_the_capability_to_enter_the_log_names_it_once_and_the_exporters_namespace_is_exported() {
     in_namespace(|| {
         let names = Names::new();
         let _places = ["a", "b"].map(|name| names.named(name));
         let path = names.flag();
-        // In a user namespace those of the host.
+        // In a user namespace the host's capabilities are missing.
         let hidden = f64::from(u8::from(has_hidden_processes()));
         for (flag, bounding, missing, unreadable) in [
             ("named", "-sys_admin", vec!["CAP_SYS_ADMIN"], 2.0),
@@ -49,7 +49,7 @@ fn without_the_right_to_enter_the_log_names_it_once_and_the_own_namespace_is_tol
                 said[0].contains(&names) || said[0].contains(&bare),
                 "{said:?}"
             );
-            // Nothing of it is said again with each scrape.
+            // It is not logged again for each scrape.
             let said = program.logged("level=ERROR");
             assert!(said.is_empty(), "{said:?}");
             let said = program.logged("level=WARN");
@@ -60,11 +60,11 @@ fn without_the_right_to_enter_the_log_names_it_once_and_the_own_namespace_is_tol
     });
 }
 
-/// Whether there are processes whose namespace not even the test may look up.
+/// Whether there are processes whose namespace even the test cannot read.
 fn has_hidden_processes() -> bool {
     fs::read_dir("/proc").unwrap().any(|entry| {
         let namespace = fs::read_link(entry.unwrap().path().join("ns/net"));
-        // On 5.10.262 by an empty target.
+        // Linux 5.10.262 returns an empty target.
         namespace.map_or_else(
             |error| error.kind() == io::ErrorKind::PermissionDenied,
             |target| target.as_os_str().is_empty(),
@@ -73,7 +73,7 @@ fn has_hidden_processes() -> bool {
 }
 
 #[test]
-fn the_rights_of_another_user_namespace_are_missed_by_their_names_once() {
+fn missing_capabilities_in_another_user_namespace_are_named_once() {
     in_namespace(|| {
         let names = Names::new();
         let _place = names.named("blue");
@@ -98,9 +98,9 @@ fn the_rights_of_another_user_namespace_are_missed_by_their_names_once() {
 }
 
 #[test]
-fn one_that_may_not_be_entered_is_logged_once_though_its_processes_come_and_go() {
+fn a_namespace_that_cannot_be_entered_is_logged_once_though_its_processes_come_and_go() {
     in_namespace(|| {
-        // The exporter may look at those whose user namespace it shares, but not enter where they live.
+        // The exporter can read the processes of its user namespace, but cannot enter their network namespaces.
         let lives_there = |program: u32| {
             let mut command = Command::new("nsenter");
             command.args(["--preserve-credentials", "--user", "--target"]);
@@ -137,13 +137,13 @@ fn one_that_may_not_be_entered_is_logged_once_though_its_processes_come_and_go()
 }
 
 #[test]
-fn a_name_that_may_not_be_looked_at_counts_as_unreadable_and_is_logged_once() {
+fn a_name_without_read_permission_counts_as_unreadable_and_is_logged_once() {
     in_namespace(|| {
         let names = Names::new();
         let _place = names.named("blue");
         let nameless = Place::new();
         let process = nameless.process();
-        // As people give containers a name that have none.
+        // This is how people name the namespaces of containers.
         let target = format!("/proc/{}/ns/net", process.0.id());
         std::os::unix::fs::symlink(target, names.0.path().join("link")).unwrap();
         let path = names.flag();
@@ -165,7 +165,7 @@ fn a_name_that_may_not_be_looked_at_counts_as_unreadable_and_is_logged_once() {
 }
 
 #[test]
-fn no_more_rights_are_needed_than_one_for_names_and_two_for_processes() {
+fn one_capability_suffices_for_names_and_two_for_processes() {
     in_namespace(|| {
         let names = Names::new();
         let named = names.named("blue");

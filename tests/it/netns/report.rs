@@ -1,4 +1,4 @@
-//! `report`, `check` and the page with other namespaces.
+//! `report`, `check` and the status page with other namespaces.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use crate::support::program::{self, Program};
 use crate::support::sockets::{at, connected, listening};
 
 #[test]
-fn report_check_and_page_show_every_namespace_the_worst_first() {
+fn report_check_and_page_show_every_namespace_and_the_worst_first() {
     in_namespace(|| {
         let names = Names::new();
         let (_well, full) = (names.named("well"), names.named("full"));
@@ -40,7 +40,7 @@ fn report_check_and_page_show_every_namespace_the_worst_first() {
         let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}: {text}"));
         assert!(place("NETWORK NAMESPACE full") < place("NETWORK NAMESPACE well"));
         assert!(place("NETWORK NAMESPACE full") < place("NETWORK NAMESPACE of the exporter"));
-        // What is to be typed there can be typed, and helps.
+        // The suggested commands can be typed, and have an effect.
         let command = text.lines().find(|line| line.contains(&typed)).unwrap();
         let status = Command::new("sh")
             .args(["-c", command])
@@ -73,7 +73,7 @@ fn page(program: &Program) -> String {
 }
 
 #[test]
-fn the_way_in_is_that_of_the_host_where_its_procfs_is_mounted_elsewhere() {
+fn commands_use_the_path_on_the_host_where_its_procfs_is_mounted_elsewhere() {
     in_namespace(|| {
         let names = Names::new();
         let full = names.named("full");
@@ -95,7 +95,7 @@ fn the_way_in_is_that_of_the_host_where_its_procfs_is_mounted_elsewhere() {
 }
 
 #[test]
-fn report_names_who_holds_the_sockets_of_another_namespace_whatever_the_source() {
+fn report_names_the_owners_of_another_namespaces_sockets_from_either_source() {
     in_namespace(|| {
         let names = Names::new();
         let place = names.named("full");
@@ -103,8 +103,8 @@ fn report_names_who_holds_the_sockets_of_another_namespace_whatever_the_source()
             set_sysctl("ip_local_port_range", "40000 40099");
             let to = at("127.0.0.1", 80);
             let listener = listening(to);
-            let held: Vec<_> = (0..95).map(|_| connected(None, &listener, to)).collect();
-            (listener, held)
+            let kept: Vec<_> = (0..95).map(|_| connected(None, &listener, to)).collect();
+            (listener, kept)
         });
         for source in ["netlink", "procfs"] {
             let mut command = program::command();
@@ -156,7 +156,7 @@ fn check_is_critical_for_another_namespace_and_unknown_where_one_cannot_be_enter
 }
 
 #[test]
-fn check_is_unknown_where_a_namespace_that_was_asked_for_is_not_there() {
+fn check_is_unknown_where_a_requested_namespace_does_not_exist() {
     in_namespace(|| {
         let names = Names::new();
         let _there = names.named("there");
@@ -173,7 +173,7 @@ fn check_is_unknown_where_a_namespace_that_was_asked_for_is_not_there() {
         assert_eq!(status, Some(3), "{line}");
         let says = "1 network namespace requested by name but not found";
         assert!(line.contains(says), "{line}");
-        // Nor is one of another kind that has its name.
+        // A namespace of another type with that name does not count.
         std::os::unix::fs::symlink("/proc/self/ns/uts", names.0.path().join("uts")).unwrap();
         let (status, line) = check("--collector.netns=there,uts");
         assert_eq!(status, Some(3), "{line}");
