@@ -1,5 +1,5 @@
-//! `timewait_source_ports` and `timewait_source_exhaustion_ratio`, held against bind(address, 0)
-//! until it fails.
+//! `timewait_source_ports` and `timewait_source_exhaustion_ratio`, compared with bind(address, 0) until it
+//! fails.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -18,12 +18,12 @@ use crate::support::namespace::in_namespace;
 use crate::support::sockets::{bound, is_mapped, mapped};
 
 #[test]
-fn source_ports_are_what_bind_cannot_have_and_the_ratio_is_one_when_it_fails() {
+fn source_ports_are_those_that_bind_cannot_get_and_the_ratio_is_one_when_it_fails() {
     in_namespace(|| prove("bind", 40, Situation::from_seed, judge));
 }
 
 #[test]
-fn source_ports_are_right_for_sockets_that_were_bound_before_they_were_connected() {
+fn source_ports_are_correct_for_sockets_bound_before_connect() {
     in_namespace(|| prove("bind, blind spot", 25, Situation::with_blind_spot, judge));
 }
 
@@ -37,16 +37,16 @@ fn judge(situation: &Situation) -> Verdict {
                 return Verdict::Undecided;
             }
             match judge_address(&stage, &ports, source, address) {
-                Verdict::Holds { calls: more } => calls += more,
+                Verdict::Agrees { calls: more } => calls += more,
                 other => return other,
             }
         }
     }
-    Verdict::Holds { calls }
+    Verdict::Agrees { calls }
 }
 
-/// Whether the sockets of the calls before are closed. Another situation's thread may have started nft or ip meanwhile:
-/// until that runs, it has a copy of every descriptor.
+/// Whether the sockets of the previous calls are closed. Another situation's thread may have started nft or ip
+/// meanwhile, which has a copy of every descriptor until exec().
 fn are_closed(stage: &Stage, source: &SourceUsage) -> bool {
     let is_as_before = || {
         let sources = stage.scrape().by_source.expect("it is on");
@@ -62,7 +62,7 @@ fn are_closed(stage: &Stage, source: &SourceUsage) -> bool {
     })
 }
 
-/// An IPv4 address may be asked for by either family.
+/// An IPv4 address can be bound by sockets of both families.
 fn forms(address: Address) -> Vec<SocketAddr> {
     let plain = SocketAddr::new(IpAddr::from(address), 0);
     if address.family() == Family::Ipv4 && !address.is_wildcard() {
@@ -83,7 +83,7 @@ fn judge_address(
     let slack = u32::from(stage.situation.may_miss_one());
     let drawn = draw_all(address);
     let count = u32::try_from(drawn.len()).expect("a small range");
-    let is_right = if is_told_too_high(&stage.situation, source) {
+    let is_right = if is_reported_too_high(&stage.situation, source) {
         count + slack >= free
     } else {
         free.checked_sub(count)
@@ -91,32 +91,32 @@ fn judge_address(
     };
     if !is_right {
         return Verdict::Differs(format!(
-            "bind({address}) gave {count} of {drawable} ports, but told was {source:?}"
+            "bind({address}) got {count} of {drawable} ports; reported: {source:?}"
         ));
     }
     if !Feature::BoundSockets.is_here_or_skips() {
-        // What has been drawn is in no dump.
-        return Verdict::Holds {
+        // Dumps do not contain the bound sockets.
+        return Verdict::Agrees {
             calls: u64::from(count) + 1,
         };
     }
     let after = stage.scrape();
     let full = after.by_source.expect("it is on").into_iter();
-    let full = full.filter(|figures| figures.src_addr == source.src_addr);
+    let full = full.filter(|usage| usage.src_addr == source.src_addr);
     if !full.clone().all(|full| drawable - full.ports <= slack) {
         return Verdict::Differs(format!(
-            "with bind({address}) failing told was {:?}",
+            "bind({address}) fails; reported: {:?}",
             full.collect::<Vec<_>>()
         ));
     }
-    Verdict::Holds {
+    Verdict::Agrees {
         calls: u64::from(count) + 1,
     }
 }
 
-/// The one case that the table does not tell: whether a connected IPv6 socket, whose port is taken
-/// on 0.0.0.0 too, was bound to its address first, whereupon it is not.
-fn is_told_too_high(situation: &Situation, source: &SourceUsage) -> bool {
+/// The one case that a dump does not show: a connected IPv6 socket uses its port on 0.0.0.0 too, unless it was
+/// bound to its address first.
+fn is_reported_too_high(situation: &Situation, source: &SourceUsage) -> bool {
     let is_v6 = |address: SocketAddr| address.is_ipv6() && !is_mapped(address);
     let was_bound = situation.groups.iter().any(|group| {
         let route = &situation.routes[group.route];

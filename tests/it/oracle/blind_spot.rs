@@ -1,6 +1,6 @@
-//! Connected sockets whose ports belong to bind(), since they were bound first or accepted by a listener
-//! that has gone: they keep these ports from every destination, but look like those whose ports connect()
-//! chose. With the probe the metrics are exact, without it they enclose what connect() gets.
+//! Connected sockets whose ports belong to bind(), since they were bound first or accepted by a listener that
+//! is closed now: their ports are unavailable to every destination, but in a dump they look like ports that
+//! connect() chose. With the probe the metrics are exact, without it they are bounds of what connect() gets.
 
 use std::time::Instant;
 
@@ -13,12 +13,12 @@ use super::stage::{Stage, destination, redirects_to};
 use super::{Verdict, prove};
 use crate::support::features::Feature;
 use crate::support::namespace::in_namespace;
-use crate::support::scraper::told;
+use crate::support::scraper::usage_of;
 use crate::support::skip::skip;
 use crate::support::sockets::{at, bound};
 
 #[test]
-fn a_port_that_bind_chose_is_lost_to_other_destinations_and_the_probe_finds_it() {
+fn a_port_that_bind_chose_is_unavailable_to_other_destinations_and_the_probe_finds_it() {
     in_namespace(|| {
         if !Feature::SocketPortRange.is_here_or_skips() {
             return;
@@ -26,7 +26,7 @@ fn a_port_that_bind_chose_is_lost_to_other_destinations_and_the_probe_finds_it()
         let mut stage = Stage::set(&half_of_the_range_by_bind());
         let untouched = stage.situation.routes[1].clone();
         let before = stage.scrape();
-        let usage = told(&before, destination(&untouched));
+        let usage = usage_of(&before, destination(&untouched));
         assert_eq!((usage.headroom, usage.exhaustion_ratio), (50, 0.0));
         assert_eq!((before.usable, before.bind_owned), (50, Some(50)));
         assert_eq!((before.free, source_ratio(&before)), (50, 0.5));
@@ -34,7 +34,7 @@ fn a_port_that_bind_chose_is_lost_to_other_destinations_and_the_probe_finds_it()
         assert_eq!(stage.connects_up_to(&untouched, u32::MAX), 50);
 
         let after = stage.scrape();
-        let usage = told(&after, destination(&untouched));
+        let usage = usage_of(&after, destination(&untouched));
         assert_eq!((usage.headroom, usage.exhaustion_ratio), (0, 1.0));
         assert_eq!((after.free, source_ratio(&after)), (0, 1.0));
         assert!(bound(at("127.0.0.1", 0)).is_err());
@@ -42,7 +42,7 @@ fn a_port_that_bind_chose_is_lost_to_other_destinations_and_the_probe_finds_it()
 }
 
 #[test]
-fn the_ports_of_tproxy_children_are_lost_to_every_destination_and_the_probe_finds_them() {
+fn ports_of_tproxy_children_are_unavailable_to_every_destination_and_the_probe_finds_them() {
     in_namespace(|| {
         if !Feature::SocketPortRange.is_here_or_skips() {
             return;
@@ -59,7 +59,7 @@ fn the_ports_of_tproxy_children_are_lost_to_every_destination_and_the_probe_find
         let route = stage.situation.routes[0].clone();
         let before = stage.scrape();
         assert_eq!((before.usable, before.bind_owned), (90, Some(10)));
-        assert_eq!(told(&before, destination(&route)).headroom, 90);
+        assert_eq!(usage_of(&before, destination(&route)).headroom, 90);
         assert_eq!(stage.connects_up_to(&route, u32::MAX), 90);
     });
 }
@@ -81,7 +81,7 @@ fn ports_that_stay_lost_when_a_bound_socket_has_gone_are_found_by_the_probe() {
             50
         };
         let before = stage.scrape();
-        let headroom = told(&before, destination(&untouched)).headroom;
+        let headroom = usage_of(&before, destination(&untouched)).headroom;
         assert_eq!(stage.connects_up_to(&untouched, u32::MAX), 100 - lost);
         if Feature::SocketPortRange.is_here_or_skips() {
             assert_eq!((before.bind_owned, headroom), (Some(lost), 100 - lost));
@@ -92,7 +92,7 @@ fn ports_that_stay_lost_when_a_bound_socket_has_gone_are_found_by_the_probe() {
 }
 
 #[test]
-fn without_the_probe_only_free_ports_and_the_source_show_that_bind_took_ports() {
+fn without_the_probe_only_free_ports_and_source_ports_show_what_bind_uses() {
     in_namespace(|| {
         let situation = Situation {
             probe: false,
@@ -101,7 +101,7 @@ fn without_the_probe_only_free_ports_and_the_source_show_that_bind_took_ports() 
         let mut stage = Stage::set(&situation);
         let untouched = stage.situation.routes[1].clone();
         let before = stage.scrape();
-        let usage = told(&before, destination(&untouched));
+        let usage = usage_of(&before, destination(&untouched));
         assert_eq!((usage.headroom, usage.exhaustion_ratio), (100, 0.0));
         assert_eq!((before.probe, before.bind_owned), (Probe::Off, None));
         assert_eq!(before.free, 50);
@@ -109,7 +109,7 @@ fn without_the_probe_only_free_ports_and_the_source_show_that_bind_took_ports() 
         assert_eq!(stage.connects_up_to(&untouched, u32::MAX), 50);
 
         let after = stage.scrape();
-        let usage = told(&after, destination(&untouched));
+        let usage = usage_of(&after, destination(&untouched));
         assert_eq!((usage.headroom, usage.exhaustion_ratio), (50, 0.5));
         assert_eq!((after.free, source_ratio(&after)), (0, 1.0));
     });
@@ -125,11 +125,11 @@ fn with_the_probe_headroom_is_exact_where_ports_belong_to_bind() {
 }
 
 #[test]
-fn without_the_probe_free_ports_and_headroom_enclose_what_connect_gets() {
+fn without_the_probe_free_ports_and_headroom_are_the_bounds_of_what_connect_gets() {
     in_namespace(|| prove("blind spot", 25, Situation::with_blind_spot_unprobed, judge));
 }
 
-/// As the connect oracle, for the servers that are still there.
+/// As the connect oracle, for the servers that still listen.
 fn judge_probed(situation: &Situation) -> Verdict {
     let mut stage = Stage::set(situation);
     let mut calls = 0;
@@ -138,11 +138,11 @@ fn judge_probed(situation: &Situation) -> Verdict {
             continue;
         }
         match judge_route(&mut stage, route) {
-            Verdict::Holds { calls: more } => calls += more,
+            Verdict::Agrees { calls: more } => calls += more,
             other => return other,
         }
     }
-    Verdict::Holds { calls }
+    Verdict::Agrees { calls }
 }
 
 fn judge(situation: &Situation) -> Verdict {
@@ -154,24 +154,24 @@ fn judge(situation: &Situation) -> Verdict {
         }
         let begin = Instant::now();
         let ports = stage.scrape();
-        let figures = told(&ports, destination(route));
+        let usage = usage_of(&ports, destination(route));
         let count = stage.connects_up_to(route, u32::MAX);
         if !stage.old_were_old(begin) || !stage.young_are_young() {
             return Verdict::Undecided;
         }
         let slack = u32::from(situation.may_miss_one());
-        if count > figures.headroom || count + slack < ports.free {
+        if count > usage.headroom || count + slack < ports.free {
             return Verdict::Differs(format!(
-                "{count} connects succeeded; told was {} ports free and {figures:?}",
+                "{count} connects succeeded; reported: {} free ports and {usage:?}",
                 ports.free
             ));
         }
         calls += u64::from(count) + 1;
     }
-    Verdict::Holds { calls }
+    Verdict::Agrees { calls }
 }
 
-/// Fifty of a hundred ports, by bind(), towards the first of two servers.
+/// Fifty of a hundred ports, chosen by bind(), towards the first of two servers.
 fn half_of_the_range_by_bind() -> Situation {
     let server = |address| Server {
         bind: at(address, 80),
@@ -213,6 +213,6 @@ fn half_of_the_range_by_bind() -> Situation {
 fn source_ratio(ports: &PortUsage) -> f64 {
     let local: Address = at("127.0.0.1", 0).ip().into();
     let mut sources = ports.by_source.as_ref().expect("it is on").iter();
-    let figures = sources.find(|figures| figures.src_addr == local);
-    figures.expect("it holds ports").exhaustion_ratio
+    let usage = sources.find(|usage| usage.src_addr == local);
+    usage.expect("it uses ports").exhaustion_ratio
 }

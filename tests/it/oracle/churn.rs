@@ -1,7 +1,7 @@
-//! Scrapes while clients open and close connections as fast as they can. A dump is not atomic, but
-//! whatever it counts must add up.
+//! Scrapes while clients open and close connections as fast as they can. A dump is not atomic, but its sums
+//! must be equal.
 //!
-//! `TIMEWAIT_CHURN_SCRAPES` makes it a longer measurement: so many scrapes.
+//! `TIMEWAIT_CHURN_SCRAPES` is the number of scrapes of a longer measurement.
 
 use std::env;
 use std::os::fd::OwnedFd;
@@ -24,14 +24,14 @@ const CLIENTS: u8 = 3;
 /// How long the usual run takes.
 const DURATION: Duration = Duration::from_secs(8);
 
-/// How many connections make it a churn: a slow machine takes longer for them.
+/// The minimum number of connections: a slow machine runs longer.
 const LEAST_CONNECTIONS: u64 = 8_000;
 
 #[test]
 fn scrapes_add_up_while_thousands_of_connections_a_second_come_and_go() {
     in_namespace(|| {
         set_sysctl("ip_local_port_range", "20000 60999");
-        // So that ports come back, and TIME-WAIT sockets go as well as come.
+        // So that ports are reused, and TIME-WAIT sockets end as well as begin.
         set_sysctl("tcp_tw_reuse", "2");
         set_sysctl_if_any("tcp_tw_reuse_delay", "500");
         let churn = Churn::default();
@@ -66,18 +66,18 @@ fn scrape_and_report(churn: &Churn) {
         );
         let opened = churn.count.load(Ordering::Relaxed);
         let before = buckets();
-        // Checks that it adds up.
+        // This checks the sums.
         let snapshot = scraper.scrape();
         let after = buckets();
-        // Each client may have one that it has not counted yet.
+        // Each client may have a connection that it has not counted yet.
         let opened = churn.count.load(Ordering::Relaxed) - opened + u64::from(CLIENTS);
         deviations.note(&snapshot, before, after, opened);
         thread::sleep(Duration::from_millis(10));
     }
     let rate = churn.count.load(Ordering::Relaxed) / begin.elapsed().as_secs().max(1);
     println!("{rate} connections a second; {deviations:?}");
-    // A socket that is there all the time is counted once; only those that come or go may be missed, or
-    // counted though they are gone.
+    // A socket that exists during the whole dump is counted once; those that come or go may be missed, or counted
+    // after their end.
     let most_outside = deviations.most_below.max(deviations.most_above);
     assert!(most_outside <= deviations.most_opened, "{deviations:?}");
 }
@@ -108,7 +108,7 @@ impl Churn {
         let listener = listening(at(&ip, 80));
         let mut closes_first = true;
         while !self.is_over.load(Ordering::Relaxed) {
-            // A range that is full for now is a part of it.
+            // The range may be full for a moment.
             if let Ok(socket) = connect_from(None, at(&ip, 80)) {
                 self.close(socket, &listener, closes_first);
             }

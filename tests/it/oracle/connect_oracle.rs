@@ -1,5 +1,5 @@
-//! `timewait_destination_headroom_ports` and `timewait_destination_exhaustion_ratio`, held against
-//! connect() until it fails.
+//! `timewait_destination_headroom_ports` and `timewait_destination_exhaustion_ratio`, compared with connect()
+//! until it fails.
 
 use std::iter;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::stage::{Stage, destination};
 use super::{Verdict, prove};
 use crate::support::features::Feature;
 use crate::support::namespace::{in_namespace, set_sysctl};
-use crate::support::scraper::{Scraper, told};
+use crate::support::scraper::{Scraper, usage_of};
 use crate::support::sockets::{at, connect_from, connected, listening};
 
 #[test]
@@ -38,7 +38,7 @@ fn with_random_steps_headroom_is_exact_and_every_port_in_use_may_be_examined() {
             dst_addr: to.ip().into(),
             dst_port: to.port(),
         };
-        let before = told(&Scraper::open([destination]).ports(), destination);
+        let before = usage_of(&Scraper::open([destination]).ports(), destination);
         assert_eq!((before.headroom, before.search_ports), (40, 60));
         let more = iter::from_fn(|| connect_from(Some(source), to).ok());
         assert_eq!(more.collect::<Vec<_>>().len(), 40);
@@ -50,44 +50,44 @@ fn judge(situation: &Situation) -> Verdict {
     let mut calls = 0;
     for route in &situation.routes {
         match judge_route(&mut stage, route) {
-            Verdict::Holds { calls: more } => calls += more,
+            Verdict::Agrees { calls: more } => calls += more,
             other => return other,
         }
     }
-    Verdict::Holds { calls }
+    Verdict::Agrees { calls }
 }
 
 pub fn judge_route(stage: &mut Stage, route: &Route) -> Verdict {
     let destination = destination(route);
     let slack = u32::from(stage.situation.may_miss_one());
     let begin = Instant::now();
-    let before = told(&stage.scrape(), destination);
-    // Half of the way, and what is told there: the figures are right at every level.
+    let before = usage_of(&stage.scrape(), destination);
+    // Half of the connects, then another scrape: the values are correct at every level.
     let half = before.headroom / 2;
     let first = stage.connects_up_to(route, half);
-    let midway = told(&stage.scrape(), destination);
+    let midway = usage_of(&stage.scrape(), destination);
     let rest = stage.connects_up_to(route, u32::MAX);
-    let after = told(&stage.scrape(), destination);
+    let after = usage_of(&stage.scrape(), destination);
     if !stage.old_were_old(begin) || !stage.young_are_young() {
         return Verdict::Undecided;
     }
     let missed = before.headroom.checked_sub(first + rest);
     if missed.is_none_or(|missed| missed > slack) {
         return Verdict::Differs(format!(
-            "{first} + {rest} connects to {destination:?} succeeded, but told was {before:?}"
+            "{first} + {rest} connects to {destination:?} succeeded; reported: {before:?}"
         ));
     }
     if midway.headroom != before.headroom - first {
         return Verdict::Differs(format!(
-            "after {first} connects told was {midway:?}, before {before:?}"
+            "after {first} connects reported: {midway:?}, before: {before:?}"
         ));
     }
     if Some(after.headroom) != missed || (after.headroom == 0) != (after.exhaustion_ratio >= 1.0) {
         return Verdict::Differs(format!(
-            "with connect() to {destination:?} failing told was {after:?}"
+            "connect() to {destination:?} fails; reported: {after:?}"
         ));
     }
-    Verdict::Holds {
+    Verdict::Agrees {
         calls: u64::from(first + rest) + 1,
     }
 }

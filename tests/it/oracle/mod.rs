@@ -1,13 +1,12 @@
-//! The kernel as oracle: random situations, each in a namespace of its own, in which the figures
-//! that the program tells are held against what connect() and bind() then do.
+//! The kernel as oracle: random situations, each in its own namespace, in which the reported values are
+//! compared with what connect() and bind() then do.
 //!
-//! `TIMEWAIT_ORACLE_SITUATIONS` says how many, `TIMEWAIT_ORACLE_SEED` where to begin; without it a
-//! run begins somewhere new. Situation n of a run has the seed n higher than the first, so that it
-//! is replayed alone by its own seed and a count of 1. One that fails is made simpler as long as it
-//! still fails.
+//! `TIMEWAIT_ORACLE_SITUATIONS` is their number, `TIMEWAIT_ORACLE_SEED` the first seed, by default a new one.
+//! Situation n of a run has the first seed plus n, so that it is replayed alone by its own seed and a count of 1.
+//! A situation that fails is simplified as long as it still fails.
 //!
-//! In reading order: [`situation`] is what is set up, [`stage`] sets it up and asks the program;
-//! then the oracles.
+//! In reading order: [`situation`] describes what is set up, [`stage`] sets it up and scrapes; then the
+//! oracles.
 
 mod bind_oracle;
 mod blind_spot;
@@ -34,16 +33,16 @@ use crate::support::namespace::set_sysctl_if_any;
 use simplify::simplified;
 use situation::Situation;
 
-/// How often a situation is tried anew that could not be decided.
+/// How often a situation is repeated that could not be decided.
 const TRIES: usize = 4;
 
-/// What became of a situation.
+/// The result of a situation.
 enum Verdict {
-    /// The program was right; so many calls were compared.
-    Holds { calls: u64 },
-    /// Time passed that made old what was to be young, or the other way about; or sockets were lost.
+    /// The values were correct; so many calls were compared.
+    Agrees { calls: u64 },
+    /// Sockets that should be young became old, or vice versa; or sockets were lost.
     Undecided,
-    /// The program was wrong.
+    /// A value was wrong.
     Differs(String),
 }
 
@@ -60,7 +59,7 @@ fn prove(
         u64::from(since_epoch.subsec_nanos()) * 1_000
     });
     let count = setting("TIMEWAIT_ORACLE_SITUATIONS").unwrap_or(default_count);
-    // A connection table for each, small and without the sockets of others, makes dumps quick.
+    // A connection table per namespace, small and without the sockets of others, makes dumps fast.
     set_sysctl_if_any("tcp_child_ehash_entries", "1024");
     println!("{oracle}: {count} situations from TIMEWAIT_ORACLE_SEED={first_seed}");
     let begin = Instant::now();
@@ -68,7 +67,7 @@ fn prove(
     let judged = AtomicU64::new(0);
     let calls = AtomicU64::new(0);
     let failure: Mutex<Option<(Situation, String)>> = Mutex::new(None);
-    // They mostly wait for time to pass.
+    // They mostly wait.
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = (2 * cores).min(usize::try_from(count).unwrap_or(usize::MAX));
     thread::scope(|scope| {
@@ -77,13 +76,13 @@ fn prove(
                 loop {
                     let is_over = judged.load(Ordering::Relaxed) >= count;
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    // Others stand in for those that could not be decided.
+                    // Further situations replace those that could not be decided.
                     if is_over || index >= 2 * count || failure.lock().unwrap().is_some() {
                         break;
                     }
                     let situation = situation(first_seed.wrapping_add(index));
                     match tried(&situation, judge) {
-                        Verdict::Holds { calls: more } => {
+                        Verdict::Agrees { calls: more } => {
                             judged.fetch_add(1, Ordering::Relaxed);
                             calls.fetch_add(more, Ordering::Relaxed);
                         }
@@ -101,7 +100,7 @@ fn prove(
         println!("{oracle}: differs from the kernel, simplifying: {text}");
         let still_fails = |simpler: &Situation| match tried(simpler, judge) {
             Verdict::Differs(text) => Some(text),
-            Verdict::Holds { .. } | Verdict::Undecided => None,
+            Verdict::Agrees { .. } | Verdict::Undecided => None,
         };
         let (situation, text) = simplified(situation, text, still_fails);
         panic!(
@@ -111,7 +110,7 @@ fn prove(
     }
     let (judged, calls) = (judged.into_inner(), calls.into_inner());
     let time = begin.elapsed();
-    println!("{oracle}: {judged} situations judged, {calls} calls as told, {time:.1?}");
+    println!("{oracle}: {judged} situations judged, {calls} calls as reported, {time:.1?}");
     assert!(judged >= count, "{oracle}: the others could not be decided");
 }
 
@@ -156,10 +155,10 @@ fn judged(situation: &Situation, judge: fn(&Situation) -> Verdict) -> Verdict {
     }
 }
 
-/// Whether the calling thread's namespace has told itself, by ICMPv6, that it has no route. That ends
-/// every socket in SYN-SENT which it is told to. On Linux 6.18, while other namespaces come and go on
-/// a busy machine, connect() now and then fails with ENETUNREACH with every route in place; one
-/// situation in some 1,500 lost all its SYN-SENT sockets at once, for which this is the likely cause.
+/// Whether the calling thread's namespace has sent an ICMPv6 "no route" error to itself, which ends every
+/// SYN-SENT socket that receives it. On Linux 6.18, while other namespaces come and go on a busy machine,
+/// connect() sometimes fails with ENETUNREACH although every route exists; one situation in some 1,500 lost all
+/// its SYN-SENT sockets at once, for which this is the likely cause.
 fn has_lost_a_route() -> bool {
     let counters = fs::read_to_string("/proc/thread-self/net/snmp6").unwrap_or_default();
     let mut lines = counters.lines().map(str::split_whitespace);

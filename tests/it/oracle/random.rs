@@ -1,6 +1,6 @@
-//! Random numbers that are the same for the same seed, on every machine and for ever.
+//! Random numbers that are the same for the same seed, on every machine and in every version.
 
-/// SplitMix64: one word of state, any seed is a good one.
+/// SplitMix64: one word of state, any seed works.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

@@ -1,5 +1,5 @@
-//! From when on a port in TIME-WAIT is reusable where no sysctl says so (Linux before 6.14): not after a second,
-//! but when the second of the kernel's clock has changed.
+//! When a port in TIME-WAIT becomes reusable without the sysctl (Linux before 6.14): not after a second, but when
+//! the second of the kernel's clock has changed.
 
 use std::thread;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use timewait_exporter::domain::snapshot::Destination;
 
 use crate::support::features::Feature;
 use crate::support::namespace::{in_namespace, set_sysctl};
-use crate::support::scraper::{Scraper, told};
+use crate::support::scraper::{Scraper, usage_of};
 use crate::support::skip;
 use crate::support::sockets::{at, connect_from, connected, listening};
 
-/// A machine may be too slow to do all of it in one second.
+/// A machine may be too slow to fill the range within one second.
 const TRIES: u8 = 10;
 
 #[test]
-fn without_its_sysctl_a_port_is_reusable_when_the_second_has_changed() {
+fn without_the_reuse_delay_sysctl_a_port_is_reusable_when_the_second_has_changed() {
     in_namespace(|| {
         if Feature::ReuseDelay.is_here() {
             return;
@@ -42,9 +42,9 @@ fn fills_a_range_within_a_second(server: u8) -> bool {
         dst_port: to.port(),
     };
     let scraper = Scraper::open([destination]);
-    let headroom = || told(&scraper.ports(), destination).headroom;
+    let headroom = || usage_of(&scraper.ports(), destination).headroom;
     let listener = listening(to);
-    // The kernel counts in ticks: not near the ends of a second.
+    // The kernel counts in ticks: avoid the boundaries of a second.
     let begin = until(|now| (100_000_000..300_000_000).contains(&now.tv_nsec)).tv_sec;
     for _ in 0..10 {
         connected(Some(source), &listener, to).close_client_first();

@@ -1,8 +1,8 @@
-//! Makes a situation that fails simpler as long as it still fails.
+//! Simplifies a failing situation as long as it still fails.
 
 use super::situation::Situation;
 
-/// How many simpler situations are tried, at most.
+/// The maximum number of simpler situations tried.
 const TRIES: usize = 400;
 
 /// The simplest situation found, and how it fails.
@@ -27,7 +27,7 @@ pub fn simplified(
     }
 }
 
-/// The situations that are this one less a part of it, the largest parts first.
+/// This situation without one of its parts, the largest parts first.
 fn simpler(situation: &Situation) -> Vec<Situation> {
     let routes = 0..situation.routes.len();
     let servers = 0..situation.servers.len();

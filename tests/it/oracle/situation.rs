@@ -1,4 +1,4 @@
-//! A situation: what a namespace is set up with before it is asked. Plain data, made from a seed.
+//! A situation: what is set up in a namespace before the scrape. Plain data, made from a seed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use crate::support::sockets::{at, is_mapped, mapped};
 /// How many ports a range may have: enough for every state, few enough to be quick.
 const MOST_PORTS: u16 = 60;
 
-/// The longest `tcp_tw_reuse_delay` that the kernel takes. No situation waits so long.
+/// The longest `tcp_tw_reuse_delay` that the kernel accepts. No situation waits so long.
 const LONGEST_DELAY_MS: u32 = 60_000;
 
 /// On lo in every situation, beside 127.0.0.0/8 and ::1.
@@ -23,7 +23,6 @@ const V4: [&str; 5] = [
 ];
 const V6: [&str; 3] = ["::1", "2001:db8::1", "2001:db8::2"];
 
-/// Everything that a situation consists of.
 #[derive(Clone, Debug)]
 pub struct Situation {
     pub seed: u64,
@@ -46,32 +45,31 @@ pub struct Situation {
     pub probe: bool,
 }
 
-/// A listener to connect to. It may stand inside the range, even on a reserved port.
+/// A listener to connect to. Its port may be inside the range, even reserved.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub bind: SocketAddr,
     pub v6_only: bool,
-    /// Its backlog is full, so that it answers nobody.
+    /// Its backlog is full, so that it does not answer.
     pub silent: bool,
-    /// It is closed before anybody asks; its connections are not.
+    /// It is closed before the scrape; its connections are not.
     pub closes: bool,
 }
 
-/// A socket inside the range that listens or is merely bound. Where it cannot be bound it is not
-/// there.
+/// A socket inside the range that listens or is bound and unconnected. Omitted where it cannot be bound.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent of each other")]
 pub struct Owner {
     pub bind: SocketAddr,
     pub v6_only: bool,
     pub listens: bool,
-    /// Whether it asks for SO_REUSEADDR.
+    /// Whether it has SO_REUSEADDR.
     pub reuse_addr: bool,
-    /// Whether it comes after the connections.
+    /// Whether it is bound after the connections are made.
     pub late: bool,
 }
 
-/// A way to a server: a destination, once the kernel has chosen the source where none is given.
+/// A source and a server: a destination, once the kernel has chosen the source where none is given.
 #[derive(Clone, Debug)]
 pub struct Route {
     pub server: usize,
@@ -80,28 +78,28 @@ pub struct Route {
     pub to: SocketAddr,
 }
 
-/// Connections of one route that are alike.
+/// Connections of one route in the same state.
 #[derive(Clone, Debug)]
 pub struct Group {
     pub route: usize,
     pub state: State,
-    /// How many at most: a full destination takes no more.
+    /// The maximum number: a full destination accepts no more.
     pub count: u16,
     /// Made early enough to be reusable, if anything is.
     pub old: bool,
     pub port: PortTaken,
 }
 
-/// How a client's end came by its port.
+/// How the client's end got its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortTaken {
     /// connect() chose it.
     ByConnect,
     /// bind(address, 0) chose it.
     ByBind,
-    /// The client asked for it in bind().
+    /// The client requested it in bind().
     AsAsked,
-    /// It asked for it with SO_REUSEADDR, as others do.
+    /// The client requested it with SO_REUSEADDR.
     WithReuseAddr,
     /// With SO_REUSEPORT.
     WithReusePort,
@@ -109,12 +107,12 @@ pub enum PortTaken {
     ByRepair,
 }
 
-/// What the client's end of a connection is doing.
+/// The state of the client's end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Established,
     TimeWait,
-    /// The server closed first: nothing is left of the client's end.
+    /// The server closed first: the client's end is closed completely.
     ServerTimeWait,
     FinWait2,
     /// The client has closed but the server has not.
@@ -176,8 +174,8 @@ impl Situation {
         situation
     }
 
-    /// One in which some ports belong to bind() though their sockets are connected, which the
-    /// connection table does not show.
+    /// A situation in which some ports belong to bind() although their sockets are connected, which a dump
+    /// does not show.
     pub fn with_blind_spot(seed: u64) -> Self {
         let mut situation = Self::from_seed(seed);
         let random = &mut Random::new(!seed);
@@ -202,7 +200,7 @@ impl Situation {
                     ]);
                     if group.port == PortTaken::ByRepair {
                         group.state = State::Established;
-                        // It has no timestamps here, unlike what CRIU restores: it would stand for a
+                        // It has no timestamps here, unlike what CRIU restores: it would look like a
                         // peer without them.
                         situation.tw_reuse = 0;
                     }
@@ -225,26 +223,26 @@ impl Situation {
         u32::from(self.max - self.min) + 1
     }
 
-    /// With an odd number of ports the kernel's search leaves one end of the range out. One port is
-    /// always tried.
+    /// With an odd number of ports the kernel's search skips one end of the range. A single port is always
+    /// tried.
     pub fn may_miss_one(&self) -> bool {
         self.ports() % 2 == 1 && self.ports() > 1
     }
 
-    /// Whether the age of TIME-WAIT sockets decides anything.
+    /// Whether the age of TIME-WAIT sockets matters.
     pub fn age_matters(&self) -> bool {
         let is_time_wait = |group: &Group| group.state == State::TimeWait;
         self.tw_reuse != 0 && self.timestamps != 0 && self.groups.iter().any(is_time_wait)
     }
 
-    /// Whether it is to be waited for that the old TIME-WAIT sockets can be taken over.
+    /// Whether to wait until the old TIME-WAIT sockets are reusable.
     pub fn waits(&self) -> bool {
         self.age_matters()
             && self.tw_reuse_delay_ms < LONGEST_DELAY_MS
             && self.groups.iter().any(|group| group.old)
     }
 
-    /// The same with more time to make up one's mind in, for a machine that is slow just now.
+    /// The same with more time, for a machine that is slow at the moment.
     pub fn slower(&self) -> Self {
         Self {
             tw_reuse_delay_ms: (self.tw_reuse_delay_ms * 4).min(LONGEST_DELAY_MS),
@@ -376,7 +374,7 @@ fn owner(random: &mut Random, min: u16, max: u16) -> Owner {
     }
 }
 
-/// Any address that one can be bound to, and whether IPV6_V6ONLY is asked for.
+/// Any address to bind to, and whether to set IPV6_V6ONLY.
 fn owner_address(random: &mut Random) -> (&'static str, bool) {
     match random.between(0, 9) {
         0 => ("0.0.0.0", false),

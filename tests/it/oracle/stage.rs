@@ -1,4 +1,4 @@
-//! Sets a situation up in the calling thread's namespace, and asks the program what it sees there.
+//! Sets a situation up in the calling thread's namespace, and scrapes it.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -23,7 +23,7 @@ use crate::support::sockets::{
     connecting, listening_with, repaired, settle, source_towards, tcp_socket,
 };
 
-/// How exactly an age is known: the kernel tells it by a timer that counts in ticks (4 or 10 ms).
+/// The precision of an age: the kernel reports it by a timer that counts in ticks (4 or 10 ms).
 const AGE_TOLERANCE: Duration = Duration::from_millis(25);
 
 /// Linux >= 6.14.
@@ -34,7 +34,7 @@ pub struct Stage {
     pub situation: Situation,
     /// `None` once closed.
     listeners: Vec<Option<OwnedFd>>,
-    /// Every other socket there is. None is closed before the end.
+    /// All other sockets. None is closed before the end.
     kept: Vec<OwnedFd>,
     last_old: Option<Instant>,
     first_young: Option<Instant>,
@@ -81,7 +81,7 @@ impl Stage {
             let backlog = if server.silent { 0 } else { 4_096 };
             let listener = listening_with(server.bind, backlog, server.v6_only);
             if server.silent {
-                // A backlog of 0 holds one connection.
+                // A backlog of 0 has room for one connection.
                 let to = reachable(server.bind);
                 // Outside of every range.
                 let port = 500 + u16::try_from(index).expect("few servers");
@@ -109,8 +109,8 @@ impl Stage {
         }
     }
 
-    /// Connections to foreign ports inside the range, the half of them in TIME-WAIT by now. The ports are outside
-    /// of every range otherwise.
+    /// Connections to foreign ports inside the range, half of them in TIME-WAIT by now. Other foreign ports are
+    /// outside of every range.
     fn add_tproxied(&mut self) {
         let ports = self.situation.tproxied.clone();
         let proxy = at("0.0.0.0", 600);
@@ -152,7 +152,7 @@ impl Stage {
                 {
                     break;
                 }
-                // The next one may find its port free.
+                // The port of the next one may be free.
                 Err(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL) => continue,
                 Err(error) => panic!("{route:?}: {error}"),
             };
@@ -199,7 +199,7 @@ impl Stage {
         }
     }
 
-    /// What the program says of the range now.
+    /// The program's values for the range now.
     pub fn scrape(&self) -> PortUsage {
         self.scraper.ports()
     }
@@ -230,7 +230,7 @@ impl Stage {
         count
     }
 
-    /// Whether every TIME-WAIT socket could be taken over at the scrape that began then.
+    /// Whether every old TIME-WAIT socket was reusable at the scrape that began then.
     pub fn old_were_old(&self, scraped: Instant) -> bool {
         let delay = Duration::from_millis(self.situation.tw_reuse_delay_ms.into());
         !self.situation.age_matters()
@@ -239,7 +239,7 @@ impl Stage {
                 .is_none_or(|last| scraped.duration_since(last) > delay + AGE_TOLERANCE)
     }
 
-    /// Whether none of the young TIME-WAIT sockets can be taken over even now.
+    /// Whether no young TIME-WAIT socket is reusable even now.
     pub fn young_are_young(&self) -> bool {
         let delay = Duration::from_millis(self.situation.tw_reuse_delay_ms.into());
         !self.situation.age_matters()
@@ -249,7 +249,7 @@ impl Stage {
     }
 }
 
-/// Closes what is to be closed, and returns what is to be kept open.
+/// Brings the connection into this state, and returns the sockets to keep open.
 fn brought_to(state: State, connection: Connection) -> Vec<OwnedFd> {
     match state {
         State::Established | State::SynSent => {}
@@ -268,10 +268,10 @@ fn brought_to(state: State, connection: Connection) -> Vec<OwnedFd> {
     vec![connection.client, connection.server]
 }
 
-/// No situation has it otherwise.
+/// No situation uses this address otherwise.
 const PROXIED: &str = "127.0.0.9";
 
-/// Has the kernel give whatever goes to [`PROXIED`] to a transparent listener; false where it cannot.
+/// Redirects connections to [`PROXIED`] to a transparent listener; false where the kernel cannot.
 pub fn redirects_to(proxy: u16) -> bool {
     let rule = format!("ip daddr {PROXIED} meta l4proto tcp tproxy to :{proxy} accept");
     let chain = format!("chain in {{ type filter hook prerouting priority mangle; {rule}; }}");
@@ -286,7 +286,7 @@ fn transparent(address: SocketAddr) -> OwnedFd {
     socket
 }
 
-/// Which destination a route leads to.
+/// The destination of a route.
 pub fn destination(route: &Route) -> Destination {
     let source = route
         .source
@@ -329,11 +329,11 @@ fn set_sysctls(situation: &Situation) {
     set_sysctl_if_any(REUSE_DELAY, &situation.tw_reuse_delay_ms.to_string());
 }
 
-/// What of a situation the kernel at hand can do and show.
+/// Adapts a situation to what this kernel supports and shows.
 fn possible_here(situation: &Situation) -> Situation {
     let mut possible = situation.clone();
     if !Feature::ReuseDelay.is_here_or_skips() {
-        // It is built in, and counted in whole seconds (see super::reuse_delay): all are made older than one.
+        // The delay is built in, and counted in whole seconds (see super::reuse_delay): all are made older than that.
         possible.tw_reuse_delay_ms = 1_000;
         for group in &mut possible.groups {
             group.old = true;

@@ -24,7 +24,7 @@ const V4: [&str; 4] = ["0.0.0.0", "127.0.0.1", "127.0.0.2", "127.0.0.3"];
 const V6: [&str; 4] = ["::", "::1", "fd00::1", "fd00::2"];
 
 #[test]
-fn udp_source_ports_are_what_bind_connect_and_sendto_cannot_have() {
+fn udp_source_ports_are_those_that_bind_connect_and_sendto_cannot_get() {
     in_namespace(|| {
         let first = setting("TIMEWAIT_ORACLE_SEED").unwrap_or_else(|| {
             let since_epoch = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
@@ -44,7 +44,7 @@ fn udp_source_ports_are_what_bind_connect_and_sendto_cannot_have() {
     });
 }
 
-/// How a random socket came by its port.
+/// How a random socket got its port.
 #[derive(Debug)]
 struct Plan {
     local: Option<SocketAddr>,
@@ -97,7 +97,7 @@ fn judge(seed: u64) -> u64 {
             let is_full = usage.exhaustion_ratio >= 1.0;
             assert!(
                 is_right && is_full == (reported == 0),
-                "{way:?} got {granted} of {available} ports, reported was {usage:?}, bindv6only {v6_only}, \
+                "{way:?} got {granted} of {available} ports; reported: {usage:?}, bindv6only {v6_only}, \
                  range {min}-{max}, reserved {reserved}, sockets {plans:#?}"
             );
             calls += u64::from(granted) + 1;
@@ -110,9 +110,9 @@ fn judge(seed: u64) -> u64 {
 /// connected sockets, and which bind() to an IPv6 address sets.
 #[derive(Default)]
 struct Doubt {
-    /// Sockets that are counted and have the option, at the most.
+    /// The maximum number of sockets that are counted and have the option.
     too_many: u32,
-    /// Sockets that are not counted and do not have it, at the most.
+    /// The maximum number of sockets that are not counted and do not have it.
     too_few: u32,
 }
 
@@ -154,7 +154,7 @@ fn plan(random: &mut Random, range: PortRange) -> Plan {
     };
     let local = random.percent(75).then(|| random.pick(&addresses));
     let remote = random.percent(40).then(|| random.pick(&addresses[1..]));
-    // An IPv4 wildcard has no mapped form that bind() takes for one.
+    // bind() does not accept a mapped form of the IPv4 wildcard.
     let local = local.filter(|local| !(is_mapped && *local == "0.0.0.0"));
     Plan {
         local: local.map(|local| place(local, port)),
