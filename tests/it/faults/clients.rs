@@ -35,7 +35,7 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 #[test]
-fn a_thousand_clients_that_send_their_heads_slowly_keep_nobody_waiting() {
+fn a_thousand_slow_senders_delay_no_other_client() {
     in_namespace(|| {
         raise_descriptor_limit();
         let steady = Steady::start_with("slow headers", &[], USUAL_LIMIT);
@@ -43,7 +43,7 @@ fn a_thousand_clients_that_send_their_heads_slowly_keep_nobody_waiting() {
         let mut crowd: Vec<TcpStream> = (0..CROWD).map(|_| steady.connect()).collect();
         let mut slowest = Duration::ZERO;
         let mut cut_off = 0;
-        // A byte a round from each that is still there.
+        // Each remaining client sends one byte per round.
         for letter in "GET /metrics HTTP/1.1\r\nX-Slow: abcdefghij"
             .bytes()
             .cycle()
@@ -66,7 +66,7 @@ fn a_thousand_clients_that_send_their_heads_slowly_keep_nobody_waiting() {
             thread::sleep(Duration::from_millis(200));
         }
         assert_eq!(cut_off, CROWD);
-        // What a crowd leaves to the allocator serves the next ones: nothing piles up.
+        // The allocator reuses the memory of one crowd for the next: it does not grow.
         let five_crowds = || {
             for _ in 0..5 {
                 let again: Vec<TcpStream> = (0..CROWD).map(|_| steady.connect()).collect();
@@ -78,28 +78,28 @@ fn a_thousand_clients_that_send_their_heads_slowly_keep_nobody_waiting() {
             }
             steady.process.resident_kib()
         };
-        // Which places are reused is chance: there may be more once, but not again and again.
+        // Which blocks are reused is random: it may grow once, but not repeatedly.
         let mut resident = five_crowds();
         let no_longer_grows = |_| {
             let before = std::mem::replace(&mut resident, five_crowds());
             resident <= before + 1024
         };
         assert!((0..5).any(no_longer_grows), "{resident} KiB, and growing");
-        let figure = format!(
+        let result = format!(
             "{CROWD} clients, all cut off after {} ms; slowest scrape of others meanwhile {} ms",
             milliseconds(begin.elapsed()),
             milliseconds(slowest)
         );
-        steady.assert_unmoved_but_for(PIECES_MARGIN_KIB, &figure);
+        steady.assert_unmoved_but_for(PIECES_MARGIN_KIB, &result);
     });
 }
 
 #[test]
-fn a_thousand_clients_that_read_slowly_keep_nobody_waiting() {
+fn a_thousand_slow_readers_delay_no_other_client() {
     in_namespace(|| {
         raise_descriptor_limit();
         let tree = crate::collector::copy();
-        // Some 100 kB of answer: more than the buffers of a client that takes little.
+        // An answer of some 100 kB: more than the buffers of a slow reader.
         write_crowded_table(tree.path(), 1_000);
         let flags = ["--collector.top=1000"];
         let steady = Steady::over("slow readers", tree, &flags, USUAL_LIMIT);
@@ -122,7 +122,7 @@ fn a_thousand_clients_that_read_slowly_keep_nobody_waiting() {
 }
 
 #[test]
-fn connections_whose_clients_are_gone_without_a_word_are_given_up() {
+fn connections_of_vanished_clients_time_out() {
     const GONE: usize = 200;
     in_namespace(|| {
         let flags = ["--web.listen-address=192.0.2.1:10073"];
@@ -146,7 +146,7 @@ fn connections_whose_clients_are_gone_without_a_word_are_given_up() {
                 .collect();
             ready.send(()).unwrap();
             cut.1.recv().unwrap();
-            // Whatever they send now goes nowhere.
+            // From now on nothing they send arrives.
             drop(crowd);
         });
         let far = clients.recv().unwrap().to_string();
@@ -185,7 +185,7 @@ impl Steady {
 }
 
 #[test]
-fn clients_that_go_away_in_the_middle_of_their_answer_leave_nothing_behind() {
+fn clients_that_disconnect_during_an_answer_leak_nothing() {
     const AWAY: usize = 400;
     in_namespace(|| {
         let tree = crate::collector::copy();
@@ -217,11 +217,11 @@ fn clients_that_go_away_in_the_middle_of_their_answer_leave_nothing_behind() {
 }
 
 #[test]
-fn with_64_descriptors_a_crowd_leaves_enough_for_whole_scrapes() {
+fn with_64_descriptors_a_crowd_leaves_enough_for_complete_scrapes() {
     const LIMIT: usize = 64;
     in_namespace(|| {
         let steady = Steady::start_with("64 descriptors", &[], &format!("ulimit -n {LIMIT}"));
-        // Some say nothing, some were answered and stay.
+        // Some send nothing, some were answered and stay connected.
         let mut slowest = Duration::ZERO;
         let mut most = 0;
         let mut crowd = Vec::new();
@@ -236,7 +236,7 @@ fn with_64_descriptors_a_crowd_leaves_enough_for_whole_scrapes() {
             crowd.push(stream);
             most = most.max(steady.process.descriptors());
             if number % 10 == 9 {
-                // Not only answered: every collector had its files.
+                // Every collector could open its files.
                 slowest = slowest.max(steady.assert_answers());
             }
         }
@@ -250,7 +250,7 @@ fn with_64_descriptors_a_crowd_leaves_enough_for_whole_scrapes() {
 }
 
 #[test]
-fn with_16_descriptors_idle_connections_leave_the_collectors_what_they_need() {
+fn with_16_descriptors_idle_connections_leave_enough_for_the_collectors() {
     in_namespace(|| {
         let process = Program::start_through(&["prlimit", "--nofile=16"], &[]);
         let address = process.address();
@@ -270,13 +270,13 @@ fn with_16_descriptors_idle_connections_leave_the_collectors_what_they_need() {
 }
 
 #[test]
-fn a_program_that_may_not_open_enough_says_so_and_recovers() {
-    // Room for what it always has open, and for less than one scrape beside a client.
+fn too_few_descriptors_are_logged_and_it_recovers() {
+    // Enough for what is always open, but not for one scrape and a client.
     in_namespace(|| {
         let mut process = Program::start(&["--web.disable-exporter-metrics"]);
         let address = process.address();
         process.line_with("Read the connection table");
-        // One is left, and that is the connection's.
+        // The connection uses the last one.
         process.limit_descriptors(process.first_free_descriptor() + 1);
         let metrics = get(address, "/metrics").metrics();
         assert!(!metrics.success("sysctl"), "{metrics:#?}");

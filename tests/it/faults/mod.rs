@@ -1,9 +1,9 @@
-//! What clients, the system and the kernel can do wrong, one test each with its figure: while it lasts
-//! others are answered, and afterwards the answer, the memory and the descriptors are as before.
+//! Faults of clients, the system and the kernel, one test each, which prints its result: during the fault
+//! other clients are answered; afterwards the answer, memory and descriptors are as before.
 //!
-//! - [`clients`]: crowds that are slow, do not read, vanish, or leave too few descriptors;
-//! - [`tls`]: the same crowds where there is TLS;
-//! - [`requests`]: bytes that are no good request;
+//! - [`clients`]: crowds that are slow, do not read, vanish, or use up descriptors;
+//! - [`tls`]: the same crowds with TLS;
+//! - [`requests`]: bytes that are not a valid request;
 //! - [`process`]: signals, the log, the clock, /proc;
 //! - [`netlink`]: what a fake kernel does to the whole server.
 
@@ -31,21 +31,21 @@ use crate::support::exposition::Metrics;
 use crate::support::program::Program;
 use crate::support::{PATIENCE, eventually};
 
-/// How much more memory than before may be resident after a fault: what the allocator keeps of the
-/// buffers of as many connections as may be open at once, 256 with some 22 KiB each.
+/// How much more memory may be resident after a fault: what the allocator keeps of the buffers of the
+/// maximum number of open connections, 256 with some 22 KiB each.
 const MARGIN_KIB: u64 = 8 * 1024;
 
-/// The same where a head comes in pieces: its buffer grows from 8 KiB to 16 KiB, and now and then (in 2 of
-/// 77 runs, on a busy machine) nothing fits into the places of the first ones, 36 KiB each in all.
+/// The same for request heads in pieces: the buffer grows from 8 KiB to 16 KiB, and sometimes (in 2 of
+/// 77 runs, on a busy machine) no freed block can be reused, 36 KiB per connection in all.
 const PIECES_MARGIN_KIB: u64 = 12 * 1024;
 
-/// The same with TLS, which has buffers of its own: some 45 KiB each.
+/// The same with TLS, whose buffers add up to some 45 KiB each.
 const TLS_MARGIN_KIB: u64 = 16 * 1024;
 
-/// Scrapes until memory is what it stays.
+/// Scrapes until memory is stable.
 const WARM_UP: usize = 30;
 
-/// A program over files that do not change, and how it was before a fault.
+/// A program that reads unchanging files, and its state before a fault.
 struct Steady {
     process: Program,
     address: String,
@@ -62,7 +62,7 @@ impl Steady {
         Self::start_with(name, &[], "")
     }
 
-    /// With flags, and after a line of shell.
+    /// With flags, after a line of shell.
     fn start_with(name: &'static str, flags: &[&str], shell: &str) -> Self {
         let tree = crate::collector::copy();
         Self::over(name, tree, flags, shell)
@@ -81,7 +81,7 @@ impl Steady {
     ) -> Self {
         let script = format!("{shell}\nexec \"$0\" \"$@\"");
         let procfs = format!("--path.procfs={}", tree.path().display());
-        // What it exposes of itself changes.
+        // Its metrics about itself change.
         let steady = "--web.disable-exporter-metrics";
         let flags = [&["--collector.source=procfs", steady, &*procfs], flags].concat();
         let process = Program::start_through(&["sh", "-c", &script], &flags);
@@ -123,7 +123,7 @@ impl Steady {
         connect(&self.address)
     }
 
-    /// What is told, less how long it took.
+    /// The exposition without durations.
     fn scrape(&self) -> String {
         let (answer, _) = self.timed_scrape();
         answer
@@ -135,18 +135,18 @@ impl Steady {
             None => client::get(&self.address, "/metrics"),
             Some(config) => tls::get(config, &self.address, "/metrics"),
         };
-        (figures(&answer), begin.elapsed())
+        (stable_lines(&answer), begin.elapsed())
     }
 
-    /// Others are answered now, as ever. Says how long that took.
+    /// Asserts that other clients are answered, and returns how long that took.
     fn assert_answers(&self) -> Duration {
         let (answer, time) = self.timed_scrape();
         assert_eq!(answer, self.answer, "{}", self.name);
         time
     }
 
-    /// So many clients that ask, over a small buffer, and take a byte of the answer (over TLS, its record):
-    /// with the slowest scrape of others meanwhile, and the most resident memory in KiB.
+    /// So many clients that send a request and read one byte of the answer (over TLS, one record) into a small
+    /// buffer. Returns them with the slowest scrape of others meanwhile and the highest resident memory in KiB.
     fn slow_readers<S: Stream>(
         &self,
         count: usize,
@@ -171,7 +171,7 @@ impl Steady {
         (crowd, slowest, peak_kib)
     }
 
-    /// The connections that this process made are gone at the other end, too.
+    /// Waits until the connections of this process are closed at the other end, too.
     fn await_no_connection(&self) {
         let folder = format!("/proc/{}/fd", self.process.id());
         let at_rest = self.descriptors;
@@ -185,7 +185,7 @@ impl Steady {
         });
     }
 
-    /// Whether a client's connection is open: its socket stands in the table with the server's port.
+    /// Whether a client's connection is open: the table has a socket with the server's port.
     fn has_clients(&self) -> bool {
         let (_, port) = self.address.rsplit_once(':').unwrap();
         let local = format!("0100007F:{:04X}", port.parse::<u16>().unwrap());
@@ -198,22 +198,22 @@ impl Steady {
         })
     }
 
-    /// The fault is over: everything is as it was before.
-    fn assert_unmoved(&self, figure: &str) {
+    /// Asserts that after the fault everything is as before.
+    fn assert_unmoved(&self, result: &str) {
         let margin = match self.tls {
             None => MARGIN_KIB,
             Some(_) => TLS_MARGIN_KIB,
         };
-        self.assert_unmoved_but_for(margin, figure);
+        self.assert_unmoved_but_for(margin, result);
     }
 
-    /// The same, with so much more memory in KiB.
-    fn assert_unmoved_but_for(&self, margin: u64, figure: &str) {
+    /// The same, with so much more memory allowed, in KiB.
+    fn assert_unmoved_but_for(&self, margin: u64, result: &str) {
         self.assert_answers();
         self.await_no_connection();
         let resident = self.process.resident_kib();
         println!(
-            "FIGURE {}: {figure}; resident {} KiB before, {resident} KiB after; {} descriptors before \
+            "MEASURED {}: {result}; resident {} KiB before, {resident} KiB after; {} descriptors before \
              and after",
             self.name, self.resident_kib, self.descriptors
         );
@@ -231,7 +231,7 @@ trait Stream: Read + Write {}
 
 impl<S: Read + Write> Stream for S {}
 
-/// Fails rather than hangs, whatever the server does.
+/// With timeouts, so that a test fails instead of hanging.
 fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -239,8 +239,8 @@ fn connect(address: &str) -> TcpStream {
     stream
 }
 
-/// The lines that are the same whenever the files are.
-fn figures(answer: &Answer) -> String {
+/// The lines that depend on the files only.
+fn stable_lines(answer: &Answer) -> String {
     let mut kept = format!("HTTP/1.1 {}\n", answer.status);
     for line in answer
         .text()
@@ -253,7 +253,7 @@ fn figures(answer: &Answer) -> String {
     kept
 }
 
-/// Lets this process have as many descriptors as the system does: the crowds are in it.
+/// Raises this process's descriptor limit to the hard limit: the crowds are in it.
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -264,7 +264,7 @@ fn raise_descriptor_limit() {
     );
 }
 
-/// A line of shell for the program to have no more descriptors than a process has by default.
+/// A line of shell that limits the program to the usual number of descriptors.
 const USUAL_LIMIT: &str = "ulimit -Sn 1024";
 
 /// Writes a connection table in which every socket is in TIME-WAIT and has another client.

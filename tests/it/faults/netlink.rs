@@ -1,5 +1,5 @@
-//! What a fake kernel does to the whole server: netlink replies that are cut, repeated, out of order,
-//! that never end or lie about lengths.
+//! The whole server with a fake kernel whose netlink replies are cut, repeated, out of order, endless, or have
+//! wrong lengths.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::support::server::{Running, config, generous};
 
 const ROUNDS: usize = 10;
 
-/// As elsewhere; here it is this process's own memory, with the runtime's and the test's.
+/// As elsewhere; here it is the memory of this process, including the runtime and the test.
 const MARGIN_KIB: u64 = super::MARGIN_KIB;
 
 fn socket(port: u16) -> Message {
@@ -38,7 +38,7 @@ fn done() -> Step {
     Step::Datagram(vec![Message::done(0)])
 }
 
-/// Nobody owns a port, and 100 sockets are in TIME-WAIT.
+/// No listening or bound socket, and 100 sockets in TIME-WAIT.
 fn good() -> Vec<Step> {
     vec![
         done(),
@@ -54,19 +54,19 @@ fn sockets_from(first: u16, count: u16) -> Vec<Message> {
         .collect()
 }
 
-/// What a reply does wrong, after a good first dump.
+/// A faulty reply after a good first dump.
 fn after_owners(steps: Vec<Step>) -> Vec<Step> {
     [vec![done()], steps].concat()
 }
 
-/// With the length of its second message being another.
+/// With a wrong length in its second message.
 fn lie(length: u32) -> Vec<Step> {
     // A record is 16 + 72 bytes.
     let patch = length.to_ne_bytes().to_vec();
     after_owners(vec![Step::Patched(sockets(3), 88, patch), done()])
 }
 
-/// Faults after which nothing is known of sockets, by name.
+/// Faults after which no socket metrics are exported, by name.
 fn failing() -> Vec<(&'static str, Vec<Step>)> {
     let stale = Message {
         sequence_offset: u32::MAX,
@@ -134,7 +134,7 @@ fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// With the 200 ms that a scraper leaves that waits for so long.
+/// A short timeout, which leaves 200 ms for the scrape.
 const IMPATIENT: &str = "X-Prometheus-Scrape-Timeout-Seconds: 0.7\r\n";
 
 async fn scrape_with(server: &Running, headers: &str) -> Metrics {
@@ -148,16 +148,16 @@ async fn scrape(server: &Running) -> Metrics {
     scrape_with(server, "").await
 }
 
-fn assert_others_are_told(metrics: &Metrics, fault: &str) {
+fn assert_others_are_exported(metrics: &Metrics, fault: &str) {
     for collector in ["sysctl", "netstat", "sockstat", "slabinfo"] {
         assert!(metrics.success(collector), "{fault}: {collector}");
     }
     assert!(metrics.get("timewait_buckets").is_some(), "{fault}");
 }
 
-fn assert_all_is_told(metrics: &Metrics, fault: &str) {
+fn assert_all_is_exported(metrics: &Metrics, fault: &str) {
     assert!(metrics.success("sockets"), "after {fault}");
-    assert_others_are_told(metrics, fault);
+    assert_others_are_exported(metrics, fault);
     assert_eq!(metrics.time_wait(), 100.0, "after {fault}");
     assert_eq!(metrics.value("timewait_destinations"), 1.0);
     let ratio = metrics.value("timewait_port_range_exhaustion_ratio{family=\"ipv4\"}");
@@ -165,7 +165,7 @@ fn assert_all_is_told(metrics: &Metrics, fault: &str) {
 }
 
 #[test]
-fn whatever_netlink_replies_are_the_server_answers_and_the_next_scrape_is_right() {
+fn whatever_netlink_replies_the_server_answers_and_the_next_scrape_is_correct() {
     in_namespace(|| {
         block_on(all_faults());
     });
@@ -186,7 +186,7 @@ async fn all_faults() {
         Step::Datagram(sockets(100)),
         done(),
     ]);
-    // What passes is tried three times.
+    // Temporary failures are tried three times.
     let busy = vec![Step::Datagram(vec![Message::refused(16)])];
     let mut script = vec![good()];
     for _ in 0..=ROUNDS {
@@ -208,7 +208,7 @@ async fn all_faults() {
     let kernel = FakeKernel::new(script);
     let collector = Collector::open(config, Box::new(kernel)).unwrap();
     let server = Running::with(collector, &[], generous()).await;
-    assert_all_is_told(&scrape(&server).await, "nothing");
+    assert_all_is_exported(&scrape(&server).await, "nothing");
     let mut before = (0, 0);
     let mut latest = Duration::ZERO;
     for round in 0..=ROUNDS {
@@ -217,35 +217,35 @@ async fn all_faults() {
             assert!(!metrics.success("sockets"), "{name}");
             assert!(metrics.of("timewait_sockets").is_empty(), "{name}");
             assert!(metrics.of("timewait_destinations").is_empty(), "{name}");
-            assert_others_are_told(&metrics, name);
-            assert_all_is_told(&scrape(&server).await, name);
+            assert_others_are_exported(&metrics, name);
+            assert_all_is_exported(&scrape(&server).await, name);
         }
         for name in ["sockets without end", "listeners without end"] {
             let begin = Instant::now();
             let metrics = scrape_with(&server, IMPATIENT).await;
             latest = latest.max(begin.elapsed());
             assert!(!metrics.success("sockets"), "{name}");
-            assert_others_are_told(&metrics, name);
-            assert_all_is_told(&scrape(&server).await, name);
+            assert_others_are_exported(&metrics, name);
+            assert_all_is_exported(&scrape(&server).await, name);
         }
-        // Told twice they count twice, but no port is spent twice.
+        // Repeated sockets count twice, but their ports only once.
         let metrics = scrape(&server).await;
         assert!(metrics.success("sockets"));
         assert_eq!(metrics.time_wait(), 200.0);
         let ratio = metrics.value("timewait_port_range_exhaustion_ratio{family=\"ipv4\"}");
         assert!((0.003..0.004).contains(&ratio), "{ratio}");
-        assert_all_is_told(&scrape(&server).await, "repeated datagrams");
+        assert_all_is_exported(&scrape(&server).await, "repeated datagrams");
         let metrics = scrape(&server).await;
         assert!(!metrics.success("sockets"), "busy three times");
-        assert_all_is_told(&scrape(&server).await, "busy three times");
-        // What every thread and client keeps is there by then.
+        assert_all_is_exported(&scrape(&server).await, "busy three times");
+        // By then every thread and client has allocated what it keeps.
         if round == 2 {
             before = (descriptors(), resident_kib("self"));
         }
     }
     let after = (descriptors(), resident_kib("self"));
     println!(
-        "FIGURE netlink replies: {} faults of {} kinds, each followed by a right scrape; endless \
+        "MEASURED netlink replies: {} faults of {} kinds, each followed by a correct scrape; endless \
          dumps answered after at most {} ms of 200 ms allowed; resident {} KiB before, {} KiB after; \
          {} descriptors before, {} after",
         ROUNDS * (faults.len() + 4),

@@ -21,8 +21,8 @@ use crate::web_config::certificates::Folder;
 use crate::web_config::client::basic;
 use crate::web_config::requests::SECRET;
 
-/// Puts a connection table of so many sockets in the place of a tree's, which takes its time to read.
-/// Returns what puts the former one back.
+/// Replaces a tree's connection table by one of so many sockets, which takes longer to read.
+/// Returns a function that restores it.
 fn lengthen_table(tree: &Path, sockets: usize) -> impl FnOnce() + use<> {
     let (table, aside, long) = (
         tree.join("net/tcp"),
@@ -34,13 +34,13 @@ fn lengthen_table(tree: &Path, sockets: usize) -> impl FnOnce() + use<> {
     let header = "  sl  local_address rem_address   st\n";
     fs::write(&long, [header, &line.repeat(sockets)].concat()).unwrap();
     fs::hard_link(&table, &aside).unwrap();
-    // At one stroke: a scrape has the one or the other.
+    // Atomically: a scrape reads the one or the other.
     fs::rename(&long, &table).unwrap();
     move || fs::rename(&aside, &table).unwrap()
 }
 
 #[test]
-fn where_memory_is_limited_scrapes_are_whole_or_the_program_does_not_start() {
+fn with_limited_memory_scrapes_are_complete_or_the_program_does_not_start() {
     if !has_or_skips("prlimit") {
         return;
     }
@@ -82,7 +82,7 @@ fn where_memory_is_limited_scrapes_are_whole_or_the_program_does_not_start() {
 }
 
 #[test]
-fn scrapes_under_way_at_sigterm_are_answered_in_full() {
+fn scrapes_in_progress_at_sigterm_are_answered_completely() {
     const SCRAPES: usize = 20;
     const SOCKETS: usize = 100_000;
     in_namespace(|| {
@@ -110,14 +110,14 @@ fn scrapes_under_way_at_sigterm_are_answered_in_full() {
             let metrics = Answer::parse(answer).metrics();
             assert!(metrics.success("sockets"), "{answer}");
             let sockets = metrics.value("timewait_sockets{family=\"ipv4\"}");
-            // Those of tcp6 in the form of IPv4 are among them.
+            // Mapped addresses in tcp6 are included.
             assert!(sockets >= SOCKETS as f64, "{sockets}");
         }
         restore();
         steady.process.line_with("Stopped");
         assert_eq!(steady.process.wait().code(), Some(0));
         println!(
-            "FIGURE SIGTERM during scrapes: {} of {SCRAPES} whole answers, the last after {} ms",
+            "MEASURED SIGTERM during scrapes: {} of {SCRAPES} complete answers, the last after {} ms",
             answers.len(),
             begin.elapsed().as_millis()
         );
@@ -125,7 +125,7 @@ fn scrapes_under_way_at_sigterm_are_answered_in_full() {
 }
 
 #[test]
-fn a_full_log_pipe_costs_lines_and_neither_answers_nor_memory() {
+fn a_full_log_pipe_costs_log_lines_but_no_answers_or_memory() {
     const LINES: usize = 5_000;
     in_namespace(|| {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -146,7 +146,7 @@ fn a_full_log_pipe_costs_lines_and_neither_answers_nor_memory() {
         let line = log.find(|line| line.contains("Listening on")).unwrap();
         let address = field(&line, "address").to_owned();
         let steady = Steady::adopt("full log pipe", process, address, tree, None);
-        // Nobody reads the log from here on; each of these is a line.
+        // From here on the log is not read; each of these requests writes a line.
         let mut slowest = Duration::ZERO;
         for number in 0..LINES {
             let mut stream = steady.connect();
@@ -157,10 +157,10 @@ fn a_full_log_pipe_costs_lines_and_neither_answers_nor_memory() {
             }
         }
         steady.assert_unmoved(&format!(
-            "{LINES} lines that nobody read; slowest scrape meanwhile {} ms",
+            "{LINES} unread lines; slowest scrape meanwhile {} ms",
             slowest.as_millis()
         ));
-        // Somebody reads again, and is told what was lost.
+        // Once the log is read again, it contains the number of lost lines.
         let line = log
             .find(|line| line.contains("Log lines were dropped"))
             .unwrap();
@@ -182,7 +182,7 @@ fn libfaketime() -> Option<PathBuf> {
 }
 
 #[test]
-fn a_clock_that_jumps_moves_no_deadline_and_no_figure() {
+fn a_clock_that_jumps_changes_no_deadline_and_no_value() {
     let Some(library) = libfaketime() else { return };
     in_namespace(move || {
         let offset = tempfile::NamedTempFile::new().unwrap();
@@ -244,7 +244,7 @@ fn a_clock_that_jumps_moves_no_deadline_and_no_figure() {
     });
 }
 
-/// What may become of a file, and back.
+/// What can happen to a file, and its reversal.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Missing,
@@ -276,7 +276,7 @@ fn restore(path: &Path, content: &str) {
 }
 
 #[test]
-fn files_of_proc_that_cannot_be_read_take_their_own_figures_only_and_come_back() {
+fn unreadable_proc_files_cost_their_own_metrics_only_until_they_return() {
     if !has_or_skips("setpriv") {
         return;
     }
@@ -322,7 +322,7 @@ fn files_of_proc_that_cannot_be_read_take_their_own_figures_only_and_come_back()
                 let answer = steady.scrape();
                 let metrics = parsed(&answer);
                 assert!(metrics.of(gone).is_empty(), "{file} {fault:?}: {answer}");
-                // All that is exposed was exposed before: nothing is made up.
+                // Every exported series existed before: nothing is invented.
                 let is_known = |name: &&str| all.names().contains(name);
                 assert!(metrics.names().iter().all(is_known), "{file} {fault:?}");
                 for other in ["sockets", "sysctl", "netstat", "sockstat", "slabinfo"] {
@@ -336,7 +336,7 @@ fn files_of_proc_that_cannot_be_read_take_their_own_figures_only_and_come_back()
                 tried += 1;
             }
         }
-        // All of it, while it runs.
+        // All files at once, while it runs.
         let aside = tempfile::tempdir().unwrap();
         for round in 0..20 {
             let parts = ["net", "sys", "slabinfo"];

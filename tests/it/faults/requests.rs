@@ -1,4 +1,4 @@
-//! Bytes that are no good request.
+//! Bytes that are not a valid request.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -8,7 +8,7 @@ use super::{Steady, USUAL_LIMIT};
 use crate::oracle::random::Random;
 use crate::support::namespace::in_namespace;
 
-/// Sends bytes, and gives all that comes until the server closes.
+/// Sends bytes, and returns everything received until the server closes.
 fn exchange(steady: &Steady, bytes: &[u8]) -> Vec<u8> {
     let mut stream = steady.connect();
     // The server may answer and close before it has read all.
@@ -16,7 +16,7 @@ fn exchange(steady: &Steady, bytes: &[u8]) -> Vec<u8> {
     read_to_end(&mut stream)
 }
 
-/// The same with an end, for bytes that may be the beginning of something.
+/// The same, closing the sending side afterwards, for bytes that may be an incomplete request.
 fn exchange_and_end(steady: &Steady, bytes: &[u8]) -> Vec<u8> {
     let mut stream = steady.connect();
     let _closed = stream.write_all(bytes);
@@ -27,7 +27,7 @@ fn exchange_and_end(steady: &Steady, bytes: &[u8]) -> Vec<u8> {
 fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
     if let Err(error) = stream.read_to_end(&mut answer) {
-        // With bytes of ours unread it closes with a reset.
+        // It closes with a reset if it has not read all bytes.
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     }
     answer
@@ -45,7 +45,7 @@ fn statuses(answer: &[u8]) -> Vec<u16> {
 }
 
 #[test]
-fn a_mebibyte_of_headers_is_refused_and_not_kept() {
+fn a_mebibyte_of_headers_is_refused_and_not_buffered() {
     const TIMES: usize = 100;
     const LENGTH: usize = 1024 * 1024;
     in_namespace(|| {
@@ -60,7 +60,7 @@ fn a_mebibyte_of_headers_is_refused_and_not_kept() {
             let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
             let bytes = if number % 4 == 3 { &path } else { &request };
             let got = statuses(&exchange(&steady, bytes.as_bytes()));
-            // The answer may be lost with the rest of the request that was not read.
+            // The answer may be lost, since the rest of the request was not read.
             assert!(matches!(got[..], [] | [431 | 414]), "{got:?}");
             answered += got.len();
         }
@@ -71,7 +71,7 @@ fn a_mebibyte_of_headers_is_refused_and_not_kept() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_their_order_and_no_faster_than_they_are_read() {
+fn pipelined_requests_are_answered_in_order_and_no_faster_than_they_are_read() {
     in_namespace(|| {
         let steady = Steady::start("pipelining");
         let one = |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -93,7 +93,7 @@ fn pipelined_requests_are_answered_in_their_order_and_no_faster_than_they_are_re
         expected.push(200);
         let answer = exchange(&steady, requests.as_bytes());
         assert_eq!(statuses(&answer), expected);
-        // Nobody reads: the server may take only so much.
+        // The client does not read: the server must stop reading requests.
         let mut stream = steady.connect();
         stream.set_nonblocking(true).unwrap();
         let many = one("GET", "/metrics").repeat(1000);
@@ -116,7 +116,7 @@ fn pipelined_requests_are_answered_in_their_order_and_no_faster_than_they_are_re
         steady.assert_answers();
         drop(stream);
         steady.assert_unmoved(&format!(
-            "{} answers in order; of a client that does not read {} kB were taken, {peak} KiB \
+            "{} answers in order; of a client that does not read {} kB were read, {peak} KiB \
              resident meanwhile",
             expected.len(),
             taken / 1000
@@ -125,7 +125,7 @@ fn pipelined_requests_are_answered_in_their_order_and_no_faster_than_they_are_re
 }
 
 #[test]
-fn bad_framing_never_lets_a_body_pass_for_a_request() {
+fn bad_framing_never_turns_a_body_into_a_request() {
     in_namespace(|| {
         let steady = Steady::start("bad chunking");
         let smuggled = "GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -166,7 +166,7 @@ fn bad_framing_never_lets_a_body_pass_for_a_request() {
                 assert!(matches!(got[..], [] | [400 | 404]), "{request:?}: {got:?}");
                 tried += 1;
             }
-            // One that is good, however it is told: the next request is one.
+            // A valid one in every spelling: the next request is answered.
             for (headers, body) in [
                 (chunked, "5;x=y\r\nhello\r\n0\r\nX-Trailer: z\r\n\r\n"),
                 ("Content-Length: 5\r\n", "hello"),
@@ -187,7 +187,7 @@ fn bad_framing_never_lets_a_body_pass_for_a_request() {
 }
 
 #[test]
-fn what_is_not_utf8_is_answered_like_any_other_name() {
+fn invalid_utf8_is_answered_like_any_other_text() {
     in_namespace(|| {
         let steady = Steady::start("invalid UTF-8");
         let mut tried = 0;
@@ -230,7 +230,7 @@ fn what_is_not_utf8_is_answered_like_any_other_name() {
                 b"\xf8\xa1\xa1\xa1",
                 b"\x80",
             ] {
-                // Of a host's name it is known what it may be.
+                // The characters of a host name are defined.
                 let (host, expected) = match header {
                     "Host" => (&b""[..], 400),
                     _ => (&b"Host: x\r\n"[..], 200),
@@ -288,7 +288,7 @@ fn strange(random: &mut Random) -> Vec<u8> {
 }
 
 #[test]
-fn ten_thousand_random_strings_of_bytes_break_nothing() {
+fn ten_thousand_random_byte_strings_break_nothing() {
     const STRINGS: usize = 10_000;
     in_namespace(|| {
         let seed =
@@ -311,7 +311,7 @@ fn ten_thousand_random_strings_of_bytes_break_nothing() {
             });
             *counts.entry(status).or_insert(0) += 1;
         }
-        // Neither all nor none of them are requests.
+        // Some of them are valid requests, some are not.
         assert!(counts.len() > 2, "{counts:?}");
         steady.assert_unmoved(&format!(
             "{STRINGS} strings, by status (0 is none): {counts:?}"

@@ -1,4 +1,4 @@
-//! Crowds of clients where there is TLS.
+//! Crowds of clients over TLS.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ use crate::web_config::client::Client;
 const STALLED: usize = 1_000;
 const SLOW: usize = 300;
 
-/// A client's end of a connection to be.
+/// The client's end of a TLS session before its handshake.
 fn session(config: &Arc<ClientConfig>) -> ClientConnection {
     let name = ServerName::try_from("localhost").unwrap();
     ClientConnection::new(Arc::clone(config), name).unwrap()
@@ -54,7 +54,7 @@ fn steady(name: &'static str, folder: &Folder, flags: &[&str]) -> Steady {
 }
 
 #[test]
-fn a_thousand_clients_that_stall_in_their_handshake_keep_nobody_waiting() {
+fn a_thousand_stalled_handshakes_delay_no_other_client() {
     in_namespace(|| {
         raise_descriptor_limit();
         let folder = Folder::new();
@@ -87,7 +87,7 @@ fn a_thousand_clients_that_stall_in_their_handshake_keep_nobody_waiting() {
         }
         let given_up = begin.elapsed().as_millis();
         drop(crowd);
-        // What a crowd leaves to the allocator serves the next ones: nothing piles up.
+        // The allocator reuses the memory of one crowd for the next: it does not grow.
         let another_crowd = || {
             drop((0..STALLED).map(one).collect::<Vec<_>>());
             steady.await_no_connection();
@@ -107,7 +107,7 @@ fn a_thousand_clients_that_stall_in_their_handshake_keep_nobody_waiting() {
 }
 
 #[test]
-fn clients_that_read_slowly_over_tls_keep_nobody_waiting() {
+fn slow_readers_over_tls_delay_no_other_client() {
     in_namespace(|| {
         raise_descriptor_limit();
         let folder = Folder::new();
