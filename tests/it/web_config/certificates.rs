@@ -1,4 +1,4 @@
-//! Certificates for one test, in a folder of its own.
+//! Certificates for one test, in its own folder.
 
 use std::fs;
 use std::path::Path;
@@ -81,7 +81,7 @@ fn client_params(names: &[SanType]) -> CertificateParams {
     params
 }
 
-/// A client's certificate that it signed itself; perhaps marked as a CA, as openssl's are.
+/// A self-signed client certificate; optionally marked as a CA, as openssl's are.
 pub fn self_signed_client(is_ca: bool) -> Pair {
     let mut params = client_params(&[]);
     if is_ca {
@@ -94,8 +94,7 @@ pub fn self_signed_client(is_ca: bool) -> Pair {
     }
 }
 
-/// A folder with what most tests need: `server.pem`, `server.key` for localhost, and `ca.pem`, which
-/// signed it.
+/// A folder with `server.pem` and `server.key` for localhost, and `ca.pem`, which signed the certificate.
 pub struct Folder {
     pub ca: Ca,
     pub server: Pair,
@@ -116,17 +115,17 @@ impl Folder {
         self.folder.path()
     }
 
-    /// Writes a file and gives its path.
+    /// Writes a file and returns its path.
     pub fn write(&self, name: &str, text: &str) -> String {
         let path = self.path().join(name);
-        // Never half of it.
+        // Atomically.
         let new = self.path().join("new");
         fs::write(&new, text).unwrap();
         fs::rename(&new, &path).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    /// Certificates of kinds that ring does not make, from openssl; false where there is none.
+    /// Certificates of kinds that ring does not create, by openssl; false if it is not installed.
     pub fn add_other_kinds(&self) -> bool {
         let ed25519 = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -161,7 +160,7 @@ impl Folder {
         is_done
     }
 
-    /// The server's key behind one that cannot be used.
+    /// The server's key behind an unusable one.
     fn add_keys_behind_others(&self) {
         let encrypted = fs::read_to_string(self.path().join("encrypted.key")).unwrap();
         let other = "-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n";

@@ -19,7 +19,7 @@ use super::certificates::Pair;
 use crate::support::client::Answer;
 use crate::support::patiently;
 
-/// What a client is like.
+/// The options of a client.
 #[derive(Clone)]
 pub struct Client {
     pub roots: String,
@@ -31,7 +31,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Trusts this CA, would speak HTTP/2, has no certificate.
+    /// Trusts this CA, offers HTTP/2, has no certificate.
     pub fn new(roots: &str) -> Self {
         Self {
             roots: roots.to_owned(),
@@ -109,7 +109,7 @@ pub fn basic(user: &str, password: &str) -> String {
     format!("Basic {encoded}")
 }
 
-/// What curl says: its exit status, and what it wrote.
+/// The exit status and the output of curl.
 pub async fn curl(arguments: &[&str]) -> Option<(i32, String)> {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     let output = tokio::task::spawn_blocking(move || {

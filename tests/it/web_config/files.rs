@@ -14,7 +14,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// What its first lines say under this name.
+    /// The values of the comments with this name in its first lines.
     fn notes(&self, name: &str) -> Vec<&str> {
         let prefix = format!("# {name}: ");
         let found = self
@@ -51,7 +51,7 @@ fn fixtures(kind: &str, folder: &Folder) -> Vec<Fixture> {
     found
 }
 
-/// A folder with all that the files name, if there is an openssl.
+/// A folder with everything that the files name, if openssl is installed.
 fn folder() -> Option<Folder> {
     let folder = Folder::new();
     if folder.add_other_kinds() {
@@ -62,8 +62,8 @@ fn folder() -> Option<Folder> {
     None
 }
 
-/// Whether a log has some of the server's key, be it as a list of bytes.
-fn tells_key(log: &str, folder: &Folder) -> bool {
+/// Whether a log contains a part of the server's key, also as a list of bytes.
+fn contains_key(log: &str, folder: &Folder) -> bool {
     folder.server.key.lines().any(|line| {
         let bytes: Vec<String> = line.bytes().map(|byte| byte.to_string()).collect();
         log.contains(line) || log.contains(&bytes.join(", "))
@@ -71,7 +71,7 @@ fn tells_key(log: &str, folder: &Folder) -> bool {
 }
 
 #[test]
-fn a_refused_file_ends_the_program_with_the_words_of_its_first_line() {
+fn a_refused_file_ends_the_program_with_the_error_in_its_first_line() {
     let Some(folder) = folder() else { return };
     for fixture in fixtures("refused", &folder) {
         let output = run(&fixture.path);
@@ -80,17 +80,17 @@ fn a_refused_file_ends_the_program_with_the_words_of_its_first_line() {
             .replace("\\\"", "\"");
         assert_eq!(output.status.code(), Some(2), "{}: {log}", fixture.name);
         let [expected] = fixture.notes("expects")[..] else {
-            panic!("{} says not what it expects", fixture.name);
+            panic!("{} does not name the expected error", fixture.name);
         };
         assert!(log.contains(expected), "{}: {log}", fixture.name);
         assert!(log.contains(&fixture.path), "{}: {log}", fixture.name);
         assert!(!log.contains("Listening on"), "{}: {log}", fixture.name);
-        assert!(!tells_key(&log, &folder), "{}: {log}", fixture.name);
+        assert!(!contains_key(&log, &folder), "{}: {log}", fixture.name);
     }
 }
 
 #[test]
-fn a_file_that_is_not_there_ends_the_program() {
+fn a_missing_file_ends_the_program() {
     let folder = Folder::new();
     let path = folder.path().join("nothing.yml");
     let output = run(path.to_str().unwrap());
@@ -124,7 +124,7 @@ fn an_accepted_file_starts_the_program_with_the_warnings_it_names() {
 }
 
 #[test]
-fn promtool_accepts_what_is_accepted() {
+fn promtool_accepts_every_accepted_file() {
     let Some(folder) = folder() else { return };
     for fixture in fixtures("accepted", &folder) {
         let output = Command::new("promtool")
@@ -139,7 +139,7 @@ fn promtool_accepts_what_is_accepted() {
         if output.status.success() {
             continue;
         }
-        // An older promtool knows not all keys, and may say so of these.
+        // An older promtool may report these keys as unknown.
         let newer = fixture.notes("newer than promtool 2.42").join(", ");
         let complaints: Vec<&str> = said
             .lines()
@@ -154,7 +154,7 @@ fn promtool_accepts_what_is_accepted() {
 }
 
 #[test]
-fn the_log_says_what_is_on() {
+fn the_log_says_which_features_are_on() {
     let folder = Folder::new();
     let tls = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
     let said = |text: &str| {

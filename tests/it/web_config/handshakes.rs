@@ -27,7 +27,7 @@ pub async fn serve_with(folder: &Folder, text: &str, limits: Limits) -> Running 
     Running::with(collector(|_| outcome(true)), &[&flag], limits).await
 }
 
-/// How a request ends: with 200, or with an alert of the server's, by rustls' name for it.
+/// The result of a request: 200, or the server's alert, by rustls' name for it.
 async fn end_of(client: &Client, address: SocketAddr) -> Result<(), String> {
     match client.get(address, "/-/healthy", None).await {
         Ok(answer) => {
@@ -47,7 +47,7 @@ async fn end_of(client: &Client, address: SocketAddr) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn http1_is_served_whatever_the_file_says_of_http2_and_alpn_offers_nothing_else() {
+async fn http1_is_the_only_protocol_whatever_the_file_says_about_http2() {
     let folder = Folder::new();
     let mut client = Client::new(&folder.ca.pem());
     for http2 in [
@@ -86,7 +86,7 @@ async fn http1_is_served_whatever_the_file_says_of_http2_and_alpn_offers_nothing
 }
 
 #[tokio::test]
-async fn curl_is_served_and_refuses_what_is_not_for_it() {
+async fn curl_is_served_and_refuses_a_wrong_certificate() {
     let folder = Folder::new();
     let server = serve(&folder, TLS).await;
     let at =
@@ -125,7 +125,7 @@ async fn curl_is_served_and_refuses_what_is_not_for_it() {
     folder.ca.expired_server().write(folder.path(), "server");
     let (status, said) = curl(&["--cacert", ca, "-4", &url]).await.unwrap();
     assert_eq!((status, said.contains("expired")), (60, true), "{said}");
-    // And after all that it still serves.
+    // Afterwards it still serves.
     folder.server.write(folder.path(), "server");
     let (status, said) = curl(&["--cacert", ca, "-4", &url]).await.unwrap();
     assert_eq!(status, 0, "{said}");
@@ -153,7 +153,7 @@ async fn a_rust_client_refuses_a_wrong_server() {
 }
 
 #[tokio::test]
-async fn each_policy_lets_in_whom_it_should() {
+async fn each_client_auth_policy_accepts_the_right_clients() {
     const NONE: Result<(), &str> = Err("CertificateRequired");
     const UNKNOWN: Result<(), &str> = Err("UnknownCA");
     const EXPIRED: Result<(), &str> = Err("CertificateExpired");
@@ -196,7 +196,7 @@ async fn each_policy_lets_in_whom_it_should() {
                 client.certificate.clone_from(certificate);
                 client.versions = vec![only];
                 let end = end_of(&client, server.addresses[0]).await;
-                // TLS 1.2 has no alert of its own for this.
+                // TLS 1.2 has no specific alert for this.
                 let is_12 = only.version == version::TLS12.version;
                 if is_12 && expected == NONE {
                     assert!(end.is_err(), "{policy} {name}");
@@ -210,7 +210,7 @@ async fn each_policy_lets_in_whom_it_should() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_in_the_list_of_cas_itself_will_do() {
+async fn a_certificate_that_is_itself_in_the_list_of_cas_is_accepted() {
     let folder = Folder::new();
     for is_ca in [false, true] {
         let pair = self_signed_client(is_ca);
@@ -230,7 +230,7 @@ async fn a_certificate_that_is_in_the_list_of_cas_itself_will_do() {
 }
 
 #[tokio::test]
-async fn a_list_of_names_lets_in_those_who_have_one() {
+async fn a_list_of_names_accepts_certificates_with_one_of_them() {
     let folder = Folder::new();
     let san = |text: &str| text.to_owned().try_into().unwrap();
     let dns = folder
@@ -278,7 +278,7 @@ async fn a_list_of_names_lets_in_those_who_have_one() {
         assert!(end_of(&client, server.addresses[0]).await.is_err());
     }
     assert!(end_of(&client, server.addresses[0]).await.is_err());
-    // A list that names nobody lets nobody in, and one without a certificate has no name.
+    // An empty list accepts no client, nor does any list without a client certificate.
     for (policy, list) in [
         ("RequireAndVerifyClientCert", "[]"),
         ("VerifyClientCertIfGiven", "[prometheus.example]"),
@@ -298,7 +298,7 @@ async fn a_list_of_names_lets_in_those_who_have_one() {
     }
 }
 
-/// What was agreed on.
+/// The negotiated version, suite and group.
 async fn agreed(client: &Client, server: &Running) -> Option<(u16, CipherSuite, NamedGroup)> {
     let stream = client.connect(server.addresses[0]).await.ok()?;
     let connection = stream.get_ref().1;
@@ -310,7 +310,7 @@ async fn agreed(client: &Client, server: &Running) -> Option<(u16, CipherSuite, 
 }
 
 #[tokio::test]
-async fn versions_suites_and_curves_are_as_the_file_says() {
+async fn versions_suites_and_curves_are_those_of_the_file() {
     let folder = Folder::new();
     let client = Client::new(&folder.ca.pem());
     let with = |lines: &str| format!("{TLS}{lines}");
@@ -326,7 +326,7 @@ async fn versions_suites_and_curves_are_as_the_file_says() {
     assert_eq!(agreed(&client, &server).await.unwrap().0, 0x304);
     assert_eq!(agreed(&old, &server).await, None);
 
-    // The client would rather have the second; whose order counts is the file's to say.
+    // The client prefers the second; the file defines whose order counts.
     old.provider.cipher_suites = vec![
         cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
         cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
@@ -349,7 +349,7 @@ async fn versions_suites_and_curves_are_as_the_file_says() {
     // None in common.
     old.provider.cipher_suites = vec![cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256];
     assert_eq!(agreed(&old, &server).await, None);
-    // As in Go, the list is not about TLS 1.3.
+    // As in Go, the list does not apply to TLS 1.3.
     assert_eq!(agreed(&client, &server).await.unwrap().0, 0x304);
 
     let server = serve(
@@ -367,7 +367,7 @@ async fn versions_suites_and_curves_are_as_the_file_says() {
 }
 
 #[tokio::test]
-async fn a_request_without_tls_is_told_so() {
+async fn a_plain_request_to_a_tls_port_gets_an_error_that_says_so() {
     let folder = Folder::new();
     let server = serve(&folder, TLS).await;
     for request in [
@@ -394,7 +394,7 @@ async fn a_request_without_tls_is_told_so() {
 }
 
 #[tokio::test]
-async fn stalled_handshakes_hold_nobody_up_and_end() {
+async fn stalled_handshakes_delay_no_other_client_and_time_out() {
     let folder = Folder::new();
     let limits = Limits {
         receive: Duration::from_millis(300),
@@ -406,7 +406,7 @@ async fn stalled_handshakes_hold_nobody_up_and_end() {
     let mut stalled = Vec::new();
     for number in 0..50 {
         let mut one = server.connect().await;
-        // Some say nothing, some the beginning of a record, some half of one.
+        // Some send nothing, some the beginning of a record, some half of one.
         let beginning: &[u8] = match number % 3 {
             0 => &[],
             1 => &[22, 3, 1],
@@ -423,7 +423,7 @@ async fn stalled_handshakes_hold_nobody_up_and_end() {
 }
 
 #[tokio::test]
-async fn at_the_limit_of_connections_a_stalled_handshake_makes_way() {
+async fn at_the_connection_limit_a_stalled_handshake_is_closed() {
     let folder = Folder::new();
     let limits = Limits {
         connections: 2,
@@ -438,7 +438,7 @@ async fn at_the_limit_of_connections_a_stalled_handshake_makes_way() {
 }
 
 #[tokio::test]
-async fn junk_for_a_handshake_ends_its_connection_alone() {
+async fn junk_in_a_handshake_ends_its_own_connection_only() {
     let folder = Folder::new();
     let server = serve(&folder, TLS).await;
     let client = Client::new(&folder.ca.pem());
@@ -476,11 +476,11 @@ async fn the_certificate_is_read_for_every_handshake() {
     assert_eq!(shown().await, first);
     folder.ca.server("localhost").write(folder.path(), "server");
     assert_ne!(shown().await, first);
-    // Broken: an alert, and nobody is let in without.
+    // Invalid: an alert, and no connection without TLS.
     folder.write("server.pem", "junk");
     let alert = end_of(&client, address).await.unwrap_err();
     assert_eq!(alert, "InternalError");
-    // So it is where the key is another's, the file junk, or TLS gone from it.
+    // The same with a key that does not match, a file that is junk, or one without TLS.
     folder.ca.server("localhost").write(folder.path(), "server");
     folder.write("server.key", &folder.server.key);
     assert!(end_of(&client, address).await.is_err());
@@ -499,14 +499,14 @@ async fn the_certificate_is_read_for_every_handshake() {
     folder.write("web.yml", TLS);
     assert_eq!(end_of(&client, address).await, Ok(()));
     assert_eq!(shown().await, first);
-    // What is asked of clients changes as well.
+    // The requirements for clients change as well.
     let text = format!("{TLS}  client_auth_type: RequireAnyClientCert\n");
     folder.write("web.yml", &text);
     assert!(end_of(&client, address).await.is_err());
 }
 
 #[tokio::test]
-async fn a_connection_stays_with_its_certificate_and_ends_in_good_order() {
+async fn a_connection_keeps_its_certificate_and_ends_gracefully() {
     let folder = Folder::new();
     let mut server = serve(&folder, TLS).await;
     let mut client = Client::new(&folder.ca.pem());

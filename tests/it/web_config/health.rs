@@ -1,4 +1,4 @@
-//! What `healthcheck`, which has neither certificate nor password, makes of a server that wants them.
+//! `healthcheck`, which has neither certificate nor password, with a server that requires them.
 
 use super::certificates::Folder;
 use super::requests::SECRET;
@@ -19,7 +19,7 @@ fn is_healthy(exporter: &Program) -> bool {
 }
 
 #[test]
-fn a_server_that_wants_tls_or_a_password_is_healthy() {
+fn a_server_that_requires_tls_or_a_password_is_healthy() {
     let folder = Folder::new();
     let users = format!("basic_auth_users: {{alice: '{SECRET}'}}\n");
     for text in [TLS.to_owned(), users.clone(), format!("{TLS}{users}")] {
@@ -29,7 +29,7 @@ fn a_server_that_wants_tls_or_a_password_is_healthy() {
 }
 
 #[test]
-fn a_server_whose_web_configuration_broke_while_it_runs_is_not_healthy() {
+fn a_server_whose_web_configuration_breaks_while_it_runs_is_unhealthy() {
     let folder = Folder::new();
     let exporter = start(&folder.write("web.yml", ""));
     assert!(is_healthy(&exporter));

@@ -1,11 +1,11 @@
-//! The web configuration: the files of tests/fixtures/web-config, and real handshakes and requests
-//! with certificates that the test makes.
+//! The web configuration: the files of tests/fixtures/web-config, and real handshakes and requests with
+//! generated certificates.
 //!
-//! - [`files`]: what is accepted, what is refused and in which words;
-//! - [`handshakes`]: TLS with curl and with a Rust client, certificates of clients;
-//! - [`requests`]: the order of things, headers, rate, reloading;
-//! - [`passwords`]: users, and what wrong passwords cost whom;
-//! - [`health`]: what `healthcheck` makes of it.
+//! - [`files`]: what is accepted, what is refused and with which error;
+//! - [`handshakes`]: TLS with curl and with a Rust client, client certificates;
+//! - [`requests`]: the order of checks, headers, rate limit, reloading;
+//! - [`passwords`]: users, and the cost of wrong passwords;
+//! - [`health`]: the result of `healthcheck`.
 
 pub mod certificates;
 pub mod client;
@@ -28,7 +28,7 @@ fn start(file: &str) -> Program {
     Program::start(&[&flag(file)])
 }
 
-/// Runs it to its end, which is to come by itself.
+/// Runs it until it exits by itself.
 fn run(file: &str) -> Output {
     let mut command = program::command();
     command.args(["--web.listen-address=127.0.0.1:0", &flag(file)]);

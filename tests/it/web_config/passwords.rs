@@ -1,4 +1,4 @@
-//! What wrong passwords cost, and that they cost nobody else.
+//! The cost of wrong passwords, and that other requests do not pay it.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ const COST_7: &str = "$2y$07$abcdefghijklmnopqrstuuIs/gM0Fa6RfwP3m2cvkz9ya9wGeau
 /// "secret" at the usual cost, 10.
 const COST_10: &str = "$2y$10$abcdefghijklmnopqrstuuqflPDzB6gcMhKa1rZqKiun2YGL5sa2u";
 
-/// "secret" at cost 12: long enough to be in the way of others.
+/// "secret" at cost 12: slow enough to delay others.
 const COST_12: &str = "$2y$12$abcdefghijklmnopqrstuuT1Iwu6o8Wx7BoOyIMHfgVJq6JO/IJhW";
 
 #[tokio::test]
@@ -31,12 +31,12 @@ async fn a_wrong_password_takes_as_long_for_known_users_as_for_unknown_ones() {
     let server = serve(&folder, &text).await;
     let mut client = server.connect().await;
     let users = ["alice", "bob", "nobody"];
-    // Whatever else the machine does only adds to the time: the quickest is the one least disturbed, and on a
-    // busy machine it takes more of them until each user had one.
+    // Other load only adds to the time: the fastest request is the least disturbed, and a busy machine needs more
+    // rounds until each user has one.
     let mut quickest = [f64::INFINITY; 3];
     for round in 1..=300 {
         for (user, quickest) in users.iter().zip(&mut quickest) {
-            // Never the same twice: that would be remembered.
+            // Never the same twice, since that would be cached.
             let header = format!(
                 "Authorization: {}\r\n",
                 basic(user, &format!("wrong {round}"))
@@ -48,7 +48,7 @@ async fn a_wrong_password_takes_as_long_for_known_users_as_for_unknown_ones() {
         }
         let least = quickest.into_iter().fold(f64::INFINITY, f64::min);
         let most = quickest.into_iter().fold(0.0, f64::max);
-        // A cost of one less would be a factor of 2, no bcrypt at all one of many.
+        // A cost lower by one would be a factor of 2, without bcrypt it would be far more.
         if round >= 30 && most / least < 1.5 {
             println!("the quickest of {round}, in s: {users:?} {quickest:?}");
             return;
@@ -58,11 +58,11 @@ async fn a_wrong_password_takes_as_long_for_known_users_as_for_unknown_ones() {
 }
 
 #[tokio::test]
-async fn bcrypt_is_in_nobodys_way() {
+async fn bcrypt_delays_no_other_request() {
     let folder = Folder::new();
     let text = format!("basic_auth_users:\n  alice: {SECRET}\n");
     let server = serve(&folder, &text).await;
-    // Right once, and remembered.
+    // Correct once, and cached.
     let login = Some(("alice", "secret"));
     assert_eq!(get(&server, "/metrics", login).await.status, 200);
     folder.write("web.yml", &format!("{text}  bob: {COST_12}\n"));
@@ -76,7 +76,7 @@ async fn bcrypt_is_in_nobodys_way() {
             client.answer(true).await.status
         });
     }
-    // They have come when one more who has to wait for bcrypt does.
+    // Once one of them is answered, all have been received.
     let first = patiently(guesses.join_next()).await.unwrap().unwrap();
     assert_eq!(first, 401);
     let begin = Instant::now();
@@ -89,15 +89,15 @@ async fn bcrypt_is_in_nobodys_way() {
     while guesses.try_join_next().is_some() {
         done += 1;
     }
-    // Nobody waited for the guesses: most of them still wait.
+    // The answers did not wait for the guesses, most of which are still pending.
     assert!(done < 20, "{done} of 29 guesses were answered meanwhile");
     guesses.abort_all();
 }
 
 #[tokio::test]
-async fn twenty_wrong_passwords_a_second_delay_no_right_one() {
+async fn twenty_wrong_passwords_per_second_delay_no_right_one() {
     let folder = Folder::new();
-    // The first password of each is right once only: then it is remembered.
+    // The first correct password of each user is computed; later ones are cached.
     let names: Vec<String> = (0..5).map(|number| format!("right{number}")).collect();
     let mut text = "basic_auth_users:\n".to_owned();
     for name in &names {
@@ -127,13 +127,13 @@ async fn twenty_wrong_passwords_a_second_delay_no_right_one() {
         }
     }
     println!("the slowest right first password took {slowest:?}");
-    // Alone it takes 0.1 s; on a busy machine more, but none waits for the hash of cost 18.
+    // Alone it takes 0.1 s, on a busy machine longer, but it does not wait for the hash of cost 18.
     assert!(slowest < Duration::from_secs(3), "{slowest:?}");
     flood.abort_all();
 }
 
 #[tokio::test]
-async fn a_flood_of_guesses_leaves_room_for_those_who_know() {
+async fn a_flood_of_wrong_passwords_leaves_room_for_right_ones() {
     let folder = Folder::new();
     let text = format!("basic_auth_users:\n  alice: {SECRET}\n");
     let path = folder.write("web.yml", &text);
@@ -141,7 +141,7 @@ async fn a_flood_of_guesses_leaves_room_for_those_who_know() {
     let server = crate::support::server::Running::with(
         crate::support::server::collector(|_| crate::support::server::outcome(true)),
         &[&flag],
-        // More than clients: at the limit one that has not sent its request yet may have to go.
+        // More than the clients: at the limit a client that has not sent its request yet may be disconnected.
         Limits {
             connections: 400,
             ..Limits::default()
@@ -166,7 +166,7 @@ async fn a_flood_of_guesses_leaves_room_for_those_who_know() {
             )
         });
     }
-    // Those for whom there is no room get 503 at once, and may come again.
+    // Those beyond the queue get 503 at once, and can try again.
     for _ in 0..150 {
         let (status, retry) = patiently(guesses.join_next()).await.unwrap().unwrap();
         if status == 503 {
@@ -181,9 +181,9 @@ async fn a_flood_of_guesses_leaves_room_for_those_who_know() {
 }
 
 #[test]
-fn a_guess_at_an_expensive_hash_does_not_keep_the_program_from_ending() {
+fn a_login_against_an_expensive_hash_does_not_delay_shutdown() {
     let folder = Folder::new();
-    // Some minutes' work.
+    // Takes some minutes.
     let expensive = COST_12.replace("$12$", "$22$");
     let path = folder.write(
         "web.yml",
@@ -194,14 +194,14 @@ fn a_guess_at_an_expensive_hash_does_not_keep_the_program_from_ending() {
     let login = basic("bob", "guess");
     let request = format!("GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {login}\r\n\r\n");
     guess.write_all(request.as_bytes()).unwrap();
-    // By the time that a later request is answered, that one waits.
+    // Once a later request is answered, this one is pending.
     assert_eq!(
         crate::support::client::get(exporter.address(), "/").status,
         401
     );
     let begin = Instant::now();
     exporter.end();
-    // Without it the ten seconds that answers under way are given.
+    // Less than the ten seconds granted to requests in progress.
     let took = begin.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}");
     println!("ended after {took:?}");

@@ -1,4 +1,4 @@
-//! What comes before an answer, in which order, and what changes without a restart.
+//! The checks before an answer, their order, and what changes without a restart.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use crate::support::client::Answer;
 use crate::support::server::{Running, collector, generous, outcome};
 use crate::support::{block_on, patiently};
 
-/// "secret", with as little work as bcrypt allows.
+/// "secret", at the lowest cost of bcrypt.
 pub const SECRET: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
 
 const PATHS: [&str; 7] = [
@@ -28,7 +28,7 @@ const PATHS: [&str; 7] = [
     "*",
 ];
 
-/// One request, perhaps with name and password.
+/// One request, optionally with name and password.
 pub async fn get(server: &Running, path: &str, login: Option<(&str, &str)>) -> Answer {
     let header = login.map_or_else(String::new, |(user, password)| {
         format!("Authorization: {}\r\n", basic(user, password))
@@ -66,7 +66,7 @@ async fn everything_is_behind_the_password() {
         let answer = get(&server, path, Some(("alice", "secret"))).await;
         assert_eq!(answer.status, expected, "{path}");
     }
-    // Other methods too, and other ways to write the header.
+    // Other methods too, and other spellings of the header.
     let mut client = server.connect().await;
     assert_eq!(client.request("POST", "/metrics", "").await.status, 401);
     assert_eq!(client.request("HEAD", "/metrics", "").await.status, 401);
@@ -85,7 +85,7 @@ async fn everything_is_behind_the_password() {
 }
 
 #[tokio::test]
-async fn headers_are_set_on_every_answer_but_those_before_them() {
+async fn headers_are_set_on_every_answer_that_passes_the_file_and_rate_checks() {
     let folder = Folder::new();
     let headers = "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n    \
         Strict-Transport-Security: max-age=31536000; includeSubDomains\n    \
@@ -114,7 +114,7 @@ async fn headers_are_set_on_every_answer_but_those_before_them() {
     let answer = get(&server, "/metrics", None).await;
     assert_eq!(answer.status, 500);
     assert_eq!(answer.header("x-frame-options"), None);
-    // Without them in the file, those of our own are as they were.
+    // Without headers in the file, the exporter's own are unchanged.
     folder.write(
         "web.yml",
         "basic_auth_users: {}\nhttp_server_config:\n  headers:\n    Content-Security-Policy: \"\"\n",
@@ -129,7 +129,7 @@ async fn headers_are_set_on_every_answer_but_those_before_them() {
 }
 
 #[tokio::test]
-async fn the_order_is_file_rate_password() {
+async fn checks_run_in_the_order_file_rate_password() {
     let folder = Folder::new();
     let rate = "rate_limit:\n  interval: 1h\n  burst: 3\n";
     let text = format!(
@@ -139,7 +139,7 @@ async fn the_order_is_file_rate_password() {
     let server = serve(&folder, &text).await;
     let login = Some(("alice", "secret"));
     assert_eq!(get(&server, "/-/healthy", None).await.status, 401);
-    // A broken file takes nothing from the rate.
+    // Requests during a broken file do not count against the rate.
     folder.write("web.yml", "junk");
     for _ in 0..5 {
         assert_eq!(get(&server, "/-/healthy", login).await.status, 500);
@@ -157,7 +157,7 @@ async fn the_order_is_file_rate_password() {
 }
 
 #[tokio::test]
-async fn a_burst_of_nothing_refuses_everything_and_no_interval_nothing() {
+async fn a_burst_of_0_refuses_everything_and_an_interval_of_0_nothing() {
     let folder = Folder::new();
     let server = serve(&folder, "rate_limit:\n  interval: 1s\n  burst: 0\n").await;
     for path in PATHS {
@@ -175,7 +175,7 @@ async fn a_burst_of_nothing_refuses_everything_and_no_interval_nothing() {
 }
 
 #[tokio::test]
-async fn the_rate_is_as_it_was_at_start() {
+async fn the_rate_limit_is_fixed_at_start() {
     let folder = Folder::new();
     let server = serve(&folder, "").await;
     folder.write("web.yml", "rate_limit:\n  interval: 1h\n  burst: 0\n");
@@ -187,7 +187,7 @@ async fn the_rate_is_as_it_was_at_start() {
 }
 
 #[tokio::test]
-async fn without_tls_at_start_there_is_none() {
+async fn tls_cannot_be_enabled_after_start() {
     let folder = Folder::new();
     let server = serve(&folder, "").await;
     let tls = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
@@ -205,7 +205,7 @@ async fn users_and_headers_change_without_a_restart() {
     folder.write("web.yml", &users(SECRET));
     assert_eq!(status(None).await, 401);
     assert_eq!(status(login).await, 200);
-    // Another password for the same user, while the old one is remembered as right.
+    // Another password for the same user, while the old one is cached.
     folder.write(
         "web.yml",
         &users("$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"),
@@ -214,14 +214,14 @@ async fn users_and_headers_change_without_a_restart() {
     folder.write("web.yml", &format!("basic_auth_users:\n  bob: {SECRET}\n"));
     assert_eq!(status(login).await, 401);
     assert_eq!(status(Some(("bob", "secret"))).await, 200);
-    // A hash that is none lets nobody in, and keeps nobody else out.
+    // An invalid hash rejects its user, and does not affect other users.
     folder.write(
         "web.yml",
         &format!("basic_auth_users:\n  alice: secret\n  bob: {SECRET}\n"),
     );
     assert_eq!(status(login).await, 401);
     assert_eq!(status(Some(("bob", "secret"))).await, 200);
-    // The same connection sees it, too.
+    // It applies to the same connection, too.
     let mut client = server.connect().await;
     assert_eq!(client.request("GET", "/-/healthy", "").await.status, 401);
     folder.write(
@@ -253,18 +253,18 @@ async fn users_and_headers_change_without_a_restart() {
 }
 
 #[tokio::test]
-async fn while_the_file_is_replaced_by_cp_again_and_again_nobody_gets_in() {
+async fn while_cp_overwrites_the_file_nobody_gets_in_without_a_password() {
     let folder = Folder::new();
     let text = format!("{}http_server_config:\n  http2: true\n", users(SECRET));
     let server = serve(&folder, &text).await;
     let path = folder.path().join("web.yml");
-    // In two parts, as a slow disk would have it: the file is empty, then half, then whole.
+    // In two parts, as on a slow disk: the file is empty, then half, then complete.
     let (half, rest) = text.split_at(text.find("alice").unwrap());
     let (half, rest) = (half.to_owned(), rest.to_owned());
     let (end, ended) = mpsc::channel::<()>();
     let copies = std::thread::spawn(move || {
         let mut count = 0;
-        // Whole for a millisecond, then again.
+        // Complete for a millisecond, then the next copy.
         while ended.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
             let mut file = std::fs::File::create(&path).unwrap();
             std::thread::yield_now();
@@ -277,7 +277,7 @@ async fn while_the_file_is_replaced_by_cp_again_and_again_nobody_gets_in() {
     });
     let mut client = server.connect().await;
     let mut statuses = BTreeMap::new();
-    // Until both were seen often, or this would show nothing.
+    // Until both were seen often enough to be meaningful.
     while statuses.values().filter(|count| **count >= 100).count() < 2 {
         let status = client.request("GET", "/-/healthy", "").await.status;
         assert!(status == 401 || status == 500, "{status}");
@@ -298,7 +298,7 @@ async fn while_the_file_is_replaced_by_cp_again_and_again_nobody_gets_in() {
 }
 
 #[tokio::test]
-async fn a_file_that_stays_without_users_opens_the_door_after_several_seconds() {
+async fn a_file_that_stays_without_users_allows_access_after_several_seconds() {
     let folder = Folder::new();
     let server = serve(&folder, &users(SECRET)).await;
     let status = async || get(&server, "/-/healthy", None).await.status;
@@ -306,7 +306,7 @@ async fn a_file_that_stays_without_users_opens_the_door_after_several_seconds() 
     folder.write("web.yml", "");
     let begin = Instant::now();
     assert_eq!(status().await, 500);
-    // It begins anew when the file is written again, be it with the same.
+    // The time begins again when the file is written again, even with the same content.
     tokio::time::sleep(Duration::from_secs(3)).await;
     folder.write("web.yml", "");
     while status().await == 500 {
@@ -321,7 +321,7 @@ async fn a_file_that_stays_without_users_opens_the_door_after_several_seconds() 
 }
 
 #[test]
-fn a_broken_file_is_told_once_and_again_when_it_breaks_otherwise() {
+fn a_broken_file_is_logged_once_per_error() {
     let folder = Folder::new();
     let exporter = super::start(&folder.write("web.yml", ""));
     let ask = |expected: u16| {
@@ -350,7 +350,7 @@ fn a_broken_file_is_told_once_and_again_when_it_breaks_otherwise() {
 }
 
 #[tokio::test]
-async fn without_a_file_nothing_is_asked() {
+async fn without_a_file_no_password_is_required() {
     let server = Running::with(
         collector(|_| outcome(true)),
         &["--web.config.file="],
