@@ -1,5 +1,5 @@
-//! Every remedy that the kernel can act on is typed into a shell, as it is printed, in a namespace of its
-//! own; connect() must then succeed exactly as often as predicted.
+//! Every fix that changes the kernel's behaviour is run in a shell, as it is printed, in its own namespace;
+//! connect() must then succeed exactly as often as predicted.
 
 mod pools;
 mod states;
@@ -26,7 +26,7 @@ use crate::support::sockets::{at, bound, connect_from, connected, listening, tcp
 const CLIENT: &str = "192.0.2.1";
 const SERVER: &str = "198.51.100.1";
 
-/// Fifty ports, nothing reused: what a destination can have is counted by hand.
+/// Fifty ports without reuse: the headroom of a destination is counted by hand.
 pub fn small_host() -> OwnedFd {
     set_sysctl("ip_local_port_range", "40000 40049");
     set_sysctl("tcp_tw_reuse", "0");
@@ -45,7 +45,7 @@ fn client() -> Option<IpAddr> {
     Some(CLIENT.parse().unwrap())
 }
 
-fn look() -> Snapshot {
+fn scrape() -> Snapshot {
     let config = CollectorConfig {
         source: SourceChoice::Netlink,
         procfs: "/proc".into(),
@@ -90,13 +90,13 @@ fn remedy(finding: &Finding, id: RemedyId) -> Remedy {
         .clone()
 }
 
-/// Types the commands, as an operator would.
+/// Runs the commands, as an operator would.
 fn apply(remedy: &Remedy) {
     assert!(!remedy.commands.is_empty(), "{remedy:?}");
     for command in &remedy.commands {
         let output = Command::new("sh").args(["-c", command]).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        // sysctl(8) does not always say by its status that the kernel refused.
+        // The exit status of sysctl(8) does not always show that the kernel refused.
         assert!(
             output.status.success() && stderr.is_empty(),
             "{command}: {stderr}"
@@ -110,7 +110,7 @@ fn effect(remedy: &Remedy) -> Effect {
         .unwrap_or_else(|| panic!("{remedy:?} has no effect"))
 }
 
-/// Connects until there is no port any more; the connections stay.
+/// Connects until no port is left; the connections stay open.
 fn exhaust(source: Option<IpAddr>, listener: &OwnedFd, to: SocketAddr) -> Vec<OwnedFd> {
     let mut sockets = Vec::new();
     loop {
@@ -151,20 +151,20 @@ pub fn close(listener: &OwnedFd, times: usize) {
 }
 
 /// So many live connections.
-pub fn hold(listener: &OwnedFd, times: usize) -> Vec<crate::support::sockets::Connection> {
+pub fn connections(listener: &OwnedFd, times: usize) -> Vec<crate::support::sockets::Connection> {
     (0..times)
         .map(|_| connected(client(), listener, server()))
         .collect()
 }
 
 #[test]
-fn reuse_gives_back_every_time_wait_port_that_is_old_enough() {
+fn reuse_frees_every_time_wait_port_that_is_old_enough() {
     in_namespace(|| {
         let listener = small_host();
         close(&listener, 30);
-        let _held = hold(&listener, 12);
+        let _held = connections(&listener, 12);
         thread::sleep(Duration::from_millis(1_200));
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let reuse = remedy(about_server(&advice), RemedyId::Reuse);
         let effect = effect(&reuse);
         assert_eq!((effect.before.headroom, effect.after.headroom), (8, 38));
@@ -177,7 +177,7 @@ fn reuse_gives_back_every_time_wait_port_that_is_old_enough() {
 }
 
 #[test]
-fn reuse_gives_nothing_for_sockets_that_are_too_young() {
+fn reuse_frees_no_port_of_sockets_that_are_too_young() {
     in_namespace(|| {
         if !Feature::ReuseDelay.is_here_or_skips() {
             return;
@@ -185,7 +185,7 @@ fn reuse_gives_nothing_for_sockets_that_are_too_young() {
         let listener = small_host();
         set_sysctl("tcp_tw_reuse_delay", "60000");
         close(&listener, 50);
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let exhausted = finding(&advice, Id::DestinationExhausted);
         assert!(
             exhausted
@@ -205,7 +205,7 @@ fn reuse_two_does_nothing_where_one_is_advised() {
         set_sysctl("tcp_tw_reuse", "2");
         close(&listener, 50);
         thread::sleep(Duration::from_millis(1_200));
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let one = remedy(finding(&advice, Id::ReuseLoopbackOnly), RemedyId::Reuse);
         assert_eq!(count(&exhaust(client(), &listener, server())), 0);
         apply(&one);
@@ -221,7 +221,7 @@ fn timestamps_help_connections_made_after_them_and_nothing_at_once() {
         set_sysctl("tcp_timestamps", "0");
         close(&listener, 40);
         thread::sleep(Duration::from_millis(1_200));
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         finding(&advice, Id::ReuseWithoutTimestamps);
         let timestamps = remedy(about_server(&advice), RemedyId::Timestamps);
         assert_eq!(timestamps.effect, None);
@@ -234,44 +234,44 @@ fn timestamps_help_connections_made_after_them_and_nothing_at_once() {
 }
 
 #[test]
-fn a_wider_range_gives_its_ports_less_those_of_listeners_and_bound_sockets() {
+fn a_wider_range_adds_its_ports_minus_those_of_listeners_and_bound_sockets() {
     in_namespace(|| {
         let listener = small_host();
-        // Keeps the wider range small: of 16384-65535 only 39990-40069 is to be had.
+        // Keeps the wider range small: of 16384-65535 only 39990-40069 is usable.
         set_sysctl("ip_local_reserved_ports", "1024-39989,40070-65535");
         let _service = listening(at("127.0.0.5", 39_995));
-        // Where bound sockets are not in dumps nothing is known of them.
+        // Where dumps lack bound sockets they are unknown.
         let is_bound_known = Feature::BoundSockets.is_here_or_skips();
         let _bound = is_bound_known.then(|| bound(at("127.0.0.6", 39_996)).unwrap());
         let others = if is_bound_known { 3 } else { 2 };
-        // A connection elsewhere, from a port that its program chose.
+        // A connection to another destination, from a port that its program chose.
         let other = listening(at(SERVER, 444));
         let chooser = tcp_socket(at(CLIENT, 0));
         bind(&chooser, &at(CLIENT, 39_997)).unwrap();
         connect(&chooser, &at(SERVER, 444)).unwrap();
         let _accepted = accept_with(&other, SocketFlags::CLOEXEC).unwrap();
         close(&listener, 50);
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let widen = remedy(about_server(&advice), RemedyId::WidenRange);
         assert_eq!(effect(&widen).after.headroom, 30 - others);
         assert!(widen.commands.concat().contains("39995"), "{widen:?}");
         apply(&widen);
         let given = count(&exhaust(client(), &listener, server()));
         assert_eq!(given, 30 - others);
-        let after = look();
+        let after = scrape();
         let ports = after.ports().unwrap();
         assert_eq!(ports.listeners, 0, "the service is reserved");
     });
 }
 
 #[test]
-fn released_ports_are_given_and_a_listener_keeps_its_reservation() {
+fn released_ports_become_usable_and_a_listener_keeps_its_reservation() {
     in_namespace(|| {
         let listener = small_host();
         set_sysctl("ip_local_reserved_ports", "40000-40009,50000");
         let _service = listening(at("127.0.0.5", 40_003));
         close(&listener, 40);
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let release = remedy(about_server(&advice), RemedyId::ReleaseReserved);
         assert_eq!(effect(&release).after.headroom, 9);
         apply(&release);
@@ -284,7 +284,7 @@ fn the_last_reserved_ports_are_released_by_an_empty_list() {
     in_namespace(|| {
         let listener = small_host();
         set_sysctl("ip_local_reserved_ports", "40000-40049");
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let release = remedy(
             finding(&advice, Id::NoUsablePorts),
             RemedyId::ReleaseReserved,
@@ -296,14 +296,14 @@ fn the_last_reserved_ports_are_released_by_an_empty_list() {
 }
 
 #[test]
-fn listeners_that_move_give_their_ports_to_connect() {
+fn listeners_that_move_free_their_ports_for_connect() {
     in_namespace(|| {
         let listener = small_host();
         let services: Vec<_> = (0..5)
             .map(|index| listening(at("127.0.0.5", 40_010 + index)))
             .collect();
         close(&listener, 45);
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let moved = remedy(about_server(&advice), RemedyId::MoveListeners);
         assert_eq!(effect(&moved).after.headroom, 5);
         drop(services);
@@ -316,7 +316,7 @@ fn a_reserved_listener_can_start_again_however_full_the_range() {
     in_namespace(|| {
         let listener = small_host();
         let service = listening(at(CLIENT, 40_020));
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let reserve = remedy(
             finding(&advice, Id::ListenersInRange),
             RemedyId::ReserveListeners,
@@ -335,20 +335,20 @@ fn a_reserved_listener_can_start_again_however_full_the_range() {
 }
 
 #[test]
-fn a_list_that_is_too_long_for_sysctl_is_reserved_in_whole() {
+fn a_list_that_is_too_long_for_sysctl_is_reserved_completely() {
     in_namespace(|| {
         let _listener = small_host();
         // 1,000 ports one by one are 6,000 characters.
         let ports: Vec<String> = (0..1_000).map(|i| (50_000 + 2 * i).to_string()).collect();
         set_sysctl("ip_local_reserved_ports", &ports.join(","));
         let _service = listening(at("127.0.0.5", 40_020));
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let reserve = remedy(
             finding(&advice, Id::ListenersInRange),
             RemedyId::ReserveListeners,
         );
         apply(&reserve);
-        let snapshot = look();
+        let snapshot = scrape();
         let settings = snapshot.settings().unwrap();
         let reserved = settings.reserved_ports.as_ref().unwrap();
         assert_eq!(reserved.len(), 1_001);
@@ -357,11 +357,11 @@ fn a_list_that_is_too_long_for_sysctl_is_reserved_in_whole() {
 }
 
 #[test]
-fn further_client_addresses_have_a_range_each() {
+fn additional_client_addresses_have_a_range_each() {
     in_namespace(|| {
         let listener = small_host();
         close(&listener, 48);
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let remedy = remedy(about_server(&advice), RemedyId::MoreClientAddresses);
         let effect = effect(&remedy);
         let further = (effect.after.headroom - effect.before.headroom) / 50;
@@ -381,11 +381,11 @@ fn further_client_addresses_have_a_range_each() {
 }
 
 #[test]
-fn further_server_ports_and_addresses_have_a_range_each() {
+fn additional_server_ports_and_addresses_have_a_range_each() {
     in_namespace(|| {
         let listener = small_host();
-        let held = hold(&listener, 47);
-        let advice = advise(&look());
+        let kept = connections(&listener, 47);
+        let advice = advise(&scrape());
         let remedy = remedy(about_server(&advice), RemedyId::MoreServerPorts);
         let effect = effect(&remedy);
         assert_eq!((effect.before.headroom, effect.after.headroom), (3, 53));
@@ -395,16 +395,16 @@ fn further_server_ports_and_addresses_have_a_range_each() {
             assert_eq!(count(&exhaust(client(), &other_listener, other)), 50);
         }
         assert_eq!(count(&exhaust(client(), &listener, server())), 3);
-        drop(held);
+        drop(kept);
     });
 }
 
 #[test]
-fn an_even_range_gives_its_last_port_too() {
+fn an_even_range_makes_its_last_port_usable() {
     in_namespace(|| {
         let listener = small_host();
         set_sysctl("ip_local_port_range", "40001 40051");
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let even = remedy(finding(&advice, Id::RangeParity), RemedyId::EvenRange);
         assert_eq!(effect(&even).after.headroom, 52);
         apply(&even);

@@ -1,4 +1,4 @@
-//! States other than TIME-WAIT and ESTABLISHED: each has a remedy of its own, and only that one helps.
+//! States other than TIME-WAIT and ESTABLISHED: each has its own fix, and only that one helps.
 
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use timewait_exporter::domain::advice::{Finding, Id, RemedyId, Severity, advise};
 
 use super::{
-    about_server, apply, client, count, exhaust, finding, hold, look, remedy, server, small_host,
+    about_server, apply, client, connections, count, exhaust, finding, remedy, scrape, server,
+    small_host,
 };
 use crate::support::namespace::{in_namespace, set_sysctl};
 use crate::support::sockets::{connected, connecting, listening_with, settle};
@@ -40,11 +41,11 @@ fn sockets_in_close_wait_are_freed_when_their_program_closes_them() {
     in_namespace(|| {
         let listener = small_host();
         let mut leaked = Vec::new();
-        for connection in hold(&listener, 48) {
+        for connection in connections(&listener, 48) {
             drop(connection.server);
             leaked.push(connection.client);
         }
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let low = about_server(&advice);
         says(
             low,
@@ -83,11 +84,11 @@ fn sockets_in_close_wait_are_freed_when_their_program_closes_them() {
 }
 
 #[test]
-fn fin_wait_2_without_a_process_ends_sooner_with_a_lower_fin_timeout() {
+fn orphaned_fin_wait_2_ends_sooner_with_a_lower_fin_timeout() {
     in_namespace(|| {
         let listener = small_host();
         let old = orphans(&listener, 20);
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         assert!(
             !advice
                 .findings
@@ -95,7 +96,7 @@ fn fin_wait_2_without_a_process_ends_sooner_with_a_lower_fin_timeout() {
                 .any(|finding| finding.destination.is_some())
         );
         let more = orphans(&listener, 28);
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let low = about_server(&advice);
         says(
             low,
@@ -108,13 +109,13 @@ fn fin_wait_2_without_a_process_ends_sooner_with_a_lower_fin_timeout() {
         let mut lower = remedy(low, RemedyId::FinTimeout);
         assert_eq!(lower.commands, ["sysctl -w net.ipv4.tcp_fin_timeout=10"]);
         apply(&lower);
-        // The same remedy, quicker than a test should wait for.
+        // The same fix with a shorter time, for a faster test.
         lower.commands = vec![lower.commands[0].replace("=10", "=2")];
         apply(&lower);
         let young = orphans(&listener, 2);
         assert_eq!(count(&exhaust(client(), &listener, server())), 0);
         thread::sleep(Duration::from_millis(3_500));
-        // Those that are closed after the change go, older ones keep their time.
+        // Sockets closed after the change end sooner, older ones keep their time.
         assert_eq!(count(&exhaust(client(), &listener, server())), 2);
         drop((old, more, young));
     });
@@ -126,25 +127,25 @@ fn a_low_fin_timeout_is_not_lowered_further() {
         let listener = small_host();
         set_sysctl("tcp_fin_timeout", "10");
         let kept = orphans(&listener, 48);
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         assert!(!has(about_server(&advice), RemedyId::FinTimeout));
         drop(kept);
     });
 }
 
 #[test]
-fn an_unanswered_connect_gives_up_sooner_with_fewer_retries() {
+fn an_unanswered_connect_times_out_sooner_with_fewer_retries() {
     in_namespace(|| {
         let listener = small_host();
         drop(listener);
-        // Accepts nothing: beyond its backlog SYNs are dropped.
+        // It accepts nothing: beyond its backlog SYNs are dropped.
         let silent = listening_with(server(), 0, false);
         let mut pending: Vec<OwnedFd> = Vec::new();
         while let Ok(socket) = connecting(client(), server()) {
             pending.push(socket);
         }
         assert_eq!(pending.len(), 50);
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let exhausted = about_server(&advice);
         says(
             exhausted,
@@ -179,13 +180,13 @@ fn a_rate_that_cannot_be_sustained_is_a_finding_before_the_ports_are_low() {
         // Fewer than 50 in 10 s are a burst.
         super::close(&listener, 45);
         assert!(
-            advise(&look())
+            advise(&scrape())
                 .findings
                 .iter()
                 .all(|finding| finding.id != Id::RateTooHigh)
         );
         super::close(&listener, 75);
-        let advice = advise(&look());
+        let advice = advise(&scrape());
         let rate = finding(&advice, Id::RateTooHigh);
         assert_eq!(rate.severity, Severity::Warning);
         says(
