@@ -1,4 +1,4 @@
-//! Tables and texts that the program prints into documents.
+//! Tables and texts in documents that are generated from the program.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,7 +12,7 @@ use super::{is_update, read, root};
 
 const END: &str = "<!-- end generated -->";
 
-/// Held by the test that rewrites a document.
+/// Locked by the test that rewrites a document.
 static WRITER: Mutex<()> = Mutex::new(());
 
 /// Compares the generated part of a document with what the program prints, or replaces it.
@@ -113,7 +113,7 @@ fn the_list_of_flags_has_every_flag_with_its_default() {
     let parts = std::iter::once(&command).chain(command.get_subcommands());
     for part in parts {
         let own = part.get_arguments().filter(|arg| {
-            // What a command shares with the server stands in the server's table.
+            // Flags that a command shares with the server are in the server's table.
             part.get_name() == command.get_name() || !arg.is_global_set()
         });
         let rows: String = own.filter_map(row).collect();

@@ -1,14 +1,14 @@
-//! Links between documents, and from files of ours to documents on the project's page.
+//! Links between documents, and from other files to documents on the project's page.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::{documents, read, root};
 
-/// Where a file of the repository stands on the project's page.
+/// The URL of the repository's files on the project's page.
 const PAGE: &str = "https://github.com/timewait-exporter/timewait_exporter/blob/main/";
 
-/// A document without its code blocks, in which a bracket is no link.
+/// A document without its code blocks, in which brackets are not links.
 fn prose(text: &str) -> String {
     let mut is_code = false;
     let mut prose = String::new();
@@ -61,7 +61,7 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// Why a link of a document leads nowhere, if it does.
+/// Why a link of a document is broken, if it is.
 fn broken(document: &str, target: &str) -> Option<String> {
     let target = match target.strip_prefix(PAGE) {
         Some(path) => format!("/{path}"),

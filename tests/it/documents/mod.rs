@@ -1,6 +1,6 @@
 //! The documents, compared with the program: tables, names, links and sample output.
 //!
-//! Parts that the program prints stand between `<!-- generated: NAME -->` and `<!-- end generated -->`. After
+//! Generated parts are between `<!-- generated: NAME -->` and `<!-- end generated -->`. After
 //! an intended change, run `TIMEWAIT_UPDATE_GOLDEN=1 cargo test --test it documents` and read the diff.
 
 mod generated;
@@ -16,7 +16,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Whether the documents are to be rewritten.
+/// Whether to rewrite the documents.
 fn is_update() -> bool {
     env::var_os("TIMEWAIT_UPDATE_GOLDEN").is_some()
 }
@@ -49,7 +49,7 @@ fn documents() -> Vec<String> {
     found
 }
 
-/// Rows of the first table after `heading`, without its head: the cells, without backticks.
+/// Rows of the first table after `heading`, without its header: the cells, without backticks.
 fn table_after(text: &str, heading: &str) -> Vec<Vec<String>> {
     let (_, after) = text
         .split_once(heading)

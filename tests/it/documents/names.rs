@@ -1,4 +1,4 @@
-//! Names of the program in documents: each exists.
+//! Every name in the documents exists in the program.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use timewait_exporter::exposition::METRICS;
 
 use super::{documents, read};
 
-/// Every word of a text that begins with `prefix` and goes on with characters that `is_part` accepts.
+/// Every word of a text that begins with `prefix` and continues with characters that `is_part` accepts.
 fn words<'a>(text: &'a str, prefix: &str, is_part: fn(char) -> bool) -> Vec<&'a str> {
     let mut found = Vec::new();
     for (at, _) in text.match_indices(prefix) {
@@ -22,7 +22,7 @@ fn words<'a>(text: &'a str, prefix: &str, is_part: fn(char) -> bool) -> Vec<&'a 
     found
 }
 
-/// What documents may name: of what is current, so not the changelog.
+/// Documents about the current version, so not the changelog.
 fn current_documents() -> Vec<String> {
     let mut all = documents();
     all.retain(|path| path != "CHANGELOG.md");
@@ -52,14 +52,14 @@ const RULES: [&str; 3] = [
 #[test]
 fn every_metric_of_a_document_exists() {
     let known: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
-    // What is no metric: the program, and values of labels and files that have its name.
+    // Not metrics: the program, and label values and files with its name.
     let others = ["timewait_exporter"];
     for path in current_documents() {
         let text = read(&path);
         for name in words(&text, "timewait_", |c| {
             c.is_ascii_alphanumeric() || c == '_'
         }) {
-            // `timewait_sysctl_*`, and what a pattern of grep begins with.
+            // `timewait_sysctl_*`, and the beginning of a grep pattern.
             let is_family = known.iter().any(|it| {
                 it.strip_prefix(name)
                     .is_some_and(|rest| name.ends_with('_') || rest.starts_with('_'))

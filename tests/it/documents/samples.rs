@@ -1,11 +1,11 @@
-//! Sample output in README.md: what the command above it prints on the host of `tests/readme/demo`.
+//! Sample output in README.md: the output of the command above it on the host of `tests/readme/demo`.
 
 use std::fs;
 use std::process::Command;
 
 use super::{is_update, read, root};
 
-/// How a block begins whose output follows it.
+/// The beginning of a command block that is followed by its output.
 const DEMONSTRATION: &str = "```sh\ntests/readme/demo ";
 
 /// The words of a text, without what differs between machines and runs: host and time in a report's first line,
@@ -32,13 +32,13 @@ fn masked(text: &str) -> String {
     words.join(" ")
 }
 
-/// What a block of commands prints, with the program under test in place of the release build. None where
-/// the system allows no user namespace.
+/// The output of a block of commands, with the program under test in place of the release build. None where
+/// the system does not allow user namespaces.
 fn printed(commands: &str) -> Option<String> {
     let program = env!("CARGO_BIN_EXE_timewait_exporter");
     let commands = commands.replace("target/release/timewait_exporter", program);
     let mut bash = Command::new("bash");
-    // Cargo's own, from the build script, which the program would not know.
+    // Variables of Cargo's build script, which the program would report as unknown.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIMEWAIT_EXPORTER_")) {
         bash.env_remove(name);
     }

@@ -1,4 +1,4 @@
-//! Tables that are written by hand, for their wording or their choice.
+//! Tables that are written by hand, for their wording or their selection.
 
 use std::fs;
 
