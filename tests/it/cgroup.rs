@@ -1,5 +1,5 @@
-//! Which container the control groups of each runtime tell: `tests/fixtures/cgroup` has
-//! `/proc/PID/cgroup` in the layouts that their sources and documents show, with what is to be found.
+//! Which container a control group belongs to, for each runtime: `tests/fixtures/cgroup` has
+//! `/proc/PID/cgroup` in the layouts that their sources and documents show, with the expected result.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The program itself: its exit status, its messages, its end.
+//! The program itself: its exit status, messages and shutdown.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
@@ -54,7 +54,7 @@ fn help_and_version_are_no_failures() {
             .split(')')
             .next()
             .unwrap();
-        // That of the build: a test may run after another commit.
+        // The commit of the build: a test may run after another commit.
         let known = git(&["cat-file", "-t", revision]).unwrap();
         assert_eq!(
             str::from_utf8(&known.stdout).unwrap().trim(),
@@ -80,7 +80,7 @@ fn wrong_usage_ends_with_2_and_names_the_flag() {
 }
 
 #[test]
-fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
+fn an_invalid_environment_variable_is_named_in_the_error() {
     for (variable, value, says) in [
         ("TIMEWAIT_EXPORTER_COLLECTOR_TOP", "none", "from 1 to 1000"),
         (
@@ -100,7 +100,7 @@ fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
         assert!(stderr(&output).contains(variable), "{}", stderr(&output));
         assert!(stderr(&output).contains(says), "{}", stderr(&output));
     }
-    // A flag's own wrong value is the flag's, whatever the variable says.
+    // An invalid flag is named, even where its variable is set too.
     let output = output(
         program::command()
             .arg("--collector.top=0")
@@ -119,7 +119,7 @@ fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
 }
 
 #[test]
-fn a_mistyped_variable_is_warned_of_by_every_command() {
+fn every_command_warns_of_a_mistyped_environment_variable() {
     let variable = ("TIMEWAIT_EXPORTER_WEB_CONFIG", "/nowhere/web.yml");
     let says = |text: &str| {
         text.contains("level=WARN")
@@ -150,7 +150,7 @@ fn a_mistyped_variable_is_warned_of_by_every_command() {
 }
 
 #[test]
-fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
+fn environment_variables_are_read_flags_win_and_empty_variables_are_unset() {
     let command = &mut program::command();
     command
         .arg("--log.format=logfmt")
@@ -173,7 +173,7 @@ fn variables_are_read_a_flag_wins_and_an_empty_one_is_unset() {
 }
 
 #[test]
-fn a_typed_switch_wins_over_the_variable_of_its_negation_wherever_it_is_typed() {
+fn a_switch_on_the_command_line_wins_over_the_variable_of_its_negation() {
     for (variable, arguments, is_read) in [
         ("false", ["check", "--collector.sockets"], true),
         ("false", ["--collector.sockets", "check"], true),
@@ -190,7 +190,7 @@ fn a_typed_switch_wins_over_the_variable_of_its_negation_wherever_it_is_typed() 
 }
 
 #[test]
-fn a_wrong_variable_of_a_command_is_blamed_by_its_name() {
+fn an_invalid_variable_of_a_subcommand_is_named_in_the_error() {
     for (variable, says) in [
         ("REPORT_FORMAT", "possible values"),
         ("REPORT_TIMEOUT", "seconds from 0.1 to 3600"),
@@ -201,14 +201,14 @@ fn a_wrong_variable_of_a_command_is_blamed_by_its_name() {
         assert_eq!(failed.status.code(), Some(2), "{name}");
         let said = stderr(&failed);
         assert!(said.contains(&name) && said.contains(says), "{said}");
-        // It is not the business of other commands.
+        // Other commands ignore it.
         let other = output(program::command().arg("healthcheck").env(&name, "x"));
         assert!(!stderr(&other).contains(&name), "{other:?}");
     }
 }
 
 #[test]
-fn it_ends_in_good_order_on_either_signal() {
+fn sigterm_and_sigint_stop_it_gracefully() {
     for signal in [Signal::TERM, Signal::INT] {
         let command = &mut program::command();
         command.arg("--web.listen-address=127.0.0.1:0");
@@ -228,7 +228,7 @@ fn it_ends_in_good_order_on_either_signal() {
 }
 
 #[test]
-fn the_log_tells_at_start_the_kernel_and_where_sockets_are_read_from() {
+fn the_log_names_the_kernel_and_the_source_of_sockets_at_start() {
     for source in ["netlink", "procfs"] {
         let command = &mut program::command();
         command
@@ -261,7 +261,7 @@ fn sighup_and_sigxfsz_do_not_end_it() {
 }
 
 #[test]
-fn a_log_beyond_the_file_size_limit_holds_up_nothing() {
+fn a_log_beyond_the_file_size_limit_blocks_nothing() {
     let directory = TempDir::new().unwrap();
     let (log, socket) = (directory.path().join("log"), directory.path().join("s"));
     let limit = "ulimit -f 0; exec \"$0\" \"$@\" 2>\"$LOG\"";
@@ -292,8 +292,8 @@ fn a_log_beyond_the_file_size_limit_holds_up_nothing() {
 }
 
 #[test]
-fn a_port_of_its_own_inside_the_range_is_warned_of_whatever_is_switched_off() {
-    // Where nobody else takes the port.
+fn a_listen_port_inside_the_range_is_warned_of_whatever_collectors_are_off() {
+    // In a namespace, so that no other process uses the port.
     in_namespace(|| {
         let tree = TempDir::new().unwrap();
         let settings = tree.path().join("sys/net/ipv4");
@@ -317,7 +317,7 @@ fn a_port_of_its_own_inside_the_range_is_warned_of_whatever_is_switched_off() {
     });
 }
 
-/// Whether the other end has been accepted and has nothing left to read.
+/// Whether the server has accepted the connection and read everything.
 fn is_read_by_server(client: &TcpStream) -> bool {
     let [server, own] = [client.peer_addr(), client.local_addr()]
         .map(|address| format!("0100007F:{:04X}", address.unwrap().port()));
@@ -332,7 +332,7 @@ fn is_read_by_server(client: &TcpStream) -> bool {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    // A wrong password is answered as late as the hash is expensive.
+    // An expensive hash delays the answer to a wrong password.
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("web.yml");
     let hash = format!("$2y$17${}", "a".repeat(21) + "u" + &"a".repeat(31));
@@ -369,7 +369,7 @@ fn json_lines_are_json() {
 }
 
 #[test]
-fn a_port_in_use_ends_it_with_1_and_what_to_do() {
+fn a_listen_port_in_use_exits_with_1_and_suggests_a_fix() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap().to_string();
     let output = output(program::command().arg(format!("--web.listen-address={address}")));
@@ -379,7 +379,7 @@ fn a_port_in_use_ends_it_with_1_and_what_to_do() {
     }
 }
 
-/// Some port that was free a moment ago.
+/// A port that was free a moment ago.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
@@ -401,11 +401,11 @@ fn started_without_log(stderr: Stdio) -> (Program, String) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_nothing() {
-    // Where nobody else takes the port.
+fn an_unread_log_blocks_nothing() {
+    // In a namespace, so that no other process uses the port.
     in_namespace(|| {
         let (_reader, mut writer) = std::io::pipe().unwrap();
-        // A pipe's default capacity: the program's first line finds no room.
+        // A pipe's default capacity: the program's first line does not fit.
         writer.write_all(&"x".repeat(65_536).into_bytes()).unwrap();
         let (mut running, address) = started_without_log(writer.into());
         assert_eq!(get(&address, "/metrics").status, 200);
@@ -415,8 +415,8 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
 }
 
 #[test]
-fn a_log_that_was_closed_is_outlived() {
-    // Where nobody else takes the port.
+fn it_survives_a_closed_log() {
+    // In a namespace, so that no other process uses the port.
     in_namespace(|| {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -428,17 +428,17 @@ fn a_log_that_was_closed_is_outlived() {
 }
 
 #[test]
-fn without_descriptors_it_waits_and_says_so_once() {
+fn without_free_descriptors_it_waits_and_logs_once() {
     let mut running = Program::start(&[]);
     let address = running.address();
     running.line_with("Read the connection table");
-    // Three more than it has, whatever it has inherited: connections take them all.
+    // Three more than it has open, including inherited ones: connections use them all.
     running.limit_descriptors(running.first_free_descriptor() + 3);
     let crowd: Vec<TcpStream> = (0..60)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
     running.line_with("Cannot accept connections");
-    // Whoever waits for nothing makes way, so there is room again.
+    // Idle connections are closed, so that descriptors are free again.
     get(address, "/metrics");
     running.signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(0));

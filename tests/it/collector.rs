@@ -1,4 +1,4 @@
-//! What becomes of a scrape when a source or a file is not as it should be.
+//! What a scrape does when a source or a file fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ fn empty(conversations: usize) -> Vec<Vec<Step>> {
 }
 
 #[test]
-fn auto_reads_procfs_where_netlink_cannot_be_used() {
+fn auto_reads_procfs_where_netlink_is_unavailable() {
     // EPERM and EACCES of a filter, EPROTONOSUPPORT without the protocol, ENOENT without the module;
     // in the dump's own end where inet_diag is there and tcp_diag is not.
     let without_tcp_diag = vec![Step::Datagram(vec![Message::done(2)])];
@@ -88,7 +88,7 @@ fn auto_reads_procfs_where_netlink_cannot_be_used() {
 }
 
 #[test]
-fn auto_goes_back_to_netlink_once_it_can_be_used() {
+fn auto_returns_to_netlink_once_it_is_available() {
     let refused = vec![Step::Datagram(vec![Message::refused(2)])];
     let kernel = FakeKernel::new([vec![refused], empty(1)].concat());
     let collector = collector(SourceChoice::Auto, &kernel);
@@ -97,7 +97,7 @@ fn auto_goes_back_to_netlink_once_it_can_be_used() {
 }
 
 #[test]
-fn without_a_fallback_the_sockets_fail_and_the_rest_is_told() {
+fn without_a_fallback_the_sockets_fail_and_the_rest_is_exported() {
     let snapshot = scrape(&collector(SourceChoice::Netlink, &FakeKernel::closed(1)));
     let outcome = snapshot.outcome(CollectorId::Sockets).unwrap();
     assert_eq!((outcome.success, &outcome.value), (false, &None));
@@ -107,14 +107,14 @@ fn without_a_fallback_the_sockets_fail_and_the_rest_is_told() {
 }
 
 #[test]
-fn a_passing_failure_is_tried_again_in_a_new_conversation() {
+fn a_temporary_failure_is_retried_in_a_new_conversation() {
     let busy = vec![Step::Datagram(vec![Message::refused(16)])];
     let lost = vec![Step::Error(105)];
     let kernel = FakeKernel::new([vec![busy.clone(), lost.clone()], empty(1)].concat());
     let snapshot = scrape(&collector(SourceChoice::Netlink, &kernel));
     assert_eq!(source(&snapshot), Some(Source::Netlink));
     assert_eq!(kernel.opened(), 3);
-    // Not for ever.
+    // Not indefinitely.
     let kernel = FakeKernel::new(vec![busy; 9]);
     let snapshot = scrape(&collector(SourceChoice::Netlink, &kernel));
     assert_eq!(success(&snapshot, CollectorId::Sockets), Some(false));
@@ -122,7 +122,7 @@ fn a_passing_failure_is_tried_again_in_a_new_conversation() {
 }
 
 #[test]
-fn an_inconsistent_dump_is_tried_again_and_then_exported_as_incomplete() {
+fn an_inconsistent_dump_is_retried_and_then_exported_as_incomplete() {
     let marked = || Message {
         flags: 2 | 16,
         ..Message::done(0)
@@ -145,7 +145,7 @@ fn an_inconsistent_dump_is_tried_again_and_then_exported_as_incomplete() {
 }
 
 #[test]
-fn a_failure_that_stays_is_no_reason_to_fall_back() {
+fn a_permanent_failure_does_not_cause_a_fallback() {
     let cut = vec![Step::Raw(vec![1, 2, 3])];
     let kernel = FakeKernel::new([vec![cut], empty(1)].concat());
     let collector = collector(SourceChoice::Auto, &kernel);
@@ -155,7 +155,7 @@ fn a_failure_that_stays_is_no_reason_to_fall_back() {
 }
 
 #[test]
-fn figures_of_a_dump_that_failed_half_way_are_never_told() {
+fn values_of_an_incomplete_dump_are_never_exported() {
     let one = || {
         Message::record(record(
             6,
@@ -176,7 +176,7 @@ fn figures_of_a_dump_that_failed_half_way_are_never_told() {
 }
 
 #[test]
-fn a_dump_that_never_ends_costs_its_own_figures_only_and_the_next_scrape_is_well() {
+fn an_endless_dump_costs_its_own_metrics_only_and_the_next_scrape_succeeds() {
     let one = Message::record(record(
         6,
         ("192.0.2.1", 40_005),
@@ -190,7 +190,7 @@ fn a_dump_that_never_ends_costs_its_own_figures_only_and_the_next_scrape_is_well
     ];
     let kernel = FakeKernel::new([vec![endless], empty(1)].concat());
     let collector = collector(SourceChoice::Netlink, &kernel);
-    // Time enough for the others, even on a busy machine.
+    // Enough time for the others, even on a busy machine.
     let snapshot = scrape_within(&collector, Duration::from_secs(2));
     let outcome = snapshot.outcome(CollectorId::Sockets).unwrap();
     assert_eq!((outcome.success, &outcome.value), (false, &None));
@@ -233,12 +233,12 @@ fn a_named_pipe_in_the_place_of_a_file_fails_its_own_collector_at_once() {
         let config = CollectorConfig {
             source: SourceChoice::Procfs,
             procfs: tree.path().to_owned(),
-            // Whatever this machine allows.
+            // Independent of what this machine allows.
             enabled: Enabled::default().without(&[CollectorId::Failures]),
             ..config(&[]).collector
         };
         let collector = Collector::open(config, Box::new(FakeKernel::default())).unwrap();
-        // Twice: no thread is left behind in the pipe.
+        // Twice: no thread stays blocked in the pipe.
         for _ in 0..2 {
             let begin = Instant::now();
             let snapshot = scrape(&collector);
@@ -252,7 +252,7 @@ fn a_named_pipe_in_the_place_of_a_file_fails_its_own_collector_at_once() {
 }
 
 #[test]
-fn reserved_ports_that_cannot_be_read_are_not_told_as_none() {
+fn unreadable_reserved_ports_are_not_exported_as_none() {
     in_namespace(|| {
         let tree = copy();
         let file = tree.path().join("sys/net/ipv4/ip_local_reserved_ports");
@@ -290,7 +290,7 @@ pub fn copy() -> TempDir {
 }
 
 #[test]
-fn a_malformed_file_fails_its_collector_alone_and_the_log_names_file_and_text() {
+fn a_malformed_file_fails_its_collector_only_and_the_log_names_file_and_text() {
     in_namespace(|| {
         for (collector, file, text) in [
             ("sysctl", "sys/net/ipv4/tcp_tw_reuse", "many"),
@@ -342,7 +342,7 @@ fn a_malformed_file_fails_its_collector_alone_and_the_log_names_file_and_text() 
     });
 }
 
-/// The state masks of what was asked for, and whether with a filter.
+/// The state masks of the requests, and whether each had a filter.
 fn asked(kernel: &FakeKernel) -> Vec<(u32, bool)> {
     let mask = |request: &Vec<u8>| u32::from_ne_bytes(request[68..72].try_into().unwrap());
     let requests = kernel.requests();
@@ -356,7 +356,7 @@ const LISTENING: u32 = 1 << 10;
 const OWNERS: u32 = LISTENING | 1 << 13;
 const CONNECTED: u32 = 0b1011_0111_0110;
 
-/// A collector whose sockstat tells of 300,000 sockets in TIME-WAIT.
+/// A collector whose sockstat counts 300,000 sockets in TIME-WAIT.
 fn collector_of_many(kernel: &FakeKernel) -> (TempDir, Collector) {
     let tree = copy();
     let sockstat = "TCP: inuse 14 orphan 0 tw 300000 alloc 22 mem 9\n";
@@ -372,7 +372,7 @@ fn collector_of_many(kernel: &FakeKernel) -> (TempDir, Collector) {
     (tree, collector)
 }
 
-/// A whole dump of these sockets.
+/// A complete dump of these sockets.
 fn dump_of(sockets: impl IntoIterator<Item = Vec<u8>>) -> Step {
     let records = sockets.into_iter().map(Message::record);
     Step::Datagram(records.chain([Message::done(0)]).collect())
@@ -382,7 +382,7 @@ fn bound_to(port: u16) -> Vec<u8> {
     record(7, ("127.0.0.1", port), ("0.0.0.0", 0), 0, 0)
 }
 
-/// Connections to one destination on 13 of the 16 ports that the fixture's settings leave.
+/// Connections to one destination on 13 of the 16 usable ports of the fixture.
 fn nearly_full() -> Step {
     dump_of((40_000..40_017).filter_map(|port| {
         let is_reserved = [40_005, 40_010, 40_011, 40_012].contains(&port);
@@ -391,7 +391,7 @@ fn nearly_full() -> Step {
 }
 
 #[test]
-fn with_many_sockets_the_bound_ones_are_read_once_and_the_listening_ones_every_time() {
+fn with_many_sockets_bound_ones_are_read_once_and_listening_ones_every_time() {
     let listening = || record(10, ("0.0.0.0", 40_002), ("0.0.0.0", 0), 0, 0);
     let kernel = FakeKernel::new([
         vec![dump_of([bound_to(40_001), listening()]), dump_of([])],
@@ -408,7 +408,7 @@ fn with_many_sockets_the_bound_ones_are_read_once_and_the_listening_ones_every_t
 }
 
 #[test]
-fn near_a_limit_the_bound_ones_are_read_whatever_was_read_before() {
+fn near_a_limit_bound_sockets_are_read_for_every_scrape() {
     let kernel = FakeKernel::new([
         vec![dump_of([]), dump_of([])],
         vec![dump_of([]), nearly_full()],
@@ -416,14 +416,14 @@ fn near_a_limit_the_bound_ones_are_read_whatever_was_read_before() {
         vec![dump_of([bound_to(40_019)]), nearly_full()],
     ]);
     let (_tree, collector) = collector_of_many(&kernel);
-    let told = || {
+    let ports = || {
         let sockets = scrape(&collector).sockets().unwrap().clone();
         let ports = sockets.ports.unwrap();
         (ports.usable, ports.worst_ratio.ipv4)
     };
-    assert_eq!(told(), (16, 0.0));
-    assert_eq!(told(), (15, 13.0 / 15.0));
-    assert_eq!(told(), (15, 13.0 / 15.0));
+    assert_eq!(ports(), (16, 0.0));
+    assert_eq!(ports(), (15, 13.0 / 15.0));
+    assert_eq!(ports(), (15, 13.0 / 15.0));
     let expected = [
         OWNERS, CONNECTED, LISTENING, CONNECTED, OWNERS, CONNECTED, OWNERS, CONNECTED,
     ];
@@ -431,7 +431,7 @@ fn near_a_limit_the_bound_ones_are_read_whatever_was_read_before() {
 }
 
 #[test]
-fn a_second_walk_near_a_limit_that_fails_leaves_the_figures_of_the_first() {
+fn a_second_dump_that_fails_near_a_limit_leaves_the_values_of_the_first() {
     let kernel = FakeKernel::new([
         vec![dump_of([]), dump_of([])],
         vec![dump_of([]), nearly_full()],
@@ -457,7 +457,7 @@ fn a_filter_is_sent_where_sockets_are_not_all_in_time_wait() {
 }
 
 #[test]
-fn an_unknown_range_leaves_out_what_depends_on_it_and_keeps_the_rest() {
+fn an_unknown_range_omits_what_depends_on_it_and_keeps_the_rest() {
     in_namespace(|| {
         let tree = copy();
         fs::write(tree.path().join("sys/net/ipv4/ip_local_port_range"), "junk").unwrap();

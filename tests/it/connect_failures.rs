@@ -1,8 +1,8 @@
 //! Failed connect() calls: the counter against what connect() returned, in bursts between scrapes.
 //!
-//! The counter is the host's, and other tests exhaust ports meanwhile. So one more perf event counts what
-//! does not go to this test's own ports: where it counts nothing the increase must be exact, and never may
-//! it be less than this test's failures or more than both together.
+//! The counter covers the whole host, and other tests exhaust ports meanwhile. So a second perf event counts
+//! failures towards other ports than this test's. Where it counts none, the increase must be exact; otherwise it
+//! must lie between this test's failures and the sum of both.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ const METRIC: &str = "timewait_connect_failures_total";
 /// How many random bursts; `TIMEWAIT_FAILURE_RUNS` sets more.
 const RUNS: u32 = 20;
 
-/// How long each of them lasts: a fraction of any interval between two scrapes.
+/// How long each burst lasts: a fraction of any scrape interval.
 const BURST: Duration = Duration::from_millis(200);
 
 /// Outside of every range of this test.
@@ -74,7 +74,7 @@ impl Credential {
     }
 }
 
-/// In a mount namespace of this thread's own, which ends with it.
+/// Reads it in a mount namespace that ends with this thread.
 fn read_id(mount_point: &PathBuf) -> Option<u64> {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let nothing = None::<&str>;
@@ -131,7 +131,7 @@ struct Burst {
     /// How long each thread waits after each of its connect() calls, in microseconds.
     pause_us: u64,
     is_v6: bool,
-    /// Also calls that fail for other reasons: refused, or from a port that bind() had fixed.
+    /// Also calls that fail for other reasons: refused, or from a port fixed by bind().
     has_others: bool,
     is_multipath: bool,
 }
@@ -176,7 +176,7 @@ fn connect_to(to: SocketAddr, is_multipath: bool) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// How many calls returned EADDRNOTAVAIL without a port of their own.
+/// How many calls returned EADDRNOTAVAIL without having bound a port.
 fn fail(burst: &Burst, port: u16) -> u64 {
     let address = if burst.is_v6 { "::1" } else { "127.0.0.1" };
     let range = format!("{} {}", 40_000, 40_000 + burst.ports - 1);
@@ -198,7 +198,7 @@ fn fail(burst: &Burst, port: u16) -> u64 {
                 Err(error) => panic!("{error}"),
             }
             if burst.has_others && call % 3 == 0 {
-                // Nobody listens; or there is no port for this, either, which is a failure as well.
+                // Nothing listens there; or no port is left for this call either, which is also a failure.
                 let refused = connect_to(at(address, port + 1), false).unwrap_err();
                 failures += u64::from(refused == Errno::ADDRNOTAVAIL);
                 let fixed = at(address, 30_000);
@@ -270,7 +270,7 @@ fn bursts_between_two_scrapes_are_counted_exactly() {
 }
 
 #[test]
-fn a_privilege_is_enough_and_without_it_the_collector_is_off() {
+fn cap_perfmon_is_enough_and_without_it_the_collector_is_off() {
     let Some(credential) = Credential::new() else {
         return;
     };

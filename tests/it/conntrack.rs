@@ -1,5 +1,4 @@
-//! Connection tracking, where NAT runs out of ports: a client, a router that is this test's own namespace, and a
-//! server.
+//! Connection tracking where NAT runs out of ports: a client, a router (this test's namespace), and a server.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,7 +15,7 @@ use crate::support::sockets::{at, connecting, listening_with};
 /// Ports that the router may translate to.
 const POOL: usize = 200;
 
-/// What nft(8) says to a script; `None` where this kernel has no such thing.
+/// The output of nft(8) for a script; `None` where this kernel does not support it.
 pub fn nft(script: &str) -> Option<String> {
     let mut command = Command::new("nft");
     command.args(["-f", "-"]).stdin(Stdio::piped());
@@ -37,7 +36,7 @@ pub fn nft(script: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A table that counts the SYN segments that come in.
+/// A table that counts incoming SYN segments.
 fn counting_syns(hook: &str) -> String {
     format!(
         "table ip count {{ counter syns {{ }}\n chain seen {{ type filter hook {hook} priority -400;\n \
@@ -75,7 +74,7 @@ fn linked(name: &str, net: &str) -> Place {
 }
 
 #[test]
-fn a_masquerade_pool_grants_each_port_and_then_counts_every_syn_that_it_loses() {
+fn a_masquerade_pool_grants_each_port_and_then_counts_every_lost_syn() {
     in_namespace(|| {
         if !has_or_skips("nft") {
             return;

@@ -1,4 +1,4 @@
-//! What holds of every scrape, whatever the sockets do meanwhile.
+//! Invariants of every scrape, even while sockets change.
 
 use timewait_exporter::domain::address::Family;
 use timewait_exporter::domain::collectors::CollectorId;
@@ -21,8 +21,8 @@ pub fn assert_consistent(snapshot: &Snapshot) {
     );
     assert!(ports.listeners <= ports.blocked && ports.free <= ports.usable);
     let destinations = ports.by_destination.as_ref().expect("it is on");
-    for figures in &destinations.exported {
-        assert_bounded(figures, ports);
+    for usage in &destinations.exported {
+        assert_bounded(usage, ports);
     }
     assert_destinations_add_up(destinations, sockets);
     for source in ports.by_source.as_ref().expect("it is on") {
@@ -34,28 +34,28 @@ pub fn assert_consistent(snapshot: &Snapshot) {
     }
 }
 
-/// The worst destination of a family is the worst of those told, unless none of it is told. One that
-/// is told only because it is pinned, and holds no port, is none.
+/// The highest ratio of a family is that of an exported destination, if one of the family is exported. A pinned
+/// destination without a port in use does not count.
 fn assert_worst(family: Family, destinations: &DestinationBreakdown, ports: &PortUsage) {
     let mut worst = ports.worst_ratio;
     let worst = *worst.get_mut(family);
     assert_share(worst);
-    let of_family = |figures: &&DestinationUsage| {
-        figures.destination.dst_addr.family() == family && figures.in_use.total() > 0
+    let of_family = |usage: &&DestinationUsage| {
+        usage.destination.dst_addr.family() == family && usage.in_use.total() > 0
     };
-    let told = destinations.exported.iter().filter(of_family);
-    let worst_told = told
-        .map(|figures| figures.exhaustion_ratio)
+    let exported = destinations.exported.iter().filter(of_family);
+    let worst_exported = exported
+        .map(|usage| usage.exhaustion_ratio)
         .fold(0.0, f64::max);
-    let difference = worst - worst_told;
+    let difference = worst - worst_exported;
     assert!(
         difference >= 0.0,
-        "{family:?}: {worst} and told {worst_told}"
+        "{family:?}: {worst}, but exported at most {worst_exported}"
     );
-    let all_are_told = destinations.other.total() == 0;
+    let all_are_exported = destinations.other.total() == 0;
     assert!(
-        !all_are_told || difference <= 0.0,
-        "{family:?}: {worst} and told {worst_told}"
+        !all_are_exported || difference <= 0.0,
+        "{family:?}: {worst}, but exported at most {worst_exported}"
     );
 }
 
@@ -72,24 +72,24 @@ fn assert_equal_sums(sockets: &SocketSummary, total: u64) {
     assert_eq!(sums, [total; 5], "the breakdowns of {total} sockets");
 }
 
-fn assert_bounded(figures: &DestinationUsage, ports: &PortUsage) {
-    assert_share(figures.exhaustion_ratio);
-    assert!(figures.reusable <= figures.in_use.time_wait, "{figures:?}");
-    assert!(figures.headroom <= ports.usable, "{figures:?}");
-    assert!(figures.headroom >= ports.free, "{figures:?}");
-    assert!(figures.search_ports <= ports.usable, "{figures:?}");
-    assert!(figures.close_rate.is_finite() && figures.close_rate >= 0.0);
-    let is_full = figures.exhaustion_ratio >= 1.0;
-    assert_eq!(is_full, figures.headroom == 0, "{figures:?}");
+fn assert_bounded(usage: &DestinationUsage, ports: &PortUsage) {
+    assert_share(usage.exhaustion_ratio);
+    assert!(usage.reusable <= usage.in_use.time_wait, "{usage:?}");
+    assert!(usage.headroom <= ports.usable, "{usage:?}");
+    assert!(usage.headroom >= ports.free, "{usage:?}");
+    assert!(usage.search_ports <= ports.usable, "{usage:?}");
+    assert!(usage.close_rate.is_finite() && usage.close_rate >= 0.0);
+    let is_full = usage.exhaustion_ratio >= 1.0;
+    assert_eq!(is_full, usage.headroom == 0, "{usage:?}");
 }
 
-/// Every TIME-WAIT socket is some destination's or has a service's port on this side.
+/// Every TIME-WAIT socket belongs to a destination or has a local service port.
 fn assert_destinations_add_up(destinations: &DestinationBreakdown, sockets: &SocketSummary) {
-    let told = destinations
+    let exported = destinations
         .exported
         .iter()
-        .map(|figures| figures.in_use.time_wait);
-    let outgoing = told.sum::<u64>() + destinations.other.time_wait;
+        .map(|usage| usage.in_use.time_wait);
+    let outgoing = exported.sum::<u64>() + destinations.other.time_wait;
     let by_src_port = sockets.by_src_port.as_ref().expect("it is on");
     assert_eq!(outgoing, by_src_port.ephemeral);
 }

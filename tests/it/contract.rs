@@ -1,22 +1,22 @@
 //! The metrics as an interface: a change of a name, a type or a label is seen, and is in the changelog.
 //!
 //! Two lists under `tests/fixtures/contract`, one line a metric: `NAME TYPE LABEL,LABEL`. Of a label that has a fixed
-//! set of values the list has them, `family=ipv4|ipv6`; `*` among them stands for values that are not fixed, addresses
+//! set of values the list has them, `family=ipv4|ipv6`; `*` among them means values that are not fixed, addresses
 //! and ports. `netns?` is the label that only the series of other namespaces have.
-//! - `metrics.txt` is what the program tells now.
-//! - `released.txt` is what its last release told, and begins with that release's number. It changes
-//!   when a release is made, and at no other time.
+//! - `metrics.txt`: what the program exports now.
+//! - `released.txt`: what the last release exported; its first line is the version. It changes only
+//!   when a release is made.
 //!
-//! What differs between the two must be named in the section Unreleased of `CHANGELOG.md`, with its
-//! labels: `` `timewait_sockets{family}` ``. What is gone is named without them; what came and went
-//! between two releases is not named at all. A type cannot change alone: a counter's name ends in `_total`.
+//! Every difference between the two must be named in the section Unreleased of `CHANGELOG.md`, with its
+//! labels: `` `timewait_sockets{family}` ``. Removed metrics are named without labels; metrics added and removed
+//! between two releases are not named. A type cannot change alone: a counter's name ends in `_total`.
 //!
-//! After a change that is meant, run `TIMEWAIT_UPDATE_GOLDEN=1 cargo test --test it contract` and name
-//! in the changelog what the next run asks for. When a release is made, `TIMEWAIT_UPDATE_RELEASED=1`
-//! does the rest. Help texts and the order of metrics are no part of this.
+//! After an intended change, run `TIMEWAIT_UPDATE_GOLDEN=1 cargo test --test it contract` and name
+//! in the changelog what the next run asks for. When a release is made, set `TIMEWAIT_UPDATE_RELEASED=1`.
+//! Help texts and the order of metrics are not covered.
 //!
-//! Values and `netns?` are not what a table says: they are those of all series of four hosts, an
-//! old kernel, a vendor's and two new ones, beside which another namespace has the same sockets.
+//! Values and `netns?` are taken from the series of four hosts (an old kernel, a vendor's kernel and two new
+//! ones), each with a second namespace that has the same sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -50,10 +50,10 @@ const FIXED: [&str; 7] = [
     "state",
 ];
 
-/// Labels whose values are addresses and ports, and words for those that are folded, which are fixed.
+/// Labels whose values are addresses and ports, and fixed words for the aggregated ones.
 const FOLDED: [&str; 4] = ["src_addr", "src_port", "dst_addr", "dst_port"];
 
-/// Labels whose values are whatever is there; those of `code` are HTTP's.
+/// Labels without a fixed set of values; those of `code` are HTTP status codes.
 const OPEN: [&str; 11] = [
     "code",
     "comm",
@@ -88,11 +88,11 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every label of every series that is told, by metric: its values.
+/// The values of every label of every exported series, by metric.
 type Values = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-fn told() -> Metrics {
-    let values = values_told();
+fn exported() -> Metrics {
+    let values = exported_values();
     METRICS
         .iter()
         .map(|metric| {
@@ -144,7 +144,7 @@ fn is_address_or_port(value: &str) -> bool {
     value.parse::<std::net::IpAddr>().is_ok() || value.parse::<u16>().is_ok()
 }
 
-fn values_told() -> Values {
+fn exported_values() -> Values {
     let mut values = Values::new();
     for (tree, source) in [
         ("linux-3.10", Source::Procfs),
@@ -164,7 +164,7 @@ fn values_told() -> Values {
     values
 }
 
-/// What is read of a tree of `tests/fixtures/procfs`, as of the own namespace and as of another one.
+/// A tree of `tests/fixtures/procfs`, as the exporter's namespace and as another one.
 fn host(tree: &str, source: Source) -> HostSnapshot {
     let config = CollectorConfig {
         source: SourceChoice::Procfs,
@@ -180,7 +180,7 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
     let mut own = runtime.block_on(collector.scrape(deadline)).own;
     let mut sockets = own.sockets().cloned().unwrap();
     sockets.source = Some(source);
-    // A tree cannot be probed, and has none of what only some kernels have.
+    // A tree cannot be probed, and lacks what only some kernels have.
     let ports = sockets.ports.as_mut().unwrap();
     ports.bind_owned = Some(0);
     ports.probe = Probe::NotNeeded;
@@ -193,7 +193,7 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
         let value = (sysctl.get)(&settings).or(Some(0));
         (sysctl.set)(&mut settings, value);
     }
-    // Whether this machine has it or not.
+    // Also where this machine does not have it.
     let failures = Counts::from_iter([("failures", 1)]);
     let own = own
         .with(CollectorId::Sysctl, settings)
@@ -203,7 +203,7 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
             label: "blue".to_owned(),
             ..NamespaceIdentity::default()
         },
-        // These are the host's as a whole.
+        // These are metrics of the whole host.
         snapshot: own
             .clone()
             .without(CollectorId::Slabinfo)
@@ -224,7 +224,7 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
     }
 }
 
-/// An exporter that tells all of itself.
+/// An exporter with all metrics about itself.
 fn exporter() -> ExporterFigures {
     ExporterFigures {
         build: BUILD,
@@ -344,13 +344,13 @@ fn newest_release(changelog: &str) -> &str {
 #[test]
 fn the_metrics_are_those_of_the_list() {
     let path = list("metrics.txt");
-    let told = written(&told());
+    let exported = written(&exported());
     if env::var_os("TIMEWAIT_UPDATE_GOLDEN").is_some() {
-        fs::write(&path, &told).unwrap();
+        fs::write(&path, &exported).unwrap();
     }
     assert_eq!(
         written(&parsed(&read(&path))),
-        told,
+        exported,
         "a metric's name, type or labels, or a label's fixed values, changed, which is an interface: if that is meant, update {} \
          with TIMEWAIT_UPDATE_GOLDEN=1 and name the metric in CHANGELOG.md",
         path.display()
@@ -363,7 +363,7 @@ fn what_changed_since_the_last_release_is_named_in_the_changelog() {
     let path = list("released.txt");
     let newest = newest_release(&changelog);
     if env::var_os("TIMEWAIT_UPDATE_RELEASED").is_some() {
-        fs::write(&path, format!("# {newest}\n{}", written(&told()))).unwrap();
+        fs::write(&path, format!("# {newest}\n{}", written(&exported()))).unwrap();
     }
     let released = read(&path);
     assert_eq!(
@@ -372,13 +372,13 @@ fn what_changed_since_the_last_release_is_named_in_the_changelog() {
         "{} is not of the changelog's newest release: TIMEWAIT_UPDATE_RELEASED=1 makes it so",
         path.display()
     );
-    let unknown = unknown(&changelog, &parsed(&released), &told());
+    let unknown = unknown(&changelog, &parsed(&released), &exported());
     assert!(
         unknown.is_empty(),
-        "under Unreleased in CHANGELOG.md, but neither told now nor since {newest}: {}",
+        "under Unreleased in CHANGELOG.md, but exported neither now nor by {newest}: {}",
         unknown.join(", ")
     );
-    let unnamed = unnamed(&changelog, &changes(&parsed(&released), &told()));
+    let unnamed = unnamed(&changelog, &changes(&parsed(&released), &exported()));
     assert!(
         unnamed.is_empty(),
         "changed since {newest}, and not named like this under Unreleased in CHANGELOG.md: {}",
@@ -387,7 +387,7 @@ fn what_changed_since_the_last_release_is_named_in_the_changelog() {
 }
 
 #[test]
-fn every_kind_of_change_to_a_metric_asks_for_its_name() {
+fn every_kind_of_change_to_a_metric_must_be_named() {
     let released = parsed("# 1.0.0\nkept gauge a,b\ngone gauge a\nlabels gauge a\ntype gauge\n");
     let now = parsed("kept gauge a,b\nlabels gauge a,b\nnew_total counter\ntype counter\n");
     let expected = ["`gone`", "`labels{a,b}`", "`new_total`", "`type`"];
@@ -398,7 +398,7 @@ fn every_kind_of_change_to_a_metric_asks_for_its_name() {
 }
 
 #[test]
-fn another_value_of_a_label_and_a_label_of_other_namespaces_ask_for_the_name_too() {
+fn changes_of_label_values_and_of_the_netns_label_must_be_named_too() {
     let released = parsed("a gauge state=x|y,netns?\nb gauge state=x|y,netns?\nc gauge netns?\n");
     let now = parsed("a gauge state=x|z,netns?\nb gauge state=x|y\nc gauge namespace?\n");
     assert_eq!(
@@ -408,7 +408,7 @@ fn another_value_of_a_label_and_a_label_of_other_namespaces_ask_for_the_name_too
 }
 
 #[test]
-fn only_the_whole_name_under_unreleased_counts() {
+fn only_the_complete_name_under_unreleased_counts() {
     let log = |unreleased: &str| {
         format!(
             "# Changelog\n\n## [Unreleased]\n\n- {unreleased}\n\n## [1.0.0] - 2027-01-01\n\n- `older`\n"
@@ -416,13 +416,13 @@ fn only_the_whole_name_under_unreleased_counts() {
     };
     let asked = |name: &str| vec![name.to_owned()];
     assert!(unnamed(&log("`new{a}`: text"), &asked("`new{a}`")).is_empty());
-    for (told, needed) in [
+    for (noted, needed) in [
         ("`new_total`", "`new`"),
         ("`new`", "`new{a}`"),
         ("`new{a}`", "`new{a,b}`"),
         ("nothing of note", "`older`"),
     ] {
-        assert_eq!(unnamed(&log(told), &asked(needed)), [needed], "{told}");
+        assert_eq!(unnamed(&log(noted), &asked(needed)), [needed], "{noted}");
     }
     assert_eq!(unnamed("# Changelog\n", &asked("`new`")), ["`new`"]);
 }

@@ -1,4 +1,4 @@
-//! What the kernel leaves out of a dump on our request: nothing that is added up.
+//! The filter that the kernel applies to a dump: it removes nothing that is counted.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ fn identity(socket: &Socket) -> (String, u16, String, u16, u8) {
     )
 }
 
-fn figures(sockets: &[Socket]) -> SocketSummary {
+fn summary(sockets: &[Socket]) -> SocketSummary {
     let settings = Settings {
         port_range: Some(range()),
         ..Settings::default()
@@ -50,35 +50,35 @@ fn figures(sockets: &[Socket]) -> SocketSummary {
     census.finish(Source::Netlink, 0)
 }
 
-/// All connected sockets, and those that the kernel tells through the filter.
+/// All connected sockets, and those that pass the filter.
 fn dumps() -> (Vec<Socket>, Vec<Socket>) {
     let mut dumper = Dumper::new(Box::new(NetlinkConnect));
     let mut dump = dumper.open(soon()).unwrap();
-    let (mut all, mut told) = (Vec::new(), Vec::new());
+    let (mut all, mut filtered) = (Vec::new(), Vec::new());
     dump.sockets(|socket| all.push(socket)).unwrap();
-    dump.sockets_of_range(range(), |socket| told.push(socket))
+    dump.sockets_of_range(range(), |socket| filtered.push(socket))
         .unwrap();
-    (all, told)
+    (all, filtered)
 }
 
-/// Whether what was told through the filter is what is added up, and time-wait sockets.
-fn agree(all: &[Socket], told: &[Socket]) -> bool {
+/// Whether the filtered dump has the same summary, and consists of the sockets of the range and TIME-WAIT sockets.
+fn agree(all: &[Socket], filtered: &[Socket]) -> bool {
     let is_service = |socket: &&Socket| socket.src_port == 80;
     assert!(all.iter().filter(is_service).count() > 30, "{all:?}");
-    // Linux before 5.9, and without cgroups of sockets, tells them all.
-    let is_filtered = told.len() < all.len();
-    let got: BTreeSet<_> = told.iter().map(identity).collect();
+    // Linux before 5.9, and without cgroups of sockets, ignores the filter.
+    let is_filtered = filtered.len() < all.len();
+    let got: BTreeSet<_> = filtered.iter().map(identity).collect();
     let is_kept = |socket: &&Socket| match socket.state {
-        // FIN-WAIT-2 is a time-wait socket or not.
+        // FIN-WAIT-2 may be a time-wait mini-socket or not.
         TcpState::FinWait2 => range().contains(socket.src_port) || got.contains(&identity(socket)),
         state => range().contains(socket.src_port) || state == TcpState::TimeWait,
     };
     let kept: BTreeSet<_> = all.iter().filter(is_kept).map(identity).collect();
-    figures(told) == figures(all) && (!is_filtered || got == kept)
+    summary(filtered) == summary(all) && (!is_filtered || got == kept)
 }
 
 #[test]
-fn through_the_filter_come_all_of_the_range_and_all_in_time_wait_and_no_others() {
+fn the_filter_passes_exactly_the_ports_of_the_range_and_time_wait() {
     in_namespace(|| {
         set_sysctl("ip_local_port_range", "40000 40999");
         add_address("2001:db8::1/128");
@@ -109,18 +109,18 @@ fn through_the_filter_come_all_of_the_range_and_all_in_time_wait_and_no_others()
         let _unanswered = connecting(None, at("192.0.2.1", 80));
         // The last segments may still be on their way: a socket may change between the dumps.
         eventually("the dumps agree", || {
-            let (all, told) = dumps();
-            agree(&all, &told)
+            let (all, filtered) = dumps();
+            agree(&all, &filtered)
         });
     });
 }
 
 #[test]
-fn a_kernel_that_refuses_the_filter_tells_all_in_the_same_conversation_and_is_not_asked_again() {
+fn a_kernel_that_refuses_the_filter_is_dumped_unfiltered_at_once_and_from_then_on() {
     let socket = |port| Message::record(record(1, ("192.0.2.1", port), ("192.0.2.2", 443), 0, 0));
     let refused = || Step::Datagram(vec![Message::refused(22)]);
-    let told = || Step::Datagram(vec![socket(80), socket(40_001), Message::done(0)]);
-    let fake = FakeKernel::new([vec![refused(), told(), told()], vec![told()]]);
+    let dump = || Step::Datagram(vec![socket(80), socket(40_001), Message::done(0)]);
+    let fake = FakeKernel::new([vec![refused(), dump(), dump()], vec![dump()]]);
     let mut dumper = Dumper::new(Box::new(fake.clone()));
     for dumps in [2, 1] {
         let mut dump = dumper.open(soon()).unwrap();
@@ -136,7 +136,7 @@ fn a_kernel_that_refuses_the_filter_tells_all_in_the_same_conversation_and_is_no
 }
 
 #[test]
-fn another_refusal_is_no_matter_of_the_filter() {
+fn a_refusal_for_another_reason_is_not_blamed_on_the_filter() {
     let fake = FakeKernel::new([vec![Step::Datagram(vec![Message::refused(16)])]]);
     let mut dumper = Dumper::new(Box::new(fake.clone()));
     let error = dumper

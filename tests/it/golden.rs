@@ -1,7 +1,7 @@
-//! All that the program tells of the fixture trees, held against files: kernels that no machine of
-//! ours runs, through the whole program.
+//! The complete output for the fixture trees, compared with golden files: kernels that no test machine
+//! runs, through the whole program.
 //!
-//! After a change that is meant, run the tests with `TIMEWAIT_UPDATE_GOLDEN=1` and read the diff.
+//! After an intended change, run the tests with `TIMEWAIT_UPDATE_GOLDEN=1` and read the diff.
 
 use std::env;
 use std::fs;
@@ -41,7 +41,7 @@ fn tree(name: &str) -> PathBuf {
     fixtures().join("procfs").join(name)
 }
 
-/// The text without what differs from run to run and from build to build.
+/// The text without what differs between runs and builds.
 fn masked(text: &str) -> String {
     let mut masked = String::new();
     for line in text.lines() {
@@ -87,12 +87,12 @@ fn assert_same(name: &str, expected: &str, text: &str) {
     assert_eq!(text.lines().count(), expected.lines().count(), "{name}");
 }
 
-/// What the running program tells of a tree.
-fn told_by_the_program(name: &str) -> String {
+/// The program's exposition of a tree.
+fn exposition_of(name: &str) -> String {
     let procfs = format!("--path.procfs={}", tree(name).display());
     let flags = [
         "--collector.source=procfs",
-        // Whatever this machine has.
+        // Independent of what this machine has.
         "--no-collector.failures",
         "--web.disable-exporter-metrics",
         &procfs,
@@ -104,36 +104,36 @@ fn told_by_the_program(name: &str) -> String {
 }
 
 #[test]
-fn a_tree_of_linux_3_10_is_told_as_its_golden_file_says() {
-    in_namespace(|| assert_golden("linux-3.10", &told_by_the_program("linux-3.10")));
+fn linux_3_10_is_exported_as_in_its_golden_file() {
+    in_namespace(|| assert_golden("linux-3.10", &exposition_of("linux-3.10")));
 }
 
 #[test]
-fn a_tree_of_linux_4_19_is_told_as_its_golden_file_says() {
-    in_namespace(|| assert_golden("linux-4.19", &told_by_the_program("linux-4.19")));
+fn linux_4_19_is_exported_as_in_its_golden_file() {
+    in_namespace(|| assert_golden("linux-4.19", &exposition_of("linux-4.19")));
 }
 
 #[test]
-fn a_tree_of_linux_5_15_is_told_as_its_golden_file_says() {
-    in_namespace(|| assert_golden("linux-5.15", &told_by_the_program("linux-5.15")));
+fn linux_5_15_is_exported_as_in_its_golden_file() {
+    in_namespace(|| assert_golden("linux-5.15", &exposition_of("linux-5.15")));
 }
 
 #[test]
-fn a_tree_of_linux_6_18_is_told_as_its_golden_file_says() {
-    in_namespace(|| assert_golden("linux-6.18", &told_by_the_program("linux-6.18")));
+fn linux_6_18_is_exported_as_in_its_golden_file() {
+    in_namespace(|| assert_golden("linux-6.18", &exposition_of("linux-6.18")));
 }
 
 #[test]
-fn a_tree_of_linux_7_2_is_told_as_its_golden_file_says() {
-    in_namespace(|| assert_golden("linux-7.2", &told_by_the_program("linux-7.2")));
+fn linux_7_2_is_exported_as_in_its_golden_file() {
+    in_namespace(|| assert_golden("linux-7.2", &exposition_of("linux-7.2")));
 }
 
 #[test]
-fn a_tree_of_alibaba_cloud_linux_is_told_as_its_golden_file_says() {
-    in_namespace(|| assert_golden("alinux-5.10", &told_by_the_program("alinux-5.10")));
+fn alibaba_cloud_linux_is_exported_as_in_its_golden_file() {
+    in_namespace(|| assert_golden("alinux-5.10", &exposition_of("alinux-5.10")));
 }
 
-/// The dumps that a kernel with these sockets would send, with its length of records.
+/// The dumps that a kernel with these sockets would send, with the length of its records.
 fn dumps(name: &str, attribute_bytes: usize) -> FakeKernel {
     let root = ProcRoot::new(tree(name));
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -179,7 +179,7 @@ fn dumps(name: &str, attribute_bytes: usize) -> FakeKernel {
 }
 
 #[test]
-fn dumps_of_each_kernels_length_tell_what_its_proc_files_tell() {
+fn dumps_with_each_kernels_record_length_give_the_values_of_its_proc_files() {
     for (name, attribute_bytes) in TREES {
         let config = CollectorConfig {
             source: SourceChoice::Netlink,
@@ -210,7 +210,7 @@ fn dumps_of_each_kernels_length_tell_what_its_proc_files_tell() {
 
 #[test]
 fn what_a_kernel_does_not_have_is_absent() {
-    let told = |name: &str, series: &str| {
+    let is_exported = |name: &str, series: &str| {
         let text = golden(name).replace(" <varies>", " 0");
         Metrics::parse(&text).get(series).is_some()
     };
@@ -242,7 +242,7 @@ fn what_a_kernel_does_not_have_is_absent() {
             [0, 0, 0, 1, 1, 0],
         ),
     ] {
-        let got = TREES.map(|(name, _)| u8::from(told(name, series)));
+        let got = TREES.map(|(name, _)| u8::from(is_exported(name, series)));
         assert_eq!(got, kernels, "{series}");
     }
 }

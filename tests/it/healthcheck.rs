@@ -24,13 +24,13 @@ fn assert_healthy(output: &Output) {
 }
 
 #[track_caller]
-fn assert_ill(output: &Output, why: &str) {
+fn assert_unhealthy(output: &Output, why: &str) {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains(why), "{said}");
 }
 
-/// A server that says one thing to whoever comes, and the address of it.
+/// A server that sends the same bytes to every client, and its address.
 fn stranger(says: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -67,28 +67,28 @@ fn a_server_that_answers_is_healthy_wherever_it_listens() {
     assert_healthy(&from_environment.arg("healthcheck").output().unwrap());
 
     process.end();
-    assert_ill(&check(&address), &format!("cannot connect to {address}"));
-    assert_ill(&check(&socket), "cannot connect to unix:");
+    assert_unhealthy(&check(&address), &format!("cannot connect to {address}"));
+    assert_unhealthy(&check(&socket), "cannot connect to unix:");
 }
 
 #[test]
-fn a_server_in_trouble_or_a_strange_one_is_not_healthy() {
+fn a_server_that_answers_an_error_or_another_protocol_is_unhealthy() {
     let trouble = check(&stranger(b"HTTP/1.1 500 Internal Server Error\r\n\r\n"));
-    assert_ill(&trouble, "HTTP/1.1 500");
-    assert_ill(
+    assert_unhealthy(&trouble, "HTTP/1.1 500");
+    assert_unhealthy(
         &check(&stranger(b"SSH-2.0-OpenSSH_9.2\r\n")),
         "SSH-2.0-Open",
     );
-    assert_ill(&check(&stranger(b"")), "does not answer");
+    assert_unhealthy(&check(&stranger(b"")), "does not answer");
 }
 
 #[test]
-fn a_server_that_hangs_has_timed_out() {
-    // The kernel takes the connection, and nobody reads from it.
+fn a_server_that_hangs_times_out() {
+    // The kernel accepts the connection, and no program reads from it.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let output = check(&address);
-    assert_ill(
+    assert_unhealthy(
         &output,
         &format!("{address} does not answer: timed out after 3 s"),
     );
@@ -96,11 +96,11 @@ fn a_server_that_hangs_has_timed_out() {
 }
 
 #[test]
-fn a_server_whose_address_is_not_known_says_so() {
-    assert_ill(&check("127.0.0.1:0"), "any that was free");
+fn an_address_that_cannot_be_known_is_reported() {
+    assert_unhealthy(&check("127.0.0.1:0"), "any that was free");
     let output = program::command()
         .args(["--web.systemd-socket", "healthcheck"])
         .output()
         .unwrap();
-    assert_ill(&output, "sockets of systemd");
+    assert_unhealthy(&output, "sockets of systemd");
 }

@@ -64,7 +64,7 @@ async fn other_methods_are_refused_and_bodies_ignored() {
     }
     let answer = server.connect().await.request("POST", "/nothing", "").await;
     assert_eq!(answer.status, 404);
-    // Neither is waited for, nor read to its end.
+    // Bodies are neither awaited nor read to their end.
     for length in ["5", "99999999999"] {
         let header = format!("Content-Length: {length}\r\n");
         let answer = server
@@ -79,11 +79,11 @@ async fn other_methods_are_refused_and_bodies_ignored() {
 #[tokio::test]
 async fn head_has_the_headers_of_get_and_no_body() {
     let server = Running::start(collector(|_| outcome(true))).await;
-    // Without values that change between the two.
+    // Without values that change between the two requests.
     for path in ["/", "/-/healthy", "/nothing"] {
         let mut client = server.connect().await;
         let head = client.request("HEAD", path, "").await;
-        // On the same connection, so that a stray body would show.
+        // On the same connection, so that an unexpected body would be noticed.
         let get = client.request("GET", path, "").await;
         let without_date = |headers: &[(String, String)]| -> Vec<_> {
             headers
@@ -107,7 +107,7 @@ async fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[tokio::test]
-async fn requests_may_come_all_at_once() {
+async fn pipelined_requests_are_answered() {
     let server = Running::start(collector(|_| outcome(true))).await;
     let mut client = server.connect().await;
     let one = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -118,7 +118,7 @@ async fn requests_may_come_all_at_once() {
 }
 
 #[tokio::test]
-async fn a_request_without_one_sound_host_is_refused_and_the_connection_closed() {
+async fn a_request_without_exactly_one_valid_host_is_refused_and_closes_the_connection() {
     let server = Running::start(collector(|_| outcome(true))).await;
     for (head, fault) in [
         ("GET /metrics HTTP/1.1\r\n", "missing required Host header"),
@@ -172,7 +172,7 @@ fn requests_and_their_answers_are_logged_at_debug_level() {
 }
 
 #[tokio::test]
-async fn the_form_follows_the_accept_headers() {
+async fn the_format_follows_the_accept_headers() {
     let server = Running::start(collector(|_| outcome(true))).await;
     let mut client = server.connect().await;
     let accept = "Accept: application/openmetrics-text;version=1.0.0\r\nAccept-Encoding: gzip\r\n";
@@ -190,7 +190,7 @@ async fn the_form_follows_the_accept_headers() {
 }
 
 #[tokio::test]
-async fn the_metrics_can_be_told_elsewhere() {
+async fn the_telemetry_path_can_be_changed() {
     let flags = ["--web.telemetry-path=/m", "--web.disable-exporter-metrics"];
     let server = Running::with(collector(|_| outcome(true)), &flags, generous()).await;
     assert_eq!(server.get("/metrics").await.status, 404);
@@ -219,7 +219,7 @@ async fn above_the_limit_a_scrape_is_refused_and_counted() {
         refused.text(),
         "Limit of concurrent requests reached (1), try again later.\n"
     );
-    // The limit is on scrapes alone.
+    // The limit applies to scrapes only.
     assert_eq!(server.get("/-/healthy").await.status, 200);
     gate.open();
     let answer = first.answer(true).await;
@@ -261,7 +261,7 @@ async fn at_the_deadline_a_scrape_answers_with_what_it_has() {
 }
 
 #[tokio::test]
-async fn a_collector_that_panics_takes_only_its_own_figures_along() {
+async fn a_collector_that_panics_costs_its_own_metrics_only() {
     let panics = Switch::default();
     panics.set(true);
     let inner = panics.clone();
@@ -283,19 +283,19 @@ async fn a_collector_that_panics_takes_only_its_own_figures_along() {
 }
 
 #[tokio::test]
-async fn scrapes_that_come_together_share_their_dumps() {
+async fn concurrent_scrapes_share_their_dumps() {
     let (mut gate, collector) = Gate::collector();
     let server = Running::start(collector).await;
     let mut clients = vec![server.connect().await];
     clients[0].ask("GET", "/metrics", "").await;
-    // Before the others come, or all might share the first.
+    // Before the others arrive, or all might share the first.
     gate.entered().await;
     for _ in 1..40 {
         let mut client = server.connect().await;
         client.ask("GET", "/metrics", "").await;
         clients.push(client);
     }
-    // All are in once the limit of 40 refuses one more.
+    // All have arrived once the limit of 40 refuses one more.
     patiently(async {
         while server
             .connect()
@@ -320,7 +320,7 @@ async fn scrapes_that_come_together_share_their_dumps() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_ended_its_side_has_its_answer_and_then_the_end() {
+async fn a_half_closed_client_gets_its_answer_and_then_the_end() {
     let (mut gate, gated) = Gate::collector();
     let server = Running::with(gated, &[], generous()).await;
     let mut client = server.connect().await;
@@ -340,7 +340,7 @@ async fn a_client_that_has_ended_its_side_has_its_answer_and_then_the_end() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_gives_its_slot_back() {
+async fn a_client_that_disconnects_frees_its_slot() {
     let (mut gate, collector) = Gate::collector();
     let server = Running::with(collector, &["--web.max-requests=1"], generous()).await;
     let mut client = server.connect().await;
@@ -364,7 +364,7 @@ async fn a_client_that_goes_away_gives_its_slot_back() {
 }
 
 #[tokio::test]
-async fn shutdown_finishes_what_is_under_way_and_nothing_else() {
+async fn shutdown_finishes_requests_in_progress_and_no_others() {
     let (mut gate, collector) = Gate::collector();
     let mut server = Running::with(collector, &[], generous()).await;
     let mut idle = server.connect().await;
@@ -391,7 +391,7 @@ async fn shutdown_finishes_what_is_under_way_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn shutdown_does_not_wait_for_ever() {
+async fn shutdown_does_not_wait_indefinitely() {
     let limits = Limits {
         shutdown: Duration::from_millis(50),
         ..generous()
@@ -407,7 +407,7 @@ async fn shutdown_does_not_wait_for_ever() {
 }
 
 #[tokio::test]
-async fn several_listeners_tell_the_same() {
+async fn several_listeners_give_the_same_answers() {
     let flags = [
         "--web.listen-address=127.0.0.1:0",
         "--web.listen-address=localhost:0",
@@ -435,7 +435,7 @@ async fn readiness_follows_the_sockets_collector() {
     assert_eq!(server.get("/-/healthy").await.status, 200);
     works.set(true);
     assert_eq!(server.get("/-/ready").await.status, 200);
-    // While it is ready, being asked costs nothing.
+    // While it is ready, a request costs no scrape.
     let before = runs.load(Ordering::SeqCst);
     assert_eq!(server.get("/-/ready").await.status, 200);
     assert_eq!(runs.load(Ordering::SeqCst), before);

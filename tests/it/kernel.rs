@@ -1,4 +1,4 @@
-//! What the program tells of real sockets, held against ss(8) and /proc/net/sockstat.
+//! What the program exports about real sockets, compared with ss(8) and /proc/net/sockstat.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -33,7 +33,7 @@ fn ss(state: &str) -> usize {
     String::from_utf8(output.stdout).unwrap().lines().count()
 }
 
-/// The `tw` figure of sockstat.
+/// The `tw` value of sockstat.
 fn sockstat_tw() -> f64 {
     let text = fs::read_to_string("/proc/net/sockstat").unwrap();
     let tcp = text.lines().find(|line| line.starts_with("TCP:")).unwrap();
@@ -41,7 +41,7 @@ fn sockstat_tw() -> f64 {
     words.nth(1).unwrap().parse().unwrap()
 }
 
-/// One scrape, in whose sums ss(8) and sockstat agree.
+/// One scrape whose sums agree with ss(8) and sockstat.
 fn agreed(scraper: &mut Scraper) -> Metrics {
     let metrics = scraper.metrics();
     assert_eq!(metrics.time_wait(), ss("time-wait") as f64);
@@ -92,14 +92,14 @@ fn a_client_that_closes_first_keeps_time_wait_towards_its_destination() {
             metrics.value("timewait_sockets_by_dst_port{dst_port=\"ephemeral\"}"),
             0.0
         );
-        let held = of_destination(
+        let in_use = of_destination(
             "ports",
             "127.0.0.1",
             "127.0.0.1",
             80,
             ",state=\"time_wait\"",
         );
-        assert_eq!(metrics.value(&held), 30.0);
+        assert_eq!(metrics.value(&in_use), 30.0);
         assert_eq!(
             metrics.value("timewait_scrape_source{source=\"netlink\"}"),
             1.0
@@ -116,7 +116,7 @@ fn a_client_that_closes_first_keeps_time_wait_towards_its_destination() {
 }
 
 #[test]
-fn a_server_that_closes_first_keeps_time_wait_and_spends_no_port() {
+fn a_server_that_closes_first_keeps_time_wait_and_uses_no_port() {
     in_namespace(|| {
         let program = Program::start(&[NETLINK]);
         let to = at("127.0.0.1", 80);
@@ -137,19 +137,19 @@ fn a_server_that_closes_first_keeps_time_wait_and_spends_no_port() {
             metrics.value("timewait_sockets_by_dst_port{dst_port=\"ephemeral\"}"),
             30.0
         );
-        let held = of_destination(
+        let in_use = of_destination(
             "ports",
             "127.0.0.1",
             "127.0.0.1",
             80,
             ",state=\"time_wait\"",
         );
-        assert_eq!(metrics.get(&held), None);
+        assert_eq!(metrics.get(&in_use), None);
     });
 }
 
 #[test]
-fn ipv6_sockets_are_told_as_ipv6() {
+fn ipv6_sockets_are_exported_as_ipv6() {
     in_namespace(|| {
         add_address("2001:db8::1/128");
         let program = Program::start(&[NETLINK]);
@@ -170,7 +170,7 @@ fn ipv6_sockets_are_told_as_ipv6() {
 }
 
 #[test]
-fn a_mapped_address_is_told_as_the_ipv4_address() {
+fn a_mapped_address_is_exported_as_the_ipv4_address() {
     in_namespace(|| {
         let program = Program::start(&[NETLINK]);
         let to = at("127.0.0.1", 80);
@@ -182,20 +182,20 @@ fn a_mapped_address_is_told_as_the_ipv4_address() {
         }
         let metrics = agreed(&mut program.scraper());
         assert_eq!(metrics.value("timewait_sockets{family=\"ipv4\"}"), 12.0);
-        let held = of_destination(
+        let in_use = of_destination(
             "ports",
             "127.0.0.1",
             "127.0.0.1",
             80,
             ",state=\"time_wait\"",
         );
-        assert_eq!(metrics.value(&held), 12.0);
+        assert_eq!(metrics.value(&in_use), 12.0);
         assert!(!format!("{metrics:?}").contains("ffff"));
     });
 }
 
 #[test]
-fn half_closed_sockets_hold_ports_but_are_not_time_wait() {
+fn half_closed_sockets_use_ports_but_are_not_time_wait() {
     in_namespace(|| {
         let program = Program::start(&[NETLINK]);
         let to = at("127.0.0.1", 80);
@@ -214,8 +214,8 @@ fn half_closed_sockets_hold_ports_but_are_not_time_wait() {
         let metrics = agreed(&mut scraper);
         assert_eq!(metrics.time_wait(), 0.0);
         assert_eq!(metrics.value("timewait_buckets"), 5.0);
-        let held = of_destination("ports", "127.0.0.1", "127.0.0.1", 80, ",state=\"other\"");
-        assert_eq!(metrics.value(&held), 12.0);
+        let in_use = of_destination("ports", "127.0.0.1", "127.0.0.1", 80, ",state=\"other\"");
+        assert_eq!(metrics.value(&in_use), 12.0);
     });
 }
 
@@ -234,7 +234,7 @@ fn crowd() -> Crowd {
         at("2001:db8::1", 443),
     ];
     let mut open: Vec<OwnedFd> = Vec::new();
-    // Before any connect() may take their ports.
+    // Before any connect() can take their ports.
     open.push(listening(at("127.0.0.1", 40_000)));
     open.push(listening(at("::", 40_001)));
     let mut pairs = Vec::new();
@@ -262,14 +262,14 @@ fn crowd() -> Crowd {
 }
 
 #[test]
-fn netlink_and_procfs_tell_the_same_of_the_same_sockets() {
+fn netlink_and_procfs_give_the_same_values_for_the_same_sockets() {
     in_namespace(|| {
         let _crowd = crowd();
-        // All in TIME-WAIT on loopback are reusable from now on, for either.
+        // From now on all TIME-WAIT sockets on loopback are reusable, for both sources.
         thread::sleep(Duration::from_millis(1_100));
         let netlink = Program::start(&[NETLINK]);
         let procfs = Program::start(&[PROCFS]);
-        // Both connections first, so that both see them.
+        // Open both connections first, so that both scrapes see them.
         let (mut one, mut other) = (netlink.scraper(), procfs.scraper());
         let (one, other) = (agreed(&mut one), agreed(&mut other));
         assert_eq!(one.value("timewait_scrape_source{source=\"netlink\"}"), 1.0);
@@ -277,7 +277,7 @@ fn netlink_and_procfs_tell_the_same_of_the_same_sockets() {
             other.value("timewait_scrape_source{source=\"procfs\"}"),
             1.0
         );
-        let figures = |metrics: &Metrics| {
+        let values = |metrics: &Metrics| {
             let mut all = std::collections::BTreeMap::new();
             for metric in timewait_exporter::exposition::METRICS
                 .iter()
@@ -289,7 +289,7 @@ fn netlink_and_procfs_tell_the_same_of_the_same_sockets() {
                     || metric.starts_with("timewait_source")
                     || metric == "timewait_listeners_in_port_range"
                     || metric == "timewait_scrape_dump_messages";
-                // Time goes on between the two.
+                // Time passes between the two.
                 let depends_on_age = metric.contains("age")
                     || metric.contains("reusable")
                     || metric.contains("close_rate");
@@ -301,13 +301,13 @@ fn netlink_and_procfs_tell_the_same_of_the_same_sockets() {
             }
             all
         };
-        assert!(figures(&one).len() > 50);
-        assert_eq!(figures(&one), figures(&other));
+        assert!(values(&one).len() > 50);
+        assert_eq!(values(&one), values(&other));
     });
 }
 
 #[test]
-fn a_merely_bound_port_is_blocked_and_netlink_alone_sees_it() {
+fn a_bound_unconnected_port_is_blocked_and_only_netlink_sees_it() {
     in_namespace(|| {
         let _bound = bound(at("127.0.0.5", 40_050)).unwrap();
         let blocked = |source| {
@@ -324,7 +324,7 @@ fn a_merely_bound_port_is_blocked_and_netlink_alone_sees_it() {
 }
 
 #[test]
-fn the_settings_are_told_as_they_stand_at_each_scrape() {
+fn sysctls_are_read_for_each_scrape() {
     in_namespace(|| {
         let program = Program::start(&[NETLINK]);
         let mut scraper = program.scraper();
@@ -332,8 +332,8 @@ fn the_settings_are_told_as_they_stand_at_each_scrape() {
             set_sysctl("tcp_tw_reuse", reuse);
             set_sysctl("ip_local_port_range", range);
             let metrics = scraper.metrics();
-            let told = metrics.value("timewait_sysctl_tcp_tw_reuse");
-            assert_eq!(told, reuse.parse::<f64>().unwrap());
+            let value = metrics.value("timewait_sysctl_tcp_tw_reuse");
+            assert_eq!(value, reuse.parse::<f64>().unwrap());
             assert_eq!(metrics.value("timewait_port_range_ports"), ports);
         }
         set_sysctl("ip_local_reserved_ports", "50000-50004,50100,60000");
@@ -365,7 +365,7 @@ fn the_ratio_reaches_one_when_connect_fails() {
 }
 
 #[test]
-fn what_this_kernel_has_is_found_by_trying_and_newer_kernels_lose_nothing() {
+fn kernel_features_are_found_by_trying_and_newer_ones_imply_older_ones() {
     in_namespace(|| {
         let found = Feature::ALL.map(Feature::is_here);
         for (feature, is_here) in Feature::ALL.into_iter().zip(found) {

@@ -1,4 +1,4 @@
-//! Smaller kinds of sockets, each counted as connect() and bind() treat it.
+//! Less common kinds of sockets, each counted as connect() and bind() treat it.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -17,7 +17,7 @@ use timewait_exporter::domain::snapshot::{Destination, DestinationUsage, PeerTim
 use crate::support::eventually;
 use crate::support::namespace::{add_address, in_namespace, ip, set_sysctl, set_sysctl_if_any};
 use crate::support::program::Program;
-use crate::support::scraper::{Scraper, told};
+use crate::support::scraper::{Scraper, usage_of};
 use crate::support::sockets::{Connection, accepted, at, connect_from, connected, listening};
 
 const RANGE: &str = "40000 40039";
@@ -43,7 +43,7 @@ fn count(mut one_more: impl FnMut() -> Result<OwnedFd, Errno>) -> u32 {
 }
 
 fn usage(scraper: &Scraper, destination: Destination) -> DestinationUsage {
-    told(&scraper.ports(), destination)
+    usage_of(&scraper.ports(), destination)
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_link_local_address_on_two_links_is_two_destinations_and_two_sources() {
                 ip(&["link", "set", end, "up"]);
             }
             ip(&["-6", "address", "add", "fe80::1/64", "dev", link, "nodad"]);
-            // It never answers.
+            // This address never answers.
             let lladdr = ["lladdr", "02:00:00:00:00:07", "nud", "permanent"];
             let neighbour = ["-6", "neighbour", "add", "fe80::2", "dev", link];
             ip(&[&neighbour[..], &lladdr[..]].concat());
@@ -116,7 +116,7 @@ fn time_wait(connection: impl Fn() -> Connection) {
     }
 }
 
-/// Until they are old enough, with or without the sysctl for it.
+/// Waits until the sockets are old enough, with or without the sysctl.
 fn wait_for_the_delay() {
     thread::sleep(Duration::from_millis(1_200));
 }
@@ -145,7 +145,7 @@ fn sockets_on_the_device_lo_are_reusable_with_the_value_two_whatever_their_addre
     });
 }
 
-/// Sockets made with one value of `tcp_timestamps`, looked at with another, which the program saw change.
+/// Sockets made with one value of `tcp_timestamps`, scraped with another, after the exporter saw it change.
 fn timestamps_change(before: &str, after: &str, reusable: u64) {
     let server = at("127.0.0.2", 80);
     let listener = listening(server);
@@ -165,34 +165,34 @@ fn timestamps_change(before: &str, after: &str, reusable: u64) {
 }
 
 #[test]
-fn what_was_made_with_timestamps_stays_reusable_when_they_are_turned_off() {
+fn sockets_made_with_timestamps_stay_reusable_when_timestamps_are_disabled() {
     in_namespace(|| timestamps_change("1", "0", 30));
 }
 
 #[test]
-fn what_was_made_without_timestamps_is_not_reusable_when_they_are_turned_on() {
+fn sockets_made_without_timestamps_are_not_reusable_when_timestamps_are_enabled() {
     in_namespace(|| timestamps_change("0", "1", 0));
 }
 
 #[test]
-fn time_wait_of_a_peer_without_timestamps_is_not_reusable_where_that_decides() {
+fn time_wait_of_a_peer_without_timestamps_is_not_reusable() {
     in_namespace(|| {
         let server = at("127.0.0.2", 80);
         let listener = listening(server);
         let destination = to("127.0.0.1", "127.0.0.2", 80);
-        // Both ends are without, as with a peer that has none.
+        // Both ends lack timestamps, as with a peer that has none.
         set_sysctl("tcp_timestamps", "0");
         time_wait(|| connected(None, &listener, server));
         let live = connected(None, &listener, server);
         set_sysctl("tcp_timestamps", "1");
         set_sysctl("tcp_tw_reuse", "1");
         wait_for_the_delay();
-        // It has not seen them turned on.
+        // This scraper has not seen them being enabled.
         let scraper = Scraper::open([destination]);
         let found = usage(&scraper, destination);
         assert_eq!(found.peer_timestamps, PeerTimestamps::Absent);
         assert_eq!((found.reusable, found.headroom), (0, 9), "{found:?}");
-        // Without a live socket nothing shows it.
+        // Without a live socket it is unknown.
         drop(live);
         let found = usage(&scraper, destination);
         assert_eq!(found.peer_timestamps, PeerTimestamps::Unknown);
@@ -201,7 +201,7 @@ fn time_wait_of_a_peer_without_timestamps_is_not_reusable_where_that_decides() {
 }
 
 #[test]
-fn a_peer_with_timestamps_is_known_by_its_live_sockets() {
+fn a_peer_with_timestamps_is_recognised_by_its_live_sockets() {
     in_namespace(|| {
         let server = at("127.0.0.2", 80);
         let listener = listening(server);
@@ -274,7 +274,7 @@ fn half_open_requests_use_no_port_and_are_neither_dumped_nor_counted() {
                 .matches(" 03 ")
                 .count()
         };
-        eventually("the requests are there", || half_open() == 200);
+        eventually("the requests have arrived", || half_open() == 200);
         for source in ["netlink", "procfs"] {
             let flags = [&*format!("--collector.source={source}")];
             let program = Program::start(&flags);

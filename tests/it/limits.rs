@@ -1,4 +1,4 @@
-//! What a client may use, and for how long, on real loopback connections.
+//! Limits and timeouts for clients, on real loopback connections.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::client::Client;
 use crate::support::server::{Gate, Running, collector, generous, outcome};
 
 #[tokio::test]
-async fn a_head_that_does_not_end_is_not_waited_for() {
+async fn an_unfinished_request_head_times_out() {
     let limits = Limits {
         receive: Duration::from_millis(50),
         ..generous()
@@ -24,7 +24,7 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
     let mut slow = server.connect().await;
     slow.send("GET / HTTP/1.1\r\nHost:").await;
     assert_eq!(slow.closed().await, b"");
-    // The same is true of the second request of a connection.
+    // The same applies to the second request of a connection.
     let mut second = server.connect().await;
     assert_eq!(second.request("GET", "/-/healthy", "").await.status, 200);
     second.send("GET").await;
@@ -32,7 +32,7 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn between_requests_another_limit_holds() {
+async fn idle_connections_have_a_timeout_of_their_own() {
     let server = |receive, idle| {
         let limits = Limits {
             receive,
@@ -54,7 +54,7 @@ async fn between_requests_another_limit_holds() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_long_is_refused() {
+async fn a_request_head_that_is_too_long_is_refused() {
     let server = Running::start(collector(|_| outcome(true))).await;
     // The server closes with most of it unread, which may cost the client the answer.
     let mut client = server.connect().await;
@@ -77,7 +77,7 @@ async fn a_head_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn at_the_limit_of_connections_the_idle_one_makes_way() {
+async fn at_the_connection_limit_an_idle_connection_is_closed() {
     let limits = Limits {
         connections: 2,
         ..generous()
@@ -118,7 +118,7 @@ pub(crate) fn endless(_: std::time::Instant) -> Outcome {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_cut_off() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let limits = Limits {
         connections: 1,
         send: Duration::from_millis(100),
@@ -131,7 +131,7 @@ async fn a_client_that_does_not_read_is_cut_off() {
     let mut reads_nothing = Client::over(stream);
     reads_nothing.ask("GET", "/metrics", "").await;
     reads_nothing.stream.readable().await.unwrap();
-    // There is room for one connection, and one that is being answered makes no way.
+    // The limit is one connection, and one that is being answered is not closed.
     assert_eq!(server.get("/-/healthy").await.status, 200);
     let received = reads_nothing.closed().await;
     assert!(received.len() < 10_000_000, "{}", received.len());

@@ -1,4 +1,4 @@
-//! Where the program listens, and what it sends to the service manager.
+//! Listen addresses, and notifications to the service manager.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -37,7 +37,7 @@ fn flag(socket: &Path) -> String {
     format!("--web.listen-address=unix:{}", socket.display())
 }
 
-/// Whether this machine has IPv6 at all: some have not, and there is nothing to see then.
+/// Whether this machine has IPv6; without it the IPv6 part is skipped.
 fn has_ipv6() -> bool {
     let result = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
     let has = result.is_ok();
@@ -48,7 +48,7 @@ fn has_ipv6() -> bool {
 }
 
 #[test]
-fn several_addresses_of_every_kind_tell_the_same() {
+fn addresses_of_every_kind_give_the_same_answers() {
     let (_directory, socket) = place();
     let mut command = program::command();
     command.args(["--web.listen-address=127.0.0.1:0", &flag(&socket)]);
@@ -80,8 +80,8 @@ fn several_addresses_of_every_kind_tell_the_same() {
 }
 
 #[test]
-fn one_port_named_twice_is_refused_with_both_its_names() {
-    // Where nobody else takes the port.
+fn a_port_given_twice_is_refused_and_both_addresses_are_named() {
+    // In a namespace, so that no other process uses the port.
     in_namespace(|| {
         let free = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -120,7 +120,7 @@ fn curl_reads_metrics_over_a_unix_socket() {
 }
 
 #[test]
-fn a_unix_socket_has_the_rights_that_the_umask_leaves_and_goes_with_the_program() {
+fn a_unix_socket_has_the_permissions_of_the_umask_and_is_removed_at_the_end() {
     for (umask, mode) in [("022", 0o755), ("0117", 0o660), ("0", 0o777)] {
         let (_directory, socket) = place();
         let mut command = Command::new("sh");
@@ -138,7 +138,7 @@ fn a_unix_socket_has_the_rights_that_the_umask_leaves_and_goes_with_the_program(
 }
 
 #[test]
-fn a_program_that_was_killed_leaves_a_socket_that_its_successor_replaces() {
+fn a_socket_left_by_a_killed_program_is_replaced() {
     let (_directory, socket) = place();
     let mut killed = Program::spawn(program::command().arg(flag(&socket)));
     killed.line_with("Listening on");
@@ -154,7 +154,7 @@ fn a_program_that_was_killed_leaves_a_socket_that_its_successor_replaces() {
 }
 
 #[test]
-fn what_stands_in_the_way_of_a_unix_socket_is_left_alone_and_named() {
+fn a_file_in_the_place_of_a_unix_socket_is_kept_and_named() {
     let (_directory, socket) = place();
     let refused = |says: &str| {
         let mut process = Program::spawn(program::command().arg(flag(&socket)));
@@ -176,7 +176,7 @@ fn what_stands_in_the_way_of_a_unix_socket_is_left_alone_and_named() {
 }
 
 #[test]
-fn a_socket_of_a_start_that_fails_does_not_stay() {
+fn a_failed_start_leaves_no_socket() {
     let (_directory, socket) = place();
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let in_use = format!("--web.listen-address={}", holder.local_addr().unwrap());
@@ -185,7 +185,7 @@ fn a_socket_of_a_start_that_fails_does_not_stay() {
     assert!(!socket.exists());
 }
 
-/// What systemd does: starts the program with one or two descriptors from 3 on, and variables for the
+/// Starts the program as systemd does: with one or two descriptors from 3 on, and variables with the ID of the
 /// process that it becomes.
 fn activated(first: impl Into<OwnedFd>, second: Option<OwnedFd>) -> Command {
     let count = if second.is_some() { 2 } else { 1 };
@@ -215,7 +215,7 @@ fn all_sockets_that_systemd_passes_are_served_and_none_is_removed() {
     // Waits in the backlog until the program runs.
     let early = TcpStream::connect(&address).unwrap();
     let mut command = activated(tcp, Some(unix.into()));
-    // Is not listened on: it could not be, for no port of it is the test's.
+    // Ignored; the test could not listen on it.
     command.arg("--web.listen-address=192.0.2.1:1");
     let mut process = Program::spawn(&mut command);
     process.line_with("Listening on systemd activated listeners instead of port listeners.");
@@ -242,8 +242,8 @@ fn an_abstract_socket_can_be_passed() {
 }
 
 #[test]
-fn systemds_own_activation_starts_it() {
-    // Where nobody else takes the port.
+fn systemd_socket_activation_starts_it() {
+    // In a namespace, so that no other process uses the port.
     in_namespace(|| {
         if !has_or_skips("systemd-socket-activate") {
             return;
@@ -261,7 +261,7 @@ fn systemds_own_activation_starts_it() {
             .arg(&socket)
             .args(["--", PROGRAM, "--web.systemd-socket"]);
         let mut process = Program::spawn(&mut command);
-        // It is started by the first connection.
+        // The first connection starts it.
         eventually("systemd-socket-activate listens", || {
             TcpStream::connect(free).is_ok()
         });
@@ -273,7 +273,7 @@ fn systemds_own_activation_starts_it() {
 }
 
 #[test]
-fn without_sockets_from_systemd_it_says_what_is_missing() {
+fn without_sockets_from_systemd_the_error_says_what_is_missing() {
     let fails = |command: &mut Command, says: &[&str]| {
         let mut process = Program::spawn(command);
         let line = process.line_with("level=ERROR");
@@ -324,7 +324,7 @@ fn without_sockets_from_systemd_it_says_what_is_missing() {
     fails(&mut activated(one, None), &["descriptor 3", "Accept=no"]);
 }
 
-/// A service manager as far as `NOTIFY_SOCKET` goes.
+/// A service manager that receives `NOTIFY_SOCKET` messages.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -342,7 +342,7 @@ impl Manager {
 }
 
 #[test]
-fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
+fn the_service_manager_is_notified_of_readiness_and_of_the_end() {
     let (_directory, path) = place();
     let name = format!("timewait-exporter-notify-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
@@ -357,7 +357,7 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
             .env("NOTIFY_SOCKET", variable);
         let mut process = Program::spawn(&mut command);
         assert_eq!(manager.received(), "READY=1");
-        // By then it listens: this needs no patience.
+        // By then it listens: no waiting is needed.
         assert_answers(&get(process.address(), "/metrics"));
         process.signal(Signal::TERM);
         assert_eq!(manager.received(), "STOPPING=1");
@@ -368,7 +368,7 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
 }
 
 #[test]
-fn a_service_manager_that_reads_nothing_is_not_waited_for_indefinitely() {
+fn a_service_manager_that_reads_nothing_does_not_block_indefinitely() {
     let (_directory, path) = place();
     let manager = UnixDatagram::bind(&path).unwrap();
     let sender = UnixDatagram::unbound().unwrap();
@@ -391,7 +391,7 @@ fn a_service_manager_that_reads_nothing_is_not_waited_for_indefinitely() {
 }
 
 #[test]
-fn a_service_manager_that_is_not_there_is_complained_of_and_done_without() {
+fn a_missing_service_manager_is_logged_and_does_no_harm() {
     for (name, says) in [
         ("/nowhere/notify", "No such file"),
         ("vsock:2:1", "neither with a slash"),

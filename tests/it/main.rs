@@ -1,36 +1,36 @@
-//! The one integration crate: each module is compiled into one program, which links once.
+//! The only integration crate: all modules are compiled into one program, which is linked once.
 //!
-//! Where a new test goes: what one module promises is tested beside it, in `src`. Here is what only
-//! shows from outside:
+//! Where a new test goes: the behaviour of a single module is tested beside it, in `src`. Here is what is only
+//! visible from outside:
 //! - [`cli`]: the program itself, its exit status and its messages;
 //! - [`http`]: what a client sees on real connections, with collectors that the test controls;
 //! - [`listening`]: addresses, sockets in the file system and from systemd, the service manager;
-//! - [`sandbox`]: that it needs no rights, and what a system call filter costs;
-//! - [`faults`]: what clients, the system and the kernel can do wrong, and that nothing of it stays;
-//! - [`limits`]: what a client may hold;
-//! - [`sock_diag`]: what a kernel that follows a script can do to a dump;
-//! - [`filter`]: what the kernel leaves out of a dump on our request;
-//! - [`cgroup`]: which container a control group tells;
+//! - [`sandbox`]: that it needs no privileges, and its behaviour under a system call filter;
+//! - [`faults`]: faults of clients, the system and the kernel, and that they leave no traces;
+//! - [`limits`]: limits and timeouts for clients;
+//! - [`sock_diag`]: dumps from a fake kernel that follows a script;
+//! - [`filter`]: the filter that the kernel applies to a dump;
+//! - [`cgroup`]: which container a control group belongs to;
 //! - [`connect_failures`]: that each failed connect() is counted, and nothing else;
-//! - [`collector`]: what a scrape makes of a source or file that fails;
-//! - [`conntrack`]: what NAT does without a port left;
-//! - [`golden`]: all that the program tells of a fixture tree;
-//! - [`documents`]: what the documents say, compared with the program;
-//! - [`contract`]: that no metric changes without a word in the changelog;
-//! - [`texts`]: what holds of every text of the program;
-//! - [`thresholds`]: the same ones everywhere;
+//! - [`collector`]: what a scrape does when a source or file fails;
+//! - [`conntrack`]: connection tracking where NAT runs out of ports;
+//! - [`golden`]: the complete output for a fixture tree;
+//! - [`documents`]: the documents, compared with the program;
+//! - [`contract`]: that no metric changes without an entry in the changelog;
+//! - [`texts`]: rules for every text of the program;
+//! - [`thresholds`]: that thresholds are the same everywhere;
 //! - [`report`]: report, check, the page and the API;
-//! - [`remedies`]: that what is advised helps as foretold, in a namespace too;
-//! - [`memory`]: what very many destinations cost;
-//! - [`probe`]: the probe of ports, and that it does no harm;
-//! - [`kinds`]: smaller kinds of sockets, each as connect() and bind() treat it;
-//! - [`kernel`]: what a real kernel says, inside a [`namespace`] of its own;
-//! - [`netns`]: what is told of other network namespaces;
-//! - [`oracle`]: what a figure promises of connect() or bind();
+//! - [`remedies`]: that suggested fixes have the predicted effect;
+//! - [`memory`]: the memory of very many destinations;
+//! - [`probe`]: the port probe, and that it does no harm;
+//! - [`kinds`]: less common kinds of sockets, each counted as connect() and bind() treat it;
+//! - [`kernel`]: values for real sockets, in a network [`namespace`];
+//! - [`netns`]: metrics of other network namespaces;
+//! - [`oracle`]: metrics compared with connect() and bind();
 //! - [`web_config`]: TLS, users, headers and rate;
-//! - [`consistency`]: what holds of every scrape.
+//! - [`consistency`]: invariants of every scrape.
 //!
-//! A new area is a new module; helpers that two of them need are in [`support`].
+//! A new area is a new module; helpers that two modules need are in [`support`].
 //!
 //! No test may depend on how fast the machine is: wait for something to happen, with
 //! [`support::PATIENCE`] as the only limit.
@@ -49,7 +49,7 @@
     clippy::print_stdout,
     clippy::struct_field_names,
     clippy::unwrap_used,
-    reason = "a test that finds things otherwise than it expects is to fail on the spot"
+    reason = "a test fails at once where its expectation is not met"
 )]
 
 mod cgroup;

@@ -1,4 +1,4 @@
-//! What a host with very many destinations costs, compared with what the service may use.
+//! The memory for very many destinations, compared with the limit of the service.
 
 use std::net::Ipv4Addr;
 
@@ -26,8 +26,8 @@ fn memory_max_mib() -> u64 {
 }
 
 #[test]
-fn a_million_destinations_leave_a_third_of_the_memory_that_the_service_may_use() {
-    // In a process of its own.
+fn a_million_destinations_use_at_most_two_thirds_of_the_services_memory_limit() {
+    // In a separate process.
     in_namespace(|| {
         let settings = Settings {
             port_range: PortRange::new(32_768, 60_999),

@@ -1,7 +1,6 @@
-//! The port probe and the smaller kinds of sockets that it came with: what it finds, that it does no harm,
-//! and what it says where it cannot work.
+//! The port probe: what it finds, that it does no harm, and what it says where it cannot work.
 //!
-//! `TIMEWAIT_PROBE_CALLS` makes the crowd larger: so many bind() and connect() calls beside the probe.
+//! `TIMEWAIT_PROBE_CALLS` is the number of bind() and connect() calls that run beside the probe.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -60,7 +59,7 @@ fn opened() -> PortProbe {
     PortProbe::open(&ProcRoot::new("/proc")).unwrap()
 }
 
-/// All that the kernel counts of TCP in this namespace, the packets of lo, and tracked connections.
+/// All TCP counters of this namespace, the packets of lo, and tracked connections.
 fn counters() -> BTreeMap<String, String> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let mut counters = BTreeMap::new();
@@ -81,7 +80,7 @@ fn counters() -> BTreeMap<String, String> {
     ] {
         counters.insert(path.to_owned(), read(path));
     }
-    // inuse, orphan and tw; what follows is the whole host's.
+    // inuse, orphan and tw; the rest is host-wide.
     let sockstat = read("/proc/self/net/sockstat");
     let (_, tcp) = sockstat.split_once("TCP:").unwrap();
     let tcp = tcp.split(" alloc").next().unwrap_or_default();
@@ -102,7 +101,7 @@ fn a_probe_sends_nothing_and_changes_no_counter_of_the_kernel() {
             ip(&["link", "set", link, "up"]);
         }
         ip(&["address", "add", "198.51.100.1/24", "dev", "v0"]);
-        // First, for connect() may choose the port.
+        // First, since connect() may choose the port.
         let _bound = bound(at("127.0.0.1", 40_050)).unwrap();
         let _kept = connections(10);
         let range: PortSet = (40_000..40_100).collect();
@@ -129,7 +128,7 @@ fn a_probe_sends_nothing_and_changes_no_counter_of_the_kernel() {
 }
 
 #[test]
-fn ports_that_bind_took_are_found_and_those_of_connect_are_not() {
+fn ports_chosen_by_bind_are_found_and_those_chosen_by_connect_are_not() {
     in_namespace(|| {
         if !Feature::SocketPortRange.is_here_or_skips() {
             return;
@@ -139,7 +138,7 @@ fn ports_that_bind_took_are_found_and_those_of_connect_are_not() {
         assert_eq!(usage.bind_owned, Some(20), "{usage:?}");
         assert_eq!((usage.usable, usage.free), (80, 70));
         assert!(matches!(usage.probe, Probe::Done { .. }));
-        // One that is gone gives its port back.
+        // A closed one frees its port.
         drop(kept);
         let usage = Scraper::open([]).ports();
         assert!(
@@ -150,7 +149,7 @@ fn ports_that_bind_took_are_found_and_those_of_connect_are_not() {
 }
 
 #[test]
-fn reserved_ports_and_ports_outside_the_range_are_never_probed_whatever_changes_meanwhile() {
+fn reserved_ports_and_ports_outside_the_range_are_never_probed_even_if_sysctls_change() {
     in_namespace(|| {
         if !Feature::SocketPortRange.is_here_or_skips() {
             return;
@@ -158,7 +157,7 @@ fn reserved_ports_and_ports_outside_the_range_are_never_probed_whatever_changes_
         set_sysctl("ip_local_port_range", "40000 40099");
         let to = at("127.0.0.2", 80);
         let _listener = listening(to);
-        // By connect(): none of them is closed.
+        // Ports chosen by connect(): none is unavailable to others.
         let _kept: Vec<_> = (0..60).map(|_| connect_from(None, to).unwrap()).collect();
         let is_over = AtomicBool::new(false);
         let seen = thread::scope(|scope| {
@@ -221,7 +220,7 @@ fn a_probe_that_cannot_work_is_off_and_says_what_it_needs() {
             assert_eq!(metrics.get(SUCCESS), None);
             set_sysctl(name, good);
         }
-        // A new namespace, in which lo was never up.
+        // In a new namespace lo is down.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let ports = [40_000].into_iter().collect();
         let error = opened().closed_to_connect(&ports, soon()).unwrap_err();
@@ -246,7 +245,7 @@ fn the_collector_has_a_switch_and_a_success_metric() {
     });
 }
 
-/// How many bind() and connect() calls of a crowd failed for want of a port.
+/// How many bind() and connect() calls of a crowd found no port.
 fn failures_of_a_crowd(calls: u64) -> u64 {
     const CLIENTS: u8 = 6;
     let failures = AtomicU64::new(0);
@@ -258,7 +257,7 @@ fn failures_of_a_crowd(calls: u64) -> u64 {
                 let address = format!("127.0.1.{client}");
                 for round in 0..each {
                     let port = 40_000 + u16::try_from((round + u64::from(client)) % 50).unwrap();
-                    // Explicit ports that others have on other addresses, a port from bind(), one from
+                    // Explicit ports that others use on other addresses, a port from bind(), one from
                     // connect().
                     let local = match client % 3 {
                         0 => Some(at(&address, port)),
@@ -266,7 +265,7 @@ fn failures_of_a_crowd(calls: u64) -> u64 {
                         _ => None,
                     };
                     let socket = tcp_socket(at(&address, 0));
-                    // Nobody listens: the RST of the answer leaves nothing behind.
+                    // Nothing listens there: after the RST no socket remains.
                     sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
                     let result = local.map_or(Ok(()), |local| bind(&socket, &local));
                     let result = result.and_then(|()| connect(&socket, &at("127.0.2.1", 9)));
@@ -282,7 +281,7 @@ fn failures_of_a_crowd(calls: u64) -> u64 {
 }
 
 #[test]
-fn a_crowd_of_clients_on_the_same_ports_sees_no_failure_more_than_without() {
+fn probing_the_ports_of_many_clients_causes_no_failure() {
     in_namespace(|| {
         if !Feature::SocketPortRange.is_here_or_skips() {
             return;
@@ -296,7 +295,7 @@ fn a_crowd_of_clients_on_the_same_ports_sees_no_failure_more_than_without() {
                 let range: PortSet = (40_000..40_500).collect();
                 let (probe, scraper, mut probes) = (opened(), Scraper::open([]), 0_u64);
                 while !is_over.load(Ordering::Relaxed) {
-                    // Free ports too: more than the collector does.
+                    // Free ports too, unlike the collector.
                     probe.closed_to_connect(&range, soon()).unwrap();
                     scraper.scrape();
                     probes += 1;

@@ -1,4 +1,4 @@
-//! `report`, `check`, the page and the API: the same state, in four forms.
+//! `report`, `check`, the status page and the API: the same state, in four forms.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::remedies::{close, hold, small_host};
+use crate::remedies::{close, connections, small_host};
 use crate::support::client::get;
 use crate::support::namespace::{in_namespace, set_sysctl};
 use crate::support::program::Program;
@@ -31,7 +31,7 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
-fn check_says_one_line_and_ends_with_the_state() {
+fn check_says_one_line_and_exits_with_its_status() {
     in_namespace(|| {
         let listener = small_host();
         for (closed, status, state) in [
@@ -57,7 +57,7 @@ fn check_says_one_line_and_ends_with_the_state() {
 }
 
 #[test]
-fn what_check_cannot_know_is_unknown_and_so_is_wrong_usage() {
+fn check_is_unknown_for_unreadable_values_and_for_wrong_usage() {
     let empty = tempfile::tempdir().unwrap();
     let path = format!("--path.procfs={}", empty.path().display());
     for (arguments, says) in [
@@ -85,11 +85,11 @@ fn what_check_cannot_know_is_unknown_and_so_is_wrong_usage() {
 }
 
 #[test]
-fn a_report_names_who_holds_live_sockets_and_says_that_time_wait_has_no_owner() {
+fn a_report_names_owners_of_live_sockets_and_says_that_time_wait_has_none() {
     in_namespace(|| {
         let listener = small_host();
         close(&listener, 10);
-        let _held = hold(&listener, 33);
+        let _held = connections(&listener, 33);
         let own = i64::from(std::process::id());
         for source in ["netlink", "procfs"] {
             let source = format!("--collector.source={source}");
@@ -106,14 +106,14 @@ fn a_report_names_who_holds_live_sockets_and_says_that_time_wait_has_no_owner() 
         let text = stdout(&text);
         assert!(text.contains(&format!("(pid {own})")), "{text}");
         assert!(text.contains("belong to no process"), "{text}");
-        assert!(!text.contains('\x1b'), "no colour but on a terminal");
+        assert!(!text.contains('\x1b'), "colour on terminals only");
         let without = run(&["report", "--format=json", "--no-processes"]);
         assert!(json(stdout(&without))["namespaces"][0]["holders"].is_null());
     });
 }
 
 #[test]
-fn a_report_fails_where_the_sockets_cannot_be_read_and_still_tells_the_rest() {
+fn a_report_without_sockets_exits_with_1_and_shows_the_rest() {
     let empty = tempfile::tempdir().unwrap();
     let path = format!("--path.procfs={}", empty.path().display());
     let output = run(&["report", "--collector.source=procfs", &path]);
@@ -126,7 +126,7 @@ fn a_report_fails_where_the_sockets_cannot_be_read_and_still_tells_the_rest() {
 }
 
 #[test]
-fn watching_tells_what_has_changed_until_nobody_reads() {
+fn watching_reports_changes_until_the_reader_closes() {
     in_namespace(|| {
         let listener = small_host();
         close(&listener, 5);
@@ -143,12 +143,12 @@ fn watching_tells_what_has_changed_until_nobody_reads() {
         close(&listener, 40);
         until("New: 5 ports are left to").expect("what is new");
         drop(lines);
-        assert!(child.wait().unwrap().success(), "nobody reads any more");
+        assert!(child.wait().unwrap().success(), "the reader has closed");
     });
 }
 
 #[test]
-fn watching_as_json_is_a_document_a_line() {
+fn watching_as_json_writes_one_document_per_line() {
     let mut child = program(&["report", "--watch=0.5", "--format=json", "--no-processes"])
         .stdout(Stdio::piped())
         .spawn()
@@ -163,7 +163,7 @@ fn watching_as_json_is_a_document_a_line() {
 /// The height of the terminals here.
 const ROWS: usize = 24;
 
-/// What is written to a terminal of this width, with these variables.
+/// The output on a terminal of this width, with these environment variables.
 fn on_terminal(columns: u16, environment: &str, arguments: &str) -> Option<String> {
     let program = env!("CARGO_BIN_EXE_timewait_exporter");
     let inside = format!("stty cols {columns} rows {ROWS}; {environment} {program} {arguments}");
@@ -182,8 +182,8 @@ fn on_terminal(columns: u16, environment: &str, arguments: &str) -> Option<Strin
 }
 
 #[test]
-fn a_terminal_gets_colour_and_its_width_unless_it_wants_none() {
-    // A destination, whatever else there is on this machine.
+fn a_terminal_gets_colour_and_its_width_unless_disabled() {
+    // A destination, in addition to those of this machine.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let _connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let Some(colored) = on_terminal(60, "NO_COLOR= TERM=xterm", "report") else {
@@ -200,7 +200,7 @@ fn a_terminal_gets_colour_and_its_width_unless_it_wants_none() {
     }
 }
 
-/// What `report --watch` writes to a terminal of this kind until it is enough, on a slow machine too.
+/// The output of `report --watch` on a terminal of this type, until it is complete, on a slow machine too.
 fn watched(term: &str, is_enough: fn(&str) -> bool) -> Option<String> {
     let watch = |seconds: u32| {
         let environment = format!("TERM={term} timeout {seconds}");
@@ -220,7 +220,7 @@ fn watching_on_a_terminal_redraws_in_place() {
     let screens: Vec<&str> = drawn.split("\x1b[H").skip(1).collect();
     assert!(screens.len() >= 2, "{drawn}");
     for screen in &screens {
-        // With more lines the terminal would scroll, and show the end of the report alone.
+        // With more lines the terminal would scroll, and show the end of the report only.
         assert!(screen.matches('\n').count() < ROWS, "{screen}");
         assert!(screen.contains(" UTC"), "{screen}");
         assert!(
@@ -237,7 +237,7 @@ fn watching_on_a_terminal_redraws_in_place() {
 }
 
 #[test]
-fn the_page_and_the_api_tell_the_same_as_the_report() {
+fn the_page_and_the_api_show_the_same_as_the_report() {
     in_namespace(|| {
         let listener = small_host();
         close(&listener, 50);
@@ -285,7 +285,7 @@ async fn without_sockets_the_page_and_the_api_say_so() {
 }
 
 #[tokio::test]
-async fn page_api_and_scrapes_that_come_in_together_share_a_dump() {
+async fn concurrent_requests_for_page_api_and_metrics_share_a_dump() {
     let (mut gate, collector) = Gate::collector();
     let server = Running::start(collector).await;
     let mut first = server.connect().await;
@@ -297,7 +297,7 @@ async fn page_api_and_scrapes_that_come_in_together_share_a_dump() {
         client.ask("GET", path, "").await;
         others.push(client);
     }
-    // A whole answer behind them: they have been taken up by then.
+    // Once a later request is answered, these have been received.
     assert_eq!(server.get("/-/healthy").await.status, 200);
     gate.open();
     assert_eq!(first.answer(true).await.status, 200);

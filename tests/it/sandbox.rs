@@ -1,5 +1,5 @@
-//! The program without any right, under the system call filter of a service: all that it does works
-//! there, and what such a filter forbids costs no more than it must.
+//! The program without privileges, under the system call filter of a service: everything works, and what a
+//! stricter filter forbids costs no more than necessary.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,10 +15,10 @@ use crate::support::program::Program;
 use crate::support::skip::{has_or_skips, skip};
 use crate::support::sockets::{accepted, at, connect_bound, listening};
 
-/// What `tests/seccomp/sandbox --probe` ends with where it cannot work.
+/// The exit status of `tests/seccomp/sandbox --probe` where it cannot work.
 const SKIPPED: i32 = 77;
 
-/// The program and the sandbox in a place where everyone may go.
+/// The program and the sandbox in a directory that every user can read.
 struct Place(TempDir);
 
 impl Place {
@@ -31,7 +31,7 @@ impl Place {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
-        // Everyone's, for the program makes its socket there.
+        // World-writable, since the program creates its socket there.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_timewait_exporter"));
         for file in [&script, &unit, program] {
@@ -46,7 +46,7 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// The program as nobody, without capabilities, with `no_new_privs`, in the sandbox.
+    /// The program as the user nobody, without capabilities, with `no_new_privs`, in the sandbox.
     fn command(&self, sandbox: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
         command.stdin(Stdio::null()).arg("--no-new-privs");
@@ -84,7 +84,7 @@ fn status_of(process: &Program, field: &str) -> String {
 fn assert_all_works(answer: &Answer, source: &str) {
     let metrics = answer.metrics();
     for collector in ["sockets", "sysctl", "netstat", "sockstat", "slabinfo"] {
-        // Without the privilege to read it, slabinfo exposes nothing, which is no failure.
+        // Without the privilege to read it, slabinfo is off, which is not a failure.
         assert!(metrics.success(collector), "{collector}");
     }
     let series = format!("timewait_scrape_source{{source=\"{source}\"}}");
@@ -100,12 +100,12 @@ fn assert_all_works(answer: &Answer, source: &str) {
 }
 
 #[test]
-fn nothing_that_it_does_needs_a_right_or_a_call_outside_the_filter_of_a_service() {
+fn nothing_needs_a_privilege_or_a_call_outside_the_services_filter() {
     let Some(place) = Place::new() else { return };
     let unit = place.path("timewait_exporter.service");
     let unit = unit.to_str().unwrap();
-    // A call outside the filter fails, or ends the process: with the latter none can go unnoticed. The
-    // filter is that of the unit that is shipped.
+    // A call outside the filter fails, or ends the process, so that none remains unnoticed. The filter is that of
+    // the shipped unit.
     for violation in ["EPERM", "kill"] {
         let filter = ["--unit", unit, "--violation", violation];
         let socket = place.path("exporter.sock");
@@ -167,7 +167,7 @@ fn the_probe_works_without_privileges_under_the_filter_of_a_service() {
         let _kept = accepted(connect_bound(at("127.0.0.1", 0), to).unwrap(), &listener);
         let unit = place.path("timewait_exporter.service");
         for violation in ["EPERM", "kill"] {
-            // Outside the range: what is left of its connections would count.
+            // Outside the range, since its connections would count.
             let listen = "--web.listen-address=127.0.0.1:20072";
             // Root of the user namespace, which has no capabilities without a bounding set.
             let mut command = Command::new("setpriv");
@@ -185,7 +185,7 @@ fn the_probe_works_without_privileges_under_the_filter_of_a_service() {
 }
 
 #[test]
-fn a_filter_that_forbids_netlink_leaves_procfs() {
+fn a_filter_that_forbids_netlink_causes_a_fallback_to_procfs() {
     let Some(place) = Place::new() else { return };
     let listen = ["--web.listen-address=127.0.0.1:0"];
     for filter in [
@@ -195,7 +195,7 @@ fn a_filter_that_forbids_netlink_leaves_procfs() {
         let mut process = Program::spawn(&mut place.command(filter, &listen));
         let address = process.address();
         assert_all_works(&get(address, "/metrics"), "procfs");
-        // sendto() forbidden: a signal handler could not tell anyone.
+        // sendto() forbidden: a signal handler could not notify the main thread.
         process.signal(Signal::TERM);
         process.line_with("Shutting down");
         assert_eq!(process.wait().code(), Some(0), "{filter:?}");
@@ -203,7 +203,7 @@ fn a_filter_that_forbids_netlink_leaves_procfs() {
 }
 
 #[test]
-fn the_sandbox_does_what_it_says() {
+fn the_sandbox_enforces_its_filter() {
     let Some(place) = Place::new() else { return };
     let run = |sandbox: &[&str], program: &[&str]| {
         let mut command = Command::new(place.path("sandbox"));
@@ -233,7 +233,7 @@ fn the_sandbox_does_what_it_says() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains(says), "{text}: {said}");
     };
-    // A list of what is forbidden, lines that go on, and what comes later wins.
+    // A deny list, continued lines, and later assignments win.
     wanted(
         "[Service]\nSystemCallFilter=~@resources\nSystemCallErrorNumber=EXDEV",
         "cross-device",

@@ -1,4 +1,4 @@
-//! Dumps from a kernel that follows a script: what no real kernel does on demand.
+//! Dumps from a fake kernel that follows a script: what no real kernel does on demand.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ fn dump_by(steps: Vec<Step>, deadline: Instant) -> (Result<DumpCount, DumpError>
 }
 
 #[test]
-fn records_of_several_datagrams_are_told_in_order_up_to_done() {
+fn records_of_several_datagrams_are_read_in_order_up_to_done() {
     let (result, sockets) = dump(vec![
         Step::Datagram(vec![time_wait(40_000), time_wait(40_001)]),
         Step::Datagram(vec![time_wait(40_002)]),
@@ -87,7 +87,7 @@ fn an_answer_to_another_request_is_an_error() {
 }
 
 #[test]
-fn a_dump_without_done_is_an_error_that_tells_how_far_it_came() {
+fn a_dump_without_done_is_an_error_with_the_number_of_records() {
     let (result, _) = dump(vec![Step::Datagram(vec![time_wait(40_000)])]);
     assert!(matches!(result, Err(DumpError::EndedEarly(1))));
 }
@@ -104,7 +104,7 @@ fn a_dump_that_ends_with_an_errno_is_an_error() {
         "the sock_diag dump failed after 1 records: Cannot allocate memory (os error 12)"
     );
     assert!(error.is_passing() && !error.is_unusable());
-    // Half way into a dump sock_diag is there, whatever ends it.
+    // In the middle of a dump sock_diag is available, whatever the error is.
     let (result, _) = dump(vec![Step::Datagram(vec![
         time_wait(40_000),
         Message::done(2),
@@ -113,7 +113,7 @@ fn a_dump_that_ends_with_an_errno_is_an_error() {
 }
 
 #[test]
-fn refusals_tell_apart_what_passes_and_what_stays() {
+fn refusals_are_temporary_or_permanent() {
     for (errno, passing, unusable) in [
         (16, true, false),
         (2, false, true),
@@ -133,7 +133,7 @@ fn refusals_tell_apart_what_passes_and_what_stays() {
 }
 
 #[test]
-fn any_errno_a_kernel_might_make_up_is_reported() {
+fn any_errno_is_reported() {
     for errno in [0, 4_096, 100_000, i32::MAX] {
         let (result, _) = dump(vec![Step::Datagram(vec![Message::refused(errno)])]);
         assert!(matches!(result, Err(DumpError::Refused(_))), "{errno}");
@@ -145,7 +145,7 @@ fn any_errno_a_kernel_might_make_up_is_reported() {
 }
 
 #[test]
-fn lost_data_is_an_error_that_may_pass() {
+fn lost_data_is_a_temporary_error() {
     for step in [
         Step::Error(105),
         Step::Datagram(vec![Message::new(4, vec![])]),
@@ -200,7 +200,7 @@ fn short_records_are_errors_and_long_ones_are_read() {
 }
 
 #[test]
-fn unknown_states_and_families_are_counted_and_left_out() {
+fn unknown_states_and_families_are_counted_and_skipped() {
     let unknown = Message::record(record(77, ("192.0.2.1", 1), ("192.0.2.2", 2), 0, 0));
     let steps = vec![Step::Datagram(vec![
         unknown,
@@ -225,7 +225,7 @@ fn a_record_of_an_unknown_type_is_an_error() {
 }
 
 #[test]
-fn noise_between_messages_is_passed_over_and_junk_is_an_error() {
+fn noop_messages_are_skipped_and_junk_is_an_error() {
     let noop = Message::new(1, vec![]);
     let (result, sockets) = dump(vec![Step::Datagram(vec![
         noop,
@@ -238,7 +238,7 @@ fn noise_between_messages_is_passed_over_and_junk_is_an_error() {
 }
 
 #[test]
-fn one_conversation_holds_several_dumps_with_different_sequence_numbers() {
+fn one_conversation_contains_several_dumps_with_different_sequence_numbers() {
     let listener = Message::record(record(10, ("0.0.0.0", 80), ("0.0.0.0", 0), 0, 0));
     let fake = FakeKernel::new([vec![
         Step::Datagram(vec![listener, Message::done(0)]),

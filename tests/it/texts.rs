@@ -1,4 +1,4 @@
-//! What every text of the program has in common: string literals in the source.
+//! Rules for every text of the program: string literals in the source.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn sources(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// Where a run of blanks stands between words, as a line continuation that was lost leaves it.
+/// Whether a line has several spaces between words, as a lost line continuation leaves them.
 fn has_gap(line: &str) -> bool {
     let code = line.trim();
     code.match_indices("   ").any(|(at, _)| {

@@ -1,4 +1,4 @@
-//! The same thresholds everywhere: the alert rules and the dashboards are held equal to the program's.
+//! The same thresholds everywhere: those of alert rules and dashboards must equal the program's.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use timewait_exporter::domain::advice::thresholds::{
     BUCKETS_WARNING, NARROW_RANGE_PORTS, POOL_WARNING, RATIO_CRITICAL, RATIO_WARNING,
 };
 
-/// The program's threshold of the same name is its own.
+/// The program's threshold of this name is private.
 const SLOW_SEARCH_PORTS: u32 = 5_000;
 
 fn read(path: &str) -> String {
@@ -16,7 +16,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Expressions, in one line, and severities of the rules with this name, in their order.
+/// Expressions, in one line, and severities of the rules with this name, in order.
 fn rules(name: &str) -> Vec<(String, String)> {
     let alerts = read("deploy/prometheus/alerts.yml");
     let of_name = alerts.split("- alert: ").skip(1);
@@ -76,7 +76,7 @@ fn the_alert_rules_have_the_programs_thresholds() {
     }
 }
 
-/// The shares that lines with a metric say it is to reach: `>= 0.9`.
+/// The thresholds below 1 that lines with a metric contain: `>= 0.9`.
 fn shares(path: &str, metric: &str) -> Vec<f64> {
     let text = read(path);
     let lines = text.lines().filter(|line| line.contains(metric));
@@ -85,13 +85,13 @@ fn shares(path: &str, metric: &str) -> Vec<f64> {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
         rest[..end.unwrap_or(rest.len())].parse::<f64>().ok()
     });
-    // From 1 on it is not a share: of what is foretold, or a number of samples.
+    // From 1 on it is not a ratio threshold: a prediction, or a number of samples.
     numbers.filter(|number| *number < 1.0).collect()
 }
 
 #[test]
-fn rules_of_fleets_and_the_queries_of_documents_have_them_too() {
-    /// From which on a destination counts as exhausted.
+fn fleet_rules_and_queries_in_documents_have_the_programs_thresholds() {
+    /// The ratio from which a destination counts as exhausted.
     const EXHAUSTED: f64 = 0.999;
     for (path, least) in [
         ("deploy/prometheus/alerts.yml", 5),
@@ -134,7 +134,7 @@ fn steps(panels: &Value, found: &mut Vec<(String, Vec<f64>)>) {
         };
         let config = &panel["fieldConfig"];
         let overrides = config["overrides"].as_array().into_iter().flatten();
-        // Other columns of a table have thresholds of their own.
+        // Other columns of a table have their own thresholds.
         let overrides = overrides.filter(|rule| rule["matcher"]["options"] == "Ratio");
         let properties =
             overrides.flat_map(|rule| rule["properties"].as_array().into_iter().flatten());
