@@ -1,12 +1,12 @@
-//! What the program itself adds to a dump: decoding and adding a record, picking the top N, encoding.
+//! The exporter's own work on a dump: decoding and counting a record, selecting the top N, encoding.
 //!
 //! ```text
 //! cargo bench --bench micro                 # times, by criterion
-//! cargo bench --bench micro -- decode       # those whose name has this in it
+//! cargo bench --bench micro -- decode       # those whose name contains this
 //! ```
 //!
-//! Where the machine is too busy for times, instructions are counted instead, of one run over the same
-//! input (the path is printed by `cargo bench --bench micro --no-run`):
+//! On a machine too busy for times, count the instructions of one run over the same input instead (the path
+//! is printed by `cargo bench --bench micro --no-run`):
 //!
 //! ```text
 //! valgrind --tool=callgrind --collect-atstart=no --toggle-collect='micro::measured*' \
@@ -20,7 +20,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a benchmark that finds things otherwise than it expects is to fail on the spot"
+    reason = "a benchmark fails at once where its expectation is not met"
 )]
 
 use std::hint::black_box;
@@ -41,7 +41,7 @@ use timewait_exporter::kernel::sock_diag::datagram::{Message, Messages};
 use timewait_exporter::kernel::sock_diag::links::LinkNames;
 use timewait_exporter::kernel::sock_diag::record::{Record, decode_socket};
 
-/// How many records the small inputs have.
+/// The number of records of the small inputs.
 const RECORDS: u32 = 100_000;
 
 /// An input: the datagrams of a dump.
@@ -55,7 +55,7 @@ fn dump(records: u32, socket: impl Fn(u32) -> (IpAddr, u16, IpAddr, u16)) -> Dum
     const LENGTH: usize = 96;
     let mut bytes = Vec::new();
     for number in 0..records {
-        // As the hash table has them: in no order.
+        // In no order, as in the kernel's hash table.
         let (src, src_port, dst, dst_port) = socket(number.wrapping_mul(0x9e37_79b1) % records);
         bytes.extend(96_u32.to_ne_bytes());
         bytes.extend(18_u16.to_ne_bytes());
@@ -84,7 +84,7 @@ fn dump(records: u32, socket: impl Fn(u32) -> (IpAddr, u16, IpAddr, u16)) -> Dum
     Dump { records, datagrams }
 }
 
-/// Towards 50 servers, from as many ports each.
+/// To 50 servers, from the same number of ports each.
 fn destinations() -> Dump {
     dump(RECORDS, |number| {
         let server = Ipv4Addr::from_bits(0x0a00_0001 + number % 50);
@@ -93,7 +93,7 @@ fn destinations() -> Dump {
     })
 }
 
-/// Each of another client of ours.
+/// Each from a different client.
 fn remotes(records: u32) -> Dump {
     dump(records, |number| {
         let client = Ipv4Addr::from_bits(0x0b00_0000 + number);
@@ -155,7 +155,7 @@ fn encoded(snapshot: &HostSnapshot, format: Format, gzip: bool) -> usize {
         .len()
 }
 
-/// What callgrind counts the instructions of.
+/// The function whose instructions callgrind counts.
 #[inline(never)]
 fn measured<T>(body: impl FnOnce() -> T) -> T {
     body()

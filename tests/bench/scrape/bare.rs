@@ -1,13 +1,13 @@
-//! The floor: a loop that requests one dump and throws the bytes away.
+//! The baseline: a loop that requests one dump and discards the bytes.
 //!
-//! Shares no code with the exporter on purpose, and does the least that shows a dump to be complete.
+//! Deliberately shares no code with the exporter, and does the minimum that proves a dump complete.
 
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, connect, recv, send, socket};
 
 use crate::exporter::Cost;
 
-/// ESTABLISHED to CLOSING without CLOSE and LISTEN, as the exporter asks for.
+/// ESTABLISHED to CLOSING without CLOSE and LISTEN, as the exporter requests.
 pub const CONNECTED: u32 = 0b1011_0111_1110;
 /// LISTEN and bound but unconnected.
 pub const OWNERS: u32 = 1 << 10 | 1 << 13;
@@ -23,13 +23,13 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const STATES_OFFSET: usize = 68;
 
-/// One dump of the sockets in these states: how many bytes came, and what it cost this thread.
+/// One dump of the sockets in these states: the number of bytes received, and the cost for this thread.
 pub fn dump(states: u32) -> (usize, Cost) {
     dump_through(&[], states)
 }
 
-/// The same with a program that lets pass the ports 32768 to 60999 and all that has no cgroup, as
-/// time-wait sockets have none.
+/// The same with a filter program that passes the ports 32768 to 60999 and all sockets without a cgroup, such
+/// as TIME-WAIT sockets.
 pub fn filtered_dump(states: u32) -> (usize, Cost) {
     // INET_DIAG_REQ_BYTECODE; then operations of a code, a jump in a byte, and one in two bytes.
     let mut attribute = Vec::new();

@@ -1,4 +1,4 @@
-//! The exporter under test, as a process, and what it and others cost.
+//! The exporter under test, as a process, and the cost of programs.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,12 +18,12 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// What a closure costs the calling thread.
+    /// The cost of a closure for the calling thread.
     pub fn of_this_thread<T>(body: impl FnOnce() -> T) -> (T, Self) {
         Self::by_clock(ClockId::CLOCK_THREAD_CPUTIME_ID, body)
     }
 
-    /// What a closure costs another process, all of its threads together.
+    /// The cost of a closure for all threads of another process.
     pub fn of_process<T>(pid: Pid, body: impl FnOnce() -> T) -> (T, Self) {
         let clock = clock_getcpuclockid(pid).expect("the process lives");
         Self::by_clock(clock, body)
@@ -57,7 +57,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// The exporter with these flags added. Returns as soon as it can be asked; see
+    /// The exporter with these flags added. Returns as soon as it accepts requests; see
     /// [`Server::start_to_first_answer`] for how long that takes.
     pub fn exporter(flags: &[&str]) -> Self {
         Self::exporter_at(SocketAddr::from(([127, 0, 0, 1], 10_072)), flags)
@@ -114,7 +114,7 @@ impl Server {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
-    /// One scrape: the answer and what it cost the server; wall from request to last byte.
+    /// One scrape: the answer and its cost for the server; wall time from request to last byte.
     pub fn scrape(&self) -> (String, Cost) {
         let mut stream = TcpStream::connect(self.address).expect("the server listens");
         let (answer, mut cost) = Cost::of_process(self.pid(), || {
@@ -127,16 +127,16 @@ impl Server {
         (answer.0, cost)
     }
 
-    /// Waits until it has nothing to do.
+    /// Waits until it is idle.
     pub fn wait_until_idle(&self) {
-        const LOOK: Duration = Duration::from_millis(200);
+        const INTERVAL: Duration = Duration::from_millis(200);
         let until = Instant::now() + Duration::from_secs(60);
-        while Cost::of_process(self.pid(), || std::thread::sleep(LOOK))
+        while Cost::of_process(self.pid(), || std::thread::sleep(INTERVAL))
             .1
             .cpu
-            > LOOK / 100
+            > INTERVAL / 100
         {
-            assert!(Instant::now() < until, "the server does not come to rest");
+            assert!(Instant::now() < until, "the server does not become idle");
         }
     }
 
@@ -149,12 +149,12 @@ impl Server {
         number_in(&self.proc("status"), name)
     }
 
-    /// Forgets the highest resident size so far.
+    /// Resets the peak resident size.
     pub fn reset_peak(&self) {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("it is ours");
     }
 
-    /// How often its threads have been given a CPU: a thread that sleeps has no such moment.
+    /// How often its threads were scheduled: 0 while they sleep.
     pub fn wake_ups(&self) -> u64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it lives");
         tasks
@@ -167,14 +167,14 @@ impl Server {
             .sum()
     }
 
-    /// How many descriptors it has open.
+    /// The number of its open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id()))
             .expect("it lives")
             .count()
     }
 
-    /// The lines of its log with an error.
+    /// The errors in its log.
     pub fn errors(&self) -> Vec<String> {
         let log = self.log.as_ref().expect("the exporter's log is kept");
         fs::read_to_string(log)
@@ -211,7 +211,7 @@ fn number_in(text: &str, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// Asks for `/metrics` and reads all of the answer.
+/// Requests `/metrics` and reads the complete answer.
 pub fn exchange(stream: &mut TcpStream, accept: &str) -> String {
     write!(
         stream,

@@ -1,29 +1,28 @@
-//! What a scrape costs, held against what the kernel's dump costs on the same sockets.
+//! The cost of a scrape, compared with that of the kernel's dump of the same sockets.
 //!
 //! ```text
 //! cargo bench --bench scrape                          # everything, some fifteen minutes
 //! cargo bench --bench scrape -- --markdown FILE       # and as a Markdown table
-//! cargo bench --bench scrape -- --only idle,peers     # some of it
-//! cargo bench --bench scrape -- --smoke               # small counts, a few seconds, judges nothing
+//! cargo bench --bench scrape -- --only idle,peers     # these rows
+//! cargo bench --bench scrape -- --smoke               # small counts, a few seconds, no verdict
 //! cargo bench --bench scrape -- --soak 600            # churn and scrapes, for so many seconds
 //! ```
 //!
-//! It starts itself anew in a user and a network namespace of its own, makes the sockets there over
-//! loopback, runs the exporter there, and leaves nothing behind. Needs unshare(1), ip(8) and the
-//! right to make user namespaces; not root.
+//! It restarts itself in a new user and network namespace, creates the sockets there over loopback, runs the
+//! exporter there, and leaves nothing behind. Needs unshare(1), ip(8) and permission to create user namespaces;
+//! not root.
 //!
-//! The floor is [`bare`]: a loop that asks for the same dump and throws the bytes away. Both run in
-//! turns on the same sockets (exporter, floor, exporter, …), and the result is the median of each
-//! and the ratio of the medians. CPU is that of the whole process as the scheduler accounts it, in
-//! nanoseconds, the kernel's work for it included; wall time is from the first byte of the request to
-//! the last byte of the answer.
+//! The baseline is [`bare`]: a loop that requests the same dump and discards the bytes. Both alternate on the same
+//! sockets (exporter, baseline, exporter, …); the result is the median of each and the ratio of the medians. CPU is
+//! the time of the whole process as the scheduler accounts it, in nanoseconds, including the kernel's work for it;
+//! wall time is from the first byte of the request to the last byte of the answer.
 //!
-//! The exporter runs as for an ordinary user, without slabs' memory, but where the table says otherwise.
+//! The exporter runs as for an ordinary user, without the memory of slabs, unless the table says otherwise.
 //!
-//! On a busy machine a million sockets may be gone before they are all made. What helps is a higher
-//! weight for the session: `echo -12 >/proc/self/autogroup` as root, in a session of its own.
+//! On a busy machine a million sockets may expire before all are created. A higher weight for the session helps:
+//! `echo -12 >/proc/self/autogroup` as root, in a separate session.
 //!
-//! Without `--bench`, which cargo bench passes, it is the short form: `cargo test --all-targets`.
+//! Without `--bench`, which cargo bench passes, it runs the short form: `cargo test --all-targets`.
 
 #![allow(
     unreachable_pub,
@@ -36,7 +35,7 @@
     clippy::print_stderr,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a benchmark that finds things otherwise than it expects is to fail on the spot"
+    reason = "a benchmark fails at once where its expectation is not met"
 )]
 
 mod bare;
@@ -55,7 +54,7 @@ use std::time::Duration;
 use rows::Scale;
 use table::Table;
 
-/// What is asked for.
+/// The command line.
 struct Plan {
     is_full: bool,
     only: Option<Vec<String>>,
@@ -68,11 +67,11 @@ const USAGE: &str = "usage: cargo bench --bench scrape -- [--smoke] [--only ROW,
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // The helper processes that hold connections open.
+    // The helper processes that keep connections open.
     if let [mode, rest @ ..] = arguments.as_slice()
-        && mode == sockets::HOLD
+        && mode == sockets::KEEP_OPEN
     {
-        return sockets::hold(rest);
+        return sockets::keep_open(rest);
     }
     let plan = plan(&arguments);
     if namespace::is_inside() {
@@ -108,7 +107,7 @@ fn plan(arguments: &[String]) -> Plan {
     plan
 }
 
-/// Has each situation measured in a process and namespaces of its own, and prints all of it.
+/// Measures each situation in a separate process and namespaces, and prints the results.
 fn outside(plan: &Plan) {
     namespace::raise_descriptor_limit();
     let mut table = Table::default();

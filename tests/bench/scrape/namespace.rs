@@ -1,7 +1,7 @@
-//! Starts the benchmark anew, one situation at a time, in namespaces of its own.
+//! Restarts the benchmark in new namespaces, one situation at a time.
 //!
-//! With its namespace all sockets of a situation are gone at once, TIME-WAIT or not, so that the next
-//! a dump does not pass over them: the kernel's hash table is one for all namespaces.
+//! All sockets of a situation end with its namespace, TIME-WAIT or not, so that dumps of the next one do not iterate
+//! over them: all namespaces share the kernel's hash table.
 
 use std::env;
 use std::fs;
@@ -16,10 +16,10 @@ use crate::bare;
 /// Set in the process inside.
 const INSIDE: &str = "TIMEWAIT_BENCH_INSIDE";
 
-/// A dump that takes longer meets many sockets of other namespaces.
-const QUIET_WALK: Duration = Duration::from_millis(2);
+/// A dump that takes longer iterates over many sockets of other namespaces.
+const QUIET_DUMP: Duration = Duration::from_millis(2);
 
-/// Whether this process is the one inside.
+/// Whether this process runs inside the namespaces.
 pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
@@ -35,7 +35,7 @@ pub fn run(arguments: &[String], keeps_privileges: bool) -> String {
     };
     let output = Command::new("unshare")
         .args(user)
-        // If the benchmark is killed, what it started goes with it.
+        // If the benchmark is killed, its children are killed too.
         .args([
             "--net",
             "--pid",
@@ -67,7 +67,7 @@ pub fn run(arguments: &[String], keeps_privileges: bool) -> String {
     }
 }
 
-/// As high as this user may. Where that is too low for a row, helper processes share its sockets.
+/// To the hard limit. Where that is too low for a row, helper processes share its sockets.
 pub fn raise_descriptor_limit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit can be read");
     for limit in [hard.max(300_000), hard] {
@@ -77,7 +77,7 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// Sets up the namespace, and waits until nothing of an earlier one is left to pass over.
+/// Sets up the namespace, and waits until the sockets of an earlier one are gone.
 pub fn prepare() {
     ip(&["link", "set", "lo", "up"]);
     ip(&["-6", "route", "add", "local", "2001:db8::/32", "dev", "lo"]);
@@ -86,19 +86,19 @@ pub fn prepare() {
     sysctl("ipv4/ip_local_port_range", "32768 60999");
     sysctl("ipv6/ip_nonlocal_bind", "1");
     let until = Instant::now() + Duration::from_secs(30);
-    while bare::dump(bare::CONNECTED).1.cpu > QUIET_WALK && Instant::now() < until {
+    while bare::dump(bare::CONNECTED).1.cpu > QUIET_DUMP && Instant::now() < until {
         thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// Where the exporter looks for tracepoints, where root may. The mount is this process' own.
+/// Mounts tracefs, where the exporter finds tracepoints, if this is root. The mount is private to this process.
 pub fn mount_tracefs() {
     let mut mount = Command::new("mount");
     mount.args(["-t", "tracefs", "tracefs", "/sys/kernel/tracing"]);
     let _not_root = mount.stderr(Stdio::null()).status();
 }
 
-/// Writes a setting under /proc/sys/net.
+/// Writes a sysctl under /proc/sys/net.
 pub fn sysctl(name: &str, value: &str) {
     let path = format!("/proc/sys/net/{name}");
     fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));

@@ -10,7 +10,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::exporter::{Cost, Server};
 
-/// node_exporter with the collector that counts TCP states alone, if it is installed.
+/// node_exporter with only the collector that counts TCP states, if it is installed.
 pub fn node_exporter() -> Option<Server> {
     let address = SocketAddr::from(([127, 0, 0, 1], 9_100));
     let listen = format!("--web.listen-address={address}");
@@ -24,7 +24,7 @@ pub fn node_exporter() -> Option<Server> {
         .find_map(|program| Server::other(program, &flags, address))
 }
 
-/// `ss -Htan` with its output thrown away, if it is installed.
+/// `ss -Htan` with its output discarded, if it is installed.
 pub fn ss() -> Option<Cost> {
     let before = children_cpu();
     let begin = Instant::now();
@@ -53,7 +53,7 @@ fn children_cpu() -> Duration {
         .sum()
 }
 
-/// Reading a file to its end, without looking at it.
+/// Reads a file to its end, without parsing.
 pub fn read(path: &str) -> Cost {
     let read = || {
         let mut file = File::open(path).unwrap();

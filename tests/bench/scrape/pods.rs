@@ -1,11 +1,11 @@
-//! Situations of a node with many pods: what other network namespaces add to a scrape.
+//! A node with many pods: what other network namespaces add to a scrape.
 //!
-//! Each pod has a listener, some connections in TIME-WAIT and one that is open. Two exporters run side by side: one
-//! reads the exporter's namespace alone, the other the pods too. They are scraped in turns, and the result is the mean
-//! of each and the ratio of the means.
+//! Each pod has a listener, some connections in TIME-WAIT and an open one. Of two exporters one reads only the
+//! exporter's namespace, the other the pods too. They are scraped alternately; the result is the mean of each and the
+//! ratio of the means.
 //!
-//! The mean goes by scrapes every 15 s. A row would take minutes at that pace, and TIME-WAIT lasts one: with scrapes
-//! every 3 s and a `--collector.netns-max-age` of a fifth, each scrape makes as many dumps.
+//! The mean is meant for scrapes every 15 s. At that interval a row would take minutes, and TIME-WAIT lasts one: with
+//! scrapes every 3 s and a fifth of `--collector.netns-max-age`, each scrape makes the same number of dumps.
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,15 +29,15 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// TIME-WAIT sockets of each pod.
 const WAITING: usize = 20;
 
-/// How many pods are near their limit, if some are.
+/// The number of pods near their limit, in the row that has some.
 const NEAR: usize = 5;
 
-/// Network namespaces with names, in a directory of their own. They are gone with the benchmark's mount namespace.
+/// Named network namespaces in a directory of their own, which end with the benchmark's mount namespace.
 struct Pods {
     names: TempDir,
     count: usize,
-    /// What keeps their sockets.
-    _held: Vec<OwnedFd>,
+    /// Keeps their sockets open.
+    _sockets: Vec<OwnedFd>,
 }
 
 impl Pods {
@@ -46,7 +46,7 @@ impl Pods {
         let names = tempfile::tempdir().expect("a directory can be made");
         let directory = names.path().to_owned();
         let make = move || {
-            let mut held = Vec::new();
+            let mut sockets = Vec::new();
             for number in 0..count {
                 unshare(CloneFlags::CLONE_NEWNET).expect("namespaces can be made");
                 ip(&["link", "set", "lo", "up"]);
@@ -55,20 +55,20 @@ impl Pods {
                 fs::write(&file, "").unwrap();
                 let (from, none) = (Some("/proc/thread-self/ns/net"), None::<&str>);
                 mount(from, &file, none, MsFlags::MS_BIND, none).expect("it can be given a name");
-                held.extend(occupied(1, waiting));
+                sockets.extend(occupied(1, waiting));
             }
-            held
+            sockets
         };
-        // A thread of its own, as its namespace is another one in the end.
-        let held = thread::spawn(make).join().unwrap();
+        // On a separate thread, which stays in the last namespace.
+        let sockets = thread::spawn(make).join().unwrap();
         Self {
             names,
             count,
-            _held: held,
+            _sockets: sockets,
         }
     }
 
-    /// Runs something in each of some pods, on a thread of its own.
+    /// Runs something in each of some pods, on a separate thread.
     fn inside<T: Send>(&self, pods: usize, run: impl Fn() -> T + Sync) -> Vec<T> {
         let work = || {
             let each = |pod| {
@@ -106,27 +106,27 @@ impl Drop for Pods {
 fn occupied(open: usize, waiting: usize) -> Vec<OwnedFd> {
     let listener = listen_at(LOOPBACK, 8_080);
     let to = listener.local_addr().unwrap();
-    let mut held = Vec::new();
+    let mut sockets = Vec::new();
     for _ in 0..waiting {
         drop(client(None, to));
         drop(listener.accept().unwrap());
     }
     for _ in 0..open {
-        held.push(client(None, to));
-        held.push(listener.accept().unwrap().0.into());
+        sockets.push(client(None, to));
+        sockets.push(listener.accept().unwrap().0.into());
     }
-    held.push(listener.into());
-    held
+    sockets.push(listener.into());
+    sockets
 }
 
-/// How many namespaces an answer has socket metrics of.
+/// The number of namespaces with socket metrics in an answer.
 fn read(answer: &str) -> usize {
     let ages = answer.lines();
     ages.filter(|line| line.starts_with("timewait_netns_age_seconds{"))
         .count()
 }
 
-/// How many of them were dumped for it.
+/// The number of them that were dumped for it.
 fn dumped(answer: &str) -> usize {
     let ages = answer.lines();
     ages.filter(|line| line.starts_with("timewait_netns_age_seconds{") && line.ends_with(" 0"))
@@ -145,7 +145,7 @@ fn read_all(server: &Server, pods: &Pods) {
     }
 }
 
-/// Scrapes of two exporters in turns.
+/// Alternating scrapes of two exporters.
 #[derive(Default)]
 struct Turns {
     alone: Vec<Cost>,
@@ -156,7 +156,7 @@ struct Turns {
 impl Turns {
     fn measure(alone: &Server, all: &Server, count: usize, pace: Duration) -> Self {
         let mut turns = Self::default();
-        // What came due while the sockets were made is not the scrapes'.
+        // Dumps that became due while the sockets were created are not counted.
         all.scrape();
         alone.scrape();
         let begin = Instant::now();
@@ -181,7 +181,7 @@ impl Turns {
                 ms(all),
                 ms(alone)
             );
-            let measure = format!("{name}, of the own namespace alone");
+            let measure = format!("{name}, of the exporter's namespace alone");
             table.add(situation, &measure, goal, measured);
         }
     }
@@ -191,13 +191,13 @@ fn situation(count: usize, scale: &Scale) -> String {
     format!("{count} pods beside {} TIME-WAIT", grouped(scale.some))
 }
 
-/// A fifth of the default age, or what makes as many dumps at another pace.
+/// A fifth of the default age, or the age that makes the same number of dumps at another interval.
 fn age_for(pace: Duration) -> String {
     let age = Duration::from_secs(300).as_secs_f64() * pace.as_secs_f64() / 15.0;
     format!("--collector.netns-max-age={age}")
 }
 
-/// What a row with as many dumps as every 15 s has in common; `during` runs beside the scrapes.
+/// Measures a row with as many dumps per scrape as every 15 s; `during` runs meanwhile.
 fn in_turn(
     count: usize,
     name: &str,
@@ -230,8 +230,8 @@ fn in_turn(
     let left = grouped(crate::namespace::time_wait_sockets());
     table.add(
         &situation,
-        "TIME-WAIT beside at the end",
-        "as at first",
+        "TIME-WAIT sockets at the end",
+        "as at the start",
         left,
     );
 }
@@ -259,7 +259,7 @@ pub fn churn(scale: &Scale, table: &mut Table) {
     });
 }
 
-/// Of which all were dumped just before, and then with some that are near their limit.
+/// Pods that were all just dumped, and then with some near their limit.
 pub fn checked(scale: &Scale, table: &mut Table) {
     let situation = situation(scale.pods, scale);
     let pods = Pods::start(scale.pods, WAITING);
@@ -275,12 +275,12 @@ pub fn checked(scale: &Scale, table: &mut Table) {
         table,
     );
     let near = NEAR.min(pods.count);
-    let _held = pods.inside(near, || {
+    let _sockets = pods.inside(near, || {
         sysctl("ipv4/ip_local_port_range", "40000 40099");
         let listener = listen_at(LOOPBACK, 8_081);
         let to = listener.local_addr().unwrap();
-        let held = (0..90).map(|_| (client(None, to), listener.accept().unwrap()));
-        (held.collect::<Vec<_>>(), listener)
+        let sockets = (0..90).map(|_| (client(None, to), listener.accept().unwrap()));
+        (sockets.collect::<Vec<_>>(), listener)
     });
     let busy = Turns::measure(&alone, &all, scale.turns, scale.pace / 20);
     drop(all);
@@ -294,7 +294,7 @@ pub fn checked(scale: &Scale, table: &mut Table) {
     for (name, time) in TIMES {
         let (busy, quiet, dumps) = (more(&busy, time), more(&quiet, time), more(&dumps, time));
         let measured = format!(
-            "{:.2} ({} more than the own namespace; {} with none near, {} for these {near} alone)",
+            "{:.2} ({} more than the exporter's namespace; {} with none near, {} for these {near} alone)",
             ratio(busy, quiet + dumps),
             ms(busy),
             ms(quiet),

@@ -1,4 +1,4 @@
-//! The situations, each with what is to be reached in it.
+//! The situations and their targets.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -21,10 +21,10 @@ use crate::table::{Table, least, median, mib, ms, ratio};
 /// One of the times of a cost.
 pub type Time = fn(&Cost) -> Duration;
 
-/// Both of them, by their names in the table.
+/// Both times, by their names in the table.
 pub const TIMES: [(&str, Time); 2] = [("CPU", |cost| cost.cpu), ("wall time", |cost| cost.wall)];
 
-/// A situation: makes its sockets, measures, and adds lines.
+/// A situation: creates its sockets, measures, and adds lines.
 type Row = fn(&Scale, &mut Table);
 
 /// All situations by name, in the order of the table.
@@ -48,16 +48,16 @@ pub const ALL: [(&str, Row); 17] = [
     ("idle", idle),
 ];
 
-/// The row that needs the privilege to open perf events: of the machine, not of a user namespace.
+/// The row that needs the privilege to open perf events in the initial user namespace.
 pub const COUNTED: &str = "counted";
 
 pub const FULL_SOAK: Duration = Duration::from_secs(60);
 pub const SMOKE_SOAK: Duration = Duration::from_secs(2);
 
-/// As for an ordinary user: only root may read the slabs.
+/// As for an ordinary user: only root can read the slabs.
 pub const ORDINARY: &str = "--no-collector.slabinfo";
 
-/// How many of everything.
+/// The size of each situation.
 pub struct Scale {
     many: usize,
     destinations: usize,
@@ -69,7 +69,7 @@ pub struct Scale {
     pairs: usize,
     idle: Duration,
     pub pods: usize,
-    /// How often exporters are scraped in turns, and how long after each other.
+    /// How often exporters are scraped alternately, and at what interval.
     pub turns: usize,
     pub pace: Duration,
     has_peers: bool,
@@ -121,7 +121,7 @@ pub fn grouped(number: usize) -> String {
     text
 }
 
-/// Scrapes and bare dumps in turns.
+/// Alternating scrapes and bare dumps.
 struct Pairs {
     scrape: Vec<Cost>,
     bare: Vec<Cost>,
@@ -140,7 +140,7 @@ impl Pairs {
             bare: Vec::new(),
             answer: String::new(),
         };
-        // The first scrape opens files and makes threads.
+        // The first scrape opens files and starts threads.
         server.scrape();
         for _ in 0..count {
             let (answer, cost) = server.scrape();
@@ -172,7 +172,7 @@ impl Pairs {
     }
 }
 
-/// What a row on many sockets has in common: pairs, peak, and what is given back.
+/// Measures a row with many sockets: pairs, peak memory, and memory afterwards.
 fn many(
     situation: &str,
     goal: &str,
@@ -187,7 +187,7 @@ fn many(
     let begin = Instant::now();
     make();
     eprintln!(
-        "  {} stand after {:?}",
+        "  {} exist after {:?}",
         time_wait_sockets(),
         begin.elapsed()
     );
@@ -195,7 +195,7 @@ fn many(
     let pairs = Pairs::measure(&server, bare::CONNECTED, scale.pairs);
     let measured = values(&pairs.answer, "timewait_scrape_dump_messages");
     eprintln!(
-        "  {} stand at the end, {measured:?} exported",
+        "  {} exist at the end, {measured:?} exported",
         time_wait_sockets()
     );
     pairs.record(situation, goal, table);
@@ -217,7 +217,12 @@ fn many(
         .lines()
         .filter(|line| line.starts_with("timewait_"))
         .count();
-    table.add(situation, "series", "as few as ever", series.to_string());
+    table.add(
+        situation,
+        "series",
+        "no more than before",
+        series.to_string(),
+    );
 }
 
 fn destinations(scale: &Scale, table: &mut Table) {
@@ -255,11 +260,11 @@ fn established(scale: &Scale, table: &mut Table) {
         grouped(scale.accepted)
     );
     let server = Server::exporter(&[ORDINARY]);
-    let _held = sockets::established(scale.accepted);
+    let _sockets = sockets::established(scale.accepted);
     sockets::time_wait_of_clients(scale.few, scale.few / 2);
     let pairs = Pairs::measure(&server, bare::TIME_WAIT, scale.pairs);
     pairs.record(&situation, "≤ 1.5 of TIME-WAIT alone", table);
-    tell_filter(&situation, scale, table);
+    add_filter(&situation, scale, table);
 }
 
 /// The UDP collector alone, with the sysctls that it needs.
@@ -277,7 +282,7 @@ fn udp(scale: &Scale, table: &mut Table) {
     flags.push(ORDINARY.to_owned());
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let server = Server::exporter(&flags);
-    let _held = sockets::udp(scale.accepted);
+    let _sockets = sockets::udp(scale.accepted);
     let pairs = Pairs::with(&server, || bare::udp_dump().1, scale.pairs);
     let none = "timewait_udp_source_ports{src_addr=\"0.0.0.0\"} 0\n";
     assert!(
@@ -291,8 +296,8 @@ fn udp(scale: &Scale, table: &mut Table) {
     pairs.record(&situation, "≤ 1.1", table);
 }
 
-/// What a filter program saves or costs on the sockets that stand now.
-fn tell_filter(situation: &str, scale: &Scale, table: &mut Table) {
+/// What a filter program saves or costs with the current sockets.
+fn add_filter(situation: &str, scale: &Scale, table: &mut Table) {
     let (mut all, mut filtered, mut owners) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..scale.pairs {
         owners.push(bare::dump(bare::OWNERS).1);
@@ -358,7 +363,7 @@ fn against_peers(scale: &Scale, table: &mut Table) {
         others[2].push(peers::read("/proc/net/tcp"));
         others[3].push(peers::read("/proc/net/tcp6"));
     }
-    tell_filter(&situation, scale, table);
+    add_filter(&situation, scale, table);
     let (own, floor) = (median(&own).cpu, median(&bare_dumps).cpu);
     table.add(&situation, "the exporter", "", ms(own));
     table.add(&situation, "the bare dump", "", ms(floor));
@@ -373,7 +378,7 @@ fn against_peers(scale: &Scale, table: &mut Table) {
             "not installed".to_owned()
         } else {
             let cpu = median(costs).cpu;
-            // No exporter that asks for the dump can be further ahead than the dump.
+            // No exporter that requests the dump can be faster than the dump.
             format!(
                 "{:.1} times as much ({}; {:.1} of the bare dump)",
                 ratio(cpu, own),
@@ -454,7 +459,7 @@ fn crowd(scale: &Scale, table: &mut Table) {
     let address = server.address;
     let one_more = thread::spawn({
         move || {
-            // The dump under way.
+            // The current dump.
             let mut stream = TcpStream::connect(address).unwrap();
             exchange(&mut stream, "text/plain")
         }
@@ -478,7 +483,7 @@ fn crowd(scale: &Scale, table: &mut Table) {
         })
     });
     let under_way = one_more.join().unwrap();
-    // Each dump took another time: as many durations, as many dumps.
+    // Each dump took a different time: the number of durations is that of dumps.
     let duration = |answer: &String| {
         let name = "timewait_scrape_collector_duration_seconds{collector=\"sockets\"}";
         values(answer, name)
@@ -499,7 +504,7 @@ fn crowd(scale: &Scale, table: &mut Table) {
     );
     table.add(
         &situation,
-        "dumps after the one under way",
+        "dumps after the current one",
         "≤ 2",
         dumps.len().to_string(),
     );
@@ -514,12 +519,12 @@ fn crowd(scale: &Scale, table: &mut Table) {
     table.add(&situation, "more memory than for one", "≤ 8 MiB", more);
 }
 
-/// Scrapes while other clients misbehave, against scrapes alone.
+/// Scrapes while other clients misbehave, compared with undisturbed scrapes.
 fn clients(scale: &Scale, table: &mut Table) {
     let server = Server::exporter(&[ORDINARY, "--web.max-requests=1"]);
     sockets::many_time_wait_of_clients(scale.some, scale.some / 10);
     let situation = format!(
-        "others' scrapes on {} TIME-WAIT, of their usual wall time",
+        "scrapes of others on {} TIME-WAIT, of their usual wall time",
         grouped(scale.some)
     );
     let rounds = scale.pairs;
@@ -548,7 +553,7 @@ fn clients(scale: &Scale, table: &mut Table) {
     let readers: Vec<TcpStream> = (0..scale.idle_connections / 5)
         .map(|_| slow_reader(&server))
         .collect();
-    // Until the connections' buffers are full these are clients that ask for thousands of pages.
+    // Until the connections' buffers are full these clients request thousands of pages.
     server.wait_until_idle();
     let during = usual();
     record(
@@ -570,7 +575,7 @@ fn clients(scale: &Scale, table: &mut Table) {
     );
 }
 
-/// A scrape that is tried again while another one occupies the only slot.
+/// A scrape that is retried while another one occupies the only slot.
 fn scraped_through(server: &Server) -> Cost {
     loop {
         let mut stream = TcpStream::connect(server.address).unwrap();
@@ -582,7 +587,7 @@ fn scraped_through(server: &Server) -> Cost {
     }
 }
 
-/// Scrapes that occupy the only slot, while others come and are refused.
+/// Scrapes that occupy the only slot, while others are refused.
 fn at_the_limit(server: &Server, rounds: usize) -> (usize, Vec<Cost>) {
     let (under_way, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     let refused = AtomicUsize::new(0);
@@ -632,7 +637,7 @@ fn at_the_limit(server: &Server, rounds: usize) -> (usize, Vec<Cost>) {
     (refused.into_inner(), costs)
 }
 
-/// A client that asks for a page again and again and reads nothing.
+/// A client that requests a page again and again and reads nothing.
 fn slow_reader(server: &Server) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).unwrap();
     for _ in 0..20 {
@@ -655,14 +660,14 @@ fn counted(scale: &Scale, table: &mut Table) {
             .contains("timewait_connect_failures_total");
         assert!(are_on || !is_counting, "{flags:?}");
         (is_counting == are_on).then(|| {
-            // The first calls find the caches cold.
+            // For the first calls the caches are cold.
             sockets::connects(CALLS);
             sockets::connects(CALLS)
         })
     };
     let (mut on, mut off) = (Vec::new(), Vec::new());
     for pair in 0..scale.pairs * 5 {
-        // Either one comes first as often as the other.
+        // Each comes first equally often.
         for are_on in [pair % 2 == 0, pair % 2 == 1] {
             let Some(cost) = with_counters(are_on) else {
                 table.add(

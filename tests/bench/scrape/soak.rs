@@ -1,4 +1,4 @@
-//! Hours in minutes: connections come and go while scrapes come ten times a second.
+//! Hours in minutes: connections come and go during ten scrapes per second.
 
 use std::collections::BTreeSet;
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::table::{Table, mib};
 
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// What scrapers of all kinds accept.
+/// The Accept headers of different scrapers.
 const ACCEPT: [&str; 3] = [
     "text/plain",
     "application/openmetrics-text;version=1.0.0",
@@ -25,7 +25,7 @@ struct Sample {
     descriptors: usize,
 }
 
-/// Runs for so long, and reports how much grew and what went wrong.
+/// Runs for this time, and reports growth and errors.
 pub fn run(duration: Duration, table: &mut Table) {
     let server = Server::exporter(&[]);
     let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -64,7 +64,7 @@ pub fn run(duration: Duration, table: &mut Table) {
 }
 
 fn record(situation: &str, samples: &[Sample], failures: &BTreeSet<String>, table: &mut Table) {
-    // The first fifth is warming up: TIME-WAIT sockets pile up for the first 60 s.
+    // The first fifth is the warm-up: the number of TIME-WAIT sockets grows for 60 s.
     let (_, steady) = samples.split_at(samples.len() / 5);
     let (first, last) = steady.split_at(steady.len() / 2);
     let highest = |part: &[Sample]| part.iter().map(|one| one.resident).max().unwrap_or(0);
@@ -90,7 +90,7 @@ fn record(situation: &str, samples: &[Sample], failures: &BTreeSet<String>, tabl
     table.add(situation, "errors", "none", measured);
 }
 
-/// Connections of clients and servers that come and go, some 2,000 a second.
+/// Connections of clients and servers that come and go, some 2,000 per second.
 fn churn(stop: &AtomicBool, made: &AtomicUsize) {
     const BATCH: usize = 100;
     while !stop.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! Makes TCP sockets over loopback, by the million.
+//! Creates millions of TCP sockets over loopback.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -14,23 +14,23 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
-/// The first argument of a helper process that holds connections.
-pub const HOLD: &str = "--hold";
+/// The first argument of a helper process that keeps connections open.
+pub const KEEP_OPEN: &str = "--keep-open";
 
-/// Below the ephemeral range, so that the servers' sockets are nobody's outgoing ones.
+/// Below the ephemeral range, so that the servers' sockets do not count as outgoing.
 const SERVER_PORT: u16 = 8_080;
 
-/// Of the 32,256 ports of one parity in [`WIDE_RANGE`]: connect() tries those of one parity first, and
-/// beyond them all of these again each time.
+/// Of the 32,256 ports of one parity in [`WIDE_RANGE`]: connect() tries those of one parity first, and beyond this
+/// number it would search all of them each time.
 const FOR_EACH_SERVER: usize = 20_000;
 
-/// As busy hosts have it.
+/// As configured on busy hosts.
 const WIDE_RANGE: &str = "1024 65535";
 
-/// How many threads make sockets at once: the kernel's work for each is in the caller's context.
+/// The number of threads that create sockets: the kernel's work for each is in the caller's context.
 const MAKERS: usize = 2;
 
-/// TIME-WAIT sockets of clients as many as come, for which the range is widened.
+/// Any number of TIME-WAIT sockets of clients, for which the range is widened.
 pub fn many_time_wait_of_clients(count: usize, for_each_server: usize) {
     sysctl("ipv4/ip_local_port_range", WIDE_RANGE);
     time_wait_of_clients(count, for_each_server);
@@ -95,7 +95,7 @@ fn loopback(second: u8, number: u32) -> Ipv4Addr {
 
 fn remote_v6(number: u32) -> IpAddr {
     let prefix = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).to_bits();
-    // Spread as networks are, not as a counter counts.
+    // Spread like real networks, not consecutive.
     Ipv6Addr::from_bits(prefix + (u128::from(number) << 40)).into()
 }
 
@@ -123,8 +123,8 @@ pub fn client(from: Option<IpAddr>, to: SocketAddr) -> OwnedFd {
     client
 }
 
-/// What so many connect() calls cost, without the making and closing of sockets. Leaves none behind, in TIME-WAIT
-/// neither. At most 4,096: the listener's queue.
+/// The cost of this number of connect() calls, without creating and closing sockets. Leaves none behind, not even in
+/// TIME-WAIT. At most 4,096: the listener's queue.
 pub fn connects(count: usize) -> Cost {
     let listener = listen(Ipv4Addr::LOCALHOST.into());
     rustix::net::listen(&listener, i32::try_from(count).unwrap()).unwrap();
@@ -147,13 +147,13 @@ pub fn connects(count: usize) -> Cost {
     cost
 }
 
-/// Helper processes that hold established connections; their end is the connections' end.
+/// Helper processes that keep established connections open until they exit.
 #[derive(Debug)]
-pub struct Held {
+pub struct Helpers {
     helpers: Vec<Child>,
 }
 
-impl Drop for Held {
+impl Drop for Helpers {
     fn drop(&mut self) {
         for helper in &mut self.helpers {
             // Its standard input was closed with it.
@@ -163,27 +163,27 @@ impl Drop for Held {
     }
 }
 
-/// Established sockets, both ends of each connection counted, of which none is on a port of the
-/// ephemeral range, as those are that a server accepted.
-pub fn established(count: usize) -> Held {
+/// Established sockets, both ends of each connection counted, none on a port of the ephemeral range, like those
+/// that a server accepted.
+pub fn established(count: usize) -> Helpers {
     in_helpers("tcp", count)
 }
 
 /// UDP sockets, of 20,000 ports on each of as many addresses as needed.
-pub fn udp(count: usize) -> Held {
+pub fn udp(count: usize) -> Helpers {
     in_helpers("udp", count)
 }
 
-fn in_helpers(kind: &str, count: usize) -> Held {
+fn in_helpers(kind: &str, count: usize) -> Helpers {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let for_each = usize::try_from(limit)
         .unwrap()
         .saturating_sub(100)
         .min(count);
     let helpers = (0..count.div_ceil(for_each)).map(|helper| {
-        let held = for_each.min(count - helper * for_each);
+        let number = for_each.min(count - helper * for_each);
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([HOLD, kind, &helper.to_string(), &held.to_string()])
+            .args([KEEP_OPEN, kind, &helper.to_string(), &number.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -194,18 +194,18 @@ fn in_helpers(kind: &str, count: usize) -> Held {
         assert_eq!(line, "ready\n", "the helper failed");
         child
     });
-    Held {
+    Helpers {
         helpers: helpers.collect(),
     }
 }
 
-/// The helper process: makes sockets, says so, and holds them until its input ends.
-pub fn hold(arguments: &[String]) {
+/// The helper process: creates sockets, reports it, and keeps them open until its input ends.
+pub fn keep_open(arguments: &[String]) {
     let [kind, helper, count] = arguments else {
         panic!("a kind and two numbers are needed");
     };
     let (helper, count) = (helper.parse().unwrap(), count.parse().unwrap());
-    let _held = match kind.as_str() {
+    let _sockets = match kind.as_str() {
         "udp" => udp_sockets(helper, count),
         _ => connections(helper, count),
     };
@@ -227,7 +227,7 @@ fn udp_sockets(helper: u32, count: usize) -> Vec<OwnedFd> {
 fn connections(helper: u32, count: usize) -> Vec<OwnedFd> {
     let listener = listen(loopback(2, helper).into());
     let to = listener.local_addr().unwrap();
-    let mut held = Vec::with_capacity(count);
+    let mut kept = Vec::with_capacity(count);
     for number in 0..count / 2 {
         // Ports 10,000 to 29,999 of as many client addresses as needed.
         let (address, port) = (number / 20_000, number % 20_000);
@@ -242,8 +242,8 @@ fn connections(helper: u32, count: usize) -> Vec<OwnedFd> {
         .unwrap();
         bind(&client, &from).unwrap();
         connect(&client, &to).unwrap();
-        held.push(client);
-        held.push(listener.accept().unwrap().0.into());
+        kept.push(client);
+        kept.push(listener.accept().unwrap().0.into());
     }
-    held
+    kept
 }

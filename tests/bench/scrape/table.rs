@@ -1,11 +1,11 @@
-//! What was measured, as text and as Markdown.
+//! The results, as text and as Markdown.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::exporter::Cost;
 
-/// One line: what was measured, what is to be reached, what was.
+/// One line: situation, measure, target, result.
 #[derive(Debug)]
 struct Line {
     situation: String,
@@ -14,14 +14,14 @@ struct Line {
     measured: String,
 }
 
-/// All lines, in the order in which they were measured.
+/// All lines, in the order of measurement.
 #[derive(Debug, Default)]
 pub struct Table {
     lines: Vec<Line>,
 }
 
 impl Table {
-    /// Adds a line; an empty goal is none.
+    /// Adds a line; an empty target means none.
     pub fn add(&mut self, situation: &str, measure: &str, goal: &str, measured: impl Into<String>) {
         let line = Line {
             situation: situation.to_owned(),
@@ -36,7 +36,7 @@ impl Table {
         self.lines.push(line);
     }
 
-    /// A line for each line, to be read by [`Table::read`].
+    /// The table in the form that [`Table::read`] reads.
     pub fn written(&self) -> String {
         let fields = |line: &Line| {
             [&line.situation, &line.measure, &line.goal, &line.measured]
@@ -46,7 +46,7 @@ impl Table {
         self.lines.iter().map(|line| fields(line) + "\n").collect()
     }
 
-    /// Adds what another process has written.
+    /// Adds the lines that another process has written.
     pub fn read(&mut self, written: &str) {
         for line in written.lines() {
             let fields: Vec<&str> = line.split('\t').collect();
@@ -99,7 +99,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// The middle of some costs: of CPU and of wall time, each by itself.
+/// The median of some costs: of CPU and of wall time, each by itself.
 pub fn median(costs: &[Cost]) -> Cost {
     let middle = |of: fn(&Cost) -> Duration| {
         let mut durations: Vec<Duration> = costs.iter().map(of).collect();
@@ -121,7 +121,7 @@ pub fn mean(costs: &[Cost]) -> Cost {
     }
 }
 
-/// The least of some costs: of CPU and of wall time, each by itself.
+/// The minimum of some costs: of CPU and of wall time, each by itself.
 pub fn least(costs: &[Cost]) -> Cost {
     Cost {
         cpu: costs.iter().map(|cost| cost.cpu).min().unwrap(),
