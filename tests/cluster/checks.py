@@ -1,6 +1,6 @@
 """Checks of the Helm chart and of the kustomizations. Started by ./run, which installs what they need.
 
-Each function test_* is one test and returns a list of complaints. What several of them need is made once.
+Each function test_* is one test and returns a list of complaints. Shared results are computed once.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ CHART = ROOT / "deploy/helm/timewait-exporter"
 MANIFESTS = ROOT / "deploy/kubernetes"
 BOARDS = sorted((ROOT / "dashboards").glob("*.json"))
 RULES = {name: ROOT / f"deploy/prometheus/{name}.yml" for name in ("alerts", "recording")}
-# The oldest that the chart allows and the newest there are schemas for, and one between.
+# The oldest version that the chart allows, the newest with published schemas, and one between.
 KUBERNETES = ("1.25", "1.31", "1.37")
 # Kinds whose schemas Kubernetes does not have.
 OPERATORS = ("monitoring.coreos.com/v1", "grafana.integreatly.org/v1beta1")
@@ -43,7 +43,7 @@ DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 LOADED = helm.Chart.load(CHART)
 
 
-# --- what is looked at ---------------------------------------------------------------------------------------------
+# --- inputs --------------------------------------------------------------------------------------------------------
 
 
 def merged(*layers):
@@ -59,7 +59,7 @@ def merged(*layers):
 
 
 class Once(yaml.CSafeLoader):
-    """Takes no key twice: other readers than Helm refuse that."""
+    """Refuses duplicate keys, as other YAML readers than Helm do."""
 
     def construct_mapping(self, node, deep=False):
         keys = [key.value for key, _ in node.value]
@@ -69,7 +69,7 @@ class Once(yaml.CSafeLoader):
 
 
 def rendered(values=None, name="tw", namespace="monitoring"):
-    """The objects that the chart makes of values."""
+    """The objects that the chart renders for these values."""
     files = LOADED.render(values or {}, name=name, namespace=namespace)
     texts = (text for path, text in files.items() if not path.endswith("NOTES.txt"))
     return [item for text in texts for item in yaml.load_all(text, Loader=Once) if item]
@@ -133,7 +133,7 @@ SWITCHES = {
 }
 ALL_ON = merged(*SWITCHES.values())
 
-# A value for each leaf of values.yaml, unlike its default, and what else must be so for it to matter.
+# A non-default value for each leaf of values.yaml, and the other values that it needs to take effect.
 ON = {switch: values for switch, values in SWITCHES.items()}
 ON["service monitor"] = merged(ON["service"], {"prometheus": {"serviceMonitor": {"enabled": True}}})
 ALL_ON = merged(ALL_ON, ON["service monitor"])
@@ -268,8 +268,8 @@ OTHER = {
         }.items()
     },
 }
-# Objects of values.yaml that stand for one value, not for a group of them.
-WHOLE = {
+# Objects of values.yaml that are one value, not a group of values.
+SINGLE_VALUES = {
     "nodeSelector",
     "affinity",
     "dashboards.labels",
@@ -289,25 +289,25 @@ def at(path, value):
 def leaves(values=DEFAULTS, prefix=""):
     for key, value in values.items():
         path = f"{prefix}{key}"
-        if isinstance(value, dict) and value and path not in WHOLE:
+        if isinstance(value, dict) and value and path not in SINGLE_VALUES:
             yield from leaves(value, f"{path}.")
         else:
             yield path, value
 
 
 def groups(values=DEFAULTS, prefix=""):
-    """The paths of the objects with names of the chart's own, the whole file being ""."""
+    """The paths of the objects whose keys the chart defines; "" is the whole file."""
     yield prefix.rstrip(".")
     for key, value in values.items():
         path = f"{prefix}{key}"
-        if isinstance(value, dict) and value and path not in WHOLE | {"resources.requests"}:
+        if isinstance(value, dict) and value and path not in SINGLE_VALUES | {"resources.requests"}:
             yield from groups(value, f"{path}.")
 
 
 # --- the chart -----------------------------------------------------------------------------------------------------
 
 
-def test_lint_has_nothing_to_say():
+def test_helm_lint_has_no_complaints():
     complaints = []
     for values in (None, ALL_ON):
         report = helm.lint(CHART, values, strict=True, kube_version="v1.25.0")
@@ -327,7 +327,7 @@ def test_versions_are_those_of_the_program():
     return [f"{what}: {version}, not {cargo}" for what, version in found.items() if version != cargo]
 
 
-def test_nothing_that_could_surprise_is_on():
+def test_nothing_that_could_surprise_is_on_by_default():
     objects = rendered()
     kinds = sorted(item["kind"] for item in objects)
     spec = pod(objects)
@@ -375,7 +375,7 @@ def test_each_switch_adds_its_objects_and_nothing_else():
     return complaints
 
 
-def test_pods_namespaces_take_two_capabilities_and_host_proc():
+def test_pod_namespaces_need_two_capabilities_and_host_proc():
     objects = rendered(SWITCHES["namespaces"])
     spec, one = pod(objects), container(objects)
     complaints = []
@@ -403,7 +403,7 @@ def test_pods_namespaces_take_two_capabilities_and_host_proc():
     return complaints
 
 
-def test_failed_connect_calls_take_one_capability_and_one_file():
+def test_failed_connect_calls_need_one_capability_and_one_file():
     complaints = []
     for switches, capabilities in ((["failures"], ["PERFMON"]), (["namespaces", "failures"], ["SYS_ADMIN", "SYS_PTRACE", "PERFMON"])):
         objects = rendered(merged(ON["openshift"], *(SWITCHES[switch] for switch in switches)))
@@ -428,11 +428,11 @@ def test_failed_connect_calls_take_one_capability_and_one_file():
     return complaints
 
 
-def test_every_value_changes_what_is_made():
+def test_every_value_changes_the_output():
     complaints = []
     for path, default in leaves():
         if path not in OTHER:
-            complaints.append(f"{path}: no other value is known here")
+            complaints.append(f"{path}: no other value is listed here")
             continue
         value, context = OTHER[path]
         if value == default:
@@ -451,7 +451,7 @@ def test_the_schema_has_every_value_and_no_other():
                 child = schema["definitions"][child["$ref"].rpartition("/")[2]]
             path = f"{prefix}{key}"
             below = list(paths(child, f"{path}."))
-            whole = path in WHOLE or child.get("type") == "array" or not below
+            whole = path in SINGLE_VALUES or child.get("type") == "array" or not below
             yield from [path] if whole else below
 
     # `resources` has free names below requests and limits; `enabled` is the parent chart's.
@@ -461,7 +461,7 @@ def test_the_schema_has_every_value_and_no_other():
 
 
 def test_every_value_is_described():
-    """By a comment above it, or above the neighbours that it stands with; what is below a described group may go without."""
+    """By a comment above it or above its neighbours; values below a described group need none."""
     complaints = []
     names = {path.rpartition(".")[2] for path, _ in leaves()}
     described = {}  # by indentation: whether the last key, or the neighbours above it, had a comment
@@ -498,7 +498,7 @@ def test_a_value_of_another_type_is_refused():
     return complaints
 
 
-def test_a_value_that_is_null_is_not_needed_or_refused_by_its_name():
+def test_a_null_value_is_optional_or_refused_by_its_name():
     complaints = []
     for path, _ in leaves():
         values = merged(ALL_ON, at(path, None))
@@ -621,7 +621,7 @@ def test_nonsense_is_refused():
     return [f"taken: {case}" for case in cases if refusal(case) is None]
 
 
-def test_what_is_refused_says_where_and_what_to_do():
+def test_refusals_name_the_value_and_the_fix():
     cases = {
         "service.enabled": {"prometheus": {"serviceMonitor": {"enabled": True}}},
         "warning must be below critical": {"prometheusRule": {"enabled": True, "thresholds": {"warning": 0.95}}},
@@ -633,7 +633,7 @@ def test_what_is_refused_says_where_and_what_to_do():
     return [f"{wanted}: {reason}" for wanted, reason in reasons.items() if wanted not in reason]
 
 
-def test_what_is_sensible_is_taken():
+def test_sensible_values_are_accepted():
     cases = [
         {"global": {"anything": 1}, "enabled": True},
         {"livenessProbe": None, "readinessProbe": None, "securityContext": None, "containerSecurityContext": None},
@@ -661,7 +661,7 @@ def test_what_is_sensible_is_taken():
 
 
 def test_a_scrape_timeout_above_the_interval_is_refused():
-    """As the operator has it; only where both are given, and the monitor is on."""
+    """As in the operator; only where both are given and the monitor is on."""
     complaints = []
     for interval, timeout, taken in [
         ("5s", "10s", False),
@@ -693,7 +693,7 @@ def test_a_scrape_timeout_above_the_interval_is_refused():
     return complaints
 
 
-def test_names_are_short_enough_and_go_together():
+def test_names_are_short_enough_and_consistent():
     complaints = []
     for name, values in {
         "tw": {},
@@ -727,7 +727,7 @@ def test_names_are_short_enough_and_go_together():
     return complaints
 
 
-def test_a_label_that_is_given_twice_is_there_once_and_the_nearer_one_counts():
+def test_a_label_that_is_given_twice_exists_once_with_the_more_specific_value():
     values = merged(ALL_ON, {
         "commonLabels": {"team": "all", "grafana_dashboard": "no"},
         "podLabels": {"team": "pods"},
@@ -747,7 +747,7 @@ def test_a_label_that_is_given_twice_is_there_once_and_the_nearer_one_counts():
     return complaints
 
 
-def test_large_numbers_are_written_out():
+def test_large_numbers_are_rendered_without_exponents():
     """Helm's own numbers are floats, and 1000000 would be 1e+06."""
     values = merged(SWITCHES["monitor"], {
         "env": {"A": 1000000, "B": 0.5, "C": True, "D": "007", "E": 1e21, "F": -3.0},
@@ -756,19 +756,19 @@ def test_large_numbers_are_written_out():
         "prometheus": {"podMonitor": {"sampleLimit": 1000000}},
     })
     objects = rendered(values)
-    told = [variable["value"] for variable in container(objects)["env"]]
+    rendered_values = [variable["value"] for variable in container(objects)["env"]]
     limit = the(objects, "PodMonitor")["spec"]["sampleLimit"]
-    told += [pod(objects)["terminationGracePeriodSeconds"], the(objects, "DaemonSet")["spec"]["revisionHistoryLimit"]]
+    rendered_values += [pod(objects)["terminationGracePeriodSeconds"], the(objects, "DaemonSet")["spec"]["revisionHistoryLimit"]]
     wanted = ["1000000", "0.5", "true", "007", "1" + "0" * 21, "-3", 2000000, 3000000, 1000000]
-    return [] if [*told, limit] == wanted else [f"{told}, {limit!r}"]
+    return [] if [*rendered_values, limit] == wanted else [f"{rendered_values}, {limit!r}"]
 
 
-def test_a_probe_can_be_left_out():
+def test_a_probe_can_be_disabled():
     one = container(rendered({"livenessProbe": None}))
     return [] if "livenessProbe" not in one and "readinessProbe" in one else [f"{sorted(one)}"]
 
 
-def test_every_object_is_where_it_was_asked_for():
+def test_every_object_is_in_the_requested_namespace():
     complaints = []
     wanted = merged(ALL_ON, {"namespaceOverride": "here", "dashboards": {"namespace": "grafana"}})
     for item in rendered(wanted):
@@ -852,7 +852,7 @@ def test_a_parent_charts_registry_and_pull_secrets_are_used():
     return complaints + ([] if secrets == [{"name": "all"}, {"name": "own"}] else [f"{secrets}"])
 
 
-def test_openshift_gets_no_uid_but_the_projects_and_the_scc_that_allows_the_pod():
+def test_openshift_uses_the_projects_uid_and_an_scc_that_allows_the_pod():
     objects = rendered(SWITCHES["openshift"])
     spec, binding = pod(objects), the(objects, "RoleBinding")
     complaints = [f"{key} is set" for key in ("runAsUser", "runAsGroup") if key in spec["securityContext"]]
@@ -876,7 +876,7 @@ def test_openshift_gets_no_uid_but_the_projects_and_the_scc_that_allows_the_pod(
     return complaints
 
 
-def test_the_readmes_proxy_stands_before_the_exporter():
+def test_the_readmes_proxy_protects_the_exporter():
     objects = rendered(example("kube-rbac-proxy"))
     exporter, proxy = pod(objects)["containers"]
     complaints = [] if "--web.listen-address=127.0.0.1:10073" in exporter["args"] else [f"{exporter['args']}"]
@@ -900,7 +900,7 @@ def test_rules_and_boards_of_kustomize_are_the_repositorys():
     return complaints
 
 
-def test_the_packaged_chart_has_the_files_themselves():
+def test_the_packaged_chart_contains_files_and_no_links():
     complaints = []
     expected = {f"files/rules/{path.name}": path for path in RULES.values()}
     expected |= {f"files/dashboards/{path.name}": path for path in BOARDS}
@@ -920,7 +920,7 @@ def test_the_packaged_chart_has_the_files_themselves():
 
 @functools.cache
 def every_object():
-    """All objects that any combination of switches, any other value, or any kustomization makes: text by where from."""
+    """All objects of every combination of switches, every other value, and every kustomization: text by origin."""
     cases = {}
     for chosen in itertools.product((False, True), repeat=len(SWITCHES)):
         on = [switch for switch, is_on in zip(SWITCHES, chosen) if is_on]
@@ -932,7 +932,7 @@ def every_object():
         cases[f"README, {name}"] = rendered(example(name))
     cases["openshift and namespaces"] = rendered(merged(SWITCHES["openshift"], SWITCHES["namespaces"]))
     cases["TCP"] = rendered({"livenessProbe": {"scheme": "TCP"}, "readinessProbe": {"scheme": "TCP"}})
-    # Words that YAML takes for something else than text, and names that a volume cannot have.
+    # Words that YAML does not read as text, and invalid volume names.
     for word in ("123", "true"):
         names = ("nameOverride", "fullnameOverride", "namespaceOverride", "priorityClassName")
         values = merged(ALL_ON, dict.fromkeys(names, word), {"serviceAccount": {"name": word}})
@@ -949,7 +949,7 @@ def every_object():
     return [(f"{where}: {json.loads(text)['kind']}", json.loads(text)) for text, where in texts.items()]
 
 
-def test_kubernetes_takes_every_object():
+def test_kubernetes_accepts_every_object():
     complaints = []
     for where, item in every_object():
         if item["apiVersion"] in (*OPERATORS, OPENSHIFT):
@@ -962,7 +962,7 @@ def test_kubernetes_takes_every_object():
     return complaints
 
 
-def test_volumes_have_names_of_their_own_that_are_allowed():
+def test_volumes_have_unique_valid_names():
     complaints = []
     for where, item in every_object():
         if item["kind"] == "DaemonSet":
@@ -975,7 +975,7 @@ def test_volumes_have_names_of_their_own_that_are_allowed():
     return complaints
 
 
-def test_the_schemas_of_kubernetes_notice_a_slip():
+def test_the_schemas_of_kubernetes_find_a_typo():
     item = copy.deepcopy(the(rendered(), "DaemonSet"))
     item["spec"]["template"]["spec"]["hostNetwrok"] = True
     try:
@@ -998,7 +998,7 @@ def operator_says(cases):
 
 @functools.cache
 def openshift_schema():
-    """OpenShift's own definitions, closed: they are those of OpenAPI 2, which lets unknown fields pass."""
+    """OpenShift's own definitions, made strict: OpenAPI 2 accepts unknown fields."""
     with gzip.open(pathlib.Path(os.environ["OPENSHIFT"]) / "openshift-openapi-spec.json.gz") as file:
         definitions = json.load(file)["definitions"]
     for definition in definitions.values():
@@ -1014,34 +1014,34 @@ def openshift_says(item):
     return [error.message for error in validator.iter_errors(item | {"priority": 0})]
 
 
-def test_openshift_takes_its_constraints_and_notices_a_slip():
+def test_openshift_accepts_the_constraints_and_finds_a_typo():
     found = [(where, item) for where, item in every_object() if item["apiVersion"] == OPENSHIFT]
     complaints = [f"{where}: {reason}" for where, item in found for reason in openshift_says(item)]
     slip = found[0][1] | {"allowHostNetwrok": True}
     return complaints + ([] if openshift_says(slip) else ["an unknown field is taken"])
 
 
-def test_the_operators_take_every_object():
+def test_the_operators_accept_every_object():
     cases = [case for case in every_object() if case[1]["apiVersion"] in OPERATORS]
-    told = operator_says(cases)
-    if len(told) != len(cases) or {item["kind"] for _, item in cases} != OPERATOR_KINDS:
-        return [f"{len(told)} answers on {len(cases)} objects"]
-    return [line for line in told if not line.startswith("ok ")]
+    results = operator_says(cases)
+    if len(results) != len(cases) or {item["kind"] for _, item in cases} != OPERATOR_KINDS:
+        return [f"{len(results)} answers on {len(cases)} objects"]
+    return [line for line in results if not line.startswith("ok ")]
 
 
-def test_the_definitions_of_the_operator_notice_a_slip():
+def test_the_definitions_of_the_operator_find_a_typo():
     monitor = the(rendered(SWITCHES["monitor"]), "PodMonitor")
     unknown, wrong = copy.deepcopy(monitor), copy.deepcopy(monitor)
     unknown["spec"]["podMetricsEndpoints"][0]["intervall"] = "15s"
     wrong["spec"]["podMetricsEndpoints"][0]["interval"] = "soon"
-    told = operator_says([("unknown", unknown), ("wrong", wrong)])
-    return [line for line in told if not line.startswith("FAIL ")]
+    results = operator_says([("unknown", unknown), ("wrong", wrong)])
+    return [line for line in results if not line.startswith("FAIL ")]
 
 
-# --- what has to go together --------------------------------------------------------------------------------------------
+# --- consistency --------------------------------------------------------------------------------------------------------
 
 
-def test_the_alerts_know_the_job_and_instance_is_the_node():
+def test_the_alerts_use_the_job_and_instance_is_the_node():
     complaints = []
     known = set(re.findall(r'up\{job=~"([^"]+)"\}', RULES["alerts"].read_text()))
     for where, objects in {"chart": rendered(ALL_ON), "kustomize": built(EVERYTHING)}.items():
@@ -1080,12 +1080,12 @@ def test_kustomize_and_the_chart_run_the_same_pod():
     return complaints
 
 
-def test_kustomize_leaves_everything_off_that_could_surprise():
+def test_kustomize_has_nothing_on_that_could_surprise():
     kinds = sorted(item["kind"] for item in built(BASE))
     return [] if kinds == ["DaemonSet", "Namespace", "ServiceAccount"] else [f"made: {kinds}"]
 
 
-def test_a_namespace_of_ones_own_moves_every_object():
+def test_another_namespace_applies_to_every_object():
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
         up = os.path.relpath(ROOT / EVERYTHING, folder)
         text = f"resources: [{up}]\nnamespace: observability\n"
@@ -1098,12 +1098,12 @@ def test_a_namespace_of_ones_own_moves_every_object():
     ]
 
 
-def test_the_program_takes_the_arguments_and_answers_the_probes():
-    told = subprocess.run([os.environ["EXPORTER"], "--help"], capture_output=True, text=True, check=True).stdout
+def test_the_program_accepts_the_arguments_and_answers_the_probes():
+    help_text = subprocess.run([os.environ["EXPORTER"], "--help"], capture_output=True, text=True, check=True).stdout
     complaints = []
     for values in ({}, SWITCHES["namespaces"]):
         flags = [argument.partition("=")[0] for argument in container(rendered(values))["args"]]
-        complaints += [f"no such flag: {flag}" for flag in flags if not re.search(rf"{re.escape(flag)}\b", told)]
+        complaints += [f"no such flag: {flag}" for flag in flags if not re.search(rf"{re.escape(flag)}\b", help_text)]
     if complaints:
         return complaints
     port = free_port()
@@ -1112,7 +1112,7 @@ def test_the_program_takes_the_arguments_and_answers_the_probes():
         return [complaint for url, headers in [*requests, (path, {})] if (complaint := answer(port, url, headers, 200))]
 
 
-def test_a_web_configuration_from_a_secret_lets_the_probes_in_and_nobody_else():
+def test_a_web_configuration_from_a_secret_allows_only_probes_without_a_password():
     values = example("a web configuration")
     reason = refusal(values)
     if reason:
@@ -1142,7 +1142,7 @@ def free_port():
 
 @contextlib.contextmanager
 def running(objects, mounts=None):
-    """The program with the container's arguments, and what the probes ask: path and headers."""
+    """The program with the container's arguments, and the probes' requests: path and headers."""
     one = container(objects)
     arguments = one["args"]
     for mount, folder in (mounts or {}).items():
@@ -1160,8 +1160,8 @@ def running(objects, mounts=None):
         started.wait(20)
 
 
-def test_the_rights_of_the_container_are_enough_for_another_pods_namespace():
-    """And those rights alone: the program runs with the capabilities that the manifest adds, and none else."""
+def test_the_capabilities_of_the_container_suffice_for_another_pods_namespace():
+    """And only those: the program runs with the capabilities that the manifest adds, and no others."""
     one = container(built(PODS))
     capabilities = one["securityContext"]["capabilities"]["add"]
     user = [] if os.geteuid() == 0 else ["-Ur"]
@@ -1170,7 +1170,7 @@ def test_the_rights_of_the_container_are_enough_for_another_pods_namespace():
         where = {"/host/proc": "/proc", "/host/run/netns": empty}
         words = (word.partition("=") for word in one["args"])
         arguments = [f"{flag}={where.get(value, value)}" for flag, _, value in words]
-        # Processes of its own: this machine may have more namespaces than the manifest's most.
+        # A separate PID namespace: this machine may have more network namespaces than the manifest's maximum.
         alone = ["unshare", *user, "-n", "--pid", "--mount-proc", "--fork", "--kill-child"]
         done = subprocess.run(
             [*alone, sys.executable, script, ",".join(capabilities), os.environ["EXPORTER"], *arguments],
@@ -1180,11 +1180,11 @@ def test_the_rights_of_the_container_are_enough_for_another_pods_namespace():
         )
     if done.returncode:
         return [done.stderr]
-    told = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     bits = sum(1 << {"SYS_PTRACE": 19, "SYS_ADMIN": 21}[name] for name in capabilities)
-    complaints = [] if int(told["effective"], 16) == bits else [f"it ran with {told['effective']}"]
-    if not any(f'inode="{told["pod"]}"' in identity for identity in told["identities"]) or told["series"] < 20:
-        complaints.append(f"namespace {told['pod']} is not told: {told['series']} series, {told['identities']}")
+    complaints = [] if int(result["effective"], 16) == bits else [f"it ran with {result['effective']}"]
+    if not any(f'inode="{result["pod"]}"' in identity for identity in result["identities"]) or result["series"] < 20:
+        complaints.append(f"namespace {result['pod']} is not exported: {result['series']} series, {result['identities']}")
     return complaints
 
 
@@ -1212,7 +1212,7 @@ def main():
     for name, test in tests:
         try:
             complaints = test()
-        except Exception as error:  # any failure of a check is a failed test, and the others go on
+        except Exception as error:  # a check that fails in any way is a failed test, and the others continue
             complaints = [f"{type(error).__name__}: {error}"]
         if complaints:
             failed += 1

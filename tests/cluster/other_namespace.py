@@ -1,9 +1,9 @@
-"""What an exporter tells of another process's network namespace, with the rights of a container and no more.
+"""What an exporter exports of another process's network namespace, with only the privileges of a container.
 
     unshare -n --pid --mount-proc --fork --kill-child python3 other_namespace.py CAPABILITY,... PROGRAM ARGUMENT...
 
 The arguments are the container's, with paths of this machine. Prints JSON: the exporter's effective capabilities, the
-namespace of a process that was started in one of its own, and those that the exporter tells. For ./checks.py.
+namespace of a process that was started in a new one, and those that the exporter exports. For ./checks.py.
 """
 
 import json
@@ -53,7 +53,7 @@ def main():
             until(lambda: inode(pod.pid) != inode("self"))
             text = until(lambda: page(port))
             status = pathlib.Path(f"/proc/{exporter.pid}/status").read_text()
-            told = {
+            result = {
                 "effective": re.search(r"CapEff:\s*(\w+)", status)[1],
                 "pod": inode(pod.pid),
                 "identities": re.findall(r"^timewait_netns_info\{(.*)\} 1$", text, re.M),
@@ -62,7 +62,7 @@ def main():
         finally:
             exporter.terminate()
             pod.kill()
-    print(json.dumps(told))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
