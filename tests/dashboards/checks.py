@@ -1,8 +1,8 @@
-"""Structure checks of dashboards/, deploy/prometheus/ and tests/rules/. Started by ./run, which see.
+"""Structure checks of dashboards/, deploy/prometheus/ and tests/rules/. Started by ./run.
 
 Each check is a function `test_…`; those with a parameter `board` run once for each dashboard. A check fails
-by an assertion or by returning a non-empty list of complaints. `linter` holds the 17 rules of
-grafana/dashboard-linter, and test_the_linter_rules_bite breaks a board for each of them.
+by an assertion or by returning a non-empty list of complaints. `linter` has the 17 rules of
+grafana/dashboard-linter, and test_the_linter_rules_find_errors breaks a board for each of them.
 """
 
 import copy
@@ -24,7 +24,7 @@ PROMETHEUS = ROOT / "deploy/prometheus"
 DOCUMENTS = [ROOT / "dashboards/README.md", ROOT / "src/collector/README.md"]
 REPOSITORY = "https://github.com/timewait-exporter/timewait_exporter/blob/main/"
 TARGET = {"job", "instance"}
-# Labels of one's own that a target may have: they are kept everywhere.
+# Custom labels that a target may have: they are kept everywhere.
 OWNED = {"cluster"}
 
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "dashboards").glob("*.json"))}
@@ -39,7 +39,7 @@ SHARD_ALERTS = [
     for rule in group["rules"]
     if "alert" in rule and rule["alert"] not in {known["alert"] for known in ALERTS}
 ]
-# What the alerts record for themselves, and the recording rules.
+# Series that the alerts record for themselves, and the recording rules.
 STATES = [rule for rule in ALERTS_FILE if "record" in rule]
 RECORDS = STATES + [
     rule for group in yaml.safe_load((PROMETHEUS / "recording.yml").read_text())["groups"] for rule in group["rules"]
@@ -75,10 +75,10 @@ def labels_of(name):
     return known | TARGET | OWNED
 
 
-# A state reads what it was before.
+# A state reads its previous value.
 RECORDED = {rule["record"]: TARGET | {"family", "netns"} for rule in STATES}
 for _rule in RECORDS:
-    # In order: a rule may read those before it. `or` and friends give no more than both sides.
+    # In order: a rule may read those before it. `or` and similar operators give no more than both sides.
     RECORDED[_rule["record"]] = promql.result_labels(promql.parse(_rule["expr"]), labels_of)
 
 
@@ -108,7 +108,7 @@ def annotation_queries(board):
 
 
 def board_expressions(board):
-    """(where, PromQL) of everything that a board asks."""
+    """(where, PromQL) of every query of a board."""
     yield from ((f"{panel['title']}/{target['refId']}", target["expr"]) for panel, target in targets(board))
     yield from ((f"${name}", inner) for name, inner, _ in variable_queries(board))
     yield from ((f"annotation {name}", expr) for name, expr in annotation_queries(board))
@@ -120,7 +120,7 @@ def rule_expressions():
 
 
 def readme_expressions():
-    """Every line of the PromQL blocks in the texts for users."""
+    """Every line of the PromQL blocks in documents for users."""
     for path in DOCUMENTS:
         text = path.read_text()
         for block in re.findall(r"^```promql\n(.*?)^```", text, re.M | re.S):
@@ -145,7 +145,7 @@ def test_follows_dashboard_linter(board):
     return [f"{rule}: {message}" for rule, message in linter.lint(board)]
 
 
-def test_the_linter_rules_bite():
+def test_the_linter_rules_find_errors():
     """Each of the 17 rules, broken on purpose in a copy of a board, must be reported by its name."""
     complaints = []
     for rule, breaking in linter.BREAKAGES:
@@ -154,7 +154,7 @@ def test_the_linter_rules_bite():
         found = {name for name, _ in linter.lint(broken)}
         if rule not in found:
             complaints.append(f"{rule} does not notice: {inspect.getsource(breaking).strip()}")
-    assert {rule for rule, _ in linter.BREAKAGES} == set(linter.RULES), "a rule without a breakage"
+    assert {rule for rule, _ in linter.BREAKAGES} == set(linter.RULES), "a rule without a broken example"
     return complaints
 
 
@@ -244,7 +244,7 @@ def test_panels_have_a_title_description_and_unit(board):
     return complaints
 
 
-def test_everything_asks_the_chosen_data_source(board):
+def test_every_query_uses_the_chosen_data_source(board):
     complaints = []
     places = [(panel["title"], panel) for panel in panels(board)] + [(panel["title"], target) for panel, target in targets(board)]
     places += [(one["name"], one) for one in board["templating"]["list"] if one["type"] == "query"]
@@ -256,7 +256,7 @@ def test_everything_asks_the_chosen_data_source(board):
 
 
 def shown_together(board):
-    """The panels that are seen at once: the board with its rows collapsed, and each row's own."""
+    """The panels that are visible together: the board with its rows collapsed, and those of each row."""
     return [board["panels"], *(row["panels"] for row in board["panels"] if row.get("panels"))]
 
 
@@ -276,14 +276,14 @@ def test_no_panel_overlaps_another_or_the_edge(board):
     return sorted(set(complaints))
 
 
-def test_no_gap_between_panels(board):
-    """Every line of the grid has a panel: Grafana would move panels up and change what was looked at."""
+def test_there_is_no_gap_between_panels(board):
+    """Every line of the grid has a panel: otherwise Grafana would move panels up and change the layout."""
     for together in shown_together(board):
         lines = {y for panel in together for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])}
         assert lines == set(range(min(lines), max(lines) + 1))
 
 
-def test_what_is_seen_first_is_in_the_order_of_an_incident():
+def test_the_first_panels_are_in_the_order_of_an_incident():
     order = {
         "timewait-host": ["Fullest destination", "Headroom", "Search length", "Time left", "TIME-WAIT share", "Exporter", "Firing alerts", "Destinations",
             "Ratio by destination", "Ports by state", "TIME-WAIT rate against the sustainable rate", "Search length by destination"],
@@ -296,7 +296,7 @@ def test_what_is_seen_first_is_in_the_order_of_an_incident():
     assert all(row["collapsed"] for board in BOARDS.values() for row in board["panels"] if row["type"] == "row")
 
 
-def test_nothing_that_is_gone_looks_alive(board):
+def test_ended_series_are_not_shown_as_current(board):
     """Stats and legends show the last value, which a series that has ended does not have."""
     complaints = []
     for panel in panels(board):
@@ -311,7 +311,7 @@ def test_nothing_that_is_gone_looks_alive(board):
 
 
 def test_selectors_name_the_namespace(board):
-    """On the host board, every selector of a namespace's metric has the variable, and none of a host's has."""
+    """On the host board, every selector of a per-namespace metric has the variable, and none of a per-host metric has."""
     if board["uid"] != "timewait-host":
         return []
     complaints = []
@@ -341,7 +341,7 @@ def test_legends_and_columns_are_labels_of_the_result(board):
                 for name in [*options["renameByName"], *options["excludeByName"], *options["indexByName"]]:
                     if name not in columns:
                         complaints.append(f"{panel['title']}: column {name}")
-                # A column that is neither renamed nor left out would show its raw name.
+                # A column that is neither renamed nor excluded would show its raw name.
                 for name in columns - set(options["renameByName"]) - set(options["excludeByName"]):
                     if name == "Value" and len(panel["targets"]) > 1 or name.startswith("Value #") and len(panel["targets"]) == 1:
                         continue
@@ -358,7 +358,7 @@ def test_legends_and_columns_are_labels_of_the_result(board):
 
 
 def alert_thresholds():
-    """What is compared → the numbers that alerts compare it with; `> 0` and `== 0` of a count are 1."""
+    """Compared expression → the thresholds of the alerts; `> 0` and `== 0` of a count are 1."""
     thresholds = {}
     for rule in ALERTS_FILE:
         for compared, operator, number in promql.comparisons(promql.parse(rule["expr"])):
@@ -383,7 +383,7 @@ def alert_thresholds():
 
 
 def test_alert_thresholds_are_those_of_check():
-    """The warning and critical values of `timewait_exporter check`, and one for what has already failed."""
+    """The warning and critical values of `timewait_exporter check`, and one for exhausted destinations."""
     assert alert_thresholds()[frozenset({"timewait_port_range_exhaustion_ratio"})] == {0.75, 0.9, 0.999}
 
 
@@ -392,7 +392,7 @@ def steps(thresholds):
 
 
 def derived(node):
-    """Whether the figure shown is a rate or is divided by a number: no longer what the alert compares."""
+    """Whether the value shown is a rate or is divided by a number, unlike the value that the alert compares."""
     return any(
         (promql.kind(found) == "Call" and found.func.name == "rate") or (promql.kind(found) == "BinaryExpr" and str(found.op) == "/" and promql.is_number(found.rhs))
         for found, _ in promql.walk(node)
@@ -420,7 +420,7 @@ def test_thresholds_equal_the_alerts(board):
         counts = str(first.op) == "count" if promql.kind(first) == "AggregateExpr" else "count(" in panel["targets"][0]["expr"]
         for key, values in shown.items():
             if panel["type"] == "stat" and counts:
-                # So many hosts, alerts or collectors: any is one too many.
+                # A count of hosts, alerts or collectors: 1 is already too many.
                 if not values <= {1}:
                     complaints.append(f"{panel['title']}: {values}")
             elif values and values != known.get(key):
@@ -436,15 +436,15 @@ def test_thresholds_equal_the_alerts(board):
     return complaints
 
 
-def test_threshold_titles_tell_the_numbers():
+def test_titles_contain_the_thresholds():
     board = BOARDS["timewait-fleet"]
     for number in (0.75, 0.9):
         titles = [panel["title"] for panel, target in targets(board) if panel["type"] == "stat" and re.search(rf">= {number}\b", target["expr"])]
         assert titles == [f"Hosts at {number:.0%} or more"], titles
 
 
-def test_what_the_boards_show_can_be_asked_without_them():
-    """The PromQL in the README covers what the dashboards are about."""
+def test_the_readme_has_queries_for_what_the_dashboards_show():
+    """The PromQL in the README covers the dashboards' subjects."""
     asked = {name for _, text in readme_expressions() for name in promql.metrics(promql.parse(text))}
     about = {name for name in EXPORTED if re.match(r"timewait_(sockets_by|destination_[ehcs]|destination_ports|source_ex|buckets|overflows|port_range_(exh|usable|free))", name)}
     return sorted(about - asked)
@@ -455,7 +455,7 @@ def test_links_of_the_dashboards_readme():
     return [link for link in re.findall(r"\]\(([^)#:]+)\)", (folder / "README.md").read_text()) if not (folder / link).exists()]
 
 
-def test_sustainable_rate_is_usable_ports_in_a_minute():
+def test_the_sustainable_rate_is_usable_ports_per_minute():
     expressions = [target["expr"] for _, target in targets(BOARDS["timewait-host"])]
     assert sum("timewait_port_range_usable_ports" in one and "/ 60" in one for one in expressions) >= 2
 
@@ -486,7 +486,7 @@ def test_only_known_metrics_and_labels():
     return complaints
 
 
-def test_matchers_ask_for_values_that_exist():
+def test_matchers_use_values_that_exist():
     values = {
         "state": {"time_wait", "established", "other"},
         "age_seconds": {"0-1", "1-5", "5-15", "15-30", "30-45", "45-60"},
@@ -512,7 +512,7 @@ def test_every_metric_is_shown_alerted_on_or_in_the_readme():
     text = (ROOT / "src/exposition/README.md").read_text()
     complaints = []
     for name in EXPORTED:
-        # The process and handler sets are Prometheus' own conventions: a board need not show all of them.
+        # The process and handler metrics are Prometheus conventions: a board need not show all of them.
         if name.startswith(("process_", "promhttp_")):
             continue
         if name not in used and f"`{name}`" not in text:
@@ -520,8 +520,8 @@ def test_every_metric_is_shown_alerted_on_or_in_the_readme():
     return complaints
 
 
-def test_figures_that_other_exporters_have_too_are_joined_with_ours():
-    """With all jobs chosen, `up` and process_* are also those of every other exporter that is scraped."""
+def test_metrics_that_other_exporters_have_too_are_joined_with_ours():
+    """With all jobs chosen, `up` and process_* include those of every other exporter that is scraped."""
     complaints = []
     for key, board in BOARDS.items():
         for where, text in board_expressions(board):
@@ -538,7 +538,7 @@ def test_figures_that_other_exporters_have_too_are_joined_with_ours():
     return complaints
 
 
-def test_no_average():
+def test_nothing_is_averaged_and_no_ratio_is_summed():
     complaints = []
     for where, text in every_expression():
         for node, _ in promql.walk(promql.parse(text)):
@@ -546,15 +546,15 @@ def test_no_average():
                 complaints.append(f"{where}: {node.op}")
             if promql.kind(node) == "Call" and node.func.name == "avg_over_time":
                 complaints.append(f"{where}: avg_over_time")
-            # A sum of ratios is no ratio.
+            # A sum of ratios is not a ratio.
             if promql.kind(node) == "AggregateExpr" and str(node.op) == "sum" and any(name.endswith("_exhaustion_ratio") for name in promql.metrics(node.expr)):
                 if not set(promql.result_labels(node.expr, labels_of)) <= set(node.modifier.labels if node.modifier else []) | TARGET | {"netns"}:
                     complaints.append(f"{where}: sum of a ratio")
     return complaints
 
 
-def test_single_destinations_leave_the_rest_out():
-    """`other` sums many destinations up: no maximum, minimum or share may take it for one."""
+def test_queries_of_single_destinations_exclude_other():
+    """`other` is the sum of many destinations: no maximum, minimum or share may treat it as one."""
     single = {"timewait_destination_headroom_ports", "timewait_destination_close_rate"}
     complaints = []
     for where, text in every_expression():
@@ -603,7 +603,7 @@ REQUIRED_OF_SHARDS = {
 }
 
 
-def test_every_alert_is_there():
+def test_every_alert_exists():
     severities = {}
     for rule in ALERTS:
         severities.setdefault(rule["alert"], set()).add(rule["labels"]["severity"])
@@ -611,7 +611,7 @@ def test_every_alert_is_there():
     assert severities == REQUIRED, {name: severities.get(name) for name in set(severities) ^ set(REQUIRED)}
 
 
-def test_every_alert_of_the_shards_is_there():
+def test_every_alert_of_the_shards_exists():
     severities = {rule["alert"]: {rule["labels"]["severity"]} for rule in SHARD_ALERTS}
     assert severities == REQUIRED_OF_SHARDS, severities
     complaints = [rule["alert"] for rule in SHARD_ALERTS if set(rule["annotations"]) != {"summary", "description", "runbook_url"}]
@@ -640,7 +640,7 @@ def test_annotations():
     return complaints
 
 
-def test_descriptions_say_what_to_type_first_and_where_the_runbook_is():
+def test_descriptions_name_the_first_command_and_the_runbook():
     complaints = []
     for rule in ALERTS:
         said = rule["annotations"]["description"]
@@ -648,9 +648,9 @@ def test_descriptions_say_what_to_type_first_and_where_the_runbook_is():
             complaints.append(f"{rule['alert']}: no first command")
         if "First command on the host" in said and "/usr/share/timewait_exporter/prometheus/runbooks.md" not in said:
             complaints.append(f"{rule['alert']}: does not name the runbook on the host")
-        # Whole numbers: 14.46 sockets are none.
+        # Counts are whole numbers: there are no 14.46 sockets.
         if re.search(r"humanize|\$value \| (?!query)", said):
-            complaints.append(f"{rule['alert']}: a number that need not be whole")
+            complaints.append(f"{rule['alert']}: a number that may not be a whole one")
     packages = (ROOT / "Cargo.toml").read_text()
     if packages.count("prometheus/runbooks.md\"") != 2:
         complaints.append("the packages do not ship the runbooks")
@@ -658,7 +658,7 @@ def test_descriptions_say_what_to_type_first_and_where_the_runbook_is():
 
 
 def test_descriptions_are_about_the_alerts_own_target():
-    """Queries in texts have all labels of the target; the lines that several alerts have in common are the same."""
+    """Queries in texts have all labels of the target; lines that several alerts share are identical."""
     complaints, common = [], {}
     text = (PROMETHEUS / "alerts.yml").read_text()
     for line in text.splitlines():
@@ -713,7 +713,7 @@ def test_only_the_fleets_trends_need_the_recording_rules():
     return complaints
 
 
-def test_the_fleet_board_keeps_to_recorded_series_over_time():
+def test_range_queries_of_the_fleet_board_use_recorded_series():
     """A range query of raw series touches each of them at every step: at 1,000 hosts that are millions."""
     few = {"timewait_connect_failures_total"}
     complaints = []
@@ -770,7 +770,7 @@ def test_runbooks_say_what_to_do():
     return complaints
 
 
-def test_links_inside_the_runbooks_lead_somewhere():
+def test_links_inside_the_runbooks_resolve():
     text = (PROMETHEUS / "runbooks.md").read_text()
     anchors = {anchor(heading) for heading in re.findall(r"^#+ (.+)$", text, re.M)}
     complaints = [link for link in re.findall(r"\]\(#([^)]+)\)", text) if link not in anchors]
@@ -778,7 +778,7 @@ def test_links_inside_the_runbooks_lead_somewhere():
 
 
 def test_recording_rules():
-    """level:metric:operations, aggregated with `without`, and the level is what is left."""
+    """level:metric:operations, aggregated with `without`; the level is the remaining labels."""
     complaints = []
     owner = {"inode", "pid", "comm", "container_id", "pod_uid", "namespace", "pod"}
     gone = {"netns_owner": set(), "netns": set(), "instance": {"netns"}, "job": {"netns", "instance"}, "job_dst": {"netns", "instance"}, "job_state": {"netns", "instance"}}
@@ -790,7 +790,7 @@ def test_recording_rules():
             continue
         node = promql.parse(rule["expr"])
         for aggregation in promql.aggregations(node):
-            # What is not of a target of ours is joined by what it has in common with one.
+            # Series of other targets are joined by the labels that they share with ours.
             ours = promql.metrics(aggregation) != {"kube_pod_info"}
             if ours and (aggregation.modifier is None or not str(aggregation.modifier.type).endswith("Without")):
                 complaints.append(f"{name}: aggregates without `without`")
@@ -806,7 +806,7 @@ def test_recording_rules():
 
 
 def test_every_rule_has_unit_tests():
-    """Each alert fires in a test, is asked for while it does not, and each record is compared."""
+    """Each alert fires in one test, does not fire in another, and each record is compared."""
     fired, silent, pending, spaces, recorded = set(), set(), set(), set(), set()
     for path in (ROOT / "tests/rules").glob("*.yml"):
         for case in yaml.safe_load(path.read_text())["tests"]:
@@ -839,7 +839,7 @@ def test_every_rule_has_unit_tests():
 
 def test_the_joins_of_the_readme_are_those_with_unit_tests():
     section = (ROOT / "src/collector/README.md").read_text().split("\n### Owners\n")[1].split("\n### ")[0]
-    # Where an expression has several lines it stands as text.
+    # An expression of several lines is a text block.
     blocks = re.findall(r"^```(?:promql|text)\n(.*?)^```", section, re.M | re.S)
     # One expression after each comment.
     shown = [" ".join(one.split()) for block in blocks for one in re.split(r"^#.*$", block, flags=re.M) if one.strip()]
@@ -879,10 +879,10 @@ def test_scrape_configuration_uses_the_job_name_that_alerts_expect():
     assert target == "localhost:10072"
 
 
-# ---- the synthetic data that boards are rendered with -----------------------------------------------
+# ---- the synthetic data for rendering the boards ----------------------------------------------------
 
 
-def test_synthetic_data_is_what_the_exporter_would_tell():
+def test_synthetic_data_is_what_the_exporter_would_export():
     import synthetic
 
     complaints, seen = set(), set()
@@ -906,7 +906,7 @@ def main():
         for label, arguments in cases:
             try:
                 complaints = check(*arguments) or []
-            except Exception as error:  # any failure of a check is a failed test, and the others go on
+            except Exception as error:  # a check that fails in any way is a failed test, and the others continue
                 complaints = [f"{type(error).__name__}: {error}"]
             if complaints:
                 failed += 1

@@ -12,7 +12,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 LOW, EXHAUSTED = "TimewaitPortsLow", "TimewaitPortsExhausted"
-# (labels, whether it is to be inhibited). All of them are posted at once.
+# (labels, whether it must be inhibited). All of them are posted at once.
 CASES = [
     # A host of its own for each case.
     ({"alertname": LOW, "severity": "critical", "instance": "a", "family": "ipv4"}, False),
@@ -37,7 +37,7 @@ CASES = [
     ({"alertname": "TimewaitBindPoolLow", "severity": "warning", "instance": "c"}, False),
     ({"alertname": "TimewaitConnectSlow", "severity": "warning", "instance": "b"}, True),
     ({"alertname": "TimewaitConnectSlow", "severity": "warning", "instance": "g"}, False),
-    # The page says that the exporter is down; a mere warning does not.
+    # A critical alert of the host inhibits ExporterDown; a warning does not.
     ({"alertname": "TimewaitExporterDown", "severity": "warning", "instance": "c"}, True),
     ({"alertname": "TimewaitExporterDown", "severity": "warning", "instance": "b"}, False),
     ({"alertname": "TimewaitExhaustedWhenLastSeen", "severity": "critical", "instance": "h", "netns": "red"}, False),
@@ -63,7 +63,7 @@ CASES = [
     ({"alertname": "TimewaitCollectorFailing", "severity": "warning", "instance": "f", "collector": "sockets"}, False),
     ({"alertname": "TimewaitScrapeSlow", "severity": "warning", "instance": "f", "collector": "sockets"}, True),
     ({"alertname": "TimewaitScrapeSlow", "severity": "warning", "instance": "f", "collector": "sysctl"}, False),
-    # Alerts of others are not touched.
+    # Other alerts are not affected.
     ({"alertname": "NodeDown", "severity": "warning", "instance": "a"}, False),
 ]
 

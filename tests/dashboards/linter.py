@@ -1,7 +1,7 @@
-"""The 17 rules of grafana/dashboard-linter (lint/rules.go), for boards that ask Prometheus.
+"""The 17 rules of grafana/dashboard-linter (lint/rules.go), for boards with Prometheus queries.
 
-The linter itself is a Go program; its rules are written down here from what they demand. They apply to
-more than it demands: also to tables, which it exempts from some, and to panels in collapsed rows.
+The linter itself is a Go program; this is a reimplementation of its rules. It is stricter: it includes tables, which
+the linter exempts from some rules, and panels in collapsed rows.
 """
 
 import re
@@ -97,7 +97,7 @@ def panel_title_description(board):
 
 def panel_units(board):
     for panel in panels(board):
-        # The linter lets mappings stand for a unit; here a unit is always wanted.
+        # The linter accepts mappings instead of a unit; here a unit is always required.
         if panel["type"] in SHOWN and panel["fieldConfig"]["defaults"].get("unit") not in UNITS:
             yield panel["title"]
 
@@ -107,7 +107,7 @@ def panel_no_targets(board):
 
 
 def target_logql(board):
-    """No target is LogQL: all of them ask Prometheus."""
+    """No target is LogQL: all of them are Prometheus queries."""
     return [panel["title"] for panel, target, _, _ in parsed(board) if re.search(r"\|=|\|~|\| *(json|logfmt)|count_over_time\(\{", target.get("expr", ""))]
 
 
@@ -134,10 +134,10 @@ def required_matcher(name):
     def rule(board):
         for panel, _, tree, _ in parsed(board):
             for selector in promql.selectors(tree) if tree else ():
-                # What is recorded for a whole job has no instance.
+                # Series recorded for a whole job have no instance.
                 if name == "instance" and re.match(r"job(_dst|_state)?:", promql.metric(selector) or ""):
                     continue
-                # What has no instance, or no job, may be among alerts.
+                # Alerts may have no instance or no job.
                 values = {f"${name}", f"${name}|"} if promql.metric(selector) == "ALERTS" else {f"${name}"}
                 if not any(one.name == name and str(one.op).endswith(".Re") and one.value in values for one in selector.matchers.matchers):
                     yield f"{panel['title']}: {promql.metric(selector)}"
@@ -192,7 +192,7 @@ def ask(board, expr):
 
 
 CHOSEN = 'job=~"$job", instance=~"$instance"'
-# For each rule, ways to break a board that it must notice.
+# For each rule, broken boards that it must report.
 BREAKAGES = [
     ("template-datasource-rule", lambda board: template(board, "datasource").update(name="prometheus")),
     ("template-datasource-rule", lambda board: board["templating"].update(list=board["templating"]["list"][1:])),

@@ -1,9 +1,8 @@
-"""Do the unit tests of the alerts notice when an alert is wrong? Started by ./run.
+"""Checks that the unit tests of the alerts find wrong alerts. Started by ./run.
 
-Every alert is made slightly wrong, one way at a time: its numbers a little up and down, its `for` shorter and
-longer, a part of its condition removed, a comparison turned strict or loose, its windows, its share of time,
-its aggregation and its job pattern changed. The same for what the alerts record. For each of these promtool's
-unit tests must fail.
+Every alert is changed in one way at a time: its numbers slightly up and down, its `for` shorter and longer, a part of
+its condition removed, a comparison made strict or non-strict, its windows, its share of time, its aggregation and its
+job pattern. The same for the series that alerts record. For each change promtool's unit tests must fail.
 """
 
 import concurrent.futures
@@ -21,7 +20,7 @@ RULES = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
 
 
 def unit_tests(text):
-    """All scalars as text, since YAML takes the series 0x33 for a number; but for values of samples."""
+    """All scalars as text, since YAML reads the series 0x33 as a number; except for values of samples."""
     content = yaml.load(text, yaml.BaseLoader)
     for case in content["tests"]:
         for sample in (sample for one in case.get("promql_expr_test", []) for sample in one["exp_samples"]):
@@ -59,7 +58,7 @@ def mutations(rule):
         operator, number = found[1], float(found[2])
         span = found.span()
         replaced = lambda text: expr[: span[0]] + text + expr[span[1]:]
-        # Counts by one; what is measured by a little.
+        # Counts by one; measured values slightly.
         step = {"0": 1, "0.1": 0.005, "1": 0.2, "2": 1, "10": 1}.get(found[2], number * 0.002) if operator != "==" else 1
         if not (operator == ">" and number == 0):
             yield from changed(f"{found[0]} with {number - step:g}", replaced(f"{operator} {number - step:g}"))
@@ -80,7 +79,7 @@ def mutations(rule):
     for share in re.findall(r"quantile_over_time\((0\.\d)", expr):
         for other in (float(share) - 0.15, float(share) + 0.15):
             yield from changed(f"share {share} becomes {other:g}", expr.replace(f"quantile_over_time({share}", f"quantile_over_time({other:g}"))
-    # A window that is much shorter or longer, one at a time. A forecast is an estimate, whatever its window.
+    # A window that is much shorter or longer, one at a time. A forecast is an estimate with any window.
     for found in [] if "predict_linear" in expr else re.finditer(r"\[(\d+)([mh])\]|offset (\d+)([mh])", expr):
         number, unit = found[1] or found[3], found[2] or found[4]
         # The first thing that ends TimewaitPortsLow is its own window of four minutes.
@@ -109,8 +108,8 @@ def name_of(rule):
 
 
 def about(name):
-    """The expectations of the unit tests that are about a rule, and every rule that they or it need."""
-    # What a state is for is seen in the alerts that read it.
+    """The expectations of the unit tests about a rule, and every rule that they or it need."""
+    # The effect of a state is visible in the alerts that read it.
     names = {name} | {name_of(rule) for group in RULES["groups"] for rule in group["rules"] if name in STATES and name in rule["expr"]}
     kept, needed = {}, {*names, *STATES}
     for file, content in TESTS.items():
@@ -127,7 +126,7 @@ def about(name):
 
 
 def fails(folder, changed):
-    """Whether the unit tests about this rule fail with it; the others would not notice, and cost most of the time."""
+    """Whether the unit tests about this rule fail with it; the others would pass, and take most of the time."""
     kept, needed = about(name_of(changed))
     (folder / "tests/rules").mkdir(parents=True)
     (folder / "deploy/prometheus").mkdir(parents=True)
@@ -154,7 +153,7 @@ def main():
         folder = lambda: pathlib.Path(work, str(len(jobs) + len(sound)))
         for rule in (rule for group in RULES["groups"] for rule in group["rules"]):
             label = f"{name_of(rule)} ({rule.get('labels', {}).get('severity', 'recorded')})"
-            # As it is, they pass: otherwise they would notice anything.
+            # Without a change they pass: otherwise their failure would mean nothing.
             sound.append((label, pool.submit(fails, folder(), rule)))
             for what, changed in mutations(rule):
                 if (name_of(rule), what) not in SAME:

@@ -1,4 +1,4 @@
-"""What the checks need to know of a PromQL expression: its parts, and the labels of its result."""
+"""Analysis of PromQL expressions for the checks: their parts, and the labels of their results."""
 
 import re
 
@@ -12,7 +12,7 @@ GLOBALS = {"__rate_interval": "5m", "__interval": "1m", "__range": "1h"}
 
 
 def expand(text):
-    """Grafana's variables outside of quotes, as dashboard-linter expands them: those inside stay."""
+    """Expands Grafana's variables outside of quotes, as dashboard-linter does."""
     parts = text.split('"')
     for index in range(0, len(parts), 2):
         parts[index] = re.sub(
@@ -57,7 +57,7 @@ def selectors(node):
 
 
 def metric(selector):
-    """The name, also where it is asked for by a matcher."""
+    """The name, also where a matcher contains it."""
     if selector.name:
         return selector.name
     return next((one.value for one in selector.matchers.matchers if one.name == "__name__"), None)
@@ -90,7 +90,7 @@ def is_number(node):
 
 
 def scalar(node):
-    """A node that has no labels at all."""
+    """A node without any labels."""
     return is_number(node) or (kind(node) == "BinaryExpr" and scalar(node.lhs) and scalar(node.rhs))
 
 
@@ -149,7 +149,7 @@ def result_labels(node, of_metric):
 
 
 def comparisons(node):
-    """(what is compared, operator, number) for every comparison with a number."""
+    """(compared expression, operator, number) for every comparison with a number."""
     for found, _ in walk(node):
         if kind(found) == "BinaryExpr" and str(found.op) in COMPARISONS and kind(found.rhs) == "NumberLiteral":
             yield found.lhs, str(found.op), found.rhs.val

@@ -1,9 +1,9 @@
-"""Makes up what a small fleet of exporters would have exported during the last hours, as OpenMetrics text
-for `promtool tsdb create-blocks-from openmetrics`.
+"""Generates what a small fleet of exporters would have exported during the last hours, as OpenMetrics text for
+`promtool tsdb create-blocks-from openmetrics`.
 
-It is there so that the dashboards can be rendered with data in every panel: one host that runs out of ports,
-one that runs low, one with trouble of other kinds, and idle ones. It is no model of the kernel: that the
-values are right is the business of the exporter's own tests and of end_to_end.
+With it the dashboards can be rendered with data in every panel: one host that runs out of ports, one that runs low,
+one with other problems, and idle ones. It does not model the kernel: the exporter's own tests and end_to_end check
+the values.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 USABLE = 28232 - 3
 JOB = "timewait_exporter"
 AGES = (("0-1", 1), ("1-5", 4), ("5-15", 10), ("15-30", 15), ("30-45", 15), ("45-60", 15))
-# Where the hosts connect to: source, destination, port, share of a full range at its height.
+# The hosts' destinations: source, destination, port, share of the range at the peak.
 DATABASE = ("192.0.2.11", "198.51.100.9", "5432")
 CACHE = ("192.0.2.11", "198.51.100.7", "6379")
 GATEWAY = ("2001:db8::11", "2001:db8:5::1", "443")
@@ -23,7 +23,7 @@ LOOPBACK = ("127.0.0.1", "127.0.0.1", "8080")
 
 
 def wave(at, end, hours):
-    """0 at the beginning, 1 at the end, with the ripple that load has."""
+    """0 at the beginning, 1 at the end, with the fluctuation of real load."""
     part = 1 - (end - at) / (hours * 3600)
     return max(0.0, part**2 + 0.04 * math.sin(at / 97) + 0.03 * math.sin(at / 31))
 
@@ -149,7 +149,7 @@ def series(at, end, hours):
             ("timewait_scrape_dump_messages", total + served + 900),
         ):
             yield name, inner, value
-        # Two old hosts of another make.
+        # Two old hosts of another kind.
         if instance == "batch-2:10072":
             yield "timewait_sysctl_tcp_tw_recycle", inner, 1
             yield "timewait_sysctl_tcp_tw_timeout", inner, 60
@@ -189,7 +189,7 @@ def series(at, end, hours):
         yield "promhttp_metric_handler_errors_total", {**base, "cause": "gathering"}, 0
         yield "timewait_exporter_build_info", {**base, "version": "0.1.0", "revision": "0b534e5",
             "rustversion": "1.95.0", "target": "x86_64-unknown-linux-gnu"}, 1
-        # As the rules would have raised them: Prometheus cannot evaluate alerts over the past.
+        # As the rules would have fired: Prometheus cannot evaluate alerts over the past.
         alert = worst["ipv4"]
         for severity, floor in (("warning", 0.75), ("critical", 0.9)):
             if alert >= floor:

@@ -1,8 +1,8 @@
 // Draws one dashboard with Grafana's published components: PanelChrome, BigValue, TimeSeries, TableNG.
 //
-// What a Grafana server does around them is done here, as far as these two boards need it: variables,
-// time range, queries to Prometheus, the transformations `merge` and `organize`. Annotations, tooltips
-// and links are not drawn. Everything that goes wrong is put into window.problems for render.mjs.
+// The parts of a Grafana server that these two boards need are implemented here: variables, time range, queries to
+// Prometheus, the transformations `merge` and `organize`. Annotations, tooltips and links are not drawn. All errors
+// are added to window.problems for render.mjs.
 import React from 'react';
 import { createRoot } from 'react-dom/client';
 import {
@@ -30,7 +30,7 @@ const problem = (text) => window.problems.push(text);
 const transformers = new Map(Object.values(standardTransformers).map((one) => [one.id, one]));
 standardTransformersRegistry.setInit(() => [...transformers.values()].map((transformation) => ({ id: transformation.id, name: transformation.name, transformation: async () => transformation, editor: () => null })));
 
-// Which options a field may have, and where they are kept: Grafana's own list belongs to the server.
+// The options of a field and their paths: Grafana's own list is part of the server.
 const plain = ['unit', 'min', 'max', 'decimals', 'displayName', 'noValue', 'color', 'thresholds', 'mappings', 'links'];
 const custom = ['axisPlacement', 'lineStyle', 'lineWidth', 'fillOpacity', 'gradientMode', 'drawStyle', 'lineInterpolation', 'showPoints', 'spanNulls', 'stacking', 'thresholdsStyle', 'align', 'cellOptions', 'width', 'minWidth', 'filterable', 'hideFrom', 'axisSoftMax'];
 const option = (id, path, isCustom) => ({ id, path, name: id, isCustom, process: (value) => value, shouldApply: () => true, editor: () => null, override: () => null });

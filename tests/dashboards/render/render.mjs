@@ -1,4 +1,4 @@
-// Renders both boards, dark and light, into PNG files. Started by ./render, which see.
+// Renders both boards, dark and light, into PNG files. Started by ./render.
 //
 //   node render.mjs PROMETHEUS_URL END_UNIX_SECONDS OUTPUT_FOLDER
 //

@@ -1,6 +1,6 @@
-// Holds every dashboard against the types of @grafana/schema, as published with Grafana 10, 11, 12 and 13: the
-// board itself (`Dashboard`), and for each panel the options and custom field options of its kind. A property that the types do not name is an
-// error, so that a slip of the pen is not silently ignored by Grafana.
+// Validates every dashboard against the types of @grafana/schema, as published with Grafana 10, 11, 12 and 13: the
+// board itself (`Dashboard`), and for each panel the options and custom field options of its type. A property that the
+// types do not contain is an error, since Grafana silently ignores typos.
 import Ajv from 'ajv';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -10,7 +10,7 @@ const here = import.meta.dirname;
 const folder = path.resolve(here, '../../../dashboards');
 const kinds = ['stat', 'timeseries', 'table'];
 
-// Grafana fills in its defaults, so options and field options may be left out, though not misspelt.
+// Grafana applies defaults, so options and field options are optional, but must not be misspelt.
 function withoutRequired(schema) {
   if (Array.isArray(schema)) return schema.map(withoutRequired);
   if (schema === null || typeof schema !== 'object') return schema;
@@ -25,7 +25,7 @@ function validator(file, type, partly = true) {
 
 const work = mkdtempSync(path.join(here, 'types-'));
 let passed = 0, failed = 0;
-function tell(label, errors) {
+function report(label, errors) {
   if (errors.length) { failed += 1; console.log(`FAIL ${label}`); errors.forEach((one) => console.log(`       ${one}`)); } else { passed += 1; console.log(`ok   ${label}`); }
 }
 const spoken = (check, value) => (check(value) ? [] : check.errors.filter(({ keyword }) => keyword !== 'anyOf').map(({ instancePath, message, params }) => `${instancePath} ${message} ${params.additionalProperty ?? ''}`));
@@ -42,7 +42,7 @@ function prepare(version) {
   writeFileSync(entry, `
 import type { Dashboard as Raw, Panel, RowPanel, VariableModel, AnnotationQuery } from '${find('raw/dashboard/x/')}';
 ${kinds.map((kind) => `import type { Options as ${kind}Options${kind === 'stat' ? '' : `, FieldConfig as ${kind}Custom`} } from '${find(`raw/composable/${kind}/panelcfg/x/`)}';`).join('\n')}
-// What the types leave to the data source, to the panel's kind, or to nobody at all.
+// What the types leave to the data source, to the panel's type, or undefined.
 type Shown = Omit<Panel, 'options' | 'fieldConfig' | 'targets' | 'datasource'> & { options: object; fieldConfig: object; datasource: object; targets: object[] };
 export type Board = Omit<Raw, 'panels' | 'annotations' | 'id' | 'templating' | 'snapshot'> & {
   id: null;
@@ -85,11 +85,11 @@ try {
   for (const version of ['grafana-10', 'grafana-11', 'grafana-12', 'grafana-13']) {
     const checks = prepare(version);
     for (const name of boards) {
-      tell(`schema of ${version}: ${name}`, spoken(checks.board, read(name)));
-      tell(`schema of ${version}: options of the panels of ${name}`, panelErrors(read(name), checks));
+      report(`schema of ${version}: ${name}`, spoken(checks.board, read(name)));
+      report(`schema of ${version}: options of the panels of ${name}`, panelErrors(read(name), checks));
     }
 
-    // That the schema notices something: a board with a property misspelt must be refused.
+    // The schema must find errors: a board with a misspelt property must be refused.
     const sample = read(boards[0]);
     const breakages = {
       'an unknown property of the board': (one) => { one.refesh = '30s'; },
@@ -99,10 +99,10 @@ try {
     for (const [what, breaking] of Object.entries(breakages)) {
       const broken = structuredClone(sample);
       breaking(broken);
-      tell(`schema of ${version} notices ${what}`, checks.board(broken) ? ['not noticed'] : []);
+      report(`schema of ${version} notices ${what}`, checks.board(broken) ? ['not noticed'] : []);
     }
     const shown = sample.panels.find(({ type }) => type === 'timeseries').options;
-    tell(`schema of ${version} notices an unknown option`, checks.options.timeseries({ ...shown, tooltips: {} }) ? ['not noticed'] : []);
+    report(`schema of ${version} notices an unknown option`, checks.options.timeseries({ ...shown, tooltips: {} }) ? ['not noticed'] : []);
   }
 } finally {
   rmSync(work, { recursive: true });
