@@ -1,8 +1,8 @@
-"""The drills. Started by ./run in namespaces of its own, which see.
+"""The drills. Started by ./run in separate namespaces.
 
-An incident is a function that brings a host into trouble, waits for the notifications that are due, and ends the
-trouble where that is part of it. It says beforehand which notifications there must be, each once and no others: name,
-severity and labels of the alert, firing or resolved, and what the text must say.
+An incident is a function that causes a problem on a host, waits for the expected notifications, and ends the problem
+where that is part of it. It declares the expected notifications, each once and no others: name, severity and labels of
+the alert, firing or resolved, and a pattern for the text.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ FACTOR = 20
 SCRAPE = 2
 JOB = "timewait_exporter"
 PROMETHEUS, AGENT, ALERTMANAGER, WEBHOOK = "127.0.0.1:9090", "127.0.0.1:9091", "127.0.0.1:9093", "127.0.0.1:9095"
-# A small range is a finding of its own (info), which a host gets once when it has lived long enough.
+# A small range causes a separate alert (info), once per host, when it has existed long enough.
 EXPECTED_ANYWHERE = "TimewaitPortRangeNarrow"
 SMALL = "40000 40399"
 PORTS = 400
@@ -51,7 +51,7 @@ def check(name, complaint=None):
 
 
 class Inbox:
-    """What people get. An alert counts once while it fires, however often Alertmanager repeats it."""
+    """The received notifications. A firing alert counts once, however often Alertmanager repeats it."""
 
     def __init__(self):
         self.lock = threading.Condition()
@@ -73,7 +73,7 @@ class Inbox:
             self.lock.notify_all()
 
     def of(self, cluster, instance):
-        """In the order in which they came. What is about a whole job has no instance: None."""
+        """In the order of arrival. Alerts about a whole job have no instance: None."""
         with self.lock:
             return [one for one in self.seen.values() if one["labels"].get("instance") == instance and one["labels"].get("cluster") == cluster]
 
@@ -164,7 +164,7 @@ class Targets:
 
 
 class Host:
-    """A host, seen from here: its process, its place among the targets, its notifications."""
+    """A host: its process, its target, its notifications."""
 
     numbers = iter(range(1, 250))
 
@@ -184,7 +184,7 @@ class Host:
         listening.listen(64)
         log = f"{self.drill.folder}/{self.instance}-{self.cluster}.log"
         self.process = subprocess.Popen(
-            # Its own processes alone, as on a host.
+            # A separate PID namespace, as on a real host.
             ["unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, HERE / "host.py", str(listening.fileno())], pass_fds=(listening.fileno(),), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "DRILL_LOG": log})
         listening.close()
@@ -223,7 +223,7 @@ INCIDENTS = []
 
 
 class Fleet:
-    """In place of a host: what is about all hosts of a cluster."""
+    """In place of a host: notifications about all hosts of a cluster."""
 
     def __init__(self, drill, cluster=None):
         self.drill, self.instance, self.cluster = drill, None, cluster
@@ -342,7 +342,7 @@ def leak(drill):
         *exhausted(),
         Expected("TimewaitPortsLow", "critical", "resolved", **low),
         Expected("TimewaitPortsLow", "warning", "resolved", **low),
-        # It was inhibited when it ended: Alertmanager may list it in the message above.
+        # It was inhibited when it ended: Alertmanager may include it in the message above.
         Expected("TimewaitPortsRunningOut", "warning", "resolved", optional=True, **low),
     ]
     host.do("leak", *TO, PORTS + 10, 60 / 2.5 * 100 / FACTOR * (PORTS + 10) / PORTS, seconds=200)
@@ -430,7 +430,7 @@ def flaps(drill):
     host.do("fill", *TO, PORTS + 10)
     host.wait("TimewaitPortsExhausted")
     host.do("free", 1)
-    # Not in step with the scrapes.
+    # Not synchronous with the scrapes.
     host.do("turns", *TO, 1, 1.6, 0.7)
     time.sleep(40)
     host.do("clear")
@@ -442,7 +442,7 @@ def bind(drill):
     host = Host(drill, "bind", sysctls=SMALL_RANGE["sysctls"], before=[("listen", "0.0.0.0", 7000)])
     made = host.do("bound", 7000, PORTS + 10)
     assert made == PORTS, made
-    # With the probe of ports that bind() owns no port is usable; without it the pool of bind() is used up.
+    # With the port probe no port is usable; without it the ports available to bind() are used up.
     drill.scraped(host)
     if host_value(host, "timewait_port_range_usable_ports") == 0:
         name, expected = "TimewaitPortsExhausted", exhausted(text="No port of the range is usable, for no destination")
@@ -502,7 +502,7 @@ def agent(drill):
     for host in hosts:
         yield host, []
         drill.scraped(host)
-    # They must have been there for longer than the alert waits.
+    # They must have existed for longer than the alert's lookback.
     time.sleep(15 * 60 / FACTOR)
     drill.agent.kill()
     edge.wait("TimewaitAgentVanished", seconds=250)
@@ -522,7 +522,7 @@ def fleet(drill):
 @incident("too many TIME-WAIT sockets: buckets overflow")
 def overflow(drill):
     host = Host(drill, "overflow", sysctls=[("tcp_max_tw_buckets", 50)], before=[("listen", *TO)])
-    # Ten minutes after the last one that was lost the table is still full here: TIME-WAIT is not shortened.
+    # Ten minutes after the last overflow the table is still full here: TIME-WAIT is not shortened.
     yield host, [
         Expected("TimewaitBucketsOverflow", "warning", text=r"about \d+ sockets were closed without TIME-WAIT"),
         Expected("TimewaitBucketsOverflow", "warning", "resolved"),
@@ -619,17 +619,17 @@ class Drill:
 
 
 def play(drill, title, function, outcome):
-    """Runs one incident. Each `yield` is a host and what is expected of it; the rest of the function is the story."""
+    """Runs one incident. Each `yield` is a host and its expected notifications; the rest of the function is the incident."""
     outcome["hosts"] = []
     try:
         for host, expected in function(drill):
             outcome["hosts"].append((host, expected))
-    except Exception as error:  # one incident that fails takes no other along
+    except Exception as error:  # a failed incident does not affect the others
         outcome["error"] = f"{type(error).__name__}: {error}"
 
 
 def judge(outcome):
-    """Complaints about what came, compared with what was expected: each once, no other, with the right text."""
+    """Differences between received and expected notifications: each once, no others, with the right text."""
     complaints = [outcome["error"]] if "error" in outcome else []
     for host, expected in outcome["hosts"]:
         left = list(expected)
@@ -657,7 +657,7 @@ def judge(outcome):
 
 
 def said_along(one, received):
-    """An alert that was inhibited all the time ends with the one that inhibited it: Alertmanager lists it in that message."""
+    """An alert that was always inhibited ends with the one that inhibited it: Alertmanager includes it in that message."""
     same = lambda each: each["labels"] == one["labels"]
     fired = any(same(each) and each["status"] == "firing" for each in received)
     others = [each for each in received if each["message"] == one["message"] and each["status"] == "resolved" and not same(each)]
@@ -695,7 +695,7 @@ def main():
             time.sleep(0.5)
         for thread in threads:
             thread.join(max(1, began + 320 - time.monotonic()))
-        # Whatever is still on its way: group_wait and group_interval of the slowest route.
+        # Wait for pending notifications: group_wait and group_interval of the slowest route.
         time.sleep(2 + 300 / FACTOR)
         for (title, outcome), thread in zip(outcomes, threads):
             if thread.is_alive():

@@ -3,9 +3,9 @@
 
     unshare --net python3 host.py LISTENING_DESCRIPTOR
 
-Reads commands from standard input, one a line, with JSON arguments: `fill ["127.0.0.9", 7000, 300]`. Answers each with
-"ok" and what it gave. The exporter gets the listening socket as systemd would hand it over: the socket belongs to the
-namespace of Prometheus, so that scrapes reach the exporter and leave no trace here.
+Reads commands from standard input, one per line, with JSON arguments: `fill ["127.0.0.9", 7000, 300]`. Answers each with
+"ok" and its result. The exporter gets the listening socket as from systemd: the socket belongs to the namespace of
+Prometheus, so that scrapes reach the exporter without sockets in this namespace.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class Host:
     # -- the exporter
 
     def exporter(self, *flags):
-        """Starts the exporter; the listening socket is its own from then on."""
+        """Starts the exporter, which inherits the listening socket."""
         command = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "sh", os.environ["EXPORTER"], "--web.systemd-socket", *flags]
         log = open(os.environ["DRILL_LOG"], "a")
         running = subprocess.Popen(command, pass_fds=(3,), stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
@@ -98,12 +98,12 @@ class Host:
         except OSError:
             client.close()
             raise
-        # One that listens on all addresses takes what has no server of its own.
+        # The one that listens on all addresses accepts connections without a specific server.
         accepted, _ = self.servers.get((address, port), self.servers.get(("0.0.0.0", port))).accept()
         return client, accepted
 
     def fill(self, address, port, count):
-        """Connections that stay established, so many or as many as the kernel grants."""
+        """Connections that stay established, up to this number or as many as the kernel allows."""
         for made in range(count):
             try:
                 self.open += self.connection(address, port)
@@ -122,7 +122,7 @@ class Host:
         return count
 
     def time_wait(self, address, port, count, rate=None):
-        """Connections that the client closes first, so many or as many as the kernel grants."""
+        """Connections that the client closes first, up to this number or as many as the kernel allows."""
         began = time.monotonic()
         for made in range(count):
             if rate:
@@ -160,7 +160,7 @@ class Host:
         return count
 
     def orphans(self, address, port, count):
-        """The client has closed and is no longer anybody's, the server has not: FIN-WAIT-2."""
+        """The client's process has closed, the server has not: orphans in FIN-WAIT-2."""
         for made in range(count):
             try:
                 client, accepted = self.connection(address, port)
@@ -172,7 +172,7 @@ class Host:
         return count
 
     def turns(self, address, port, count, seconds, without):
-        """So many connections more for some seconds, then without them for some, until `clear`."""
+        """This number of additional connections for some seconds, then without them for some, until `clear`."""
         self.turning = threading.Event()
 
         def turn(stopped):
@@ -184,7 +184,7 @@ class Host:
         threading.Thread(target=turn, args=(self.turning,), daemon=True).start()
 
     def free(self, count):
-        """So many of the open connections end."""
+        """Closes this number of open connections."""
         for _ in range(2 * count):
             reset(self.open.pop())
 
@@ -193,14 +193,14 @@ class Host:
             reset(sockets.pop())
 
     def clear(self):
-        """All connections end at once, without TIME-WAIT."""
+        """Closes all connections at once, without TIME-WAIT."""
         if self.turning:
             self.turning.set()
         self.drop(self.extra)
         self.drop(self.open)
 
     def pod(self, address, port, count):
-        """Another namespace beside this one, whose process has so many connections."""
+        """Another namespace, whose process has this number of connections."""
         command = ["unshare", "--net", sys.executable, __file__, "--pod", address, str(port), str(count)]
         pod = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
         self.pods = [pod]
@@ -227,7 +227,7 @@ def main():
         return pod(*sys.argv[2:])
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # Where systemd would have put it, before anything else takes that number.
+    # The number that systemd would have used, before anything else gets it.
     given = int(sys.argv[1])
     if given != 3:
         os.dup2(given, 3)
@@ -238,7 +238,7 @@ def main():
         name, _, arguments = line.partition(" ")
         try:
             answer = ["ok", getattr(host, name.strip())(*json.loads(arguments or "[]"))]
-        except Exception as error:  # whatever it was, the drill hears of it
+        except Exception as error:  # every error is reported to the drill
             answer = ["error", f"{name.strip()}: {type(error).__name__}: {error}"]
         print(json.dumps(answer), flush=True)
 

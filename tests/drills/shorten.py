@@ -3,8 +3,8 @@
 
     tests/drills/shorten.py FACTOR < deploy/prometheus/alerts.yml
 
-Durations are `for`, ranges in brackets, `offset`, the look ahead of predict_linear (`30 * 60`), and whatever
-Alertmanager waits for. What stands in annotations that are no queries stays: it is text for people.
+Durations are `for`, ranges in brackets, `offset`, the forecast of predict_linear (`30 * 60`), and Alertmanager's
+intervals. Text in annotations stays unchanged, except for queries.
 """
 
 import re
