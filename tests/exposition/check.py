@@ -1,7 +1,7 @@
-"""Holds the exporter's output against programs that others wrote.
+"""Checks the exporter's output with other programs.
 
-Runs inside a network namespace of its own (see `run`), makes sockets there, starts the exporter, and
-ends it whatever happens. Talks only to 127.0.0.1 inside the namespace.
+Runs inside its own network namespace (see `run`), creates sockets there, starts the exporter, and always ends it.
+Connects only to 127.0.0.1 inside the namespace.
 """
 
 import gzip
@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_pars
 
 EXPORTER_PORT = 10072
 PATIENCE_SECONDS = 60
-# What Prometheus 2.42 and 3 send, and what asks for protobuf.
+# The Accept headers of Prometheus 2.42 and 3, and one that requests protobuf.
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 PROTOBUF = (
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
@@ -31,7 +31,7 @@ TEXT = "text/plain;version=0.0.4"
 
 
 class Processes:
-    """What this test started; ended in any case."""
+    """The processes of this test, which are always ended."""
 
     def __init__(self):
         self.running = []
@@ -85,7 +85,7 @@ def metrics(accept):
 
 
 def make_sockets():
-    """TIME-WAIT on the client's side and on the server's, established ones, IPv4 and IPv6."""
+    """TIME-WAIT sockets on the client's and on the server's side, established ones, IPv4 and IPv6."""
     kept = []
     for family, address, port in [
         (socket.AF_INET, "127.0.0.1", 8080),
@@ -111,15 +111,15 @@ def make_sockets():
 
 def series(families):
     """The identity of every series, each once."""
-    told = []
+    identities = []
     for family in families:
         for sample in family.samples:
-            told.append((sample.name, tuple(sorted(sample.labels.items()))))
-    assert len(told) == len(set(told)), "a series is told twice"
-    return set(told)
+            identities.append((sample.name, tuple(sorted(sample.labels.items()))))
+    assert len(identities) == len(set(identities)), "a series is exported twice"
+    return set(identities)
 
 
-def promtool_finds_nothing_to_say(_):
+def promtool_has_no_complaints(_):
     content_type, body = metrics(TEXT)
     assert content_type == "text/plain; version=0.0.4; charset=utf-8", content_type
     result = subprocess.run(
@@ -132,19 +132,19 @@ def promtool_finds_nothing_to_say(_):
 def the_strict_parser_reads_openmetrics(_):
     content_type, body = metrics(OPENMETRICS)
     assert content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8", content_type
-    told = series(strict_parser(body.decode()))
-    assert ("timewait_sockets", (("family", "ipv4"),)) in told
-    assert len(told) > 80, len(told)
+    found = series(strict_parser(body.decode()))
+    assert ("timewait_sockets", (("family", "ipv4"),)) in found
+    assert len(found) > 80, len(found)
 
 
-def text_and_openmetrics_tell_the_same_series(_):
+def text_and_openmetrics_contain_the_same_series(_):
     text = series(text_parser(metrics(TEXT)[1].decode()))
     openmetrics = series(strict_parser(metrics(OPENMETRICS)[1].decode()))
     assert text == openmetrics, text ^ openmetrics
 
 
-def a_strict_parser_would_notice(_):
-    """The check itself: what is not OpenMetrics is refused."""
+def the_strict_parser_finds_errors(_):
+    """Tests the parser: what is not OpenMetrics is refused."""
     body = metrics(OPENMETRICS)[1].decode()
     as_counter = body.replace("# TYPE timewait_sockets gauge", "# TYPE timewait_sockets counter")
     assert as_counter != body
@@ -245,10 +245,10 @@ class Environment:
 
 
 CHECKS = [
-    promtool_finds_nothing_to_say,
+    promtool_has_no_complaints,
     the_strict_parser_reads_openmetrics,
-    a_strict_parser_would_notice,
-    text_and_openmetrics_tell_the_same_series,
+    the_strict_parser_finds_errors,
+    text_and_openmetrics_contain_the_same_series,
     gzip_is_the_same_body,
     protobuf_has_its_content_type,
     a_prometheus_scrapes_openmetrics,
@@ -271,7 +271,7 @@ def main():
         for check in CHECKS:
             try:
                 check(environment)
-            except Exception as error:  # each check is told, whatever it fails of
+            except Exception as error:  # every failure is reported
                 failed += 1
                 print(f"FAILED exposition: {check.__name__}: {error!r}")
             else:
