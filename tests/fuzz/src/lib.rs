@@ -1,4 +1,4 @@
-//! What several targets need: a procfs of which they write the files, and what holds of any census.
+//! Shared by several targets: a procfs whose files they write, and the invariants of any census.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use timewait_exporter::domain::snapshot::Source;
 use timewait_exporter::domain::socket::{PortOwner, Socket, TcpState};
 use timewait_exporter::kernel::procfs::ProcRoot;
 
-/// A procfs of this process, with nothing in it and a sysfs beside it: under the folder that tests/fuzz/run makes in memory and
-/// removes, or else in the usual place.
+/// An empty procfs for this process, with a sysfs beside it: in the folder in memory that tests/fuzz/run creates and
+/// removes, or else in the default place.
 #[must_use]
 pub fn procfs() -> &'static ProcRoot {
     static ROOT: OnceLock<ProcRoot> = OnceLock::new();
@@ -43,7 +43,7 @@ pub fn remove(file: &str) {
     let _never_there = fs::remove_file(procfs().path().join(file));
 }
 
-/// Adds sockets up and looks whether what is promised of any census holds.
+/// Counts sockets and checks the invariants of any census.
 pub fn assert_census(owners: &[PortOwner], sockets: &[Socket]) {
     let settings = Settings {
         port_range: PortRange::new(32_768, 60_999),
@@ -55,24 +55,24 @@ pub fn assert_census(owners: &[PortOwner], sockets: &[Socket]) {
     for socket in sockets {
         census.add(socket);
     }
-    let figures = census.finish(Source::Netlink, 0);
+    let summary = census.finish(Source::Netlink, 0);
     let is_time_wait = |socket: &&Socket| socket.state == TcpState::TimeWait;
     let total = u64::try_from(sockets.iter().filter(is_time_wait).count());
     let total = total.expect("a number of sockets");
-    let time_wait = figures.time_wait;
+    let time_wait = summary.time_wait;
     assert_eq!(time_wait.ipv4 + time_wait.ipv6, total);
-    assert_eq!(figures.by_src_addr.map(|by| by.total()), Some(total));
-    assert_eq!(figures.by_dst_addr.map(|by| by.total()), Some(total));
-    assert_eq!(figures.by_age.map(|by| by.iter().sum()), Some(total));
-    let ports = figures.ports.expect("the range is known");
+    assert_eq!(summary.by_src_addr.map(|by| by.total()), Some(total));
+    assert_eq!(summary.by_dst_addr.map(|by| by.total()), Some(total));
+    assert_eq!(summary.by_age.map(|by| by.iter().sum()), Some(total));
+    let ports = summary.ports.expect("the range is known");
     assert!(ports.usable + ports.reserved + ports.blocked == ports.range.ports());
     assert!(ports.free <= ports.usable);
     let is_ratio = |ratio: f64| (0.0..=1.0).contains(&ratio);
     assert!(is_ratio(ports.worst_ratio.ipv4) && is_ratio(ports.worst_ratio.ipv6));
-    for told in ports.by_destination.expect("destinations are told").exported {
-        assert!(is_ratio(told.exhaustion_ratio) && told.headroom <= ports.usable);
+    for usage in ports.by_destination.expect("destinations are exported").exported {
+        assert!(is_ratio(usage.exhaustion_ratio) && usage.headroom <= ports.usable);
     }
-    for told in ports.by_source.expect("sources are told") {
-        assert!(is_ratio(told.exhaustion_ratio));
+    for usage in ports.by_source.expect("sources are exported") {
+        assert!(is_ratio(usage.exhaustion_ratio));
     }
 }

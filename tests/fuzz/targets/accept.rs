@@ -1,5 +1,5 @@
-//! Accept and Accept-Encoding headers: whatever a client sends there is an answer, and it does not
-//! depend on how the header is spread over lines.
+//! Accept and Accept-Encoding headers: every header gets an answer, which does not depend on how the header is
+//! spread over lines.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,7 +9,7 @@ fuzz_target!(|input: &[u8]| {
     let lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
     let format = Format::negotiate(lines.iter().copied());
     let gzip = accepts_gzip(lines.iter().copied());
-    // Within quotes a line's end is none of the list's.
+    // Within quotes the end of a line does not end the list.
     if input.contains(&b'"') {
         return;
     }

@@ -1,11 +1,11 @@
-//! /proc/PID/cgroup: which container a process lives in, by the names that a runtime, and in the end anybody
-//! who may make a control group, gave.
+//! /proc/PID/cgroup: the container of a process, by names that the runtime, or any user who can create a control
+//! group, has chosen.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use timewait_exporter::domain::container::ContainerIdentity;
 
-/// As long as the longest name that is taken.
+/// The length of the longest accepted name.
 const LONGEST: usize = 128;
 
 fuzz_target!(|input: &[u8]| {
@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
         assert!(matches!(uid.len(), 32 | 36) && uid.bytes().all(is_digit), "{uid}");
     }
-    // A hierarchy in which it is at the root changes nothing.
+    // A hierarchy in which the process is at the root changes nothing.
     let more = format!("12:pids:/\n{text}");
     assert_eq!(ContainerIdentity::parse(&more), found);
 });

@@ -1,8 +1,8 @@
-//! Datagrams from a kernel that says anything: a dump ends, with sockets that add up or with an error.
+//! Arbitrary datagrams from a kernel: a dump ends, with consistent sums or with an error.
 //!
-//! The input: a byte for what is asked, then datagrams, each with its length in front (two bytes,
-//! little endian, the highest bit for one that was cut). The sequence numbers are filled in, for the
-//! fuzzer would not guess them; where a message's flags are odd its own stay.
+//! The input: a byte for the request, then datagrams, each preceded by its length (two bytes, little endian,
+//! the highest bit for a truncated one). The sequence numbers are filled in, since the fuzzer would not guess
+//! them, except where a message's flags are odd.
 #![no_main]
 
 use std::io;
@@ -84,13 +84,13 @@ fuzz_target!(|input: &[u8]| {
         }
         _ => dump.live_sockets(&[], |_| live += 1),
     };
-    let told = u64::try_from(owners.len() + sockets.len() + live).expect("a number");
+    let read = u64::try_from(owners.len() + sockets.len() + live).expect("a number");
     match result {
-        Ok(count) => assert_eq!(told, count.records - count.unknown),
-        // Is written, whatever it holds.
+        Ok(count) => assert_eq!(read, count.records - count.unknown),
+        // Every error has a text.
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    // Most inputs have nothing to add up.
+    // Most inputs contain nothing to count.
     if !sockets.is_empty() || !owners.is_empty() {
         assert_census(&owners, &sockets);
     }

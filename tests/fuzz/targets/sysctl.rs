@@ -1,4 +1,4 @@
-//! Files under /proc/sys/net/ipv4. The input: a byte for which, then what it says.
+//! Files under /proc/sys/net/ipv4. The input: a byte that selects the file, then its content.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -21,18 +21,18 @@ fuzz_target!(|input: &[u8]| {
     write(&file, content);
     let (settings, errors) = procfs().read_settings();
     remove(&file);
-    let is_told = match which {
+    let is_known = match which {
         0 => settings.port_range.is_some(),
         1 => settings.reserved_ports.is_some(),
         _ => settings.tcp_tw_reuse.is_some(),
     };
-    // Either a value or a complaint.
-    assert_eq!(is_told, errors.is_empty(), "{errors:?}");
+    // Either a value or an error.
+    assert_eq!(is_known, errors.is_empty(), "{errors:?}");
     if let Some(range) = settings.port_range {
         assert!(range.min() <= range.max());
     }
     if let Some(reserved) = settings.reserved_ports {
-        // What is written of a set is read as the same.
+        // A set that is written is read back unchanged.
         write(
             "sys/net/ipv4/ip_local_reserved_ports",
             format!("{reserved}\n").as_bytes(),

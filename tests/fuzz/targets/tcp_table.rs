@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
         Ok(records) => assert!(sockets.len() <= usize::try_from(records).expect("a number")),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    // Most inputs have nothing to add up.
+    // Most inputs contain nothing to count.
     if !sockets.is_empty() || !owners.is_empty() {
         assert_census(&owners, &sockets);
     }

@@ -5,14 +5,14 @@ use libfuzzer_sys::fuzz_target;
 use timewait_exporter::web::config::WebFile;
 
 fuzz_target!(|input: &[u8]| {
-    // Reads no file that the text may name.
+    // Does not read the files that the text names.
     match WebFile::parse(input) {
         Ok(file) => {
             if let Err(error) = file.users.check() {
                 assert!(!error.to_string().is_empty());
             }
             for name in file.headers.keys() {
-                // Nothing else may be set there.
+                // Nothing else can be set there.
                 let name = name.as_str();
                 let may_be_set = ["content-security-policy", "strict-transport-security"];
                 assert!(
