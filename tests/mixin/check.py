@@ -45,7 +45,7 @@ def test_the_defaults_render_the_files_byte_for_byte():
     return [name for name in (*RULES, *DASHBOARDS) if files[name] + "\n" != original(name)]
 
 
-def test_the_mixins_objects_are_what_the_files_say():
+def test_the_mixins_objects_equal_the_files():
     complaints = []
     for changed in (False, True):
         files = evaluated("files", changed)
@@ -92,7 +92,7 @@ def test_every_query_of_the_dashboards_has_the_matchers():
     return complaints
 
 
-def test_nothing_is_left_of_the_defaults():
+def test_no_default_remains_with_other_parameters():
     complaints = []
     for name, text in evaluated("files", True).items():
         for what, pattern in {
