@@ -3,7 +3,7 @@
 passed=0
 failed=0
 
-# check NAME COMMAND ...: passes when the command does; what it printed is shown when it does not.
+# check NAME COMMAND ...: passes when the command succeeds; otherwise shows its output.
 check() {
     local name=$1 output
     shift
@@ -17,7 +17,7 @@ check() {
     fi
 }
 
-# Runs a script of checks and adds its closing line to ours.
+# Runs a script of checks and adds its counts to ours.
 count() {
     local name=$1 output status closing
     shift
@@ -46,7 +46,7 @@ finish() {
     [ "$failed" -eq 0 ]
 }
 
-# Tries a command for ten seconds, until it succeeds.
+# Retries a command for ten seconds, until it succeeds.
 eventually() {
     local output
     for _ in $(seq 100); do

@@ -1,11 +1,10 @@
-"""Runs the container image as a runtime of containers does, and looks at what is in it.
+"""Runs the container image as a container runtime does, and inspects its content.
 
     unshare --net --mount python3 tests/packages/image.py ARCHIVE ARCHITECTURE [EMULATOR]
 
 Started by ./run in a network namespace of its own, which the container shares, as it shares the host's in
-Kubernetes (hostNetwork). buildah unpacks the archive, crun runs it: without capabilities, with a root that
-cannot be written. EMULATOR is a static qemu for programs of another architecture. Needs root. Prints
-'N passed, N failed' last.
+Kubernetes (hostNetwork). buildah unpacks the archive, crun runs it: without capabilities, with a read-only root.
+EMULATOR is a static qemu for programs of another architecture. Needs root. Ends with 'N passed, N failed'.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ PORT = 10072
 
 
 class Image:
-    """The image, unpacked under a directory that is thrown away."""
+    """The image, unpacked in a temporary directory."""
 
     def __init__(self, archive, directory):
         self.buildah = [
@@ -61,7 +60,7 @@ class Container:
         os.mkdir(bundle)
         user, group = image.config["User"].split(":")
         entry = image.config["Entrypoint"]
-        # The runtime's own defaults, and what Kubernetes makes of securityContext.
+        # The runtime's defaults, and what Kubernetes derives from securityContext.
         mounts = [
             {"destination": "/proc", "type": "proc", "source": "proc"},
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
@@ -97,7 +96,7 @@ class Container:
         return json.loads(subprocess.run([*self.crun, "state", self.name], check=True, stdout=subprocess.PIPE).stdout)
 
     def execute(self, *command):
-        """The exit status of a command in the container, and what it says."""
+        """The exit status of a command in the container, and its output."""
         done = subprocess.run(
             [*self.crun, "exec", self.name, *self.prefix, *command],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE,
@@ -142,7 +141,7 @@ def status_of(pid):
 
 
 def inspect(image, architecture):
-    """What the image says of itself."""
+    """Checks the image's metadata."""
     config = image.config
     labels = config["Labels"]
     wanted = ["title", "description", "source", "documentation", "licenses", "version", "revision"]
@@ -161,7 +160,7 @@ def inspect(image, architecture):
 
 
 def use(image, directory, emulator):
-    """What the image does."""
+    """Checks the running container."""
     container = Container(image, directory, "serving", emulator)
     try:
         text = eventually(scrape)
@@ -174,24 +173,24 @@ def use(image, directory, emulator):
             and 'timewait_scrape_collector_success{collector="sysctl"} 1' in lines
         )
         status = status_of(container.state()["pid"])
-        yield "its process is nobody's, without capabilities", (
+        yield "its process belongs to nobody, without capabilities", (
             status["Uid"].split() == ["65534"] * 4
             and int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
             and status["NoNewPrivs"] == "1"
         )
         command = image.config["Healthcheck"]["Test"][1:]
         healthy = container.execute(*command)
-        yield f"the health check is content: {healthy}", healthy == (0, "")
+        yield f"the health check passes: {healthy}", healthy == (0, "")
         ended = container.end()
-        yield f"SIGTERM ends it in good order: {ended}", ended == 0
-        yield "it has said so", "Shutting down" in container.said()
+        yield f"SIGTERM stops it gracefully: {ended}", ended == 0
+        yield "its log says so", "Shutting down" in container.said()
     finally:
         container.close()
     # The same without a server.
     container = Container(image, directory, "alone", emulator, ["healthcheck"])
     try:
         ended = container.process.wait(timeout=PATIENCE)
-        yield f"the health check is not content without a server: {ended}", (
+        yield f"the health check fails without a server: {ended}", (
             ended == 1 and "cannot connect" in container.said()
         )
     finally:
@@ -201,7 +200,7 @@ def use(image, directory, emulator):
 def main():
     archive, architecture = sys.argv[1:3]
     emulator = sys.argv[3] if len(sys.argv) > 3 else None
-    # crun wants control groups of one version, and this machine may have both.
+    # crun needs control groups of one version, and this machine may have both.
     subprocess.run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     passed = failed = 0

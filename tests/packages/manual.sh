@@ -1,5 +1,5 @@
-# Sourced by the tests of the packages, on a machine of their own: the program by hand, its manual and the
-# shells' completions.
+# Sourced by the tests of the packages, on a separate machine: the program started by hand, its manual and the shells'
+# completions.
 
 # As an ordinary user, without systemd.
 runs_by_hand() {
@@ -42,7 +42,7 @@ bash_completes() {
     bash -c '. /usr/share/bash-completion/completions/timewait_exporter
         expected=$1
         COMP_WORDS=(timewait_exporter "${@:2}") COMP_CWORD=$(($# - 1))
-        # compopt is for a line that is typed.
+        # compopt works only for a line that is being typed.
         compopt() { :; }
         _timewait_exporter timewait_exporter "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
         echo "${COMPREPLY[*]}"
@@ -71,11 +71,11 @@ has_every_variable() {
     done
 }
 
-# The values that are shown as defaults and examples, put into force all at once.
+# Sets all values that are shown as defaults and examples.
 examples_are_taken() {
     (
         set -a
-        # A value with spaces needs no quotes for systemd, but for a shell.
+        # A value with spaces needs quotes for a shell, but not for systemd.
         . <(sed -n 's/^#\(TIMEWAIT_EXPORTER_[A-Z_]*\)=\(.*\)$/\1='"'\2'"'/p' "$environment" |
             grep -v -e _WEB_CONFIG_FILE= -e _WEB_SYSTEMD_SOCKET=)
         timewait_exporter check --timeout 5 >/dev/null
@@ -93,7 +93,7 @@ check_manual() {
     for page in timewait_exporter timewait_exporter-{check,report}; do
         check "$page(1) shows how collectors are switched off" man_shows "$page" '--no-collector\.NAME'
     done
-    check "groff has no complaint about any page" pages_are_in_order
+    check "groff reports no error in any page" pages_are_in_order
     check "bash completes a flag" bash_completes --web.listen-address --web.listen-a
     check "fish completes a flag" fish_completes --web.listen-address "timewait_exporter --web.listen-a"
     check "bash offers the choices of namespaces" bash_completes "self named all" --collector.netns ""
@@ -102,5 +102,5 @@ check_manual() {
     check "nor does fish" fish_completes "" "timewait_exporter --collector.top "
     check "zsh can read its completions" zsh_reads "$1"
     check "every flag has its variable in the environment file" has_every_variable
-    check "the values shown in it are taken" examples_are_taken
+    check "the values shown in it are accepted" examples_are_taken
 }

@@ -1,12 +1,12 @@
-# Sourced by the tests of the packages, on a machine of their own: how the installed service behaves under
-# a real systemd. It is running when this is read.
+# Sourced by the tests of the packages, on a separate machine: the installed service under a real systemd. It is
+# already running.
 
 environment=/etc/timewait_exporter/environment
 drop_in=/usr/share/timewait_exporter/systemd/namespaces.conf
 failures_drop_in=/usr/share/timewait_exporter/systemd/connect-failures.conf
 drop_ins=/etc/systemd/system/timewait_exporter.service.d
 
-# The scrape's text on a port.
+# The text of a scrape on a port.
 scrape() { curl --silent --fail --max-time 5 "http://localhost:${1:-10072}/metrics"; }
 
 scrape_is_whole() {
@@ -16,7 +16,7 @@ scrape_is_whole() {
         echo "not from netlink"
         return 1
     }
-    # slabinfo is root's; its absence is no failure of the others.
+    # Only root can read slabinfo; its absence does not affect the others.
     local collector
     for collector in sockets sysctl netstat sockstat; do
         grep -qx "timewait_scrape_collector_success{collector=\"$collector\"} 1" <<<"$text" || {
@@ -26,7 +26,7 @@ scrape_is_whole() {
     done
 }
 
-# What systemd says of the service's process: PROPERTY.
+# A PROPERTY of the service's process, from systemd.
 property() { systemctl show --value --property "$1" timewait_exporter.service; }
 
 # FIELD of /proc/PID/status.
@@ -38,7 +38,7 @@ is_unprivileged() {
     local uid
     uid=$(status_field Uid | cut -f1)
     echo "uid $uid, capabilities $(status_field CapEff), seccomp $(status_field Seccomp)"
-    # systemd's range of users that exist while their service runs.
+    # systemd's range of dynamic users.
     [ "$uid" -ge 61184 ] && [ "$uid" -le 65519 ] &&
         [ "$(status_field CapEff)" = 0000000000000000 ] &&
         [ "$(status_field CapBnd)" = 0000000000000000 ] &&
@@ -59,7 +59,7 @@ may_count_failures() {
 
 tracepoint=/sys/kernel/tracing/events/sock/inet_sock_set_state/id
 
-# Where the tracepoint's number can be read; elsewhere the metric is absent.
+# Where the tracepoint's ID can be read; elsewhere the metric is absent.
 counts_failures() {
     local text
     text=$(scrape) || return
@@ -81,7 +81,7 @@ exposure_is_at_most() {
     [ "$((10#$level))" -le "$1" ]
 }
 
-# systemd would refuse to start it after five starts in ten seconds, whoever asked for them.
+# systemd would refuse further starts after five in ten seconds.
 forget_starts() { systemctl reset-failed timewait_exporter.service; }
 
 reload() { systemctl daemon-reload && systemctl restart timewait_exporter.service; }
@@ -99,9 +99,9 @@ journal_has() { journalctl --no-pager --unit timewait_exporter.service | grep -q
 
 check_service() {
     check "the service reports to systemd that it is ready" reported_ready
-    check "a scrape of the service is whole" eventually scrape_is_whole
+    check "a scrape of the service is complete" eventually scrape_is_whole
     check "the service has no privileges" is_unprivileged
-    check "systemd-analyze verify says nothing" \
+    check "systemd-analyze verify reports nothing" \
         succeeds_quietly systemd-analyze verify timewait_exporter.service timewait_exporter.socket
     check "the exposure is at most 1.2" exposure_is_at_most 12
 
@@ -125,7 +125,7 @@ check_service() {
     check_socket_for_a_group
 }
 
-# Not "activating", which is what it is while it waits for the next try.
+# Not "activating", its state while it waits for the next try.
 has_failed_for_good() {
     not systemctl restart timewait_exporter.service || return
     echo "$(property ActiveState), $(property Result), $(property NRestarts) restarts"
@@ -134,13 +134,13 @@ has_failed_for_good() {
 
 check_wrong_settings() {
     echo 'TIMEWAIT_EXPORTER_COLLECTOR_TOP=none' >>"$environment"
-    check "a wrong setting ends the service for good" has_failed_for_good
-    check "the journal says which" eventually journal_has TIMEWAIT_EXPORTER_COLLECTOR_TOP
+    check "an invalid variable ends the service permanently" has_failed_for_good
+    check "the journal names it" eventually journal_has TIMEWAIT_EXPORTER_COLLECTOR_TOP
     sed -i '$d' "$environment"
-    check "the service starts when it is mended" systemctl start timewait_exporter.service
+    check "the service starts when it is fixed" systemctl start timewait_exporter.service
 }
 
-# reads_socket FILE [SETPRIV_OPTION ...]: as root, or as those options have it.
+# reads_socket FILE [SETPRIV_OPTION ...]: as root, or with these options.
 reads_socket() {
     setpriv "${@:2}" curl --silent --fail --max-time 5 --output /dev/null --unix-socket "$1" \
         http://localhost/metrics
@@ -155,10 +155,10 @@ check_unix_socket() {
     check "the service has no privileges with it" is_unprivileged
     sed -i '$d' "$environment"
     check "the service starts without it again" systemctl restart timewait_exporter.service
-    check "the socket is gone with the service that had it" absent "$socket"
+    check "the socket is removed with its service" absent "$socket"
 }
 
-# As deploy/systemd/README.md has it: files that only root can read.
+# As in deploy/systemd/README.md: files that only root can read.
 check_web_config() {
     local web=/etc/timewait_exporter/web
     mkdir -m 700 "$web"
@@ -192,7 +192,7 @@ check_namespaces() {
     ip netns add before-the-service
     check "the service starts with the drop-in for namespaces" reload
     check "with it, it has the two capabilities and no others" may_enter_namespaces
-    check "with it, a scrape is whole" eventually scrape_is_whole
+    check "with it, a scrape is complete" eventually scrape_is_whole
     check "with it, the exposure is at most 2.6" exposure_is_at_most 26
     ip netns add after-the-service
     if timewait_exporter --help | grep -q -- --collector.netns; then
@@ -221,7 +221,7 @@ check_connect_failures() {
 }
 
 check_socket() {
-    check "the service ends in good order" ended_in_good_order
+    check "the service stops gracefully" ended_in_good_order
     echo 'TIMEWAIT_EXPORTER_WEB_SYSTEMD_SOCKET=true' >>"$environment"
     check "the socket unit starts" systemctl start timewait_exporter.socket
     check "it does not start the service yet" not systemctl --quiet is-active timewait_exporter.service
@@ -233,7 +233,7 @@ check_socket() {
     check "the service starts without the socket again" systemctl start timewait_exporter.service
 }
 
-# As deploy/systemd/README.md has it.
+# As in deploy/systemd/README.md.
 check_socket_for_a_group() {
     local drop_in_of_socket=/etc/systemd/system/timewait_exporter.socket.d socket=/run/timewait_exporter.sock
     getent group prometheus >/dev/null || groupadd --system prometheus
@@ -243,8 +243,8 @@ check_socket_for_a_group() {
     systemctl stop timewait_exporter.service
     systemctl daemon-reload
     check "the socket unit starts with the drop-in for a group" systemctl start timewait_exporter.socket
-    check "who is in the group can read it" reads_socket "$socket" --reuid=65534 --regid=65534 --groups=prometheus
-    check "who is not cannot" not reads_socket "$socket" --reuid=65534 --regid=65534 --clear-groups
+    check "a member of the group can read it" reads_socket "$socket" --reuid=65534 --regid=65534 --groups=prometheus
+    check "another user cannot" not reads_socket "$socket" --reuid=65534 --regid=65534 --clear-groups
     check "the service restarts with it" systemctl restart timewait_exporter.service
     check "the socket stays where it is when the service is restarted" \
         reads_socket "$socket" --reuid=65534 --regid=65534 --groups=prometheus
