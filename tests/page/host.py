@@ -1,10 +1,10 @@
-"""Makes a host with a history: to be run in a network namespace of its own, as its root.
+"""Creates a host with sockets; must be run in its own network namespace, as its root.
 
     host.py quiet|slow|busy|pods|unknown COMMAND...
 
-Uses the ports, runs the command meanwhile, and ends with its exit status. `slow` uses more than half of the port
-range; `pods` has two other network namespaces with names, one of them busy, and needs a mount namespace of its own;
-in `unknown` nothing happens, as in `quiet`.
+Uses the ports, runs the command meanwhile, and exits with its status. `slow` uses more than half of the port range;
+`pods` has two other named network namespaces, one of them busy, and needs its own mount namespace; `unknown` is like
+`quiet`.
 """
 
 import socket
@@ -46,7 +46,7 @@ def connect(listener, source, close):
 
 
 def busy():
-    # At first all but the last port: of a range with an odd number of ports the kernel may leave one.
+    # First all but the last port: of a range with an odd number of ports the kernel may skip one.
     sysctl("ip_local_port_range", "40001 40100")
     sysctl("ip_local_reserved_ports", "40010-40019")
     sysctl("tcp_tw_reuse", "2")
@@ -85,10 +85,10 @@ def slow():
 
 
 def pods():
-    # ip-netns(8) wants its folder there, which only the real root could make.
+    # ip-netns(8) needs its folder, which only the real root could create.
     subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
     residents = []
-    # As CNI plugins call them.
+    # Named as by CNI plugins.
     for name, kind in [("cni-0f6e1d8c-2f0a-4b7e-9c3d-1a2b3c4d5e6f", "busy"), ("blue", "quiet")]:
         subprocess.run(["ip", "netns", "add", name], check=True)
         inside = ["nsenter", f"--net=/run/netns/{name}", sys.executable, __file__, kind]

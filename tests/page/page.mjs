@@ -1,4 +1,4 @@
-// page.mjs PROGRAM HOST.PY FOLDER: see ./run. Inside the namespaces it is `page.mjs look KIND FOLDER`.
+// page.mjs PROGRAM HOST.PY FOLDER: see ./run. Inside the namespaces it is `page.mjs inspect KIND FOLDER`.
 import { spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createServer, get } from 'node:http';
@@ -24,13 +24,13 @@ function check(what, holds, details = '') {
   }
 }
 
-if (process.argv[2] === 'look') {
-  await look(process.argv[3], process.argv[4], process.argv[5]);
+if (process.argv[2] === 'inspect') {
+  await inspect(process.argv[3], process.argv[4], process.argv[5]);
 } else {
   const [program, host, folder] = process.argv.slice(2);
   for (const kind of Object.keys(STATES)) {
     const inside = ['--user', '--map-root-user', '--net', '--mount', 'python3', host, kind,
-      process.execPath, self, 'look', kind, program, folder];
+      process.execPath, self, 'inspect', kind, program, folder];
     const { stdout, status } = spawnSync('unshare', inside, { stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8' });
     process.stdout.write(stdout.replace(/^COUNTS .*\n/m, ''));
     const counts = stdout.match(/^COUNTS (\d+) (\d+)$/m);
@@ -41,7 +41,7 @@ if (process.argv[2] === 'look') {
   process.exit(failed === 0 && passed > 0 ? 0 : 1);
 }
 
-async function look(kind, program, folder) {
+async function inspect(kind, program, folder) {
   const flags = FLAGS[kind] ?? [];
   const exporter = spawn(program, ['--web.listen-address=127.0.0.1:10072', ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
   process.on('exit', () => exporter.kill());
@@ -58,8 +58,8 @@ async function look(kind, program, folder) {
   const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
   try {
     for (const colorScheme of ['light', 'dark']) {
-      await looks(browser, kind, folder, colorScheme, 'desktop', { width: 1280, height: 900 });
-      await looks(browser, kind, folder, colorScheme, 'phone', { width: 360, height: 740 });
+      await checkView(browser, kind, folder, colorScheme, 'desktop', { width: 1280, height: 900 });
+      await checkView(browser, kind, folder, colorScheme, 'phone', { width: 360, height: 740 });
     }
     await withoutScripts(browser, kind);
     await underPrefix(browser, kind, proxy.address().port);
@@ -74,7 +74,7 @@ async function look(kind, program, folder) {
   console.log(`COUNTS ${passed} ${failed}`);
 }
 
-async function looks(browser, kind, folder, colorScheme, device, viewport) {
+async function checkView(browser, kind, folder, colorScheme, device, viewport) {
   const name = `${kind}, ${colorScheme}, ${device}`;
   const context = await browser.newContext({ colorScheme, viewport });
   const page = await context.newPage();
@@ -98,7 +98,7 @@ async function looks(browser, kind, folder, colorScheme, device, viewport) {
   check(`${name}: the background is ${colorScheme}`, colorScheme === 'light' ? brightness > 200 : brightness < 60, background);
   check(`${name}: the page is not wider than the screen`, overflow <= 0, `${overflow} px`);
   check(`${name}: no script`, scripts === 0);
-  // All findings, not only those that are open from the start.
+  // All findings, including the collapsed ones.
   await page.evaluate(() => document.querySelectorAll('details').forEach((details) => { details.open = true; }));
   await page.evaluate(axeSource);
   const { violations, passes } = await page.evaluate(() => axe.run(document, {
@@ -169,7 +169,7 @@ async function byKeyboard(browser) {
   await page.close();
 }
 
-// A reverse proxy that takes a prefix off, as an ingress does.
+// A reverse proxy that removes a prefix, like an ingress.
 function prefixed(prefix) {
   const server = createServer((request, response) => {
     if (!request.url.startsWith(`${prefix}/`)) {
@@ -182,7 +182,7 @@ function prefixed(prefix) {
     });
   });
   return new Promise((resolve) => {
-    // Below the ephemeral range, in which it would be a finding.
+    // Below the ephemeral range, since inside it would be a finding.
     server.listen(8080, '127.0.0.1', () => resolve(server));
   });
 }
