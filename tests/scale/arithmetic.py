@@ -2,9 +2,9 @@
 """How many series there can be, from the list of metrics and from --collector.top.
 
     tests/scale/arithmetic.py            prints the table of deploy/scale/README.md
-    tests/scale/arithmetic.py --write    puts it there
+    tests/scale/arithmetic.py --write    writes it there
 
-The list is tests/fixtures/contract/metrics.txt, which a test holds equal to the program's.
+The list is tests/fixtures/contract/metrics.txt, which a test compares with the program's.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ SHAPES = {
     ("family",): (0, 2),
     ("src_addr",): (1, 1),
     ("dst_addr",): (1, 1),
-    # Two folded values: other and ephemeral.
+    # Two aggregated values: other and ephemeral.
     ("src_port",): (1, 2),
     ("dst_port",): (1, 2),
     ("age_seconds",): (0, 6),
@@ -34,7 +34,7 @@ SHAPES = {
     # Without those of the host: slabinfo, failures, netns.
     ("collector",): (0, 8),
     ("source",): (0, 1),
-    # One a namespace, whose own label is left out here.
+    # One per namespace, without its own label here.
     ("inode", "pid", "comm", "container_id", "pod_uid"): (0, 1),
 }
 # Exported once per exporter, whatever namespaces it reads.
@@ -46,10 +46,10 @@ OF_THE_EXPORTER = (
     "timewait_netns_left_out",
     "timewait_netns_unreadable",
 )
-# Collectors that look at the host, not at a namespace.
+# Collectors of the host, not of a namespace.
 OF_THE_HOST = ("slabinfo", "failures", "netns")
 EXPORTER_SHAPES = {("cause",): 2, ("code",): 3}
-# A local address has no `other` here: what is left out is not summed.
+# A local address has no `other` here: the others are not summed.
 WITHOUT_OTHER = {
     "timewait_source_ports",
     "timewait_source_exhaustion_ratio",
@@ -151,12 +151,12 @@ def table():
     return "\n".join(text) + "\n"
 
 
-# Mimir's published figures, for ingesters that hold each series three times: cores and GB.
+# Mimir's published values, for ingesters that store each series three times: cores and GB.
 MIMIR = re.compile(r"For .* million series every 30 s that is .* cores and .* TB for ingesters alone")
 
 
 def mimir():
-    """What Mimir would take for the third row."""
+    """What Mimir would need for the third row."""
     _, top, without, interval = ROWS[2]
     assert interval == 30
     total = HOSTS * (NAMESPACES * of_a_namespace(top, without) + of_the_exporter())

@@ -1,10 +1,9 @@
 """Pages of many hosts, made from pages of the real exporter.
 
-`real_pages` runs the exporter beside real sockets and keeps what it exports; a `Host` is such a page with addresses and
-values of its own. Nothing here is made up but what is varied: names, labels, help texts and the number of series are
-the exporter's.
+`real_pages` runs the exporter with real sockets and keeps its output; a `Host` is such a page with different addresses
+and values. Only these are invented; names, labels, help texts and the number of series are the exporter's.
 
-Must run in a network namespace of its own. Does not know Prometheus.
+Must run in its own network namespace. Independent of Prometheus.
 """
 
 import contextlib
@@ -60,7 +59,7 @@ def get(url, timeout=30):
 
 
 def until(what, seconds, condition):
-    """Asks until the condition gives something, and gives that."""
+    """Polls until the condition is truthy, and returns its value."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -75,7 +74,7 @@ def until(what, seconds, condition):
 
 
 class Sockets:
-    """Connections over loopback, each destination with addresses and a port of its own."""
+    """Connections over loopback, each destination with its own addresses and port."""
 
     def __init__(self):
         self.kept = []
@@ -95,7 +94,7 @@ class Sockets:
                 if count == 0:
                     self.kept += [client, accepted]
                     continue
-                # Who closes first keeps the TIME-WAIT socket.
+                # The end that closes first keeps the TIME-WAIT socket.
                 closing, other = (client, accepted) if count % 2 else (accepted, client)
                 closing.close()
                 other.recv(1)
@@ -147,7 +146,7 @@ def series_of(page):
 
 
 class Host:
-    """One host's page. Deterministic but for the time.
+    """One host's page. Deterministic except for the time.
 
     Its local addresses are its own. Of the remote ones, `shared` in a page are the fleet's and the others its own.
     Every 50th host is at 80% of its ports, every 100th has none left; all of them with `full`.
@@ -168,7 +167,7 @@ class Host:
         self.count = sum(kind is not None for _, kind, _ in self.lines)
 
     def add(self, families, netns, template):
-        """Series of one family stand together, whatever namespace they are of."""
+        """Series of one family are adjacent, whatever their namespace is."""
         head = []
         for item in parsed(template):
             if isinstance(item, str):

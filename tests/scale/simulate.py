@@ -3,16 +3,16 @@
 
     EXPORTER=target/release/timewait_exporter tests/scale/simulate.py [--targets 1000] [--seconds 300] ...
 
-Serves the pages of `--targets` hosts (see pages.py), each on a loopback address of its own, to a Prometheus that scrapes
-them every `--interval` seconds, and reports what that takes: samples a second, memory, CPU, the time of each group of
-rules, and what a question about the fleet costs with the recording rules and without.
+Serves the pages of `--targets` hosts (see pages.py), each on its own loopback address, to a Prometheus that scrapes them
+every `--interval` seconds, and reports the cost: samples per second, memory, CPU, the time of each group of rules, and
+the time of queries about the fleet with the recording rules and without.
 
 With `--shards N` N Prometheus servers share the hosts by hashmod and one more federates them, configured by
-deploy/scale/shard.yml and deploy/scale/global.yml; that the fleet's figures come out the same is then checked too.
+deploy/scale/shard.yml and deploy/scale/global.yml; it also checks that the fleet's values are the same.
 
-Runs in a network namespace of its own (as root, or where user namespaces are allowed) and ends what it started, and
-only that. Ends with "N passed, N failed". The checks are on what must hold on a machine however slow: that every host is
-ingested, that no rule fails and each gives something, that no figure is lost in federation.
+Runs in its own network namespace (as root, or where user namespaces are allowed) and ends only what it started. Ends with
+"N passed, N failed". The checks also pass on a slow machine: every host is ingested, no rule fails and each has results,
+no value is lost in federation.
 """
 
 import argparse
@@ -39,7 +39,7 @@ JOB = "timewait_exporter"
 RULES = ROOT / "deploy/prometheus"
 SCALE = ROOT / "deploy/scale"
 
-# What a fleet dashboard asks, from the raw series and from the recorded ones.
+# The queries of a fleet dashboard, with raw and with recorded series.
 QUESTIONS = {
     "hosts at 75% and above": (
         "count(max by (job, instance) (timewait_port_range_exhaustion_ratio) >= 0.75)",
@@ -54,7 +54,7 @@ QUESTIONS = {
         "topk(20, instance:timewait_port_range_exhaustion_ratio:max)",
     ),
     "TIME-WAIT in all": ("sum(timewait_sockets)", "sum(job:timewait_sockets:sum)"),
-    "what ports are spent on": (
+    "ports in use by destination": (
         "topk(10, sum by (dst_addr, dst_port) (timewait_destination_ports))",
         "topk(10, sum by (dst_addr, dst_port) (job_dst:timewait_destination_ports:sum))",
     ),
@@ -77,7 +77,7 @@ def address(number):
 
 
 class Fleet:
-    """All hosts behind one listening socket: the address that a scrape comes to says whose page it wants."""
+    """All hosts behind one listening socket: the destination address of a scrape selects the page."""
 
     def __init__(self, hosts):
         self.hosts = {address(number): host for number, host in enumerate(hosts)}
@@ -118,7 +118,7 @@ class Prometheus:
             (self.folder / rules.name).write_text(rules.read_text())
         text = re.sub(r"((?:scrape|evaluation)_interval): \w+", rf"\1: {interval}s", configuration)
         text = re.sub(r"scrape_timeout: \w+", f"scrape_timeout: {interval}s", text)
-        # The alerts of this Prometheus are nobody's.
+        # The alerts of this Prometheus are sent to no one.
         text = re.sub(r"\nalerting:\n(?:  .*\n|\n)*", "\n", text)
         (self.folder / "prometheus.yml").write_text(text)
         self.arguments = [
@@ -140,7 +140,7 @@ class Prometheus:
         return float(found[0]["value"][1]) if found else 0.0
 
     def own(self):
-        """Its own figures: value by series."""
+        """Its own metrics: value by series."""
         found = {}
         for name, labels, value in series_of(get(f"{self.url}/metrics", 60)):
             found[name, *(text for _, text in labels)] = value
@@ -166,16 +166,16 @@ def alone(interval):
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-def of_group(figures, name):
-    return {key[1].rpartition(";")[2]: value for key, value in figures.items() if key[0] == name}
+def of_group(values, name):
+    return {key[1].rpartition(";")[2]: value for key, value in values.items() if key[0] == name}
 
 
-def missed(figures):
-    return sum(of_group(figures, "prometheus_rule_group_iterations_missed_total").values())
+def missed(values):
+    return sum(of_group(values, "prometheus_rule_group_iterations_missed_total").values())
 
 
 def pressure():
-    """Microseconds for which something on this machine waited for a resource, since it was started."""
+    """Microseconds for which something on this machine has waited for a resource since boot."""
     found = {}
     for what in ("cpu", "memory", "io"):
         with contextlib.suppress(OSError):
@@ -185,7 +185,7 @@ def pressure():
 
 
 def measured(prometheus, seconds):
-    """What Prometheus says of itself, over some seconds."""
+    """Prometheus' own metrics, over some seconds."""
     first, began, waited = prometheus.own(), time.monotonic(), pressure()
     durations, memory = {}, 0
     while time.monotonic() - began < seconds:
@@ -214,7 +214,7 @@ def measured(prometheus, seconds):
 
 
 def asked(prometheus, expression):
-    """Median milliseconds of an instant query, and how much it found."""
+    """Median milliseconds of an instant query, and the number of its results."""
     times, found = [], 0
     for _ in range(7):
         began = time.perf_counter()
@@ -227,20 +227,20 @@ def mebibytes(count):
     return f"{count / 2**20:,.0f} MiB"
 
 
-def report(options, hosts, prometheus, figures):
+def report(options, hosts, prometheus, values):
     series = sum(host.count for host in hosts)
-    rate = figures["samples"] / figures["seconds"]
+    rate = values["samples"] / values["seconds"]
     print(f"\nexporters            {len(hosts):,}, {options.namespaces} namespaces each, {series:,} series in all")
-    print(f"scraped              every {options.interval} s: {series / options.interval:,.0f} samples/s to be had")
-    print(f"ingested             {rate:,.0f} samples/s over {figures['seconds']:.0f} s, rules' own included")
-    print(f"series in the head   {figures['series']:,.0f}")
-    print(f"memory               {mebibytes(figures['memory'])} resident at most, {mebibytes(figures['heap'])} heap in use")
-    print(f"                     {figures['memory'] / figures['series']:,.0f} bytes a series")
-    print(f"CPU                  {figures['cpu'] / figures['seconds']:.2f} cores")
-    for group, seen in sorted(figures["durations"].items()):
+    print(f"scraped              every {options.interval} s: {series / options.interval:,.0f} samples/s expected")
+    print(f"ingested             {rate:,.0f} samples/s over {values['seconds']:.0f} s, rules' own included")
+    print(f"series in the head   {values['series']:,.0f}")
+    print(f"memory               {mebibytes(values['memory'])} resident at most, {mebibytes(values['heap'])} heap in use")
+    print(f"                     {values['memory'] / values['series']:,.0f} bytes a series")
+    print(f"CPU                  {values['cpu'] / values['seconds']:.2f} cores")
+    for group, seen in sorted(values["durations"].items()):
         print(f"rules                {group}: median {statistics.median(seen) * 1000:.1f} ms, at most {max(seen) * 1000:.1f} ms")
-    print(f"evaluations missed   {figures['missed']:.0f}")
-    waits = ", ".join(f"{what} {share:.0%}" for what, share in figures["waits"].items()) or "not known"
+    print(f"evaluations missed   {values['missed']:.0f}")
+    waits = ", ".join(f"{what} {share:.0%}" for what, share in values["waits"].items()) or "not known"
     print(f"the machine          load {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores; of the time something waited for: {waits}")
     for one in prometheus.query("count by (alertname, alertstate) (ALERTS)"):
         print(f"alerts               {one['value'][1]:>8} {one['metric']['alertname']}, {one['metric']['alertstate']}")
@@ -261,7 +261,7 @@ def report(options, hosts, prometheus, figures):
 
 
 def check_pages(few, many):
-    """That the arithmetic holds of the real exporter."""
+    """The arithmetic is correct for the real exporter."""
     most = arithmetic.of_a_namespace(20)
     exported = sum(
         not name.startswith(arithmetic.OF_THE_EXPORTER) and not any(label in OWN_COLLECTORS for label in labels)
@@ -276,7 +276,7 @@ def check_pages(few, many):
 
 
 def check_another(page):
-    """That a further namespace is exported as the simulation makes it: the same series, and the label `netns` last."""
+    """A further namespace is exported as simulated: the same series, with the label `netns` last."""
     own, other = {}, {}
     for name, labels, _ in series_of(page):
         keys = [key for key, _ in labels]
@@ -296,7 +296,7 @@ def check_document():
 
 
 def check_advice():
-    """What may be dropped is read by no rule, is as much as is said, and is the chart's example too."""
+    """The metrics that may be dropped are read by no rule, have the documented number, and are the chart's example too."""
     text = arithmetic.DOCUMENT.read_text()
     regex = re.search(r"regex: (timewait_\S+);\.\+\n    action: drop", text)[1]
     dropped = [name for name, _ in arithmetic.metrics() if re.fullmatch(regex, name)]
@@ -310,7 +310,7 @@ def check_advice():
 
 
 def check_limits():
-    """A whole scrape fails beyond sample_limit, so that no exporter with default flags may come to it."""
+    """Beyond sample_limit a scrape fails completely, so no exporter with default flags may reach it."""
     others = int(re.search(r"`--collector.netns-max <N>` \| `(\d+)`", (ROOT / "src/cli/README.md").read_text())[1])
     most = (others + 1) * arithmetic.of_a_namespace(20) + arithmetic.of_the_exporter()
     for path in (SCALE / "shard.yml", RULES / "prometheus.yml"):
@@ -318,24 +318,24 @@ def check_limits():
         check(f"sample_limit in {path.name} is above {most}", None if limit > most else f"it is {limit}")
 
 
-def check_ingestion(hosts, interval, figures):
-    wanted = sum(host.count for host in hosts) / interval * figures["seconds"]
-    share = figures["samples"] / wanted
-    check("samples are ingested, half of what there is to be had at least", None if share >= 0.5 else f"{share:.0%} of {wanted:.0f}")
+def check_ingestion(hosts, interval, values):
+    wanted = sum(host.count for host in hosts) / interval * values["seconds"]
+    share = values["samples"] / wanted
+    check("at least half of the expected samples are ingested", None if share >= 0.5 else f"{share:.0%} of {wanted:.0f}")
 
 
-def check_rules(prometheus, figures):
-    check("no rule fails", None if figures["failed"] == 0 else f"{figures['failed']:.0f} evaluations failed")
+def check_rules(prometheus, values):
+    check("no rule fails", None if values["failed"] == 0 else f"{values['failed']:.0f} evaluations failed")
     recorded = {rule["name"] for _, rule in prometheus.rules() if rule["type"] == "recording"}
     present = {one["metric"]["__name__"] for one in prometheus.query('count by (__name__) ({__name__=~".+:.+"})')}
-    # Owners are those of other namespaces; without any there are none.
+    # Only other namespaces have owners.
     recorded -= {name for name in recorded if "owner" in name}
     complaint = ", ".join(sorted(recorded - present)) or (None if recorded else "there are none")
     check("every recording rule gives a series", complaint)
 
 
 def check_fleet(prometheus, hosts, what):
-    """The recorded figures of the fleet are those of the hosts."""
+    """The recorded values of the fleet equal those of the hosts."""
     low = sum(host.pressure is not None for host in hosts)
     critical = sum(host.pressure == 1 for host in hosts)
     for name, wanted in {
@@ -353,16 +353,15 @@ def check_fleet(prometheus, hosts, what):
         check(f"{what}: {name} is {wanted}", complaint)
 
 
-# What one opening of the fleet dashboard may load, with 1,000 hosts that are all full; Prometheus refuses a single query of 50 million.
+# The maximum number of samples for one opening of the fleet dashboard, with 1,000 hosts that are all full; Prometheus refuses a single query of 50 million.
 OPENING = {"hours": 3, "hosts": 1000, "samples": 5_000_000}
 
 
 def check_opening(prometheus, hosts, interval):
     """How many samples the queries of the fleet dashboard load, from Prometheus' own count of each at one moment.
 
-    A range query loads that at every step. Where fewer hosts are simulated, each host counts as many; a topk() makes that
-    too much rather than too little. What is read over the whole range is measured over two scrapes. Alerts that are
-    pending here would be firing by then.
+    A range query loads that at every step. With fewer simulated hosts the count is scaled up, which overestimates a
+    topk(). Ranges are measured over two scrapes. Alerts that are pending here count as firing.
     """
     board = json.loads((ROOT / "dashboards/timewait-fleet.json").read_text())
     seconds = OPENING["hours"] * 3600
@@ -388,7 +387,7 @@ def check_opening(prometheus, hosts, interval):
     for where, samples in sorted(loaded.items(), key=lambda item: -item[1])[:5]:
         print(f"                     {samples / 1e6:.2f} million: {where}")
     alerts = prometheus.number('count(ALERTS{alertname=~"TimewaitPortsLow|TimewaitPortsExhausted"})')
-    check("the alerts of all hosts are there to be loaded", None if alerts >= 3 * len(hosts) else f"{alerts:.0f} alerts of {len(hosts)} hosts")
+    check("the alerts of all hosts exist", None if alerts >= 3 * len(hosts) else f"{alerts:.0f} alerts of {len(hosts)} hosts")
     limit = OPENING["samples"]
     check(f"one opening of the fleet dashboard loads at most {limit / 1e6:.0f} million samples", None if total <= limit else f"{total / 1e6:.1f} million")
 
@@ -415,15 +414,15 @@ def one_server(options, hosts, folder):
         until("Prometheus", 60, lambda: get(f"{prometheus.url}/-/ready"))
         if not are_up([prometheus], hosts, options.interval):
             return
-        # What a start costs is over.
+        # The cost of the start is not measured.
         time.sleep(options.settle)
-        figures = measured(prometheus, options.seconds)
-        check_ingestion(hosts, options.interval, figures)
-        check_rules(prometheus, figures)
+        values = measured(prometheus, options.seconds)
+        check_ingestion(hosts, options.interval, values)
+        check_rules(prometheus, values)
         check_fleet(prometheus, hosts, "one server")
         if options.full:
             check_opening(prometheus, hosts, options.interval)
-        report(options, hosts, prometheus, figures)
+        report(options, hosts, prometheus, values)
 
 
 def sharded(options, hosts, folder):
@@ -445,7 +444,7 @@ def sharded(options, hosts, folder):
             return
         shares = [server.number(f'count(up{{job="{JOB}"}})') for server in servers]
         check(f"each of {options.shards} shards has some hosts", None if min(shares) > 0 else f"{shares}")
-        # What fleet.yml's alerts on shards read: of each one that it answers, and with how much.
+        # The series that fleet.yml's alerts on shards read: whether each shard answers, and its number of hosts.
         # The first scrape of one may come after that of another, and one that was late is no fault.
         answering = 'count(up{job="shards"} == 1 and scrape_samples_scraped{job="shards"} > 0)'
         try:
