@@ -108,8 +108,7 @@ impl<'a> Case<'a> {
         // Nearly: reserved and blocked ports may be more of one parity than of the other.
         let half = f64::from(ports.usable / 2);
         let is_parity_in_use = f64::from(usage.search_ports) >= 0.98 * half;
-        // In random steps the longest run does not bound the search. Where all of one parity is in use, each
-        // call examines it all the same.
+        // In random steps all ports in use may be examined, but hardly are while less than one parity's are in use.
         let can_be_slow = !has_steps || is_parity_in_use;
         Self {
             view,
@@ -296,10 +295,13 @@ impl<'a> Case<'a> {
         let examined = self.usage.search_ports;
         let ms = f64::from(examined) / EXAMINED_PER_MS;
         let examined = count(examined);
-        let steps = when(self.has_steps, ", whatever ip_local_port_step_width is");
-        let what = if self.is_parity_in_use {
+        let what = if self.has_steps {
             format!(
-                "all {examined} ports of one parity (even or odd) are in use, and each call examines them first{steps}"
+                "each call may examine all {examined} ports in use, whatever ip_local_port_step_width is"
+            )
+        } else if self.is_parity_in_use {
+            format!(
+                "all {examined} ports of one parity (even or odd) are in use, and each call examines them first"
             )
         } else {
             format!("each call examines up to {examined} ports in use")

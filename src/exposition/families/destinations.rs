@@ -32,8 +32,9 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "timewait_destination_headroom_ports",
         TRIPLE,
         "How many more connect() calls to the destination succeed now: usable ports minus those in use, \
-         plus the reusable ones. Can be one too high where the range has an odd number of ports, and is \
-         an upper bound where programs call bind() with port 0 before connect().",
+         plus the reusable ones. Can be one too high where the range has an odd number of ports. An upper \
+         bound where programs call bind() with port 0 before connect(), a lower bound where orphaned sockets in \
+         FIN-WAIT-2 are in use and timewait_port_range_exhaustion_ratio_lower_bound is less than the ratio.",
         Many(|snapshot, series| each(snapshot, series, |one| one.headroom.into())),
     ),
     labelled(
@@ -59,7 +60,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "The longest run of ports in use of one parity, in the order in which connect() tries them, \
          from the last port of the range on to its first: how many candidates the kernel may have to \
          examine for the next connect(). The CPU cost of a crowded range. Reusable ports end a run; \
-         reserved and blocked ones neither count nor end it.",
+         reserved and blocked ones neither count nor end it. With net.ipv4.ip_local_port_step_width above 0, \
+         which makes the order a random one, all ports in use: an upper bound.",
         Many(|snapshot, series| each(snapshot, series, |one| one.search_ports.into())),
     ),
 ];
