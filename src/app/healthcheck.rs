@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_answer_that_a_server_in_order_gives_is_alive() {
+    fn only_the_answer_of_a_working_server_is_healthy() {
         for answer in [
             "HTTP/1.1 200",
             "HTTP/1.1 401",

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remedy_keeps_what_is_reserved_inside_the_range_or_not() {
+    fn the_remedy_keeps_reserved_ports_inside_and_outside_the_range() {
         let settings = settings(1024, 65_535, &[80, 9100, 9101, 9102, 10_071, 65_535]);
         let advice = advice(&[10_072, 9100, 20_000], &settings).unwrap();
         assert_eq!(advice.ports, "10072,20000");
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_sysctl_would_cut_is_written_otherwise() {
+    fn a_list_that_sysctl_would_truncate_is_written_with_another_command() {
         let every_other: Vec<u16> = (20_000..22_000).step_by(2).collect();
         let settings = settings(1024, 65_535, &every_other);
         let remedy = advice(&[10_072], &settings).unwrap().remedy;

@@ -201,7 +201,7 @@ mod tests {
     use crate::domain::snapshot::Outcome;
 
     #[test]
-    fn a_reading_that_takes_long_is_reported_while_it_lasts() {
+    fn a_slow_read_is_reported_while_it_lasts() {
         let (leave, may_leave) = mpsc::channel();
         let sockets = move |_| {
             may_leave.recv().unwrap();

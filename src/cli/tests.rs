@@ -1,4 +1,4 @@
-//! The flags as a whole: defaults, bounds, the help text.
+//! All flags: defaults, bounds, the help text.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ fn the_flags_are_consistent() {
 }
 
 #[test]
-fn nothing_typed_gives_the_documented_defaults() {
+fn without_arguments_the_documented_defaults_apply() {
     let config = typed(&[]).unwrap();
     assert_eq!(config.web.listen_addresses, [":10072".parse().unwrap()]);
     assert_eq!(config.web.telemetry_path, "/metrics");
@@ -191,7 +191,7 @@ fn subcommands_take_their_own_flags_and_the_shared_ones_on_either_side() {
 }
 
 #[test]
-fn a_subcommand_refuses_what_it_has_no_use_of() {
+fn a_subcommand_refuses_flags_that_it_does_not_use() {
     for flags in [
         &["check", "--warning=0.9", "--critical=0.8"][..],
         &["check", "--warning=1.1"],
@@ -223,7 +223,7 @@ fn help_of_the_subcommands_fits_into_80_columns() {
 }
 
 #[test]
-fn check_is_told_from_a_value_that_reads_check_however_wrong_the_rest_is() {
+fn check_is_distinguished_from_a_flag_value_check_even_with_invalid_arguments() {
     let asks = |arguments: &[&str]| {
         let arguments: Vec<_> = std::iter::once("timewait_exporter")
             .chain(arguments.iter().copied())
@@ -285,7 +285,7 @@ fn a_variable_that_no_flag_reads_is_reported_with_the_nearest_name() {
 }
 
 #[test]
-fn what_kubernetes_and_docker_set_for_services_is_no_unknown_variable() {
+fn variables_that_kubernetes_and_docker_set_for_services_are_not_unknown() {
     for (name, value) in [
         ("SERVICE_HOST", "10.0.0.1"),
         ("SERVICE_PORT", "10072"),

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_dump_is_quick_it_is_made_every_time() {
+    fn a_short_dump_is_made_every_time() {
         let (mut bound, now) = (BoundSockets::new(false), Instant::now());
         assert!(bound.are_due(now, Some(QUICK_SOCKETS)));
         bound.note(now, &[]);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_dump_is_made_when_nothing_was_read_for_five_minutes() {
+    fn a_long_dump_is_made_after_five_minutes() {
         let (mut bound, now) = (BoundSockets::new(false), Instant::now());
         assert!(bound.are_due(now, MANY));
         bound.note(now, &[owner(1, true), owner(2, false)]);
@@ -145,14 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn near_a_limit_it_is_made_every_time_and_five_minutes_longer() {
+    fn near_a_limit_and_for_five_minutes_afterwards_it_is_made_every_time() {
         for near in [summary(0.75, 0.0), summary(0.0, 0.75)] {
             let (mut bound, begin) = (BoundSockets::new(false), Instant::now());
             let after = |seconds| begin + Duration::from_secs(seconds);
             bound.note(begin, &[]);
             assert!(bound.suffice_for(&summary(0.74, 0.74), after(15)));
             assert!(!bound.are_due(after(30), MANY));
-            // Read before this scrape, when the ratio was a low one.
+            // They were read before this scrape, when the ratio was low.
             assert!(!bound.suffice_for(&near, after(30)));
             assert!(bound.are_due(after(30), MANY));
             bound.note(after(31), &[]);
@@ -167,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn where_its_length_is_unknown_it_is_made_every_time() {
+    fn a_dump_of_unknown_length_is_made_every_time() {
         let (mut bound, now) = (BoundSockets::new(false), Instant::now());
         bound.note(now, &[]);
         assert!(bound.are_due(now, None));
     }
 
     #[test]
-    fn of_other_namespaces_a_long_dump_is_made_near_a_limit_only() {
+    fn in_other_namespaces_a_long_dump_is_made_near_a_limit_only() {
         let (mut bound, now) = (BoundSockets::new(true), Instant::now());
         assert!(bound.are_due(now, Some(QUICK_SOCKETS)));
         assert!(!bound.are_due(now, MANY));

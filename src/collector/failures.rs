@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_recent_is_what_was_added_in_the_last_ten_minutes() {
+    fn only_failures_of_the_last_ten_minutes_are_recent() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut history = History::new(start);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_stays_small_however_often_it_is_read() {
+    fn the_history_stays_small_however_often_it_is_read() {
         let start = Instant::now();
         let mut history = History::new(start);
         for tenths in 0_u32..100_000 {

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_run_for_those_who_have_gone() {
+    fn a_job_does_not_run_for_dropped_requests() {
         let (lane, enter, leave) = gated();
         let first = lane.request(soon());
         enter.wait();
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(next.blocking_recv().unwrap().0, 2);
     }
 
-    /// What deadline a run has that these share.
+    /// The deadline of a run that requests with these deadlines share.
     fn shared(
         lane: &GatedLane,
         enter: &Barrier,

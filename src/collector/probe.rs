@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_probed_quickly_is_probed_each_time() {
+    fn a_fast_probe_runs_every_time() {
         assert_eq!(decide(1_000, 10_000, 0), NOW);
         assert_eq!(decide(1, 1_024, 0), NOW);
         assert_eq!(decide(0, 1_024, 0), NOTHING);

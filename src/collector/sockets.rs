@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_pays_where_sockets_that_are_not_in_time_wait_are_many() {
+    fn a_filter_is_used_where_many_sockets_are_not_in_time_wait() {
         assert!(with(Some(100_000), Some(10_000)));
         assert!(with(Some(126), Some(1_000)));
         assert!(!with(Some(125), Some(1_000)));
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_filtered_on_a_guess() {
+    fn without_counts_nothing_is_filtered() {
         assert!(!with(None, Some(1)) && !with(Some(1), None));
     }
 }

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_taken_is_no_run() {
+    fn no_port_in_use_is_no_run() {
         assert_eq!(run(&[]), 0);
     }
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn with_all_of_one_parity_taken_each_is_tried_once() {
+    fn with_all_of_one_parity_in_use_each_is_tried_once() {
         let odd: Vec<u16> = (101..120).step_by(2).collect();
         assert_eq!(run(&odd), 10);
     }

@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_obeys_is_replaced() {
+    fn terminal_control_characters_are_replaced() {
         for c in "\u{1b}\u{7}\u{7f}\u{9b}\u{85}\u{ad}\u{61c}\u{200b}\u{200f}\u{2028}\u{202e}\u{2066}\u{feff}".chars() {
             assert_eq!(printable(&format!("a{c}b")), "a?b", "{c:?}");
         }

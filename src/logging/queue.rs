@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_costs_lines_and_never_time() {
+    fn a_stalled_reader_costs_lines_but_never_blocks() {
         let (permit, permits) = mpsc::channel();
         let written = Arc::new(Mutex::new(Vec::new()));
         let output = Gated {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_outlived() {
+    fn it_survives_a_closed_pipe() {
         let (permit, permits) = mpsc::channel();
         drop(permit);
         let output = Gated {

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_without_a_usable_port_is_critical_though_nothing_is_in_use() {
+    fn a_range_without_a_usable_port_is_critical_even_if_nothing_is_in_use() {
         let mut report = report(0);
         let snapshot = &mut report.namespaces.first_mut().unwrap().snapshot;
         let ports = snapshot.sockets_mut().unwrap().ports.as_mut().unwrap();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_that_may_be_reusable_are_no_reason_to_be_critical() {
+    fn ports_that_may_be_reusable_do_not_cause_a_critical_state() {
         let mut report = report(80);
         let snapshot = &mut report.namespaces.first_mut().unwrap().snapshot;
         let ports = snapshot.sockets_mut().unwrap().ports.as_mut().unwrap();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_namespaces_the_worst_speaks() {
+    fn of_several_namespaces_the_worst_is_shown() {
         let mut report = report(10);
         report
             .namespaces

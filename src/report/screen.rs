@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_wider_than_the_screen_takes_more_than_one_row() {
+    fn a_line_wider_than_the_screen_uses_more_than_one_row() {
         let text = format!("\x1b[1m{}\x1b[0m\nlast\nvery last\n", "x".repeat(20));
         let placed = in_place(&text, 20, Some(4));
         assert!(placed.contains("very last"), "{placed}");

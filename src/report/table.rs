@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn prose_is_broken_into_lines_in_its_own_column() {
+    fn prose_is_wrapped_in_its_own_column() {
         let words = "one two three four five six seven eight nine ten eleven";
         let table = TableOf::new("Any", "", [words])
             .column(Kind::Code, "Name", 0, |_| "")

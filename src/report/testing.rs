@@ -1,4 +1,4 @@
-//! A report of a host in trouble, for the tests of all that writes reports.
+//! A report of a host with problems, for the tests of all report formats.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_second_is_kept_back_and_of_a_short_time_a_quarter() {
+    fn half_a_second_is_reserved_or_a_quarter_of_a_short_timeout() {
         for (header, milliseconds) in [
             ("600", 599_500),
             ("10", 9_500),
@@ -71,14 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn little_time_is_never_none() {
+    fn a_short_timeout_is_never_zero() {
         for value in ["0.06", "0.01", "1e-9"] {
             assert_eq!(allowed(value), SHORTEST);
         }
     }
 
     #[test]
-    fn what_is_no_time_is_ignored() {
+    fn an_invalid_timeout_is_ignored() {
         for value in [
             "", "0", "-0", "-1", "NaN", "inf", "-inf", "1e300", "600.1", "ten", "1,5", "1e-30",
         ] {

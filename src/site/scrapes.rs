@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_refuses_nobody() {
+    fn without_a_limit_no_request_is_refused() {
         let scrapes = Scrapes::new(0);
         let all: Vec<_> = (0..1000).map(|_| scrapes.admit().unwrap()).collect();
         assert_eq!(scrapes.figures().in_flight, 1000);

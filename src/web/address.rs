@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_has_an_absolute_path_that_the_kernel_takes() {
+    fn a_unix_socket_has_an_absolute_path_that_the_kernel_accepts() {
         let longest = format!("/{}", "x".repeat(MAX_PATH_BYTES - 1));
         for path in ["/run/x.sock", "/80", &longest] {
             let text = format!("unix:{path}");

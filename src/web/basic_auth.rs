@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_login() {
+    fn anything_else_is_not_a_login() {
         for value in [
             &b""[..],
             b"Basic",
@@ -73,7 +73,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_sent_nothing_panics(value in proptest::collection::vec(32_u8.., 0..40)) {
+        fn no_bytes_make_it_panic(value in proptest::collection::vec(32_u8.., 0..40)) {
             let mut headers = HeaderMap::new();
             if let Ok(value) = HeaderValue::from_bytes(&value) {
                 headers.insert(AUTHORIZATION, value);

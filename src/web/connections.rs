@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_one_that_waited_longest_makes_way() {
+    async fn the_longest_idle_connection_is_closed() {
         let all = Connections::new(3);
         let busy = open(&all).await;
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_with_a_handler_at_work_makes_way_only_when_it_is_done() {
+    async fn a_connection_with_a_running_handler_is_closed_only_when_it_is_done() {
         let all = Connections::new(1);
         let only = open(&all).await;
         only.enter(Phase::Handler);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_does_not_read_makes_way_after_a_second_and_after_those_that_ask_nothing() {
+    async fn a_connection_that_does_not_read_is_closed_after_a_second_and_after_idle_ones() {
         let all = Connections::new(2);
         let reads_nothing = open(&all).await;
         reads_nothing.enter(Phase::Sending);

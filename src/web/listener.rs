@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_in_use_is_an_error_that_says_what_to_do() {
+    async fn a_port_in_use_is_an_error_with_a_suggestion() {
         let first = bind("127.0.0.1:0").unwrap();
         let address = format!("127.0.0.1:{}", tcp(&first).port());
         let error = bind(&address).unwrap_err();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_in_use_by_another_own_address_is_reported_as_that() {
+    async fn a_port_in_use_by_another_address_of_the_exporter_is_reported_as_such() {
         for (first, second) in [
             ("127.0.0.1", ""),
             ("", "127.0.0.1"),

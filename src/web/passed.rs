@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_that_is_none_is_quoted_as_it_is() {
+    fn an_invalid_count_is_quoted() {
         let count = |text| count(text, "7", 7);
         assert!(matches!(count("2"), Ok(2)));
         for text in ["", "0", "-1", "1025", "two", "99999999999999999999"] {

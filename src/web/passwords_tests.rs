@@ -15,7 +15,7 @@ use crate::web::config::WebFile;
 /// "secret".
 const SECRET: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
 
-/// What Go's exporters compare with for unknown users: "fakepassword".
+/// The hash that Go's exporters compare with for unknown users: "fakepassword".
 const FAKE: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
 
 fn users(entries: &[(&str, &str)]) -> Users {
@@ -32,7 +32,7 @@ fn alice() -> Users {
     users(&[("alice", SECRET)])
 }
 
-/// A function for [`Passwords`] that notes the cost of each computation, and computes at the least
+/// A function for [`Passwords`] that records the cost of each computation, and computes at the lowest
 /// cost. A function has no state, so each test has its own.
 macro_rules! noting {
     ($costs:ident, $fits:ident) => {
@@ -99,7 +99,7 @@ async fn every_refusal_takes_as_long_as_the_most_expensive_hash_and_computes_its
         is_right = verify(&passwords, &users, "cheap", "secret") => assert!(is_right),
     }
     assert_eq!(computed(), [4]);
-    // Once the right one is known, the others take as long without a computation.
+    // Once the right one is cached, the others take as long without a computation.
     set_pace(&passwords);
     let begin = Instant::now();
     assert!(!verify(&passwords, &users, "cheap", "wrong").await);
@@ -108,9 +108,9 @@ async fn every_refusal_takes_as_long_as_the_most_expensive_hash_and_computes_its
 }
 
 #[tokio::test]
-async fn refusals_that_come_together_leave_one_after_the_other_for_any_name() {
+async fn concurrent_refusals_are_answered_one_after_the_other_for_any_name() {
     static OPEN: AtomicBool = AtomicBool::new(true);
-    /// Not before both have come, for it changes the pace.
+    /// Waits until both requests have arrived, since it changes the pace.
     fn fits(_: &BcryptHash, _: &[u8]) -> bool {
         while !OPEN.load(Ordering::Relaxed) {
             std::thread::yield_now();
@@ -140,7 +140,7 @@ async fn refusals_that_come_together_leave_one_after_the_other_for_any_name() {
 }
 
 #[tokio::test]
-async fn a_right_password_is_remembered_until_the_hash_changes_and_shows_others_to_be_wrong() {
+async fn a_right_password_is_cached_until_the_hash_changes_and_rejects_others() {
     noting!(COSTS, fits);
     let computed = || COSTS.lock().unwrap().len();
     let passwords = Passwords::start(fits).unwrap();
@@ -161,7 +161,7 @@ async fn a_right_password_is_remembered_until_the_hash_changes_and_shows_others_
 }
 
 #[tokio::test]
-async fn of_a_long_password_as_much_is_remembered_as_bcrypt_reads() {
+async fn a_long_password_is_cached_as_far_as_bcrypt_reads_it() {
     let long = "x".repeat(80);
     let passwords = Passwords::start(|_, password| password.starts_with(b"x")).unwrap();
     assert!(verify(&passwords, &alice(), "alice", &long).await);
@@ -170,7 +170,7 @@ async fn of_a_long_password_as_much_is_remembered_as_bcrypt_reads() {
 }
 
 #[tokio::test]
-async fn what_is_remembered_of_one_login_is_not_taken_for_another() {
+async fn the_cached_login_of_one_user_never_matches_another() {
     let passwords = Passwords::start(at_least_cost).unwrap();
     let users = alice();
     assert!(verify(&passwords, &users, "alice", "secret").await);
@@ -195,7 +195,7 @@ async fn what_is_remembered_of_one_login_is_not_taken_for_another() {
 }
 
 #[tokio::test]
-async fn the_same_login_at_once_is_computed_once_a_thread() {
+async fn concurrent_identical_logins_are_computed_once_per_thread() {
     noting!(COSTS, fits);
     let passwords = Arc::new(Passwords::start(fits).unwrap());
     let mut asked = tokio::task::JoinSet::new();
@@ -260,7 +260,7 @@ async fn a_right_password_is_let_in_however_many_wrong_ones_of_its_user_come_at_
         let passwords = Arc::new(Passwords::start(fits).unwrap());
         lock(&passwords.0.state).pace.now = 1000.0;
         let users = Arc::new(alice());
-        // Refusals of others have all their places in use.
+        // Refusals of other users fill their queue.
         for _ in 0..2 * WAITING {
             ask(&passwords, &users, "nobody", "guess");
         }
@@ -275,7 +275,7 @@ async fn a_right_password_is_let_in_however_many_wrong_ones_of_its_user_come_at_
     }
 }
 
-/// A state without threads to which these were submitted, and what its jobs would answer to.
+/// A state without threads to which these were submitted, and the receivers of its jobs' answers.
 fn waiting(limit: usize, logins: &[(&str, &str)]) -> (State, Vec<oneshot::Receiver<bool>>) {
     let mut state = State {
         jobs: Vec::new(),
@@ -314,13 +314,13 @@ fn users_take_turns_and_of_each_the_newest_goes_first_or_among_many_the_oldest()
     assert_eq!(order(&mut state, 31, true), [4, 3, 2, 1, 0]);
     let (mut state, _clients) = waiting(WAITING, &flood);
     assert_eq!(order(&mut state, 31, false), [4, 3, 2, 1, 0]);
-    // As many as more than half of the places.
+    // More than half of the queue.
     let (mut state, _clients) = waiting(6, &flood);
     assert_eq!(order(&mut state, 31, false), [0, 3, 4, 2, 1]);
 }
 
 #[test]
-fn one_thread_alone_computes_slow_hashes_and_who_is_gone_is_forgotten() {
+fn one_thread_computes_slow_hashes_and_disconnected_clients_are_skipped() {
     let slow = SECRET.replace("$04$", "$18$");
     let logins = [
         ("slow", slow.as_str()),
@@ -337,7 +337,7 @@ fn one_thread_alone_computes_slow_hashes_and_who_is_gone_is_forgotten() {
 }
 
 #[tokio::test]
-async fn one_login_too_many_displaces_the_oldest_of_the_user_who_has_the_most() {
+async fn one_login_too_many_displaces_the_oldest_of_the_user_with_the_most() {
     let slow = SECRET.replace("$04$", "$18$");
     let mut logins = vec![("right", SECRET)];
     logins.extend(vec![("slow", slow.as_str()); 100]);
@@ -389,7 +389,7 @@ async fn slow_hashes_have_a_thread_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_gone_is_computed_no_more_unless_it_was_already() {
+async fn a_disconnected_clients_login_is_computed_only_if_already_begun() {
     counting!(CALLS, fits);
     let passwords = Arc::new(Passwords::start(fits).unwrap());
     let users = Arc::new(alice());
@@ -406,7 +406,7 @@ async fn a_client_that_has_gone_is_computed_no_more_unless_it_was_already() {
 }
 
 #[tokio::test]
-async fn of_refusals_that_wait_the_oldest_makes_way() {
+async fn of_too_many_waiting_refusals_the_oldest_are_answered_at_once() {
     let passwords = Arc::new(Passwords::start(BcryptHash::fits).unwrap());
     passwords.limit_waiting(14);
     lock(&passwords.0.state).pace.now = 1000.0;
@@ -424,7 +424,7 @@ async fn of_refusals_that_wait_the_oldest_makes_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_end_nobody_waits_for_long_and_what_is_known_is_still_known() {
+async fn shutdown_answers_pending_logins_soon_and_cached_ones_still_work() {
     let passwords = Passwords::start(at_least_cost).unwrap();
     let users = alice();
     let ask = |password: &'static str| passwords.verify(&users, b"alice", password.as_bytes());
@@ -446,7 +446,7 @@ fn the_pace_follows_the_load_and_one_interruption_does_not_matter() {
         now: 1.0,
     };
     let quick = Duration::from_millis(60);
-    // A start that was interrupted is made good.
+    // The error of an interrupted start is corrected.
     for _ in 0..60 {
         pace.learn(10, quick);
     }

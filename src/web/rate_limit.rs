@@ -59,19 +59,19 @@ mod tests {
         assert_eq!(passed(&mut bucket, 1), 0);
         assert_eq!(passed(&mut bucket, 2), 1);
         assert_eq!(passed(&mut bucket, 6), 2);
-        // No more than a burst is saved up.
+        // At most one burst accumulates.
         assert_eq!(passed(&mut bucket, 1000), 3);
     }
 
     #[test]
-    fn a_burst_of_nothing_refuses_everything() {
+    fn a_burst_of_0_refuses_everything() {
         let (mut bucket, begin) = bucket(0);
         assert!(!bucket.take(begin));
         assert!(!bucket.take(begin + Duration::from_secs(3600)));
     }
 
     #[test]
-    fn a_clock_that_goes_back_gives_nothing() {
+    fn a_clock_that_goes_back_adds_no_tokens() {
         let (mut bucket, begin) = bucket(1);
         assert!(bucket.take(begin + Duration::from_secs(10)));
         assert!(!bucket.take(begin));

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_made_answers_and_is_gone_afterwards() {
+    fn a_socket_is_created_answers_and_is_removed_afterwards() {
         let (_directory, path) = place();
         let (listener, file) = bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_was_left_behind_makes_way() {
+    fn a_stale_socket_is_replaced() {
         let (_directory, path) = place();
         drop(UnixListener::bind(&path).unwrap());
         assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_on_which_somebody_listens_stays() {
+    fn a_socket_with_a_listener_stays() {
         let (_directory, path) = place();
         let first = UnixListener::bind(&path).unwrap();
         let error = bind(&path).unwrap_err();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_of_another_kind_with_somebody_behind_stays() {
+    fn a_socket_of_another_type_with_a_listener_stays() {
         let (_directory, path) = place();
         let other = UnixDatagram::bind(&path).unwrap();
         let error = bind(&path).unwrap_err();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_stays() {
+    fn a_file_that_is_not_a_socket_stays() {
         let (directory, path) = place();
         let stale = directory.path().join("stale");
         drop(UnixListener::bind(&stale).unwrap());
@@ -246,7 +246,7 @@ mod tests {
             match kind {
                 "file" => fs::write(&path, "mine").unwrap(),
                 "folder" => fs::create_dir(&path).unwrap(),
-                // What a link points to may be anything.
+                // Even a link to a stale socket.
                 _ => std::os::unix::fs::symlink(&stale, &path).unwrap(),
             }
             let error = bind(&path).unwrap_err();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn another_ones_file_is_not_removed_at_the_end() {
+    fn a_file_that_replaced_the_socket_is_not_removed_at_the_end() {
         let (_directory, path) = place();
         let (_listener, file) = bind(&path).unwrap();
         fs::remove_file(&path).unwrap();
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_start_at_once_one_listens() {
+    fn of_many_concurrent_starts_one_listens() {
         let (_directory, path) = place();
         drop(UnixListener::bind(&path).unwrap());
         let starts: Vec<_> = (0..20)
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_on_the_directory_which_anybody_may_hold_does_not_matter() {
+    fn a_lock_of_another_user_on_the_directory_does_not_matter() {
         let (directory, path) = place();
         let holder = File::open(directory.path()).unwrap();
         holder.lock().unwrap();
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_may_be_written_and_not_read_will_do() {
+    fn a_writable_unreadable_directory_suffices() {
         use std::os::unix::fs::PermissionsExt as _;
         let (directory, path) = place();
         drop(UnixListener::bind(&path).unwrap());
@@ -328,11 +328,11 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_stays_is_waited_for_for_a_second() {
+    fn a_permanent_lock_is_waited_for_for_a_second() {
         let (directory, path) = place();
         let locked = lock(&path).unwrap();
         let listener = UnixListener::bind(&path).unwrap();
-        // The same is true without the lock: who listens stays, who is gone makes way.
+        // The same as with the lock: a socket with a listener stays, a stale one is replaced.
         let error = bind(&path).unwrap_err();
         assert_eq!(error, ANSWERED);
         drop(listener);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_of_the_lock_s_name_is_left_alone_and_stops_nobody() {
+    fn another_file_with_the_locks_name_is_kept_and_does_not_matter() {
         for kind in ["file", "folder", "link", "pipe"] {
             let (directory, path) = place();
             let name = directory.path().join("x.sock.lock");

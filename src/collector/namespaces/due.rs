@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_now_can_be_too_little_whatever_was_opened_meanwhile() {
+    fn so_few_sockets_need_no_dump_whatever_was_opened_meanwhile() {
         let last = dump(10, 0, 1_000);
         assert!(!is_outdated(&last, &check(200, 20, 500_000), &settings()));
         assert!(is_outdated(&last, &check(260, 20, 500_000), &settings()));
@@ -242,18 +242,18 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_many_sockets_are_no_ratio_as_long_as_nothing_is_opened() {
+    fn many_sockets_of_a_server_need_no_dump_as_long_as_nothing_is_opened() {
         let last = dump(10, 5_000, 1_000);
         assert!(!is_outdated(&last, &check(0, 5_010, 1_000), &settings()));
         assert!(!is_outdated(&last, &check(0, 5_010, 1_389), &settings()));
         assert!(is_outdated(&last, &check(0, 5_010, 1_390), &settings()));
-        // Of those that came without being opened any may be bound.
+        // Additional sockets that were not opened may all be bound.
         assert!(!is_outdated(&last, &check(0, 5_150, 1_000), &settings()));
         assert!(is_outdated(&last, &check(0, 5_600, 1_000), &settings()));
     }
 
     #[test]
-    fn other_settings_and_another_namespace_need_a_dump_at_once() {
+    fn changed_sysctls_and_a_new_namespace_need_a_dump_at_once() {
         let last = dump(10, 0, 1_000);
         let now = check(0, 10, 1_000);
         assert!(!is_outdated(&last, &now, &settings()));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn each_has_its_turn_once_in_the_time_and_evenly() {
+    fn each_is_dumped_once_per_maximum_age_and_evenly() {
         let (mut turns, mut now) = (Turns::default(), Instant::now());
         let max_age = Duration::from_secs(300);
         assert_eq!(turns.take(now, 100, max_age), 0);

@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_time_left_for_the_answer_however_little_there_is() {
+    fn even_a_short_timeout_leaves_time_for_the_answer() {
         let milliseconds = Duration::from_millis;
         for (allowed, left) in [(0, 0), (40, 10), (100, 25), (500, 25), (9_500, 475)] {
             assert_eq!(usable(milliseconds(allowed)), milliseconds(allowed - left));

@@ -1,4 +1,4 @@
-//! One situation for each finding, as an operator would meet it.
+//! One situation per finding.
 
 mod failures;
 mod pools;
@@ -128,7 +128,7 @@ fn a_file_that_keeps_a_setting_comes_after_that_of_the_distribution() {
 }
 
 #[test]
-fn of_a_list_that_sysctl_cuts_in_its_file_it_is_said_who_takes_it_whole() {
+fn a_list_that_sysctl_would_truncate_in_its_file_has_a_caution() {
     let mut host = Host::new(32_768, 60_999);
     host.settings.reserved_ports = Some((20_001..=24_000).step_by(2).collect());
     host.listen(40_001);
@@ -136,7 +136,7 @@ fn of_a_list_that_sysctl_cuts_in_its_file_it_is_said_who_takes_it_whole() {
     let listeners = found(&advice, Id::ListenersInRange);
     let reserve = remedy(listeners, RemedyId::ReserveListeners);
     assert!(reserve.caution.as_ref().unwrap().contains("systemd-sysctl"));
-    // Of another namespace no file is written.
+    // For another namespace no file is written.
     let prefix = "nsenter --net=/run/netns/a";
     let advice = advise_inside(&host.snapshot(), Some(prefix));
     let listeners = found(&advice, Id::ListenersInRange);
@@ -145,7 +145,7 @@ fn of_a_list_that_sysctl_cuts_in_its_file_it_is_said_who_takes_it_whole() {
 }
 
 #[test]
-fn what_may_give_more_is_said_to_give_at_least_that_much() {
+fn an_effect_that_may_be_larger_is_reported_as_at_least() {
     let mut host = using(28_000, TcpState::TimeWait);
     let advice = host.advice();
     let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
@@ -163,7 +163,7 @@ fn what_may_give_more_is_said_to_give_at_least_that_much() {
 }
 
 #[test]
-fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
+fn with_live_connections_time_wait_sysctls_are_reported_not_to_help() {
     let advice = using(28_000, TcpState::Established).advice();
     let finding = found(&advice, Id::DestinationLow);
     assert!(
@@ -200,7 +200,7 @@ fn where_connections_are_live_time_wait_settings_are_said_not_to_help() {
 }
 
 #[test]
-fn ports_in_fin_wait_2_that_this_kernel_may_reuse_are_no_reason_to_be_critical() {
+fn ports_in_fin_wait_2_that_the_kernel_may_reuse_do_not_cause_a_critical_finding() {
     let mut host = using(28_232, TcpState::FinWait2);
     host.settings.tcp_tw_reuse = Some(1);
     let advice = host.advice();
@@ -291,7 +291,7 @@ fn reserved_ports_are_released_but_not_those_of_listeners() {
 }
 
 #[test]
-fn a_range_without_a_usable_port_is_critical_though_nothing_is_in_use() {
+fn a_range_without_a_usable_port_is_critical_even_if_nothing_is_in_use() {
     let mut host = Host::new(40_000, 40_009);
     host.settings.reserved_ports = Some((40_000..=40_009).collect());
     let advice = host.advice();
@@ -342,7 +342,7 @@ fn narrow_and_odd_ranges_are_reported() {
 }
 
 #[test]
-fn time_wait_on_the_servers_side_is_said_to_be_harmless() {
+fn time_wait_on_the_servers_side_is_reported_as_harmless() {
     let mut host = Host::new(32_768, 60_999);
     host.listen(443);
     host.sockets.extend((0..2_000).map(|index| Socket {
@@ -359,7 +359,7 @@ fn time_wait_on_the_servers_side_is_said_to_be_harmless() {
     let finding = found(&advice, Id::ServerSide);
     assert!(finding.sentence.contains("harmless") && finding.sentence.contains("500 KiB"));
     assert!(finding.remedies.is_empty());
-    // What other network namespaces have is not said to be theirs.
+    // Memory of slabs, which is host-wide, is not attributed to this namespace.
     let slabs: Counts = [("bytes", 1 << 30)].into_iter().collect();
     let snapshot = host.snapshot().with(CollectorId::Slabinfo, slabs);
     let advice = advise(&snapshot);
@@ -400,7 +400,7 @@ fn many_low_destinations_are_reported_individually_up_to_a_limit() {
 }
 
 #[test]
-fn a_full_destination_that_is_not_exported_is_reported_all_the_same() {
+fn a_full_destination_that_is_not_exported_is_still_reported() {
     let mut host = using(28_000, TcpState::TimeWait);
     host.options.by_destination = false;
     let advice = host.advice();
@@ -420,7 +420,7 @@ fn a_full_destination_that_is_not_exported_is_reported_all_the_same() {
 }
 
 #[test]
-fn what_could_not_be_read_is_never_taken_for_health() {
+fn what_could_not_be_read_is_never_reported_as_no_problem() {
     let mut snapshot = using(10, TcpState::TimeWait).snapshot();
     let failed = Outcome::missing(std::time::Duration::ZERO);
     snapshot.set(CollectorId::Sockets, Some(failed));

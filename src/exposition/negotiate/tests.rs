@@ -1,4 +1,4 @@
-//! What clients ask for, and what they are given.
+//! Requested formats and the responses.
 
 use proptest::prelude::*;
 
@@ -39,7 +39,7 @@ fn every_prometheus_gets_the_format_it_lists_first() {
 }
 
 #[test]
-fn people_get_text() {
+fn browsers_and_curl_get_text() {
     let chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,\
                     image/webp,image/apng,*/*;q=0.8,application/signed-exchange;v=b3;q=0.7";
     let java = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2";
@@ -57,7 +57,7 @@ fn people_get_text() {
 }
 
 #[test]
-fn no_header_or_rubbish_is_text_and_never_a_refusal() {
+fn a_missing_or_invalid_header_gets_text_and_is_never_refused() {
     assert_eq!(negotiate(&[]), Format::Text);
     for header in [
         "",
@@ -118,7 +118,7 @@ fn only_versions_that_we_write_are_served() {
 }
 
 #[test]
-fn weights_decide_then_being_named_then_the_clients_order() {
+fn weights_decide_then_specificity_then_the_clients_order() {
     let openmetrics = "application/openmetrics-text";
     for (header, format) in [
         (format!("{openmetrics};q=0.5,text/plain"), Format::Text),
@@ -249,7 +249,7 @@ proptest! {
     }
 
     #[test]
-    fn a_format_of_the_highest_weight_wins(text in 0u16..=1000, openmetrics in 0u16..=1000) {
+    fn a_format_with_the_highest_weight_wins(text in 0u16..=1000, openmetrics in 0u16..=1000) {
         let weight = |w: u16| format!("{}.{:03}", w / 1000, w % 1000);
         let header = format!(
             "application/openmetrics-text;q={},text/plain;q={}",

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_comes_twice_makes_one_series() {
+    fn a_duplicate_column_makes_one_series() {
         let counters = netstat("TcpExt: PAWSEstab PAWSEstab\nTcpExt: 1 2\n").unwrap();
         assert!(counters.iter().eq([("PAWSEstab", 1)]));
     }

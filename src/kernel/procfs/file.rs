@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_taken_with_one_read_and_anew_with_a_large_one_if_it_may_be_cut() {
+    fn a_sysctl_is_read_with_one_small_read_or_again_with_a_large_one_if_truncated() {
         let path = tempfile::tempdir().unwrap();
         let longest = longest_port_bitmap();
         assert!(longest.len() > 240_000, "{}", longest.len());
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_end_is_refused() {
+    fn an_endless_file_is_refused() {
         let read = text(io::repeat(b'x'));
         assert!(matches!(read, Err(Fault::FileTooLong(LIMIT_BYTES))));
         let limit = io::repeat(b'x').take(u64::try_from(LIMIT_BYTES).unwrap());
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!((fault.line, &*fault.text), (2, "\u{fffd}\u{fffd}"));
     }
 
-    /// Gives its content in pieces of these sizes, over and over.
+    /// Returns its content in pieces of these sizes, repeatedly.
     struct Pieces<'a> {
         content: &'a [u8],
         sizes: std::iter::Cycle<std::vec::IntoIter<usize>>,
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_refused_without_being_kept() {
+    fn an_endless_line_is_refused_without_being_buffered() {
         let mut lines = Lines::new((&b"one\n"[..]).chain(io::repeat(b'x')));
         assert_eq!(lines.next().unwrap(), Some((1, &b"one"[..])));
         assert!(matches!(

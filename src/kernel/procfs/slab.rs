@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_without_slabs_holds_nothing_and_no_cache_is_unknown() {
+    fn a_cache_without_slabs_is_0_bytes_and_a_missing_cache_is_unknown() {
         let empty = cache("tw_sock_TCP", "1", "0");
         assert_eq!(from_slabinfo(&empty, PAGE).unwrap(), Some(0));
         let none = cache("TCP", "1", "1");
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slabs_of_all_protocols_are_added_up_and_of_all_nodes() {
+    fn the_slabs_of_all_protocols_and_nodes_are_added_up() {
         let directory = caches(&[
             ("tw_sock_TCP", "11 N0=8 N1=3\n", "0\n"),
             ("tw_sock_TCPv6", "0\n", "0\n"),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn slabinfo_is_to_be_asked_where_the_directory_does_not_suffice() {
+    fn slabinfo_is_read_where_the_directory_does_not_suffice() {
         assert_eq!(bytes(&caches(&[("TCP", "7\n", "3\n")])), None);
         for (slabs, order) in [
             ("", "0\n"),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn on_this_host_it_has_what_slabinfo_has_where_that_may_be_read() {
+    fn on_this_host_it_equals_slabinfo_where_that_is_readable() {
         let page = u64::try_from(rustix::param::page_size()).unwrap();
         let slabinfo = || {
             let text = fs::read_to_string("/proc/slabinfo").ok()?;
@@ -191,7 +191,7 @@ mod tests {
             assert_eq!(found(), None);
             return;
         }
-        // Sockets of others come and go: until they stand still, or slabinfo differs from itself.
+        // Sockets of other programs come and go: retry until both agree, or slabinfo itself has changed.
         let same = (0..1_000).any(|_| {
             let (before, between, after) = (slabinfo(), found(), slabinfo());
             between.is_none_or(|_| before == between) || before != after

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_in_the_reserved_ports_is_quoted_alone() {
+    fn only_the_invalid_part_of_the_reserved_ports_is_quoted() {
         for (text, offending) in [
             ("1,,2\n", ""),
             ("1,5-3\n", "5-3"),

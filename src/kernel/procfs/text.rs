@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_digits_make_a_number() {
+    fn only_digits_are_a_number() {
         assert_eq!(unsigned("18446744073709551615", 10), Some(u64::MAX));
         for text in [
             "",

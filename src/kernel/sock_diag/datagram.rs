@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_errors() {
+    fn wrong_lengths_are_errors() {
         let mut long = message(18, 2, SEQUENCE, b"abcd");
         long.truncate(19);
         let error = DatagramError::WrongLength(0, 20, 19);
@@ -238,14 +238,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_taken_apart_without_panic_and_to_an_end(
+        fn any_bytes_are_split_without_panic_and_terminate(
             bytes in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             prop_assert!(Messages::new(&bytes, 0).count() <= bytes.len() / HEADER_LENGTH + 1);
         }
 
         #[test]
-        fn any_small_lengths_are_taken_apart_without_panic_and_to_an_end(
+        fn any_small_lengths_are_split_without_panic_and_terminate(
             words in prop::collection::vec(0_u32..40, 0..80),
         ) {
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();

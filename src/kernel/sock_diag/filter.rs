@@ -163,7 +163,7 @@ mod tests {
         at == program.len()
     }
 
-    /// `inet_diag_bc_audit`: whether the kernel takes the program.
+    /// `inet_diag_bc_audit`: whether the kernel accepts the program.
     fn is_taken(program: &[u8]) -> bool {
         let length = program.len();
         let chain = || {
@@ -215,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_lets_pass_what_the_census_adds_up(min in 1_u16.., max in 1_u16.., port: u16, cgroup in 0_u64..3) {
+        fn it_passes_what_the_census_counts(min in 1_u16.., max in 1_u16.., port: u16, cgroup in 0_u64..3) {
             let Some(range) = PortRange::new(min, max) else { return Ok(()) };
             let program = program(range);
             prop_assert!(is_taken(&program));
@@ -226,7 +226,7 @@ mod tests {
         }
 
         #[test]
-        fn a_filter_of_remote_ends_lets_pass_these_alone(
+        fn a_filter_of_remote_ends_passes_only_these(
             ends in prop::collection::vec((any::<bool>(), 0_u8..9, 0_u16..9), 1..20),
             others in prop::collection::vec((any::<bool>(), 0_u8..9, 0_u16..9), 0..20),
         ) {

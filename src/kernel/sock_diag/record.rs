@@ -189,7 +189,7 @@ mod tests {
 
     type Decode<T> = fn(&Record, &[u8], &mut LinkNames) -> Option<T>;
 
-    /// Nothing also for a record that is too short.
+    /// `None` also for a record that is too short.
     fn decoded<T>(decode: Decode<T>, record: &[u8]) -> Option<T> {
         let (record, attributes) = Record::parse(record)?;
         decode(record, attributes, &mut LinkNames::default())
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_time_wait_timer_is_time_that_is_left() {
+    fn only_a_time_wait_timer_is_remaining_time() {
         let mut record = bytes(AF_INET, 5, v4(1), v4(2), 9_000);
         let left = |record: &[u8]| socket(record).remaining_ms;
         assert_eq!(left(&record), 9_000);
@@ -320,7 +320,7 @@ mod tests {
             assert_eq!(decoded(decode_owner, &record), None);
             assert_eq!(decoded(decode_udp, &record), None);
         }
-        // Not asked for in the one dump or the other.
+        // States that the other dump requests.
         for state in [7, 10, 13] {
             let record = bytes(AF_INET, state, v4(1), v4(2), 0);
             assert_eq!(decoded(decode_socket, &record), None);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_whose_lengths_lie_say_nothing() {
+    fn attributes_with_wrong_lengths_are_ignored() {
         let owner = |attributes: &[u8]| {
             let mut record = bytes(AF_INET6, 10, v6("::"), v6("::"), 0);
             record.extend(attributes);

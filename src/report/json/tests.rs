@@ -91,7 +91,7 @@ fn errors(value: &Value, schema: &Value, path: &str) -> Vec<String> {
     }
     for (name, member) in value.as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
-        // Readers must bear members that are not documented; here each one is a mistake.
+        // Consumers must accept undocumented members; here each one is an error.
         let properties = schema.get("properties").and_then(|known| known.get(name));
         match properties.or_else(|| schema.get("additionalProperties")) {
             Some(rule) => errors.extend(self::errors(member, rule, &path)),
@@ -119,14 +119,14 @@ fn has_type(value: &Value, rule: &Value) -> bool {
 }
 
 #[test]
-fn a_document_is_as_the_schema_says() {
+fn a_document_matches_the_schema() {
     for time_wait in [0, 50, 80, 99] {
         assert_eq!(errors(&written(&report(time_wait)), &schema(), ""), [""; 0]);
     }
 }
 
 #[test]
-fn the_validator_above_finds_what_is_wrong() {
+fn the_validator_above_finds_errors() {
     let mut document = written(&report(99));
     document["severity"] = "bad".into();
     document["namespaces"][0]["more"] = 1.into();
@@ -158,7 +158,7 @@ fn the_numbers_are_those_of_the_snapshot() {
 
 proptest! {
     #[test]
-    fn whatever_is_missing_the_document_is_as_the_schema_says(missing: u16, time_wait in 0_u16..100) {
+    fn whatever_is_missing_the_document_matches_the_schema(missing: u16, time_wait in 0_u16..100) {
         let has = |bit: u16| missing & (1 << bit) == 0;
         let mut snapshot = snapshot(time_wait);
         if let Some(sockets) = snapshot.sockets_mut() {
@@ -188,8 +188,8 @@ fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
 }
 
 #[test]
-fn no_text_has_two_blanks_in_a_row() {
-    // So many reserved ports that a remedy warns of the length of its line.
+fn no_text_has_two_spaces_in_a_row() {
+    // Enough reserved ports for a caution about the length of the line.
     let mut crowded = snapshot(99);
     let settings = crowded.settings_mut();
     settings.unwrap().reserved_ports = Some((1..20_000).step_by(2).collect());

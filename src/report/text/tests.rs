@@ -1,4 +1,4 @@
-//! The text as a reader meets it.
+//! The text report.
 
 use super::*;
 use crate::domain::collectors::CollectorId;
@@ -88,7 +88,7 @@ fn lines_keep_to_the_width_but_for_commands() {
 }
 
 #[test]
-fn commands_that_are_in_the_text_already_are_not_repeated() {
+fn commands_already_in_the_text_are_not_repeated() {
     let text = render(&report(99), false, None, PLAIN);
     let widen = "sysctl -w net.ipv4.ip_local_port_range='16384 65535'";
     assert_eq!(text.matches(widen).count(), 1, "{text}");
@@ -160,7 +160,7 @@ fn watching_shows_destinations_first_with_what_has_changed() {
 }
 
 #[test]
-fn what_one_watches_fits_into_24_rows_of_80_columns() {
+fn the_watched_part_fits_into_24_rows_of_80_columns() {
     let style = Style {
         color: false,
         width: Some(80),

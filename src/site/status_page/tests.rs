@@ -1,4 +1,4 @@
-//! The page as a text: escaping, links, the hash of its style, and what is there when nothing is.
+//! The page as text: escaping, links, the hash of its style, and the page without metrics.
 
 use base64::Engine as _;
 use proptest::prelude::*;
@@ -33,7 +33,7 @@ fn report(kernel: &str) -> Report {
 }
 
 #[test]
-fn the_policy_allows_the_style_as_it_stands_in_the_page_and_no_other() {
+fn the_policy_allows_the_pages_style_and_no_other() {
     let page = text(&report("6.18"));
     let (_, rest) = page.split_once("<style>").unwrap();
     let (style, _) = rest.split_once("</style>").unwrap();
@@ -59,7 +59,7 @@ fn links_are_relative() {
 }
 
 #[test]
-fn without_metrics_there_is_a_page_that_says_so() {
+fn without_metrics_the_page_says_so() {
     let page = text(&report("6.18"));
     assert!(page.contains("not read"), "{page}");
     assert!(
@@ -69,7 +69,7 @@ fn without_metrics_there_is_a_page_that_says_so() {
 }
 
 #[test]
-fn a_name_with_characters_that_html_does_not_have_leaves_them_out() {
+fn characters_that_html_forbids_are_omitted_from_names() {
     let mut report = report("6.18");
     let named = named("evil\x1b[2J");
     report
@@ -88,7 +88,7 @@ fn a_name_with_characters_that_html_does_not_have_leaves_them_out() {
 
 proptest! {
     #[test]
-    fn whatever_a_text_is_it_is_escaped(text_of_another in "[<>\"'&a-z/!-]{0,30}") {
+    fn any_text_is_escaped(text_of_another in "[<>\"'&a-z/!-]{0,30}") {
         let mut report = report(&text_of_another);
         if let Some(namespace) = report.namespaces.first_mut() {
             namespace.identity = Some(named(&text_of_another));

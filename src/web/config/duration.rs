@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused_with_what_to_write() {
+    fn an_invalid_duration_is_refused_with_an_example() {
         for text in [
             "", "-", "+", ".", ".s", "s", "1d", "1 s", "1s ", "one", "1s-1s",
         ] {
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_there_nothing_panics(text in "\\PC{0,24}|[-+0-9.hmsnu]{0,40}") {
+        fn no_text_makes_it_panic(text in "\\PC{0,24}|[-+0-9.hmsnu]{0,40}") {
             let _any = parse(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! What only shows without a file: see also tests/it/web_config and tests/fixtures/web-config.
+//! Parsing without a file: see also tests/it/web_config and tests/fixtures/web-config.
 
 #![expect(clippy::unwrap_used, clippy::string_slice, reason = "tests")]
 
@@ -69,7 +69,7 @@ const USERS: &str = "basic_auth_users:\n  \
     a: $2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
 
 #[test]
-fn no_prefix_of_a_file_opens_what_the_file_closes() {
+fn no_prefix_of_a_file_allows_what_the_file_forbids() {
     let tls = "tls_server_config:\n  cert_file: a\n  key_file: b\n  client_ca_file: c\n  \
         client_auth_type: RequireAndVerifyClientCert\n  client_allowed_sans: [a, b]\n";
     for text in [
@@ -92,7 +92,7 @@ fn no_prefix_of_a_file_opens_what_the_file_closes() {
 }
 
 #[test]
-fn what_is_meant_is_no_loss() {
+fn an_intended_change_is_not_a_loss() {
     let users = parse(USERS).unwrap();
     for (text, expected) in [
         ("", Some("basic_auth_users")),
@@ -224,7 +224,7 @@ fn merge_keys_are_refused_wherever_they_stand() {
 }
 
 #[test]
-fn nothing_is_too_deep_or_too_much() {
+fn deep_or_large_files_are_refused() {
     let deep = format!("a: {}", "[".repeat(100_000));
     assert!(parse(&deep).is_err());
     let deep = format!("? {}", "{? ".repeat(100_000));
@@ -240,12 +240,12 @@ fn nothing_is_too_deep_or_too_much() {
 
 proptest! {
     #[test]
-    fn whatever_the_file_says_nothing_panics(text in "\\PC{0,60}|[-a-z_:{}\\[\\]&*!|>'\"\n #?]{0,60}") {
+    fn no_file_makes_it_panic(text in "\\PC{0,60}|[-a-z_:{}\\[\\]&*!|>'\"\n #?]{0,60}") {
         let _any = parse(&text);
     }
 
     #[test]
-    fn whatever_a_value_is_nothing_panics(
+    fn no_value_makes_it_panic(
         key in prop::sample::select(vec![
             "tls_server_config", "http_server_config", "basic_auth_users", "rate_limit",
         ]),

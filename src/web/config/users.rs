@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn passwords_fit_their_hashes() {
-        // jBCrypt's test vectors, each letter for the version that Go takes for the same.
+        // jBCrypt's test vectors, with every version letter that Go accepts.
         for version in ["2a", "2b", "2x", "2y", "2"] {
             let hash = |rest: &str| format!("${version}${rest}");
             let empty = hash("06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkgY8jIucDrjc8deX1s.");
@@ -170,12 +170,12 @@ mod tests {
                 .all(|length| hash.fits(&long[..*length]))
         );
         assert!(!hash.fits(&long[..71]));
-        // A zero ends nothing.
+        // A zero byte does not end a password.
         assert!(!of(b"a\0").fits(b"a\0b") && of(b"a\0b\0").fits(b"a\0b"));
     }
 
     #[test]
-    fn what_is_no_hash_is_described_in_gos_words() {
+    fn an_invalid_hash_is_described_with_gos_error() {
         let says = |text: &str, words: &str| {
             let said = BcryptHash::parse(text).err().unwrap();
             assert!(said.contains(words), "{text}: {said}");
@@ -212,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_there_nothing_panics(text in "\\PC{0,70}|\\$2[aby]\\$[0-9]{2}\\$[./A-Za-z0-9]{50,56}") {
+        fn no_text_makes_it_panic(text in "\\PC{0,70}|\\$2[aby]\\$[0-9]{2}\\$[./A-Za-z0-9]{50,56}") {
             let _any = BcryptHash::parse(&text);
         }
     }

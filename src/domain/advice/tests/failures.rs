@@ -1,4 +1,4 @@
-//! connect() calls that failed, as an operator would meet them.
+//! Failed connect() calls.
 
 use super::*;
 

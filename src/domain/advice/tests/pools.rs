@@ -1,4 +1,4 @@
-//! The ports that bind() chooses from.
+//! The ports available to bind(addr, 0).
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn ports_for_bind_that_run_low_are_reported_by_their_address() {
 }
 
 #[test]
-fn a_bind_pool_is_a_warning_only_where_no_destination_uses_its_ports() {
+fn few_ports_for_bind_are_a_warning_only_where_no_destination_uses_them() {
     let mut host = Host::new(40_000, 40_099);
     host.open("198.51.100.1", 40_000..40_096, TcpState::TimeWait);
     let advice = host.advice();
@@ -57,7 +57,7 @@ fn a_bind_pool_is_a_warning_only_where_no_destination_uses_its_ports() {
         "{}",
         pool.sentence
     );
-    // Also where that destination is well, since its TIME-WAIT sockets can be reused.
+    // Also where that destination has headroom, since its TIME-WAIT sockets can be reused.
     host.settings.tcp_tw_reuse = Some(1);
     assert_eq!(
         found(&host.advice(), Id::BindPoolLow).severity,
@@ -66,7 +66,7 @@ fn a_bind_pool_is_a_warning_only_where_no_destination_uses_its_ports() {
 }
 
 #[test]
-fn ports_that_bind_chose_are_reported_where_they_are_known_and_where_they_are_not() {
+fn ports_that_bind_chose_are_reported_whether_their_number_is_known_or_not() {
     let host = using(28_000, TcpState::TimeWait);
     let advice = with_ports(&host, |ports| ports.bind_owned = Some(300));
     let owned = found(&advice, Id::BindOwned);
@@ -92,7 +92,7 @@ fn ports_that_bind_chose_are_reported_where_they_are_known_and_where_they_are_no
 }
 
 #[test]
-fn a_full_pool_says_that_sockets_may_share_its_ports() {
+fn a_full_pool_mentions_that_sockets_can_share_ports() {
     let mut host = Host::new(40_000, 40_099);
     for server in 0..2 {
         let first = 40_000 + 50 * server;

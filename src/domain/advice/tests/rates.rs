@@ -40,7 +40,7 @@ fn a_slow_connect_is_a_finding_long_before_ports_are_low() {
         slow.sentence
     );
     assert!(advice.headline.contains("is slow"), "{}", advice.headline);
-    // What brings it below half of the range.
+    // The fix brings it below half of the range.
     let widen = remedy(slow, RemedyId::WidenRange);
     assert!(widen.effect.unwrap().after.ratio < 0.5);
     assert!(
@@ -93,14 +93,14 @@ fn a_destination_that_is_low_and_slow_has_one_finding() {
     assert!(find(&advice, Id::ConnectSlow).is_none());
     let low = &found(&advice, Id::DestinationLow).sentence;
     assert!(low.contains("connect() is slow: "), "{low}");
-    // Where it fails, that is all that matters.
+    // Where connect() fails, only that is reported.
     let advice = using(28_232, TcpState::TimeWait).advice();
     let exhausted = &found(&advice, Id::DestinationExhausted).sentence;
     assert!(!exhausted.contains("slow"), "{exhausted}");
 }
 
 #[test]
-fn a_rate_that_cannot_be_sustained_is_reported_with_the_seconds_that_are_left() {
+fn a_rate_that_cannot_be_sustained_is_reported_with_the_remaining_seconds() {
     let advice = closing(32_768, 60_999, 16_000).advice();
     let rate = found(&advice, Id::RateTooHigh);
     assert_eq!(rate.severity, Severity::Warning);
@@ -112,7 +112,7 @@ fn a_rate_that_cannot_be_sustained_is_reported_with_the_seconds_that_are_left() 
     ] {
         assert!(rate.sentence.contains(words), "{words}: {}", rate.sentence);
     }
-    // Time enough to know, not to hurry.
+    // With enough time left it is not a warning.
     let advice = closing(32_768, 60_999, 4_800).advice();
     assert_eq!(found(&advice, Id::RateTooHigh).severity, Severity::Info);
     assert_eq!(advice.severity, Severity::Info);

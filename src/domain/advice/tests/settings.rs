@@ -1,4 +1,4 @@
-//! Settings and buckets.
+//! Sysctls and buckets.
 
 use super::*;
 use crate::domain::address::Address;
@@ -25,7 +25,7 @@ fn reuse_two_is_reported_where_it_would_need_one() {
 }
 
 #[test]
-fn the_age_from_which_sockets_are_taken_over_is_that_of_this_host() {
+fn the_age_from_which_sockets_are_reused_is_that_of_this_host() {
     let mut host = using(28_000, TcpState::TimeWait);
     for (delay, says) in [
         (None, "older than 1 s."),
@@ -131,7 +131,7 @@ fn recycling_is_reported_with_what_it_dropped_and_in_addition_to_reuse() {
 }
 
 #[test]
-fn a_lowered_fin_timeout_is_said_not_to_shorten_time_wait() {
+fn a_lower_fin_timeout_is_reported_not_to_shorten_time_wait() {
     for (seconds, is_reported) in [(15, true), (59, true), (60, false), (120, false)] {
         let mut host = Host::new(32_768, 60_999);
         host.settings.tcp_fin_timeout_seconds = Some(seconds);

@@ -1,6 +1,6 @@
-//! The reader held against whole /proc trees: those of four kernels, broken ones, and the real one.
+//! The reader with complete /proc trees: those of four kernels, broken ones, and the real one.
 //!
-//! Small files here, the connection table in `table`. The trees are of little-endian machines.
+//! Small files here, the connection table in `table`. The trees come from little-endian machines.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 

@@ -45,7 +45,7 @@ fn the_table_of_each_kernel_has_the_same_sockets() {
 }
 
 #[test]
-fn a_socket_is_told_with_its_ends_its_state_and_what_is_left_of_it() {
+fn a_socket_is_read_with_its_ends_its_state_and_its_remaining_time() {
     let (found, _) = sockets(&fixture("linux-5.15")).unwrap();
     let time_wait = |socket: &&Socket| socket.state == TcpState::TimeWait;
     let first = found.iter().find(time_wait).unwrap();
@@ -61,7 +61,7 @@ fn a_socket_is_told_with_its_ends_its_state_and_what_is_left_of_it() {
             is_on_loopback_device: false,
         }
     );
-    // Through its mapped address in tcp6, it spends an IPv4 tuple.
+    // Through its mapped address in tcp6, it uses an IPv4 tuple.
     let mapped = found
         .iter()
         .find(|socket| (socket.src_port, socket.dst_port) == (40_016, 443))
@@ -88,7 +88,7 @@ fn an_orphaned_fin_wait_2_socket_stays_what_it_is() {
 }
 
 #[test]
-fn all_listeners_are_told_even_where_requests_stand_between_them() {
+fn all_listeners_are_read_even_with_request_sockets_between_them() {
     for kernel in KERNELS {
         let found = owners(&fixture(kernel)).unwrap();
         let ports: Vec<u16> = found.iter().map(|owner| owner.port).collect();
@@ -165,7 +165,7 @@ fn a_state_that_no_kernel_has_is_counted_and_skipped() {
 }
 
 #[test]
-fn a_deadline_in_the_past_ends_the_pass_before_it_tells_anything() {
+fn a_deadline_in_the_past_ends_the_read_before_the_first_socket() {
     let root = fixture("linux-6.18");
     let mut reported = 0;
     let result = root.read_sockets(Instant::now(), &mut |_| reported += 1);
@@ -197,7 +197,7 @@ fn open_sockets() -> Vec<Box<dyn Send>> {
 #[test]
 fn the_real_table_reads_as_the_procfs_crate_reads_it() {
     let _open = open_sockets();
-    // Copied, for the real one would change between two readings.
+    // Copied, since the real one would change between two reads.
     let v4 = fs::read("/proc/net/tcp").unwrap();
     let v6 = fs::read("/proc/net/tcp6").unwrap_or_default();
     let mut files = vec![("net/tcp", &*v4)];
