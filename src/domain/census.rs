@@ -311,7 +311,6 @@ fn count_age(ages: &mut [u64; AGE_BANDS], age_ms: u32) {
 }
 
 #[cfg(test)]
-#[path = "census_tests.rs"]
 #[expect(
     clippy::unwrap_used,
     clippy::as_conversions,

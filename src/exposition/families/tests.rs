@@ -1,20 +1,17 @@
-//! Laws of the table and of the families made from it.
+//! The table, and the families made from it.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod laws;
 mod namespaces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proptest::prelude::*;
-
 use super::*;
-use crate::domain::address::Address;
 use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{
-    Breakdown, Counts, Destination, DestinationBreakdown, DestinationUsage, OtherStates, Outcome,
-    PeerTimestamps, PortBreakdown, PortsInUse, SocketSummary,
+    Breakdown, Counts, DestinationBreakdown, Outcome, PortBreakdown, SocketSummary,
 };
 use crate::exposition::testing::{
     Sample, counts, parse, rich_exporter, rich_host, rich_settings, rich_snapshot, silent_exporter,
@@ -59,7 +56,7 @@ fn edit_sockets(snapshot: &mut Snapshot, edit: impl FnOnce(&mut SocketSummary)) 
 }
 
 #[test]
-fn every_metric_of_the_table_is_told_with_its_labels_in_its_order() {
+fn every_metric_of_the_table_is_exported_in_its_order_with_its_labels() {
     let families: Vec<_> = families(&rich_host(), &rich_exporter()).collect();
     let names: Vec<&str> = families.iter().map(MetricFamily::name).collect();
     let listed: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
@@ -120,7 +117,7 @@ fn names_types_and_help_texts_follow_the_conventions() {
 }
 
 #[test]
-fn an_empty_snapshot_tells_nothing_but_the_build() {
+fn an_empty_snapshot_exports_nothing_but_the_build() {
     let expected =
         ["timewait_exporter_build_info: 0.1.0 unknown 1.95.0 x86_64-unknown-linux-gnu: 1"];
     let samples = samples(&Snapshot::default());
@@ -132,7 +129,7 @@ fn an_empty_snapshot_tells_nothing_but_the_build() {
 }
 
 #[test]
-fn what_is_folded_is_told_even_at_zero() {
+fn what_is_folded_is_exported_even_at_zero() {
     let mut snapshot = rich_snapshot();
     edit_sockets(&mut snapshot, |sockets| {
         sockets.by_src_addr = Some(Breakdown {
@@ -188,7 +185,7 @@ fn a_breakdown_that_is_switched_off_is_absent() {
 }
 
 #[test]
-fn figures_reach_their_series() {
+fn values_reach_their_series() {
     let samples = samples_of(&rich_snapshot(), &rich_exporter());
     for (name, expected) in [
         ("timewait_sockets", vec!["ipv4: 31000", "ipv6: 232"]),
@@ -289,7 +286,7 @@ fn the_sockets_reading_of_the_range_wins_over_the_settings() {
 }
 
 #[test]
-fn an_unknown_figure_is_absent_and_its_neighbours_are_not() {
+fn an_unknown_value_is_absent_and_its_neighbours_are_not() {
     let settings = Settings {
         tcp_tw_recycle: None,
         reserved_ports: None,
@@ -325,7 +322,7 @@ fn an_unknown_figure_is_absent_and_its_neighbours_are_not() {
 }
 
 #[test]
-fn collectors_are_told_in_order_and_only_those_that_are_on() {
+fn collectors_are_exported_in_order_and_only_those_that_are_on() {
     let mut snapshot = rich_snapshot().without_buckets();
     snapshot.set(CollectorId::Sockets, Some(late()));
     let samples = samples(&snapshot);
@@ -358,7 +355,7 @@ fn collectors_are_told_in_order_and_only_those_that_are_on() {
 }
 
 #[test]
-fn without_its_own_figures_the_exporter_tells_its_build_only() {
+fn without_metrics_of_itself_the_exporter_exports_its_build_only() {
     let silent = names(&samples(&rich_snapshot()));
     assert!(silent.iter().all(|name| name.starts_with("timewait_")));
     assert!(silent.contains("timewait_exporter_build_info"));
@@ -380,133 +377,4 @@ fn whole_numbers_are_exact_up_to_two_to_the_53() {
         assert_eq!(format!("{}", float(number)), number.to_string());
     }
     assert_eq!(signed_float(-1).to_string(), "-1");
-}
-
-prop_compose! {
-    fn breakdown_of(address: impl Strategy<Value = u128>)(
-        exported in prop::collection::btree_map(address, 0u64..1_000, 0..5),
-        other in 0u64..1_000,
-    ) -> Breakdown<Address> {
-        let exported = exported
-            .into_iter()
-            .map(|(bits, count)| (Address::from_v6_bytes(bits.to_be_bytes()), count));
-        Breakdown { exported: exported.collect(), other }
-    }
-}
-
-prop_compose! {
-    fn port_breakdowns()(
-        exported in prop::collection::btree_map(any::<u16>(), 0u64..1_000, 0..5),
-        other in 0u64..1_000,
-        ephemeral in 0u64..1_000,
-    ) -> PortBreakdown {
-        PortBreakdown { ports: Breakdown { exported: exported.into_iter().collect(), other }, ephemeral }
-    }
-}
-
-/// Addresses of a few bits on both sides of the IPv4-mapped block, where spellings could meet.
-fn address_bits() -> impl Strategy<Value = u128> {
-    prop_oneof![
-        any::<u128>(),
-        0u128..4,
-        (0xffff_0000_0000u128..0xffff_0000_0004)
-    ]
-}
-
-prop_compose! {
-    fn destination_breakdowns()(
-        exported in prop::collection::btree_set((address_bits(), address_bits(), any::<u16>()), 0..5),
-    ) -> DestinationBreakdown {
-        let address = |bits: u128| Address::from_v6_bytes(bits.to_be_bytes());
-        let exported = exported.into_iter().map(|(src, dst, dst_port)| DestinationUsage {
-            destination: Destination { src_addr: address(src), dst_addr: address(dst), dst_port },
-            in_use: PortsInUse::default(),
-            other_states: OtherStates::default(),
-            reusable: 0,
-            reuse_gain: 0,
-            peer_timestamps: PeerTimestamps::default(),
-            headroom: 1,
-            exhaustion_ratio: 0.0,
-            least_ratio: 0.0,
-            close_rate: 0.0,
-            search_ports: 0,
-        });
-        DestinationBreakdown { exported: exported.collect(), other: PortsInUse::default() }
-    }
-}
-
-/// Which parts of a snapshot are missing, one bit each.
-fn thin_out(snapshot: &mut Snapshot, missing: u16) {
-    let is_missing = |bit: u16| missing & (1 << bit) != 0;
-    if let Some(sockets) = snapshot.sockets_mut() {
-        if is_missing(0) {
-            sockets.ports = None;
-        }
-        if is_missing(1) {
-            sockets.by_src_addr = None;
-        }
-        if is_missing(2) {
-            sockets.by_dst_port = None;
-        }
-    }
-    if is_missing(3) {
-        snapshot.set(CollectorId::Sockets, Some(late()));
-    }
-    if is_missing(4) {
-        snapshot.set(CollectorId::Sockets, None);
-    }
-    if is_missing(5) {
-        snapshot.set(CollectorId::Sysctl, None);
-    }
-    if is_missing(6) {
-        snapshot.set(CollectorId::Netstat, None);
-    }
-    if is_missing(7) {
-        *snapshot = snapshot.clone().without_buckets();
-    }
-    if is_missing(8) {
-        snapshot.set(CollectorId::Slabinfo, None);
-    }
-    if is_missing(9) {
-        snapshot.set(CollectorId::Failures, None);
-    }
-}
-
-proptest! {
-    #[test]
-    fn no_series_is_told_twice_and_breakdowns_add_up(
-        by_src_addr in breakdown_of(address_bits()),
-        by_dst_addr in breakdown_of(address_bits()),
-        by_src_port in port_breakdowns(),
-        by_dst_port in port_breakdowns(),
-        by_destination in destination_breakdowns(),
-        missing in 0u16..512,
-    ) {
-        let totals = BTreeMap::from([
-            ("timewait_sockets_by_src_addr", by_src_addr.total()),
-            ("timewait_sockets_by_dst_addr", by_dst_addr.total()),
-            ("timewait_sockets_by_src_port", by_src_port.ports.total() + by_src_port.ephemeral),
-            ("timewait_sockets_by_dst_port", by_dst_port.ports.total() + by_dst_port.ephemeral),
-        ]);
-        let mut snapshot = rich_snapshot();
-        edit_sockets(&mut snapshot, |sockets| {
-            sockets.by_src_addr = Some(by_src_addr);
-            sockets.by_dst_addr = Some(by_dst_addr);
-            sockets.by_src_port = Some(by_src_port);
-            sockets.by_dst_port = Some(by_dst_port);
-            sockets.ports.as_mut().unwrap().by_destination = Some(by_destination);
-        });
-        thin_out(&mut snapshot, missing);
-
-        let samples = samples_of(&snapshot, &rich_exporter());
-        let identities: BTreeSet<_> = samples.iter().map(Sample::identity).collect();
-        prop_assert_eq!(identities.len(), samples.len());
-        for (name, total) in totals {
-            let mut values = samples.iter().filter(|s| s.name == name).peekable();
-            if values.peek().is_some() {
-                let sum: f64 = values.map(|sample| sample.value).sum();
-                prop_assert_eq!(sum.to_string(), total.to_string());
-            }
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn another_namespace_tells_the_same_as_the_own_one_under_its_label() {
+fn another_namespace_has_the_same_series_as_the_exporters_under_its_label() {
     let samples = samples_of_host(&rich_host(), &silent_exporter());
     let is_netns = |label: &(String, String)| label.0 == "netns" && label.1 == "blue";
     let (other, own): (Vec<Sample>, Vec<Sample>) = samples
@@ -29,7 +29,7 @@ fn another_namespace_tells_the_same_as_the_own_one_under_its_label() {
 }
 
 #[test]
-fn who_lives_in_a_namespace_and_what_is_not_told_is_told() {
+fn the_owner_of_a_namespace_and_what_is_not_exported_are_exported() {
     let samples = samples_of_host(&rich_host(), &silent_exporter());
     assert_eq!(
         values_of(&samples, "timewait_netns_info"),
