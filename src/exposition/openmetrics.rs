@@ -73,8 +73,8 @@ mod tests {
     use crate::exposition::{Format, encode as encode_as};
 
     fn encode(families: &[MetricFamily]) -> String {
-        let encoded = encode_as(families, Format::OpenMetrics, false).unwrap();
-        String::from_utf8(encoded.body).unwrap()
+        let body = encode_as(families, Format::OpenMetrics, false).unwrap();
+        String::from_utf8(body).unwrap()
     }
 
     #[test]

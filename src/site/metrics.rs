@@ -30,10 +30,10 @@ pub(super) fn writer(
             process: http.and_then(|_| process_usage()),
             handler: http,
         };
-        let encoded = encode(families(&snapshot, &exporter), format, gzip)?;
-        let mut answer = answer::with_body(StatusCode::OK, encoded.content_type, encoded.body);
+        let body = encode(families(&snapshot, &exporter), format, gzip)?;
+        let mut answer = answer::with_body(StatusCode::OK, format.content_type(), body);
         answer::set(&mut answer, VARY, "Accept, Accept-Encoding");
-        if encoded.gzip {
+        if gzip {
             answer::set(&mut answer, CONTENT_ENCODING, "gzip");
         }
         Ok(answer)

@@ -19,8 +19,8 @@ use crate::exposition::testing::{
 use crate::exposition::{Format, encode};
 
 fn samples_of_host(host: &HostSnapshot, exporter: &ExporterFigures) -> Vec<Sample> {
-    let encoded = encode(families(host, exporter), Format::Text, false).unwrap();
-    parse(&String::from_utf8(encoded.body).unwrap())
+    let body = encode(families(host, exporter), Format::Text, false).unwrap();
+    parse(&String::from_utf8(body).unwrap())
 }
 
 fn samples_of(snapshot: &Snapshot, exporter: &ExporterFigures) -> Vec<Sample> {

@@ -151,7 +151,6 @@ fn encoded(snapshot: &HostSnapshot, format: Format, gzip: bool) -> usize {
     };
     encode(families(snapshot, &exporter), format, gzip)
         .unwrap()
-        .body
         .len()
 }
 
