@@ -85,25 +85,16 @@ impl Format {
         if ["*/*", "*"].contains(&range.item.as_str()) {
             return Some(0);
         }
-        if let Some(kind) = range.item.strip_suffix("/*") {
-            return ours
-                .item
-                .split('/')
-                .next()
-                .filter(|our| *our == kind)
-                .map(|_| 1);
+        if let Some((kind, "*")) = range.item.split_once('/') {
+            return (kind == ours.item.split_once('/')?.0).then_some(1);
         }
-        let mut choosing = range.parameters.iter();
-        let is_ours = range.item == ours.item
-            && choosing
-                .all(|one| !PARAMETERS.contains(&one.0.as_str()) || ours.parameters.contains(one));
+        let (asked, known) = (&range.parameters, &ours.parameters);
+        let chooses = |one: &&(String, String)| PARAMETERS.contains(&one.0.as_str());
+        let mut choosing = asked.iter().filter(chooses);
+        let is_ours = range.item == ours.item && choosing.all(|one| known.contains(one));
         // Given twice, a parameter counts once: it makes the range no more specific.
-        let named = ours
-            .parameters
-            .iter()
-            .filter(|one| range.parameters.contains(one));
-        let matched = named.count();
-        let is_whole = self != Self::Protobuf || matched == ours.parameters.len();
+        let matched = known.iter().filter(|one| asked.contains(one)).count();
+        let is_whole = self != Self::Protobuf || matched == known.len();
         (is_ours && is_whole).then_some(NAMED + matched)
     }
 }

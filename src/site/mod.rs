@@ -119,15 +119,12 @@ impl Site {
         if self.readiness.state() == State::NotWorking {
             self.read(PROBE_TIME, false).await;
         }
-        let (status, line) = match self.readiness.state() {
-            State::Ready => (StatusCode::OK, "TIME-WAIT Exporter is Ready."),
-            State::NotWorking => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Not ready: sockets cannot be read.",
-            ),
-            State::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "Not ready: shutting down."),
+        let reason = match self.readiness.state() {
+            State::Ready => return answer::text(StatusCode::OK, "TIME-WAIT Exporter is Ready."),
+            State::NotWorking => "Not ready: sockets cannot be read.",
+            State::ShuttingDown => "Not ready: shutting down.",
         };
-        answer::text(status, line)
+        answer::text(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
 }
 
