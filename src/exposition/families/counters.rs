@@ -1,11 +1,12 @@
-//! Metrics of the kernel's own counters (`/proc/net/netstat`, `TcpExt`, and `/proc/net/snmp`, `Tcp`).
+//! Metrics of the kernel's own counters (`/proc/net/netstat`, `TcpExt`, and `/proc/net/snmp`, `Tcp`) and of
+//! connection tracking, on which NAT depends.
 //!
-//! They count since the network namespace was made, whatever this program does.
+//! They count since the network namespace was made, whatever this program does, except for the failed connect()
+//! calls.
 
 use super::Values::{Count, Series as Many};
-use super::{MetricDescription, Series, float, labelled, single};
+use super::{MetricDescription, float, labelled, single};
 use crate::domain::collectors::CollectorId;
-use crate::domain::snapshot::Snapshot;
 
 pub(super) const METRICS: &[MetricDescription] = &[
     single(
@@ -50,7 +51,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "Segments that the kernel rejected for their timestamps, by its own name for the counter \
          (TcpExt). PAWSTimewait counts those that met a socket in TIME-WAIT. A counter that the kernel \
          does not have is absent.",
-        Many(paws_rejects),
+        Many(|snapshot, series| {
+            for (counter, segments) in snapshot.counts(CollectorId::Netstat)?.iter() {
+                if counter.starts_with("PAWS") || counter == "TSEcrRejected" {
+                    series.push(&[&counter], float(segments));
+                }
+            }
+            Some(())
+        }),
     ),
     single(
         "timewait_connect_failures_total",
@@ -59,13 +67,35 @@ pub(super) const METRICS: &[MetricDescription] = &[
          bind() had fixed are not counted.",
         Count(CollectorId::Failures, "failures"),
     ),
+    single(
+        "timewait_conntrack_entries",
+        "Entries of the connection tracking table (net.netfilter.nf_conntrack_count), of any protocol. \
+         Absent where the kernel tracks no connections.",
+        Count(CollectorId::Conntrack, "count"),
+    ),
+    single(
+        "timewait_conntrack_entries_limit",
+        "How many entries the connection tracking table may have (net.netfilter.nf_conntrack_max). When it \
+         is full, packets of new connections are dropped.",
+        Count(CollectorId::Conntrack, "max"),
+    ),
+    single(
+        "timewait_conntrack_insert_failed_total",
+        "Packets dropped because their connection could not be inserted into the connection tracking table \
+         (insert_failed in /proc/net/stat/nf_conntrack). Rises when NAT has no source port left for a \
+         destination, and when two packets of one connection race. Absent where the kernel has no such file.",
+        Count(CollectorId::Conntrack, "insert_failed"),
+    ),
+    single(
+        "timewait_conntrack_drops_total",
+        "Packets dropped by connection tracking (drop in /proc/net/stat/nf_conntrack): the table was full, or \
+         the insertion failed.",
+        Count(CollectorId::Conntrack, "drop"),
+    ),
+    single(
+        "timewait_conntrack_early_drops_total",
+        "Tracked connections dropped to make room for new ones (early_drop in /proc/net/stat/nf_conntrack): \
+         the table was full.",
+        Count(CollectorId::Conntrack, "early_drop"),
+    ),
 ];
-
-fn paws_rejects(snapshot: &Snapshot, series: &mut Series) -> Option<()> {
-    for (counter, segments) in snapshot.counts(CollectorId::Netstat)?.iter() {
-        if counter.starts_with("PAWS") || counter == "TSEcrRejected" {
-            series.push(&[&counter], float(segments));
-        }
-    }
-    Some(())
-}

@@ -66,6 +66,11 @@ pub(super) const METRICS: &[MetricDescription] = &[
     ),
 ];
 
+/// The values of [`TRIPLE`].
+fn labels(to: &Destination) -> [&dyn Display; 3] {
+    [&to.src_addr, &to.dst_addr, &to.dst_port]
+}
+
 /// One value for each destination that is exported individually.
 fn each(
     snapshot: &Snapshot,
@@ -73,12 +78,7 @@ fn each(
     value: fn(&DestinationUsage) -> f64,
 ) -> Option<()> {
     for one in &snapshot.destinations()?.exported {
-        let Destination {
-            src_addr,
-            dst_addr,
-            dst_port,
-        } = &one.destination;
-        series.push(&[src_addr, dst_addr, dst_port], value(one));
+        series.push(&labels(&one.destination), value(one));
     }
     Some(())
 }
@@ -91,12 +91,7 @@ fn ports_in_use(snapshot: &Snapshot, series: &mut Series) -> Option<()> {
         series.push(&[src, dst, port, &"other"], float(in_use.other));
     };
     for one in &found.exported {
-        let Destination {
-            src_addr,
-            dst_addr,
-            dst_port,
-        } = &one.destination;
-        push([src_addr, dst_addr, dst_port], one.in_use);
+        push(labels(&one.destination), one.in_use);
     }
     push([&OTHER; 3], found.other);
     Some(())

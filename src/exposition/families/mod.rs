@@ -15,7 +15,6 @@
 //! Does not count, rank or divide anything: all values are final in the snapshot. Does not know how
 //! families are written.
 
-mod conntrack;
 mod counters;
 mod destinations;
 mod exporter;
@@ -24,7 +23,6 @@ mod ports;
 mod scrape;
 mod sockets;
 mod sources;
-mod udp;
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -36,7 +34,7 @@ pub use exporter::{BuildInfo, ExporterFigures, HandlerFigures};
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::HostSnapshot;
 use crate::domain::settings::{SYSCTLS, Sysctl};
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::{PerFamily, Snapshot};
 
 /// The label value for everything that a top N leaves out.
 const OTHER: &str = "other";
@@ -179,9 +177,11 @@ impl Series {
     }
 
     /// Adds one series for each IP version.
-    fn push_families(&mut self, ipv4: f64, ipv6: f64) {
-        self.push(&[&"ipv4"], ipv4);
-        self.push(&[&"ipv6"], ipv6);
+    fn by_family<T>(&mut self, values: Option<PerFamily<T>>, value: fn(T) -> f64) -> Option<()> {
+        let PerFamily { ipv4, ipv6 } = values?;
+        self.push(&[&"ipv4"], value(ipv4));
+        self.push(&[&"ipv6"], value(ipv6));
+        Some(())
     }
 
     /// Adds the one series of a metric without labels.
@@ -206,10 +206,8 @@ pub static METRICS: LazyLock<Vec<MetricDescription>> = LazyLock::new(|| {
         ports::METRICS,
         destinations::METRICS,
         sources::METRICS,
-        udp::METRICS,
         &sysctls,
         counters::METRICS,
-        conntrack::METRICS,
         namespaces::METRICS,
         scrape::METRICS,
         exporter::METRICS,

@@ -20,7 +20,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "Age of the socket metrics of another network namespace: 0 when dumped for this scrape, at most \
          --collector.netns-max-age otherwise. They are never of an older dump where a ratio can be 0.4 or \
          more. Absent where they are.",
-        Host(age),
+        Host(|host, series| {
+            for namespace in host.others() {
+                if let Some(age) = namespace.age {
+                    series.push(&[&namespace.identity.label], age.as_secs_f64());
+                }
+            }
+            Some(())
+        }),
     ),
     single(
         "timewait_netns_unreadable",
@@ -39,15 +46,6 @@ pub(super) const METRICS: &[MetricDescription] = &[
 
 fn found(host: &HostSnapshot) -> Option<&Namespaces> {
     host.namespaces.as_ref()?.value.as_ref()
-}
-
-fn age(host: &HostSnapshot, series: &mut Series) -> Option<()> {
-    for namespace in &found(host)?.exported {
-        if let Some(age) = namespace.age {
-            series.push(&[&namespace.identity.label], age.as_secs_f64());
-        }
-    }
-    Some(())
 }
 
 fn info(host: &HostSnapshot, series: &mut Series) -> Option<()> {

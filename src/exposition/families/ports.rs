@@ -5,9 +5,9 @@
 //! is known even then. What needs the sockets is absent then.
 
 use super::Values::{Series as Many, Value};
-use super::{MetricDescription, Series, float, labelled, single};
+use super::{MetricDescription, float, labelled, single};
 use crate::domain::ports::{PortRange, PortSet};
-use crate::domain::snapshot::{PerFamily, Snapshot};
+use crate::domain::snapshot::Snapshot;
 
 pub(super) const METRICS: &[MetricDescription] = &[
     single(
@@ -71,7 +71,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
          destination. 1 when the next connect() to it fails with EADDRNOTAVAIL. A lower bound where \
          programs call bind() before connect() and timewait_port_range_bind_owned_ports is absent; an \
          upper bound where timewait_port_range_exhaustion_ratio_lower_bound is less.",
-        Many(|snapshot, series| each(series, Some(snapshot.ports()?.worst_ratio))),
+        Many(|snapshot, series| series.by_family(Some(snapshot.ports()?.worst_ratio), f64::from)),
     ),
     labelled(
         "timewait_port_range_exhaustion_ratio_lower_bound",
@@ -79,7 +79,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "timewait_port_range_exhaustion_ratio without the ports of orphaned sockets in FIN-WAIT-2, which kernels \
          without a fix of 2024 reuse as they do ports in TIME-WAIT. Absent where the kernel is known to have the fix \
          (Linux 6.11.3, 6.6.55, 6.1.113, 5.15.168, 5.10.227) and where tcp_tw_reuse is off.",
-        Many(|snapshot, series| each(series, snapshot.ports()?.least_ratio)),
+        Many(|snapshot, series| series.by_family(snapshot.ports()?.least_ratio, f64::from)),
     ),
     single(
         "timewait_listeners_in_port_range",
@@ -115,11 +115,4 @@ fn reserved(snapshot: &Snapshot) -> Option<u32> {
             Some(inside.len_within(reserved??))
         }
     }
-}
-
-/// One value for each IP version.
-fn each(series: &mut Series, ratios: Option<PerFamily<f64>>) -> Option<()> {
-    let PerFamily { ipv4, ipv6 } = ratios?;
-    series.push_families(ipv4, ipv6);
-    Some(())
 }

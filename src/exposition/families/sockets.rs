@@ -6,10 +6,9 @@ use std::fmt::Display;
 
 use super::Values::{Count, Series as Many, Value};
 use super::{MetricDescription, OTHER, Series, float, labelled, signed_float, single};
-use crate::domain::address::Address;
 use crate::domain::age::BANDS;
 use crate::domain::collectors::CollectorId;
-use crate::domain::snapshot::{Breakdown, PerFamily, PortBreakdown, Snapshot};
+use crate::domain::snapshot::{Breakdown, PortBreakdown};
 
 /// The label value for the ports on a side that means no service.
 const EPHEMERAL: &str = "ephemeral";
@@ -20,18 +19,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &["family"],
         "Sockets in TIME-WAIT, by IP version; an IPv4-mapped IPv6 address counts as IPv4. Sockets in \
          FIN-WAIT-2 are not among them, not even those that the kernel keeps as time-wait buckets.",
-        Many(|snapshot, series| {
-            let PerFamily { ipv4, ipv6 } = snapshot.sockets()?.time_wait;
-            series.push_families(float(ipv4), float(ipv6));
-            Some(())
-        }),
+        Many(|snapshot, series| series.by_family(Some(snapshot.sockets()?.time_wait), float)),
     ),
     labelled(
         "timewait_sockets_by_src_addr",
         &["src_addr"],
         "Sockets in TIME-WAIT by local address: the most frequent addresses, the sockets of all \
          others under \"other\". Adds up to timewait_sockets.",
-        Many(|snapshot, series| by_address(series, snapshot.sockets()?.by_src_addr.as_ref())),
+        Many(|snapshot, series| by_value(series, snapshot.sockets()?.by_src_addr.as_ref())),
     ),
     labelled(
         "timewait_sockets_by_src_port",
@@ -46,7 +41,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &["dst_addr"],
         "Sockets in TIME-WAIT by remote address: the most frequent addresses, the sockets of all \
          others under \"other\". Adds up to timewait_sockets.",
-        Many(|snapshot, series| by_address(series, snapshot.sockets()?.by_dst_addr.as_ref())),
+        Many(|snapshot, series| by_value(series, snapshot.sockets()?.by_dst_addr.as_ref())),
     ),
     labelled(
         "timewait_sockets_by_dst_port",
@@ -62,7 +57,12 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "Sockets in TIME-WAIT by how many seconds they have been in it, in bands whose lower bound is \
          inclusive. The age is 60 s minus what the kernel's timer has left, clamped to the first and \
          the last band. Adds up to timewait_sockets.",
-        Many(by_age),
+        Many(|snapshot, series| {
+            for ((band, _), count) in BANDS.iter().zip(snapshot.sockets()?.by_age?) {
+                series.push(&[band], float(count));
+            }
+            Some(())
+        }),
     ),
     single(
         "timewait_buckets",
@@ -86,30 +86,19 @@ pub(super) const METRICS: &[MetricDescription] = &[
     ),
 ];
 
-fn by_address(series: &mut Series, found: Option<&Breakdown<Address>>) -> Option<()> {
-    push_breakdown(series, found?);
+/// The individual values and the rest; the rest even at 0, so that a sum over the family never lacks it.
+fn by_value<K: Display>(series: &mut Series, found: Option<&Breakdown<K>>) -> Option<()> {
+    let found = found?;
+    for (value, count) in &found.exported {
+        series.push(&[value], float(*count));
+    }
+    series.push(&[&OTHER], float(found.other));
     Some(())
 }
 
 fn by_port(series: &mut Series, found: Option<&PortBreakdown>) -> Option<()> {
     let found = found?;
-    push_breakdown(series, &found.ports);
+    by_value(series, Some(&found.ports))?;
     series.push(&[&EPHEMERAL], float(found.ephemeral));
-    Some(())
-}
-
-/// The individual values and the rest; the rest even at 0, so that a sum over the family never lacks it.
-fn push_breakdown<K: Display>(series: &mut Series, breakdown: &Breakdown<K>) {
-    for (value, count) in &breakdown.exported {
-        series.push(&[value], float(*count));
-    }
-    series.push(&[&OTHER], float(breakdown.other));
-}
-
-fn by_age(snapshot: &Snapshot, series: &mut Series) -> Option<()> {
-    let counts = snapshot.sockets()?.by_age?;
-    for ((band, _), count) in BANDS.iter().zip(counts) {
-        series.push(&[band], float(count));
-    }
     Some(())
 }

@@ -1,10 +1,10 @@
-//! Metrics of single local addresses: the ports available to bind(addr, 0).
+//! Metrics of single local addresses: the ports available to bind(addr, 0), of TCP and of UDP.
 //!
 //! Which addresses are exported is decided where they are counted.
 
 use super::Values::Series as Many;
 use super::{MetricDescription, Series, labelled};
-use crate::domain::snapshot::SourceUsage;
+use crate::domain::snapshot::{Snapshot, SourceUsage};
 
 pub(super) const METRICS: &[MetricDescription] = &[
     labelled(
@@ -25,10 +25,31 @@ pub(super) const METRICS: &[MetricDescription] = &[
          it).",
         Many(|snapshot, series| each(series, snapshot.sources(), |one| one.exhaustion_ratio)),
     ),
+    labelled(
+        "timewait_udp_source_ports",
+        &["src_addr"],
+        "Distinct unreserved ports of the range in use by UDP sockets on a local address, including \
+         those on wildcard addresses that cover it: ports that bind(addr, 0) cannot get. The fullest \
+         addresses; 0.0.0.0 and :: stand for sockets that are not bound to an address. Too high on \
+         0.0.0.0 by the connected IPv6 sockets that were bound to an address first.",
+        Many(|snapshot, series| each(series, udp(snapshot), |one| one.ports.into())),
+    ),
+    labelled(
+        "timewait_udp_source_exhaustion_ratio",
+        &["src_addr"],
+        "timewait_udp_source_ports divided by the unreserved ports of the range, 0 to 1. At 1 the next \
+         bind(addr, 0) fails with EADDRINUSE, and connect() and sendto() of an unbound UDP socket \
+         (0.0.0.0 and ::) with EAGAIN, whatever the destination.",
+        Many(|snapshot, series| each(series, udp(snapshot), |one| one.exhaustion_ratio)),
+    ),
 ];
 
+fn udp(snapshot: &Snapshot) -> Option<&[SourceUsage]> {
+    Some(&snapshot.udp()?.by_source)
+}
+
 /// One value for each address that is exported.
-pub(super) fn each(
+fn each(
     series: &mut Series,
     sources: Option<&[SourceUsage]>,
     value: fn(&SourceUsage) -> f64,
