@@ -317,7 +317,10 @@ fn rich_ports() -> PortUsage {
             on_wildcards: 0,
             exhaustion_ratio: 28_008.0 / 28_230.0,
         }]),
-        sets: PortSets::default(),
+        sets: PortSets {
+            reserved: rich_settings().reserved_ports,
+            ..PortSets::default()
+        },
     }
 }
 

@@ -103,16 +103,10 @@ fn range(snapshot: &Snapshot) -> Option<PortRange> {
 }
 
 fn reserved(snapshot: &Snapshot) -> Option<u32> {
-    let reserved = snapshot
-        .settings()
-        .map(|settings| settings.reserved_ports.as_ref());
-    match (snapshot.ports(), reserved) {
+    if let Some(ports) = snapshot.ports() {
         // Without the setting the dump is summed up as if nothing were reserved, which is not known.
-        (_, Some(None)) => None,
-        (Some(ports), _) => Some(ports.reserved),
-        (None, reserved) => {
-            let inside = PortSet::of_range(range(snapshot)?);
-            Some(inside.len_within(reserved??))
-        }
+        return ports.sets.reserved.as_ref().map(|_| ports.reserved);
     }
+    let reserved = snapshot.settings()?.reserved_ports.as_ref()?;
+    Some(PortSet::of_range(range(snapshot)?).len_within(reserved))
 }

@@ -286,6 +286,21 @@ fn the_sockets_reading_of_the_range_wins_over_the_settings() {
 }
 
 #[test]
+fn without_the_setting_the_number_of_reserved_ports_is_absent_whatever_was_dumped() {
+    let mut snapshot = rich_snapshot().without(CollectorId::Sysctl);
+    edit_sockets(&mut snapshot, |sockets| {
+        let ports = sockets.ports.as_mut().unwrap();
+        (ports.sets.reserved, ports.reserved) = (None, 0);
+    });
+    let samples = samples(&snapshot);
+    assert!(values_of(&samples, "timewait_port_range_reserved_ports").is_empty());
+    assert_eq!(
+        values_of(&samples, "timewait_port_range_usable_ports"),
+        [": 28227"]
+    );
+}
+
+#[test]
 fn an_unknown_value_is_absent_and_its_neighbours_are_not() {
     let settings = Settings {
         tcp_tw_recycle: None,
