@@ -57,7 +57,9 @@ impl Address {
     /// From the 128 bits of an IPv6 address, most significant byte first. A mapped one becomes
     /// IPv4 by itself.
     pub(crate) fn from_v6_bytes(bytes: [u8; 16]) -> Self {
-        u128::from_be_bytes(bytes).into()
+        let halves: [[u8; 8]; 2] = zerocopy::transmute!(bytes);
+        let [high, low] = halves.map(u64::from_be_bytes);
+        Self { high, low }
     }
 
     /// The same address on this link, if it is link-local: on another link it is another place.
@@ -116,16 +118,6 @@ impl Address {
     /// Both halves of the 128 bits, IPv4 in its mapped form.
     pub(super) const fn halves(self) -> [u64; 2] {
         [self.high, self.low]
-    }
-}
-
-impl From<u128> for Address {
-    fn from(bits: u128) -> Self {
-        let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
-        Self {
-            high: half(bits >> 64),
-            low: half(bits),
-        }
     }
 }
 

@@ -16,8 +16,8 @@ const PENDING: usize = 4_096;
 /// entry takes 8 bytes instead of 24.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RemoteCounts {
-    v4: Counts<u32>,
-    v6: Counts<Address>,
+    v4: Partitions<u32>,
+    v6: Partitions<Address>,
 }
 
 impl RemoteCounts {
@@ -25,23 +25,17 @@ impl RemoteCounts {
     #[inline]
     pub(super) fn add(&mut self, address: Address, count: u32) {
         match address.to_v4_bits() {
-            Some(bits) => self.v4.add(bits, count),
-            None => self.v6.add(address, count),
+            Some(bits) => add(&mut self.v4, bits, count, u64::from),
+            None => add(&mut self.v6, address, count, folded),
         }
     }
 
     /// Each address once, with its count.
     pub(super) fn into_counts(self) -> impl Iterator<Item = (Address, u64)> {
-        let v4 = self.v4.into_counts();
+        let v4 = counts(self.v4);
         let v4 = v4.map(|(bits, count)| (Address::from_v4_bytes(bits.to_be_bytes()), count));
-        v4.chain(self.v6.into_counts())
+        v4.chain(counts(self.v6))
     }
-}
-
-/// A value that can be counted.
-trait Countable: Copy + Ord {
-    /// Some eight bits of it in which values that are near each other differ.
-    fn partition(self) -> usize;
 }
 
 /// Close to 2^64 divided by the golden ratio: multiplied by it, numbers in a row are spread evenly.
@@ -53,56 +47,40 @@ pub(super) fn top_bits(number: u64) -> usize {
     top.into()
 }
 
-impl Countable for u32 {
-    fn partition(self) -> usize {
-        top_bits(self.into())
-    }
+/// Half of the bits, to which the others contribute.
+fn folded(address: Address) -> u64 {
+    let [high, low] = address.halves();
+    low ^ high.rotate_left(32)
 }
 
-impl Countable for Address {
-    fn partition(self) -> usize {
-        let [high, low] = self.halves();
-        top_bits(low ^ high.rotate_left(32))
-    }
-}
-
-/// Values with their counts, in partitions; none before the first value.
+/// Values with their counts, in [`PARTITIONS`]; none before the first value.
 ///
 /// **Invariant:** memory grows with different values, not with values: a partition has room for twice as
 /// many as it had different ones when it was counted last, or for [`PENDING`]. However values are
 /// chosen, at worst they are all sorted together.
-#[derive(Clone, Debug)]
-struct Counts<K>(Vec<Vec<(K, u32)>>);
+type Partitions<K> = Vec<Vec<(K, u32)>>;
 
-impl<K> Default for Counts<K> {
-    fn default() -> Self {
-        Self(Vec::new())
+#[inline]
+fn add<K: Copy + Ord>(all: &mut Partitions<K>, value: K, count: u32, number: impl Fn(K) -> u64) {
+    if all.is_empty() {
+        all.resize_with(PARTITIONS, Vec::new);
+    }
+    if let Some(partition) = all.get_mut(top_bits(number(value))) {
+        if partition.len() == partition.capacity() && partition.len() >= PENDING {
+            sum_up(partition);
+            partition.reserve(partition.len());
+        }
+        partition.push((value, count));
     }
 }
 
-impl<K: Countable> Counts<K> {
-    #[inline]
-    fn add(&mut self, value: K, count: u32) {
-        if self.0.is_empty() {
-            self.0.resize_with(PARTITIONS, Vec::new);
-        }
-        if let Some(partition) = self.0.get_mut(value.partition()) {
-            if partition.len() == partition.capacity() && partition.len() >= PENDING {
-                sum_up(partition);
-                partition.reserve(partition.len());
-            }
-            partition.push((value, count));
-        }
-    }
-
-    fn into_counts(self) -> impl Iterator<Item = (K, u64)> {
-        self.0.into_iter().flat_map(|mut partition| {
-            sum_up(&mut partition);
-            partition
-                .into_iter()
-                .map(|(value, count)| (value, count.into()))
-        })
-    }
+/// Each value once, with its count.
+fn counts<K: Copy + Ord>(all: Partitions<K>) -> impl Iterator<Item = (K, u64)> {
+    all.into_iter().flat_map(|mut partition| {
+        sum_up(&mut partition);
+        let counts = partition.into_iter();
+        counts.map(|(value, count)| (value, count.into()))
+    })
 }
 
 /// Leaves each value once, with the sum of its counts.
@@ -139,6 +117,10 @@ mod tests {
         Address::from_v4_bytes(bits.to_be_bytes())
     }
 
+    fn v6(bits: u128) -> Address {
+        Address::from_v6_bytes(bits.to_be_bytes())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -148,7 +130,7 @@ mod tests {
             any in prop::collection::vec((any::<u128>(), 1_u32..9), 0..300),
         ) {
             let few = few.into_iter().map(|(bits, count)| (v4(bits), count));
-            let any = any.into_iter().map(|(bits, count)| (Address::from(bits), count));
+            let any = any.into_iter().map(|(bits, count)| (v6(bits), count));
             compare_with_a_model(&few.chain(any).collect::<Vec<_>>())?;
         }
 
@@ -162,11 +144,11 @@ mod tests {
 
     #[test]
     fn what_is_kept_uncounted_has_a_bound() {
-        let mut counts = Counts::default();
+        let mut counts = RemoteCounts::default();
         for number in 0..1_000_000_u32 {
-            counts.add(number % 7, 1);
+            counts.add(v4(number % 7), 1);
         }
-        let kept: usize = counts.0.iter().map(Vec::capacity).sum();
+        let kept: usize = counts.v4.iter().map(Vec::capacity).sum();
         assert!(kept <= 7 * PENDING, "{kept}");
     }
 
@@ -174,9 +156,9 @@ mod tests {
     fn neighbours_go_to_different_partitions() {
         let mut sizes = [0_u32; PARTITIONS];
         for number in 0..1_000_000_u32 {
-            let v6 = Address::from((0x2001_0db8_u128 << 96) + (u128::from(number) << 40));
-            for partition in [number.partition(), v6.partition()] {
-                if let Some(size) = sizes.get_mut(partition) {
+            let v6 = v6((0x2001_0db8_u128 << 96) + (u128::from(number) << 40));
+            for number in [number.into(), folded(v6)] {
+                if let Some(size) = sizes.get_mut(top_bits(number)) {
                     *size += 1;
                 }
             }
