@@ -65,8 +65,8 @@ impl PortPool {
 pub(super) struct ReuseRule {
     /// Of whatever destination.
     everywhere: bool,
-    /// With an end on a loopback address, or on the device `lo`.
-    on_loopback: bool,
+    /// With an end on a loopback address, or bound to the device `lo`, whatever their addresses.
+    pub(super) on_loopback: bool,
     /// It is old enough if it is older than this.
     older_than_ms: u32,
     /// It has a timestamp if it is younger than this: older ones were made with `tcp_timestamps` off.
@@ -111,11 +111,6 @@ impl ReuseRule {
     pub(super) fn allows(self, destination: &Destination) -> bool {
         let is_loopback = destination.src_addr.is_loopback() || destination.dst_addr.is_loopback();
         self.everywhere || (self.on_loopback && is_loopback)
-    }
-
-    /// Whether reuse is allowed for sockets bound to the device `lo`, whatever their addresses.
-    pub(super) const fn allows_on_loopback_device(self) -> bool {
-        self.on_loopback
     }
 }
 
@@ -214,10 +209,8 @@ mod tests {
 
     #[test]
     fn on_the_device_lo_value_two_reuses_whatever_the_addresses() {
-        let allows = |reuse| {
-            let rule = ReuseRule::new(&settings(reuse, 1, None), Moment::default());
-            rule.allows_on_loopback_device()
-        };
+        let allows =
+            |reuse| ReuseRule::new(&settings(reuse, 1, None), Moment::default()).on_loopback;
         // With 1 every destination is.
         assert_eq!([0, 1, 2].map(allows), [false, false, true]);
     }

@@ -124,8 +124,7 @@ impl Census {
         let Some(tally) = self.destinations.entry(destination, make) else {
             return;
         };
-        let is_on_lo = socket.is_on_loopback_device && reuse.allows_on_loopback_device();
-        let is_allowed = tally.reuses || is_on_lo;
+        let is_allowed = tally.reuses || (socket.is_on_loopback_device && reuse.on_loopback);
         let mut is_reusable = false;
         match socket.state {
             TcpState::TimeWait => {

@@ -26,17 +26,13 @@ impl ContainerIdentity {
     /// From the text of `/proc/PID/cgroup`. Of several hierarchies the one that says most.
     pub fn parse(text: &str) -> Self {
         let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-        // Of several that say as much the first.
-        let found = paths
-            .map(Self::of_path)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev();
-        found.max_by_key(Self::says).unwrap_or_default()
+        let found = paths.map(Self::of_path);
+        // Of several that miss as much the first.
+        found.min_by_key(Self::misses).unwrap_or_default()
     }
 
-    fn says(&self) -> u8 {
-        u8::from(self.container_id.is_some()) + u8::from(self.pod_uid.is_some())
+    fn misses(&self) -> u8 {
+        u8::from(self.container_id.is_none()) + u8::from(self.pod_uid.is_none())
     }
 
     /// The innermost container of a path: a container may run others.
@@ -73,10 +69,9 @@ fn pod_uid(name: &str) -> Option<String> {
         _ => name.strip_prefix("pod")?,
     };
     let uid = uid.replace('_', "-");
-    let groups: Vec<&str> = uid.split('-').collect();
-    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let lengths: Vec<usize> = uid.split('-').map(str::len).collect();
     let is_uid = matches!(*lengths, [8, 4, 4, 4, 12] | [32]);
-    (is_uid && groups.into_iter().all(is_hexadecimal)).then_some(uid)
+    (is_uid && uid.split('-').all(is_hexadecimal)).then_some(uid)
 }
 
 fn container_id(name: &str, parent: &str, child: &str) -> Option<String> {
@@ -108,9 +103,8 @@ fn container_id(name: &str, parent: &str, child: &str) -> Option<String> {
 
 /// `machine.slice`, or a slice within it (`systemd-nspawn --slice=machine-web.slice`).
 fn is_of_machines(slice: &str) -> bool {
-    let rest = slice.strip_prefix("machine");
-    let name = rest.and_then(|rest| rest.strip_suffix(".slice"));
-    name.is_some_and(|name| name.is_empty() || name.starts_with('-'))
+    let name = slice.strip_suffix(".slice").unwrap_or_default();
+    name == "machine" || name.starts_with("machine-")
 }
 
 /// A task's 32 digits and a container's number, as the ECS agent names what runs on Fargate.

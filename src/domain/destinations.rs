@@ -7,7 +7,7 @@ use super::advice::thresholds::RATIO_WARNING;
 use super::age;
 use super::capacity::PortPool;
 use super::fast_map::RandomState;
-use super::options::{CensusOptions, PinnedDestination};
+use super::options::CensusOptions;
 use super::ports::PortSet;
 use super::search;
 use super::small_port_set::SmallPortSet;
@@ -199,29 +199,23 @@ fn add_pinned(
 ) {
     let mut pins = options.pinned_destinations.clone();
     pins.sort_unstable();
-    for PinnedDestination {
-        src_addr,
-        dst_addr,
-        dst_port,
-    } in pins
-    {
+    for pin in pins {
         let mut top = Top::new(options.top);
         for (one, tally) in destinations {
-            if (one.dst_addr, one.dst_port) == (dst_addr, dst_port)
-                && src_addr.is_none_or(|src_addr| src_addr == one.src_addr)
-            {
+            let is_pinned_source = pin.src_addr.is_none_or(|pinned| pinned == one.src_addr);
+            if (one.dst_addr, one.dst_port) == (pin.dst_addr, pin.dst_port) && is_pinned_source {
                 top.add(*one, tally.taken.len_within(&pool.usable));
             }
         }
         let mut matching: Vec<Destination> = top.into_sorted_keys().collect();
         if matching.is_empty() {
             matching.push(Destination {
-                src_addr: src_addr.unwrap_or(match dst_addr.family() {
+                src_addr: pin.src_addr.unwrap_or(match pin.dst_addr.family() {
                     Family::Ipv4 => Address::ANY_V4,
                     Family::Ipv6 => Address::ANY_V6,
                 }),
-                dst_addr,
-                dst_port,
+                dst_addr: pin.dst_addr,
+                dst_port: pin.dst_port,
             });
         }
         matching.retain(|destination| !selected.contains(destination));

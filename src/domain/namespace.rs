@@ -2,7 +2,6 @@
 //!
 //! Knows no system call: what was found and read comes in, and is only named, ordered and bounded here.
 
-use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use std::time::Duration;
 use super::container::ContainerIdentity;
 use super::snapshot::{Outcome, Snapshot};
 use super::text::misleads;
+use super::top::Top;
 
 /// Who lives in a network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,15 +43,11 @@ impl NamespaceIdentity {
     /// Who lives there, in a few words; empty where nothing is known.
     pub fn resident(&self) -> String {
         let comm = self.comm.as_deref().unwrap_or("process");
-        let ContainerIdentity {
-            container_id,
-            pod_uid,
-        } = &self.container;
         let process = self.pid.map(|pid| format!("{comm} (pid {pid})"));
-        let container = container_id
-            .as_ref()
-            .map(|id| format!("container {id:.12}"));
-        let pod = pod_uid.as_ref().map(|uid| format!("pod {uid}"));
+        let id = self.container.container_id.as_ref();
+        let container = id.map(|id| format!("container {id:.12}"));
+        let uid = self.container.pod_uid.as_ref();
+        let pod = uid.map(|uid| format!("pod {uid}"));
         let words = [process, container, pod].into_iter().flatten();
         words.collect::<Vec<_>>().join(", ")
     }
@@ -158,18 +154,16 @@ pub fn labels<'a>(found: impl Iterator<Item = (u64, &'a [String])> + Clone) -> V
 /// Which of the namespaces are exported if at most `max` may be: those with the worst [`rank`], of equals
 /// those whose labels come first. The result has one answer for each.
 pub(crate) fn keep_worst(ranked: &[(Option<f64>, &str)], max: usize) -> Vec<bool> {
-    let mut order: Vec<usize> = (0..ranked.len()).collect();
-    let key = |index: &usize| {
-        let (ratio, label) = ranked.get(*index).copied().unwrap_or_default();
+    let mut top = Top::new(max);
+    for (index, (ratio, label)) in ranked.iter().enumerate() {
         // One that was never read comes before one known to have no destination. The bits of numbers
         // that are not negative have their order.
-        (Reverse(ratio.unwrap_or(f64::MIN_POSITIVE).to_bits()), label)
-    };
-    order.sort_by_key(key);
-    let kept: HashSet<usize> = order.into_iter().take(max).collect();
-    (0..ranked.len())
-        .map(|index| kept.contains(&index))
-        .collect()
+        let rank = ratio.unwrap_or(f64::MIN_POSITIVE).to_bits();
+        top.add((label, index), rank);
+    }
+    let kept: HashSet<usize> = top.into_sorted_keys().map(|(_, index)| index).collect();
+    let indices = 0..ranked.len();
+    indices.map(|index| kept.contains(&index)).collect()
 }
 
 #[cfg(test)]

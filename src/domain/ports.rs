@@ -166,12 +166,8 @@ pub struct PortRange {
 
 impl PortRange {
     /// From both ends; nothing where `min` is 0 or above `max`, which the kernel refuses too.
-    pub const fn new(min: u16, max: u16) -> Option<Self> {
-        if min == 0 || min > max {
-            None
-        } else {
-            Some(Self { min, max })
-        }
+    pub fn new(min: u16, max: u16) -> Option<Self> {
+        (min != 0 && min <= max).then_some(Self { min, max })
     }
 
     /// The first port.

@@ -75,9 +75,7 @@ sysctls! {
 impl Sysctl {
     /// Its name without `net.ipv4.` or, for one of another family, without `net.`: as metrics and remedies have it.
     pub(crate) fn short_name(&self) -> &'static str {
-        let name = self.name;
-        name.strip_prefix("net.ipv4.")
-            .or_else(|| name.strip_prefix("net."))
-            .unwrap_or(name)
+        let name = self.name.trim_start_matches("net.");
+        name.trim_start_matches("ipv4.")
     }
 }

@@ -62,10 +62,8 @@ impl SourcePools {
     /// A TCP socket that listens or is bound.
     pub(super) fn add_owner(&mut self, owner: &PortOwner) {
         let v6_only = owner.v6_only && owner.addr.is_wildcard();
-        self.owners
-            .entry((owner.addr, owner.port))
-            .and_modify(|of_all| *of_all &= v6_only)
-            .or_insert(v6_only);
+        let of_all = self.owners.entry((owner.addr, owner.port));
+        *of_all.or_insert(v6_only) &= v6_only;
         self.add_bound(owner.addr, owner.port, v6_only);
     }
 
@@ -106,10 +104,8 @@ impl SourcePools {
 
     /// Outgoing TCP sockets.
     pub(super) fn add_outgoing(&mut self, address: Address, ports: &SmallPortSet) {
-        self.by_address
-            .entry(address)
-            .or_default()
-            .union_with(ports);
+        let in_use = self.by_address.entry(address).or_default();
+        in_use.union_with(ports);
         if !self.keeps_to_v6 && address.family() == Family::Ipv6 {
             self.dual_stack.union_with(ports);
         }

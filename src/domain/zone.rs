@@ -23,11 +23,8 @@ impl Zone {
             names.push(name.into());
         }
         let place = names.iter().position(|known| **known == *name);
-        Self(
-            place
-                .and_then(|place| u32::try_from(place + 1).ok())
-                .unwrap_or(0),
-        )
+        let number = place.and_then(|place| u32::try_from(place + 1).ok());
+        Self(number.unwrap_or(0))
     }
 
     pub(super) const fn number(self) -> u32 {
