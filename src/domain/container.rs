@@ -1,4 +1,4 @@
-//! Which container a process lives in, by the path of its control group.
+//! Which container a process is in, by the path of its control group.
 //!
 //! The kernel knows no containers. What every runtime leaves behind is the name that it gives to a
 //! container's control group, and these names are read here: `/proc/PID/cgroup`, version 1 (a line a
@@ -84,7 +84,7 @@ fn container_id(name: &str, parent: &str, child: &str) -> Option<String> {
         return (!runtime.ends_with("conmon")).then(|| id.to_owned());
     }
     let machine = match scope {
-        // In a slice of another name (--slice=) or seen from beside it, it is known by what nspawn makes in it.
+        // In a slice of another name (--slice=) or seen from a sibling, it is known by what nspawn makes in it.
         Some(scope) if is_of_machines(parent) || parent == ".." || child == "payload" => {
             scope.strip_prefix("machine-")
         }

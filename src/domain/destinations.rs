@@ -87,20 +87,16 @@ impl DestinationTally {
         }
     }
 
-    fn in_use(&self) -> PortsInUse {
-        PortsInUse {
-            time_wait: self.time_wait.into(),
-            established: self.established.into(),
-            other: self.other.into(),
-        }
-    }
-
     fn usage(&self, destination: Destination, pool: &PortPool) -> DestinationUsage {
         // By construction a subset of the usable ports, so that neither value leaves its bounds.
         let (taken, usable) = (self.taken.len_within(&pool.usable), pool.usable.len());
         DestinationUsage {
             destination,
-            in_use: self.in_use(),
+            in_use: PortsInUse {
+                time_wait: self.time_wait.into(),
+                established: self.established.into(),
+                other: self.other.into(),
+            },
             other_states: self.other_states,
             reusable: self.reusable.len_within(&pool.usable).into(),
             reuse_gain: self.reuse_gain.min(taken),

@@ -13,7 +13,7 @@ use super::snapshot::{Outcome, Snapshot};
 use super::text::misleads;
 use super::top::Top;
 
-/// Who lives in a network namespace.
+/// A network namespace and its owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceIdentity {
     /// What it is called everywhere: its name, or its inode number where it has none.
@@ -24,7 +24,7 @@ pub struct NamespaceIdentity {
     pub pid: Option<u32>,
     /// That process' name, `/proc/PID/comm`.
     pub comm: Option<String>,
-    /// The container that this process lives in.
+    /// The container that this process is in.
     pub container: ContainerIdentity,
     /// A file through which the exporter can enter it.
     pub entrance: Option<PathBuf>,
@@ -40,7 +40,7 @@ impl NamespaceIdentity {
         format!("nsenter --net={}", quoted(entrance.as_os_str().as_bytes()))
     }
 
-    /// Who lives there, in a few words; empty where nothing is known.
+    /// The owner, in a few words; empty where nothing is known.
     pub fn resident(&self) -> String {
         let comm = self.comm.as_deref().unwrap_or("process");
         let process = self.pid.map(|pid| format!("{comm} (pid {pid})"));
@@ -83,7 +83,7 @@ pub struct NamespaceSnapshot {
     pub age: Option<Duration>,
 }
 
-/// By what namespaces are ranked: their worst ratio, but 1 where no port is usable. None is spent there, and yet
+/// By what namespaces are ranked: their worst ratio, but 1 where no port is usable. None is in use there, and yet
 /// every connect() fails.
 pub(crate) fn rank(snapshot: &Snapshot) -> Option<f64> {
     match snapshot.ports()?.usable {
@@ -92,7 +92,7 @@ pub(crate) fn rank(snapshot: &Snapshot) -> Option<f64> {
     }
 }
 
-/// What was read in the namespaces beside the own one.
+/// What was read in the namespaces other than the exporter's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Namespaces {
     /// Those that are exported, by their labels. One that was not read by the deadline is among them,
@@ -113,7 +113,7 @@ pub struct Namespaces {
 pub struct HostSnapshot {
     /// The exporter's own network namespace.
     pub own: Snapshot,
-    /// The others; `None` where they are not looked at.
+    /// The others; `None` where they are not read.
     pub namespaces: Option<Arc<Outcome<Namespaces>>>,
 }
 

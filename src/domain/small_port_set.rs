@@ -5,7 +5,7 @@
 
 use super::ports::PortSet;
 
-/// How many ports fit beside the tag and in a pointer's place without an allocation.
+/// How many ports fit next to the tag and in a pointer's place without an allocation.
 const INLINE: usize = 3;
 /// From here on a bitmap is cheaper to add to, and not much larger, than a list.
 const LISTED: usize = 512;

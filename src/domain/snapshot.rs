@@ -1,6 +1,6 @@
 //! What one scrape found out: immutable once made, read by every output.
 //!
-//! Holds no metric names (see `exposition`) and does no arithmetic beyond trivial sums.
+//! Has no metric names (see `exposition`) and does no arithmetic beyond trivial sums.
 
 mod sockets;
 

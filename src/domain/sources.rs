@@ -119,18 +119,15 @@ impl SourcePools {
         drawable: &PortSet,
         listening: &PortSet,
     ) -> Vec<SourceUsage> {
-        let mut taken = PortSet::new();
         let mut top = Top::new(n);
         let addresses = self.by_address.keys();
         let specific = addresses.filter(|address| !address.is_wildcard());
         for address in specific.chain(&[Address::ANY_V4, Address::ANY_V6]) {
-            taken.clear();
-            self.add_taken_from(*address, &mut taken);
+            let taken = self.taken_from(*address);
             top.add(*address, taken.len_within(drawable));
         }
         let usage = |(src_addr, ports): (Address, u32)| {
-            let (mut listened, mut on_wildcards) = (PortSet::new(), PortSet::new());
-            self.add_taken_from(src_addr, &mut listened);
+            let (mut listened, mut on_wildcards) = (self.taken_from(src_addr), PortSet::new());
             listened.intersect_with(listening);
             self.add_covering(src_addr.family(), &mut on_wildcards);
             SourceUsage {
@@ -147,7 +144,8 @@ impl SourcePools {
     /// The ports that bind(address, 0) cannot have: those of the same address, of the wildcards that
     /// cover it, and for a wildcard those of the addresses that it covers (`inet_rcv_saddr_equal` in
     /// net/ipv4/inet_connection_sock.c).
-    fn add_taken_from(&self, address: Address, taken: &mut PortSet) {
+    fn taken_from(&self, address: Address) -> PortSet {
+        let mut taken = PortSet::new();
         let is_covered = |one: Address| match address {
             Address::ANY_V4 => one.family() == Family::Ipv4,
             // Dual-stack unless `bindv6only` says otherwise.
@@ -156,14 +154,15 @@ impl SourcePools {
         };
         if address.is_wildcard() {
             let covered = self.by_address.iter().filter(|(one, _)| is_covered(**one));
-            covered.for_each(|(_, ports)| ports.add_to(taken));
+            covered.for_each(|(_, ports)| ports.add_to(&mut taken));
         } else if let Some(ports) = self.by_address.get(&address) {
-            ports.add_to(taken);
+            ports.add_to(&mut taken);
         }
         if address == Address::ANY_V4 {
-            self.dual_stack.add_to(taken);
+            self.dual_stack.add_to(&mut taken);
         }
-        self.add_covering(address.family(), taken);
+        self.add_covering(address.family(), &mut taken);
+        taken
     }
 
     /// The ports that wildcard sockets own on every address of a family.

@@ -58,7 +58,7 @@ pub struct SocketSummary {
     pub by_dst_port: Option<PortBreakdown>,
     /// By age, in the bands of [`BANDS`](crate::domain::age::BANDS).
     pub by_age: Option<[u64; AGE_BANDS]>,
-    /// The port range and who spends it; `None` while the range is unknown.
+    /// The port range and its use; `None` while the range is unknown.
     pub ports: Option<PortUsage>,
 }
 
@@ -81,7 +81,7 @@ impl<T> PerFamily<T> {
     }
 }
 
-/// How the ephemeral port range is spent.
+/// How the ephemeral port range is used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PortUsage {
     /// The range itself.
@@ -178,11 +178,11 @@ pub struct PortSets {
 pub struct DestinationBreakdown {
     /// Worst first, pinned ones beyond the top N last.
     pub exported: Vec<DestinationUsage>,
-    /// What all the others hold together.
+    /// The ports in use of all the others together.
     pub other: PortsInUse,
 }
 
-/// The triple that the kernel spends ephemeral ports on.
+/// The triple for which the kernel allocates ephemeral ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Destination {
@@ -196,7 +196,7 @@ pub struct Destination {
     pub dst_port: u16,
 }
 
-/// Sockets that hold a port, by what they are doing.
+/// Sockets that use a port, by their state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PortsInUse {
@@ -248,7 +248,7 @@ pub struct DestinationUsage {
     /// Which one.
     #[serde(flatten)]
     pub destination: Destination,
-    /// The ports its sockets hold.
+    /// The ports its sockets use.
     #[serde(flatten)]
     pub in_use: PortsInUse,
     /// Parts of `in_use.other`.
