@@ -15,7 +15,6 @@ mod openmetrics;
 #[cfg(test)]
 mod testing;
 
-use std::borrow::Borrow;
 use std::io::Write;
 use std::slice;
 
@@ -36,13 +35,12 @@ pub use negotiate::{Format, accepts_gzip};
 ///
 /// Fails only for families that [`families()`] never makes.
 pub fn encode(
-    families: impl IntoIterator<Item = impl Borrow<MetricFamily>>,
+    families: impl IntoIterator<Item = MetricFamily>,
     format: Format,
     gzip: bool,
 ) -> Result<Vec<u8>, EncodeError> {
     let mut body = Vec::new();
     for family in families {
-        let family = family.borrow();
         // The text encoder of prometheus 0.14 panics on an untyped family.
         let kind = family.get_field_type();
         if !matches!(kind, MetricType::COUNTER | MetricType::GAUGE) {
@@ -50,10 +48,10 @@ pub fn encode(
             let reason = format!("metric family {name}: type {kind:?} is not supported");
             return Err(EncodeError::Msg(reason));
         }
-        let one = slice::from_ref(family);
+        let one = slice::from_ref(&family);
         match format {
             Format::Text => TextEncoder::new().encode(one, &mut body)?,
-            Format::OpenMetrics => openmetrics::write_family(&mut body, family)?,
+            Format::OpenMetrics => openmetrics::write_family(&mut body, &family)?,
             Format::Protobuf => ProtobufEncoder::new().encode(one, &mut body)?,
         }
     }
