@@ -92,6 +92,24 @@ fn no_prefix_of_a_file_allows_what_the_file_forbids() {
 }
 
 #[test]
+fn a_file_truncated_byte_by_byte_allows_nothing() {
+    let tls = "tls_server_config:\n  client_allowed_sans: [a]\n  client_auth_type: RequireAnyClientCert\n";
+    for file in [tls, USERS] {
+        let mut accepted = parse(file).unwrap();
+        for end in (0..file.len()).rev() {
+            let cut = &file[..end];
+            let Ok(parsed) = parse(cut) else { continue };
+            if parsed.lost_since(&accepted).is_none() {
+                // No policy has a name that is the beginning of another.
+                let asks = !parsed.users.is_empty() || cut.contains("client_auth_type: R");
+                assert!(asks, "{cut}");
+                accepted = parsed;
+            }
+        }
+    }
+}
+
+#[test]
 fn an_intended_change_is_not_a_loss() {
     let users = parse(USERS).unwrap();
     for (text, expected) in [

@@ -155,7 +155,8 @@ impl Tls {
     /// Which key is gone that keeps clients out, and what would say that this is meant.
     pub(super) fn lost_since(&self, before: &Self) -> Option<(&'static str, &'static str)> {
         let policy = |tls: &Self| ClientAuth::named(tls.client_auth_type.as_deref());
-        let asks = |tls: &Self| matches!(policy(tls), Ok(Some(_)));
+        // A truncated name is no policy; with it no client is accepted.
+        let asks = |tls: &Self| !matches!(policy(tls), Ok(None));
         let has_lost_names =
             before.client_allowed_sans.is_some() && self.client_allowed_sans.is_none();
         let key = match &self.client_auth_type {
