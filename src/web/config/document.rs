@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
 use super::duration;
+use super::scalar::unquoted;
 use super::tls::Tls;
 use super::users::Users;
 
@@ -89,24 +90,6 @@ struct Rate {
     interval: Option<String>,
     #[serde(deserialize_with = "unquoted")]
     burst: Option<i64>,
-}
-
-/// A boolean (also YAML 1.1's yes, no, on and off) or a number; but not in quotes, which Go takes for a
-/// text. Without a value it is false or 0; without the key, `None`.
-pub(super) fn unquoted<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(
-        untagged,
-        expecting = "expected a whole number, without quotes, or true or false"
-    )]
-    enum Unquoted<T> {
-        Value(Option<T>),
-    }
-
-    let Unquoted::Value(value) = Unquoted::deserialize(deserializer)?;
-    Ok(Some(value.unwrap_or_default()))
 }
 
 /// Names of the operator's choice, each with a text or nothing. The reader takes 7 and "7" for two keys,

@@ -13,6 +13,7 @@
 mod client_certs;
 mod document;
 mod duration;
+mod scalar;
 mod source;
 mod tls;
 mod users;

@@ -20,7 +20,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtoco
 use serde::Deserialize;
 
 use super::client_certs::{ClientAuth, ClientCerts};
-use super::document::unquoted;
+use super::scalar::unquoted;
 
 /// The TLS part of the file. An empty text is the same as none, but for `client_auth_type`.
 #[derive(Default, Deserialize)]
