@@ -13,11 +13,8 @@ pub const POOL_WARNING: f64 = 0.9;
 /// Ports that one connect() may examine (`search_ports`): warning. An absolute number, which small
 /// ranges never reach: examining 5,000 ports takes about 0.5 ms, an empty range about 0.02 ms.
 pub(crate) const SLOW_SEARCH_PORTS: u32 = 5_000;
-/// For how long the alert rule waits, in seconds.
-pub const SLOW_SEARCH_FOR_SECONDS: u32 = 120;
-/// `search_ports` as a share of the port range: orange on dashboards.
-pub const SEARCH_SHARE_ORANGE: f64 = 0.25;
-/// The same: red. At one half, one parity is used up, and each connect() first examines all of it.
+/// `search_ports` as a share of the port range: red on dashboards. At one half, one parity is used up, and
+/// each connect() first examines all of it.
 pub(crate) const SEARCH_SHARE_RED: f64 = 0.5;
 /// Seconds until no port is left at the present TIME-WAIT rate: warning.
 pub(crate) const SECONDS_LEFT_WARNING: f64 = 30.0;
