@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_on_all_addresses_is_asked_on_the_loopback_one() {
+    fn a_server_on_all_addresses_is_checked_on_loopback() {
         for (host, listens_on) in [
             ("0.0.0.0", "0.0.0.0:0"),
             ("", "0.0.0.0:0"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_with_a_name_is_asked_on_the_address_that_it_listens_on() {
+    fn a_server_with_a_host_name_is_checked_on_its_listen_address() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (host, port) = ("localhost".to_owned(), address.port());

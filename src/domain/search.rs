@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn parities_are_searched_apart() {
+    fn parities_are_searched_separately() {
         assert_eq!(run(&[110, 111, 112, 113, 115]), 3);
     }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_search_goes_on_at_the_beginning_of_the_range() {
+    fn the_search_continues_at_the_beginning_of_the_range() {
         assert_eq!(run(&[116, 118, 100, 102]), 4);
         assert_eq!(run(&[119, 101, 103]), 3);
     }

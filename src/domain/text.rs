@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_of_all_scripts_are_left_alone() {
+    fn letters_of_all_scripts_are_kept() {
         let text =
             "nginx-1 \u{fc}ber \u{434}\u{430} \u{65e5}\u{672c} \u{5e2}\u{5d1}\u{5e8} \u{1f980}";
         assert_eq!(printable(text), text);

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usage_is_that_of_a_process_that_runs_now() {
+    fn the_usage_is_plausible_for_a_running_process() {
         let usage = read_process_figures().unwrap();
         assert!(usage.resident_memory_bytes > 100_000);
         assert!(usage.virtual_memory_bytes >= usage.resident_memory_bytes);

@@ -269,7 +269,7 @@ proptest! {
     }
 
     #[test]
-    fn further_destinations_have_the_whole_range_each(host in hosts()) {
+    fn additional_destinations_have_the_whole_range_each(host in hosts()) {
         let snapshot = host.snapshot();
         let usable = snapshot.ports().unwrap().usable;
         for finding in advise(&snapshot).findings {

@@ -116,7 +116,7 @@ fn an_exhausted_destination_is_reported_with_the_effect_of_each_remedy() {
 }
 
 #[test]
-fn a_file_that_keeps_a_setting_comes_after_that_of_the_distribution() {
+fn a_sysctl_file_sorts_after_that_of_the_distribution() {
     let setting = |name| Setting {
         name,
         value: "1".to_owned(),
@@ -220,7 +220,7 @@ fn ports_in_fin_wait_2_that_the_kernel_may_reuse_do_not_cause_a_critical_finding
 }
 
 #[test]
-fn widening_keeps_listeners_out_by_reserving_them_beside_what_is_reserved() {
+fn widening_reserves_listeners_in_addition_to_reserved_ports() {
     let mut host = using(28_000, TcpState::TimeWait);
     host.listen(9_100);
     host.listen(20_000);

@@ -191,7 +191,7 @@ fn several_lines_are_one_list_and_an_open_quote_ends_with_its_line() {
 }
 
 #[test]
-fn gzip_needs_to_be_asked_for_and_not_to_be_ranked_lower() {
+fn gzip_is_used_only_if_requested_and_not_ranked_lower() {
     for header in [
         "gzip",
         "GZIP",

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_conntrack_counts_of_all_cpus_are_added_up_whatever_the_columns() {
+    fn the_conntrack_counts_of_all_cpus_are_added_up_in_any_column_order() {
         let text = "entries  new insert_failed drop early_drop other\n\
                     00000007  00000000 0000000a 00000001 00000000 zz\n\
                     00000007  00000000 00000006 ffffffff 00000003 zz\n";

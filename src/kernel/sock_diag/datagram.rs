@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_one_by_one_with_their_padding_skipped() {
+    fn messages_are_returned_one_by_one_without_padding() {
         let mut datagram = message(18, 2, SEQUENCE, b"abcde");
         datagram.extend([0; 3]);
         datagram.extend(message(20, 2, SEQUENCE, b"f"));

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_stands_behind_the_request_and_is_counted() {
+    fn an_attribute_follows_the_request_and_is_counted_in_its_length() {
         let bytes = connected(&[7; 36]);
         let bare = connected(&[]);
         let message = NetlinkBuffer::new_checked(&bytes).unwrap();

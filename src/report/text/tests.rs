@@ -72,7 +72,7 @@ fn a_process_cannot_write_to_the_terminal_by_its_name() {
 }
 
 #[test]
-fn lines_keep_to_the_width_but_for_commands() {
+fn lines_keep_to_the_width_except_for_commands() {
     for width in [40, 60, 80, 120] {
         let style = Style {
             color: false,

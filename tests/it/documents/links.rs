@@ -87,7 +87,7 @@ fn broken(document: &str, target: &str) -> Option<String> {
 }
 
 #[test]
-fn every_link_of_a_document_leads_somewhere() {
+fn every_link_of_a_document_resolves() {
     let mut complaints = Vec::new();
     let mut links = 0;
     for document in documents() {
@@ -101,7 +101,7 @@ fn every_link_of_a_document_leads_somewhere() {
 }
 
 #[test]
-fn every_link_of_a_rule_or_a_manifest_to_the_project_leads_somewhere() {
+fn every_link_of_a_rule_or_a_manifest_to_the_project_resolves() {
     let mut links = 0;
     for path in [
         "deploy/prometheus/alerts.yml",
@@ -146,7 +146,7 @@ fn every_readme_of_the_repository_is_reached_from_the_first_one() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_found() {
+fn a_broken_link_is_found() {
     for target in [
         "src/nothing/README.md",
         "#nothing",

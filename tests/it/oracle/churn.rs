@@ -28,7 +28,7 @@ const DURATION: Duration = Duration::from_secs(8);
 const LEAST_CONNECTIONS: u64 = 8_000;
 
 #[test]
-fn scrapes_add_up_while_thousands_of_connections_a_second_come_and_go() {
+fn scrapes_add_up_while_thousands_of_connections_per_second_come_and_go() {
     in_namespace(|| {
         set_sysctl("ip_local_port_range", "20000 60999");
         // So that ports are reused, and TIME-WAIT sockets end as well as begin.

@@ -34,7 +34,7 @@ pub(super) fn tree(files: &[(&str, &[u8])]) -> (TempDir, ProcRoot) {
 }
 
 #[test]
-fn each_kernel_has_its_own_settings() {
+fn each_kernel_has_its_own_sysctls() {
     let reuse = [Some(0), Some(2), Some(1), Some(2)];
     let recycle = [Some(0), None, None, None];
     let delay = [None, None, None, Some(1_000)];
@@ -101,7 +101,7 @@ fn the_slabs_of_time_wait_sockets_are_added_up() {
 }
 
 #[test]
-fn slabs_are_read_from_the_sysfs_beside_and_else_from_slabinfo() {
+fn slabs_are_read_from_sysfs_or_else_from_slabinfo() {
     let slabinfo = b"tw_sock_TCP 1 1 256 16 1 : tunables 0 0 0 : slabdata 1 5 0\n";
     let (directory, _) = tree(&[
         ("proc/slabinfo", slabinfo),
@@ -157,7 +157,7 @@ fn a_named_pipe_in_the_place_of_a_file_is_refused_without_waiting() {
 }
 
 #[test]
-fn one_bad_setting_does_not_take_the_others_along() {
+fn one_invalid_sysctl_does_not_affect_the_others() {
     let (directory, root) = tree(&[
         ("sys/net/ipv4/ip_local_port_range", b"5\t4\n"),
         ("sys/net/ipv4/ip_local_reserved_ports", b"1,x\n"),

@@ -76,7 +76,7 @@ fn a_socket_is_read_with_its_ends_its_state_and_its_remaining_time() {
 }
 
 #[test]
-fn an_orphaned_fin_wait_2_socket_stays_what_it_is() {
+fn an_orphaned_fin_wait_2_socket_stays_fin_wait_2() {
     let (found, _) = sockets(&fixture("linux-6.18")).unwrap();
     let states: Vec<(u16, u32)> = found
         .iter()
