@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_container_is_none() {
+    fn a_path_without_a_container_has_none() {
         for path in [
             "/",
             "/init.scope",
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_like_that_of_ecs_is_not_taken_at_any_length() {
+    fn a_name_like_that_of_ecs_is_accepted_at_its_length_only() {
         let task = ID.get(..32).unwrap_or_default();
         let of_digits =
             |digits: usize| found(&format!("0::/ecs/{task}-{}\n", "7".repeat(digits))).0;

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_in_can_be_typed_and_shown_whatever_it_is_called() {
+    fn paths_of_namespaces_are_quoted_for_the_shell_and_escaped_for_display() {
         for (name, typed) in [
             (&b"/run/netns/blue-1.x_y"[..], "/run/netns/blue-1.x_y"),
             (b"/proc/7/ns/net", "/proc/7/ns/net"),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn those_with_the_worst_ratio_are_kept() {
+    fn those_with_the_highest_ratio_are_kept() {
         let ranked = [
             (Some(0.0), "a"),
             (Some(0.9), "b"),

@@ -135,7 +135,7 @@ mod tests {
         }
 
         #[test]
-        fn it_counts_more_than_fit_uncounted(different in 1_u32..20_000, step in 1_u32..) {
+        fn it_counts_more_values_than_fit_uncounted(different in 1_u32..20_000, step in 1_u32..) {
             // 40,000 values of one partition or many, each several times.
             let values = (0..40_000).map(|number| (number % different).wrapping_mul(step));
             compare_with_a_model(&values.map(|bits| (v4(bits), 1)).collect::<Vec<_>>())?;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_uncounted_has_a_bound() {
+    fn uncounted_values_are_bounded() {
         let mut counts = RemoteCounts::default();
         for number in 0..1_000_000_u32 {
             counts.add(v4(number % 7), 1);

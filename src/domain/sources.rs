@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_take_a_port_from_the_addresses_they_cover_and_the_other_way_about() {
+    fn wildcards_and_the_addresses_they_cover_use_each_others_ports() {
         let mut pools = SourcePools::default();
         for owner in [
             owner("127.0.0.1", 100, false),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_wildcards_own_is_in_use_on_a_further_address_too() {
+    fn ports_of_wildcards_are_in_use_on_an_additional_address_too() {
         let mut pools = SourcePools::default();
         for owner in [
             owner("127.0.0.1", 100, false),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn with_bindv6only_the_ipv6_wildcard_has_a_pool_without_ipv4() {
+    fn with_bindv6only_the_ipv6_wildcard_does_not_use_ports_of_ipv4() {
         let mut pools = SourcePools::new(true);
         for owner in [
             owner("127.0.0.1", 100, false),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_of_outgoing_ipv6_sockets_are_taken_on_the_ipv4_wildcard_too() {
+    fn ports_of_outgoing_ipv6_sockets_are_in_use_on_the_ipv4_wildcard_too() {
         let mut pools = SourcePools::default();
         let mut ports_in_use = SmallPortSet::default();
         ports_in_use.insert(100);

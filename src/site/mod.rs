@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_encoder_that_panics_fails_its_answer_alone() {
+    async fn an_encoder_that_panics_fails_its_own_answer_only() {
         let answer = written("Failed: ", || -> Result<_, EncodeError> {
             panic!("on purpose")
         })

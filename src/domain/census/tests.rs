@@ -147,7 +147,7 @@ fn without_a_range_nothing_that_depends_on_direction_is_known() {
 }
 
 #[test]
-fn what_is_switched_off_is_absent_and_the_rest_stays() {
+fn what_is_disabled_is_absent_and_the_rest_stays() {
     let options = CensusOptions {
         by_src_addr: false,
         by_dst_addr: false,

@@ -7,7 +7,7 @@ use crate::domain::options::PinnedDestination;
 use crate::domain::snapshot::OtherStates;
 
 #[test]
-fn where_the_kernel_may_reuse_orphans_the_ratio_without_them_is_known_too() {
+fn where_the_kernel_may_reuse_orphans_the_ratio_without_them_is_exported_too() {
     let ratios = |reuse, delay, orphans_keep_ports| {
         let settings = Settings {
             tcp_tw_reuse: Some(reuse),
@@ -44,7 +44,7 @@ fn where_the_kernel_may_reuse_orphans_the_ratio_without_them_is_known_too() {
 }
 
 #[test]
-fn other_states_with_remedies_of_their_own_are_counted_apart() {
+fn other_states_with_their_own_remedies_are_counted_separately() {
     let server = ("192.0.2.9", 443);
     let of = |port, state, remaining_ms| socket(("192.0.2.1", port), server, state, remaining_ms);
     let usage = only_destination(&[
@@ -112,7 +112,7 @@ fn only_time_wait_older_than_the_delay_on_loopback_is_reusable_with_the_value_tw
 }
 
 #[test]
-fn the_ratio_is_one_exactly_when_every_usable_port_is_taken() {
+fn the_ratio_is_one_exactly_when_every_usable_port_is_in_use() {
     let usable: Vec<u16> = (40_005..40_020).chain([40_000]).collect();
     let sockets: Vec<Socket> = usable
         .iter()
