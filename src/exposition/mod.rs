@@ -26,7 +26,7 @@ use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{Encoder, ProtobufEncoder, TextEncoder};
 
 pub use families::{
-    BuildInfo, ExporterFigures, HandlerFigures, METRICS, MetricDescription, families,
+    BuildInfo, ExporterMetrics, HandlerMetrics, METRICS, MetricDescription, families,
 };
 pub use negotiate::{Format, accepts_gzip};
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::families::{BuildInfo, ExporterFigures, HandlerFigures};
+use super::families::{BuildInfo, ExporterMetrics, HandlerMetrics};
 use crate::domain::address::Address;
 use crate::domain::collectors::CollectorId;
 use crate::domain::container::ContainerIdentity;
@@ -349,8 +349,8 @@ fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationUsag
 }
 
 /// An exporter with everything about itself.
-pub(super) fn rich_exporter() -> ExporterFigures {
-    ExporterFigures {
+pub(super) fn rich_exporter() -> ExporterMetrics {
+    ExporterMetrics {
         process: Some(ProcessUsage {
             cpu_seconds: 0.25,
             open_fds: 11,
@@ -360,7 +360,7 @@ pub(super) fn rich_exporter() -> ExporterFigures {
             resident_memory_bytes: 6_000_000,
             start_time_seconds: 1_760_000_000.12,
         }),
-        handler: Some(HandlerFigures {
+        handler: Some(HandlerMetrics {
             in_flight: 1,
             requests_by_code: [(200, 40), (500, 0), (503, 2)],
             encoding_errors: 1,
@@ -370,8 +370,8 @@ pub(super) fn rich_exporter() -> ExporterFigures {
 }
 
 /// An exporter with its build only.
-pub(super) fn silent_exporter() -> ExporterFigures {
-    ExporterFigures {
+pub(super) fn silent_exporter() -> ExporterMetrics {
+    ExporterMetrics {
         build: BuildInfo {
             version: "0.1.0",
             revision: "unknown",

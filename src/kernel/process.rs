@@ -19,7 +19,7 @@ use crate::domain::process::ProcessUsage;
 ///
 /// # Errors
 /// /proc is not mounted, or contains something that is not understood.
-pub(crate) fn read_process_figures() -> ProcResult<ProcessUsage> {
+pub(crate) fn read_process_usage() -> ProcResult<ProcessUsage> {
     let in_fd = |error| ProcError::Io(error, Some("/proc/self/fd".into()));
     let open_fds = count_open_fds().map_err(in_fd)?;
     let stat = Process::myself()?.stat()?;
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_usage_is_plausible_for_a_running_process() {
-        let usage = read_process_figures().unwrap();
+        let usage = read_process_usage().unwrap();
         assert!(usage.resident_memory_bytes > 100_000);
         assert!(usage.virtual_memory_bytes >= usage.resident_memory_bytes);
         assert!(usage.open_fds >= 1);
@@ -88,7 +88,7 @@ mod tests {
         let since_1970 = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap();
-        let age = since_1970.as_secs_f64() - read_process_figures().unwrap().start_time_seconds;
+        let age = since_1970.as_secs_f64() - read_process_usage().unwrap().start_time_seconds;
         // The boot time is in whole seconds and follows the clock when that is set.
         assert!((-5.0..86_400.0).contains(&age), "{age}");
     }

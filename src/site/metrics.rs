@@ -10,22 +10,22 @@ use crate::build_info::BUILD;
 use crate::domain::namespace::HostSnapshot;
 use crate::domain::process::ProcessUsage;
 use crate::exposition::{
-    EncodeError, ExporterFigures, Format, HandlerFigures, accepts_gzip, encode, families,
+    EncodeError, ExporterMetrics, Format, HandlerMetrics, accepts_gzip, encode, families,
 };
-use crate::kernel::process::read_process_figures;
+use crate::kernel::process::read_process_usage;
 use crate::web::answer::{self, Answer};
 
 /// What writes a snapshot in the form that a scraper asked for, and may block; with the exporter's metrics
 /// of itself where those of its HTTP handler are given.
 pub(super) fn writer(
     snapshot: HostSnapshot,
-    http: Option<HandlerFigures>,
+    http: Option<HandlerMetrics>,
     headers: &HeaderMap,
 ) -> impl FnOnce() -> Result<Answer, EncodeError> + Send + use<> {
     let format = Format::negotiate(lines(headers, ACCEPT));
     let gzip = accepts_gzip(lines(headers, ACCEPT_ENCODING));
     move || {
-        let exporter = ExporterFigures {
+        let exporter = ExporterMetrics {
             build: BUILD,
             process: http.and_then(|_| process_usage()),
             handler: http,
@@ -47,7 +47,7 @@ fn lines(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
 /// A failure is logged once.
 fn process_usage() -> Option<ProcessUsage> {
     static HAS_FAILED: AtomicBool = AtomicBool::new(false);
-    let usage = read_process_figures();
+    let usage = read_process_usage();
     let has_failed = HAS_FAILED.swap(usage.is_err(), Ordering::Relaxed);
     usage
         .inspect_err(|error| {

@@ -95,7 +95,7 @@ impl Site {
         let answer = match self.scrapes.admit() {
             Some(_slot) => {
                 let snapshot = self.read(deadline::time_allowed(headers), false).await;
-                let http = self.exporter_metrics.then(|| self.scrapes.figures());
+                let http = self.exporter_metrics.then(|| self.scrapes.metrics());
                 let write = metrics::writer(snapshot, http, headers);
                 written("An error has occurred while serving metrics:\n\n", write).await
             }

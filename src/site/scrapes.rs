@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyper::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::exposition::HandlerFigures;
+use crate::exposition::HandlerMetrics;
 use crate::web::answer::{self, Answer};
 
 /// All slots and counts.
@@ -58,11 +58,11 @@ impl Scrapes {
     }
 
     /// The counts so far.
-    pub(super) fn figures(&self) -> HandlerFigures {
+    pub(super) fn metrics(&self) -> HandlerMetrics {
         let load = |(code, count): &(u16, AtomicU64)| (*code, count.load(Ordering::Relaxed));
         let [ok, failed, refused] = self.by_code.each_ref().map(load);
         let in_flight = self.limit - self.free.available_permits();
-        HandlerFigures {
+        HandlerMetrics {
             in_flight: u64::try_from(in_flight).unwrap_or(u64::MAX),
             requests_by_code: [ok, failed, refused],
             // Nothing else fails a scrape.
@@ -80,26 +80,26 @@ mod tests {
     fn a_dropped_slot_is_free_again() {
         let scrapes = Scrapes::new(1);
         let first = scrapes.admit().unwrap();
-        assert_eq!(scrapes.figures().in_flight, 1);
+        assert_eq!(scrapes.metrics().in_flight, 1);
         assert!(scrapes.admit().is_none());
         let refused = scrapes.refusal();
         assert!(refused.body().windows(3).any(|text| text == b"(1)"));
         scrapes.count(refused.status());
         drop(first);
-        assert_eq!(scrapes.figures().in_flight, 0);
+        assert_eq!(scrapes.metrics().in_flight, 0);
         drop(scrapes.admit().unwrap());
         scrapes.count(StatusCode::INTERNAL_SERVER_ERROR);
         scrapes.count(StatusCode::OK);
-        let figures = scrapes.figures();
-        assert_eq!(figures.requests_by_code, [(200, 1), (500, 1), (503, 1)]);
-        assert_eq!(figures.encoding_errors, 1);
+        let metrics = scrapes.metrics();
+        assert_eq!(metrics.requests_by_code, [(200, 1), (500, 1), (503, 1)]);
+        assert_eq!(metrics.encoding_errors, 1);
     }
 
     #[test]
     fn without_a_limit_no_request_is_refused() {
         let scrapes = Scrapes::new(0);
         let all: Vec<_> = (0..1000).map(|_| scrapes.admit().unwrap()).collect();
-        assert_eq!(scrapes.figures().in_flight, 1000);
+        assert_eq!(scrapes.metrics().in_flight, 1000);
         drop(all);
     }
 }

@@ -34,7 +34,7 @@ use timewait_exporter::domain::namespace::{
 use timewait_exporter::domain::process::ProcessUsage;
 use timewait_exporter::domain::settings::SYSCTLS;
 use timewait_exporter::domain::snapshot::{Counts, Outcome, Probe, Source};
-use timewait_exporter::exposition::{ExporterFigures, HandlerFigures, METRICS, families};
+use timewait_exporter::exposition::{ExporterMetrics, HandlerMetrics, METRICS, families};
 
 use crate::support::fake_kernel::FakeKernel;
 use crate::support::server::config;
@@ -225,8 +225,8 @@ fn host(tree: &str, source: Source) -> HostSnapshot {
 }
 
 /// An exporter with all metrics about itself.
-fn exporter() -> ExporterFigures {
-    ExporterFigures {
+fn exporter() -> ExporterMetrics {
+    ExporterMetrics {
         build: BUILD,
         process: Some(ProcessUsage {
             cpu_seconds: 0.0,
@@ -237,7 +237,7 @@ fn exporter() -> ExporterFigures {
             virtual_memory_max_bytes: Some(1),
             start_time_seconds: 0.0,
         }),
-        handler: Some(HandlerFigures {
+        handler: Some(HandlerMetrics {
             in_flight: 1,
             requests_by_code: [(200, 1), (500, 0), (503, 0)],
             encoding_errors: 0,

@@ -13,7 +13,7 @@ use timewait_exporter::collector::{Collector, CollectorConfig, Enabled, SourceCh
 use timewait_exporter::domain::collectors::CollectorId;
 use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::socket::{PortOwner, Socket, TcpState};
-use timewait_exporter::exposition::{ExporterFigures, Format, encode, families};
+use timewait_exporter::exposition::{ExporterMetrics, Format, encode, families};
 use timewait_exporter::kernel::procfs::ProcRoot;
 
 use crate::support::exposition::Metrics;
@@ -196,7 +196,7 @@ fn dumps_with_each_kernels_record_length_give_the_values_of_its_proc_files() {
             .unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         let snapshot = runtime.block_on(collector.scrape(deadline));
-        let exporter = ExporterFigures {
+        let exporter = ExporterMetrics {
             build: BUILD,
             process: None,
             handler: None,

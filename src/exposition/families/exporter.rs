@@ -9,13 +9,13 @@ use crate::domain::process::ProcessUsage;
 
 /// Everything exported about the exporter itself.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ExporterFigures {
+pub struct ExporterMetrics {
     /// Which build this is. Always exported.
     pub build: BuildInfo,
     /// `None` with `--web.disable-exporter-metrics`, and where `/proc/self` could not be read.
     pub process: Option<ProcessUsage>,
     /// The handler of the metrics path; `None` with `--web.disable-exporter-metrics`.
-    pub handler: Option<HandlerFigures>,
+    pub handler: Option<HandlerMetrics>,
 }
 
 /// Which build is running. A value that was not known at build time is `"unknown"`, not empty: to
@@ -34,7 +34,7 @@ pub struct BuildInfo {
 
 /// What the handler of the metrics path has done since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HandlerFigures {
+pub struct HandlerMetrics {
     /// Scrapes being served now, this one included.
     pub in_flight: u64,
     /// Scrapes answered so far, by HTTP status: 200, 500 and 503, each once.

@@ -1,7 +1,7 @@
 //! From a snapshot to metric families: the table of everything that is exported.
 //!
 //! Each metric is one entry of [`METRICS`]: its name, type, labels and help text, and the function
-//! that finds its series in a [`HostSnapshot`] or in [`ExporterFigures`]. [`families`] iterates over that table,
+//! that finds its series in a [`HostSnapshot`] or in [`ExporterMetrics`]. [`families`] iterates over that table,
 //! so a family that is not in it cannot be exported, and the order of the table is the order of the
 //! output: sockets, port range, destinations, sources, settings, kernel counters, connection tracking, namespaces, the scrape, the build, the
 //! process, the HTTP handler.
@@ -29,7 +29,7 @@ use std::sync::LazyLock;
 
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
-pub use exporter::{BuildInfo, ExporterFigures, HandlerFigures};
+pub use exporter::{BuildInfo, ExporterMetrics, HandlerMetrics};
 
 use crate::domain::collectors::CollectorId;
 use crate::domain::namespace::HostSnapshot;
@@ -68,7 +68,7 @@ enum Values {
     /// Any number of series of the host, namespaces included.
     Host(fn(&HostSnapshot, &mut Series) -> Option<()>),
     /// Any number of series of the exporter itself.
-    Own(fn(&ExporterFigures, &mut Series) -> Option<()>),
+    Own(fn(&ExporterMetrics, &mut Series) -> Option<()>),
 }
 
 /// A metric without labels of its own.
@@ -97,7 +97,7 @@ impl MetricDescription {
     }
 
     /// The family with all its series, or nothing if it has none: the encoders refuse an empty one.
-    fn family(&self, host: &HostSnapshot, exporter: &ExporterFigures) -> Option<MetricFamily> {
+    fn family(&self, host: &HostSnapshot, exporter: &ExporterMetrics) -> Option<MetricFamily> {
         let mut series = Series {
             is_counter: self.is_counter(),
             labels: self.labels,
@@ -229,7 +229,7 @@ fn sysctl(sysctl: &'static Sysctl) -> MetricDescription {
 /// label set) is exported twice.
 pub fn families(
     host: &HostSnapshot,
-    exporter: &ExporterFigures,
+    exporter: &ExporterMetrics,
 ) -> impl Iterator<Item = MetricFamily> {
     METRICS
         .iter()

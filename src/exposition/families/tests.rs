@@ -18,12 +18,12 @@ use crate::exposition::testing::{
 };
 use crate::exposition::{Format, encode};
 
-fn samples_of_host(host: &HostSnapshot, exporter: &ExporterFigures) -> Vec<Sample> {
+fn samples_of_host(host: &HostSnapshot, exporter: &ExporterMetrics) -> Vec<Sample> {
     let body = encode(families(host, exporter), Format::Text, false).unwrap();
     parse(&String::from_utf8(body).unwrap())
 }
 
-fn samples_of(snapshot: &Snapshot, exporter: &ExporterFigures) -> Vec<Sample> {
+fn samples_of(snapshot: &Snapshot, exporter: &ExporterMetrics) -> Vec<Sample> {
     samples_of_host(&snapshot.clone().into(), exporter)
 }
 

@@ -36,7 +36,7 @@ use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::ports::PortRange;
 use timewait_exporter::domain::settings::Settings;
 use timewait_exporter::domain::snapshot::{Snapshot, SocketSummary, Source};
-use timewait_exporter::exposition::{ExporterFigures, Format, encode, families};
+use timewait_exporter::exposition::{ExporterMetrics, Format, encode, families};
 use timewait_exporter::kernel::sock_diag::datagram::{Message, Messages};
 use timewait_exporter::kernel::sock_diag::links::LinkNames;
 use timewait_exporter::kernel::sock_diag::record::{Record, decode_socket};
@@ -144,7 +144,7 @@ fn snapshot() -> HostSnapshot {
 }
 
 fn encoded(snapshot: &HostSnapshot, format: Format, gzip: bool) -> usize {
-    let exporter = ExporterFigures {
+    let exporter = ExporterMetrics {
         build: BUILD,
         process: None,
         handler: None,
