@@ -302,13 +302,13 @@ mod tests {
         let mut pools = SourcePools::default();
         pools.add_owner(&owner("127.0.0.1", 100, false));
         pools.add_owner(&owner("::", 101, true));
-        // The listeners' own: nothing changes.
+        // Sockets that these listeners accepted: nothing changes.
         pools.add_listened(addr("127.0.0.1"), 100);
         pools.add_listened(addr("2001:db8::1"), 101);
         assert_eq!(ports(&pools, "127.0.0.1"), Some(1));
         assert_eq!(ports(&pools, "2001:db8::1"), None);
         assert_eq!(ports(&pools, "0.0.0.0"), Some(1));
-        // Not theirs: connect() had these before.
+        // Sockets of other addresses: connect() chose these ports before.
         pools.add_listened(addr("127.0.0.2"), 100);
         pools.add_listened(addr("127.0.0.2"), 101);
         pools.add_listened(addr("2001:db8::1"), 100);

@@ -1,8 +1,8 @@
-//! What the tests of this module share: a snapshot with everything in it, families made by hand, and
-//! a reader of the text formats that is independent of the writers.
+//! Shared by the tests of this module: a complete snapshot, hand-made families, and a parser of the text formats
+//! that is independent of the writers.
 //!
-//! The reader takes no shortcuts that our writers would hide: it reads escapes by the formats'
-//! grammar, not by undoing what the encoders do. It does not check metadata lines.
+//! The parser reads escapes by the formats' grammar, not by inverting the encoders. It does not check metadata
+//! lines.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -73,7 +73,7 @@ fn parse_sample(line: &str) -> Sample {
     }
 }
 
-/// A quoted string's meaning, and what stands after its closing quote.
+/// The value of a quoted string, and the text after its closing quote.
 fn quoted(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut characters = text.chars();
@@ -129,7 +129,7 @@ fn metric(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
     metric
 }
 
-/// An outcome that found something.
+/// A successful outcome with a value.
 fn found<T>(value: T) -> Outcome<T> {
     Outcome::whole(Some(value), Duration::from_micros(1_250))
 }
@@ -139,7 +139,7 @@ pub(super) fn address(text: &str) -> Address {
 }
 
 /// A host where every collector found everything: each metric of the table has a series.
-/// The same snapshot twice: of the own namespace, and of one called "blue".
+/// The same snapshot twice: for the exporter's namespace, and for one called "blue".
 pub(super) fn rich_host() -> HostSnapshot {
     let other = NamespaceSnapshot {
         identity: NamespaceIdentity {
@@ -348,7 +348,7 @@ fn destination(src_addr: &str, dst_addr: &str, dst_port: u16) -> DestinationUsag
     }
 }
 
-/// An exporter with everything about itself.
+/// An exporter with all metrics about itself.
 pub(super) fn rich_exporter() -> ExporterMetrics {
     ExporterMetrics {
         process: Some(ProcessUsage {
@@ -369,7 +369,7 @@ pub(super) fn rich_exporter() -> ExporterMetrics {
     }
 }
 
-/// An exporter with its build only.
+/// An exporter with its build info only.
 pub(super) fn silent_exporter() -> ExporterMetrics {
     ExporterMetrics {
         build: BuildInfo {

@@ -1,4 +1,4 @@
-//! Laws that hold for all formats alike.
+//! Invariants of all formats.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::Read;

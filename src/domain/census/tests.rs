@@ -1,4 +1,4 @@
-//! What sockets add up to: the breakdowns of TIME-WAIT, and with them what the other tests share.
+//! The sums of sockets: the breakdowns of TIME-WAIT, and helpers that the other tests share.
 
 mod destinations;
 mod laws;
@@ -74,7 +74,7 @@ fn only_destination(sockets: &[Socket]) -> DestinationUsage {
 }
 
 #[test]
-fn the_range_is_reported_even_where_no_socket_is() {
+fn the_range_is_reported_without_sockets_too() {
     let ports = counted(&[]).ports.unwrap();
     assert_eq!(
         (ports.reserved, ports.blocked, ports.listeners, ports.usable),

@@ -65,7 +65,7 @@ fn every_metric_of_the_table_is_exported_in_its_order_with_its_labels() {
         assert_eq!(family.help(), metric.help);
         for series in family.get_metric() {
             let mut labels: Vec<&str> = series.get_label().iter().map(LabelPair::name).collect();
-            // That of another namespace has one more.
+            // A metric of another namespace has one more label.
             if labels.len() > metric.labels.len() {
                 assert_eq!(labels.pop(), Some("netns"), "{}", metric.name);
             }
@@ -117,7 +117,7 @@ fn names_types_and_help_texts_follow_the_conventions() {
 }
 
 #[test]
-fn an_empty_snapshot_exports_nothing_but_the_build() {
+fn an_empty_snapshot_exports_only_the_build_info() {
     let expected =
         ["timewait_exporter_build_info: 0.1.0 unknown 1.95.0 x86_64-unknown-linux-gnu: 1"];
     let samples = samples(&Snapshot::default());
@@ -129,7 +129,7 @@ fn an_empty_snapshot_exports_nothing_but_the_build() {
 }
 
 #[test]
-fn what_is_folded_is_exported_even_at_zero() {
+fn aggregated_series_are_exported_even_at_zero() {
     let mut snapshot = rich_snapshot();
     edit_sockets(&mut snapshot, |sockets| {
         sockets.by_src_addr = Some(Breakdown {
@@ -286,7 +286,7 @@ fn the_sockets_reading_of_the_range_wins_over_the_settings() {
 }
 
 #[test]
-fn without_the_setting_the_number_of_reserved_ports_is_absent_whatever_was_dumped() {
+fn without_the_sysctl_the_number_of_reserved_ports_is_absent_whatever_was_dumped() {
     let mut snapshot = rich_snapshot().without(CollectorId::Sysctl);
     edit_sockets(&mut snapshot, |sockets| {
         let ports = sockets.ports.as_mut().unwrap();

@@ -1,4 +1,4 @@
-//! What single destinations use, and how far that is from exhaustion.
+//! Ports in use per destination, and how close they are to exhaustion.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ fn other_states_with_their_own_remedies_are_counted_separately() {
 }
 
 #[test]
-fn a_blocked_port_counts_as_in_use_and_takes_no_headroom_twice() {
+fn a_blocked_port_counts_as_in_use_and_reduces_headroom_only_once() {
     let sockets = [socket(
         ("192.0.2.1", 40_004),
         ("192.0.2.9", 443),
@@ -79,7 +79,7 @@ fn a_blocked_port_counts_as_in_use_and_takes_no_headroom_twice() {
 }
 
 #[test]
-fn a_port_that_is_twice_in_a_dump_which_is_not_atomic_is_in_use_once() {
+fn a_port_that_a_dump_contains_twice_is_in_use_once() {
     let ends = (("192.0.2.1", 40_000), ("192.0.2.9", 443));
     let sockets = [
         socket(ends.0, ends.1, TcpState::Established, 0),
@@ -152,7 +152,7 @@ fn with_no_usable_port_every_destination_is_exhausted() {
     };
     let ports = census(&options, &settings, &[]).ports.unwrap();
     assert_eq!(ports.usable, 0);
-    // No destination is none, whatever the range has.
+    // Without a destination the ratio is 0, whatever the range is.
     assert_eq!(ports.worst_ratio, PerFamily::default());
     let exported = ports.by_destination.unwrap().exported;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The laws of the census, compared with a model that keeps a list.
+//! Invariants of the census, compared with a model that keeps a list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,7 @@ fn is_outgoing(port: u16) -> bool {
     (RANGE.0..=RANGE.1).contains(&port) && ![40_001, 40_002, 40_003].contains(&port)
 }
 
-/// The usage of each destination, from a list of all sockets and the contract's words.
+/// The usage of each destination, computed from a list of all sockets by the definitions.
 fn model(sockets: &[Socket]) -> BTreeMap<Destination, (PortsInUse, BTreeSet<u16>)> {
     let mut destinations: BTreeMap<Destination, (PortsInUse, BTreeSet<u16>)> = BTreeMap::new();
     for socket in sockets.iter().filter(|socket| is_outgoing(socket.src_port)) {

@@ -1,4 +1,4 @@
-//! What holds whatever was counted, and whatever of it is missing.
+//! Invariants for any counts, and for any missing parts.
 
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ prop_compose! {
     }
 }
 
-/// Addresses of a few bits on both sides of the IPv4-mapped block, where spellings could meet.
+/// Addresses around the IPv4-mapped block, where spellings could collide.
 fn address_bits() -> impl Strategy<Value = u128> {
     prop_oneof![
         any::<u128>(),

@@ -1,4 +1,4 @@
-//! What is exported of several network namespaces.
+//! Metrics of several network namespaces.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn another_namespace_has_the_same_series_as_the_exporters_under_its_label() {
 }
 
 #[test]
-fn the_owner_of_a_namespace_and_what_is_not_exported_are_exported() {
+fn owners_and_the_number_of_namespaces_not_exported_are_exported() {
     let samples = samples_of_host(&rich_host(), &silent_exporter());
     assert_eq!(
         values_of(&samples, "timewait_netns_info"),
