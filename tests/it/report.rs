@@ -9,17 +9,11 @@ use serde_json::Value;
 use crate::remedies::{close, connections, small_host};
 use crate::support::client::get;
 use crate::support::namespace::{in_namespace, set_sysctl};
-use crate::support::program::Program;
+use crate::support::program::{self, Program};
 use crate::support::server::{Gate, Running, collector, outcome};
 
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_timewait_exporter"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
 fn run(arguments: &[&str]) -> Output {
-    program(arguments).output().unwrap()
+    program::command().args(arguments).output().unwrap()
 }
 
 fn stdout(output: &Output) -> &str {
@@ -130,7 +124,8 @@ fn watching_reports_changes_until_the_reader_closes() {
     in_namespace(|| {
         let listener = small_host();
         close(&listener, 5);
-        let mut child = program(&["report", "--watch=0.5"])
+        let mut child = program::command()
+            .args(["report", "--watch=0.5"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -149,7 +144,8 @@ fn watching_reports_changes_until_the_reader_closes() {
 
 #[test]
 fn watching_as_json_writes_one_document_per_line() {
-    let mut child = program(&["report", "--watch=0.5", "--format=json", "--no-processes"])
+    let mut child = program::command()
+        .args(["report", "--watch=0.5", "--format=json", "--no-processes"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
