@@ -73,7 +73,7 @@ mod tests {
     use crate::exposition::{Format, encode as encode_as};
 
     fn encode(families: &[MetricFamily]) -> String {
-        let body = encode_as(families.to_vec(), Format::OpenMetrics, false).unwrap();
+        let body = encode_as(families.to_vec(), Format::OpenMetrics).unwrap();
         String::from_utf8(body).unwrap()
     }
 

@@ -10,7 +10,7 @@ use crate::build_info::BUILD;
 use crate::domain::namespace::HostSnapshot;
 use crate::domain::process::ProcessUsage;
 use crate::exposition::{
-    EncodeError, ExporterMetrics, Format, HandlerMetrics, accepts_gzip, encode, families,
+    EncodeError, ExporterMetrics, Format, HandlerMetrics, accepts_gzip, compress, encode, families,
 };
 use crate::kernel::process::read_process_usage;
 use crate::web::answer::{self, Answer};
@@ -30,10 +30,13 @@ pub(super) fn writer(
             process: http.and_then(|_| process_usage()),
             handler: http,
         };
-        let body = encode(families(&snapshot, &exporter), format, gzip)?;
+        let body = encode(families(&snapshot, &exporter), format)?;
+        let compressed = if gzip { compress(&body)? } else { None };
+        let is_compressed = compressed.is_some();
+        let body = compressed.unwrap_or(body);
         let mut answer = answer::with_body(StatusCode::OK, format.content_type(), body);
         answer::set(&mut answer, VARY, "Accept, Accept-Encoding");
-        if gzip {
+        if is_compressed {
             answer::set(&mut answer, CONTENT_ENCODING, "gzip");
         }
         Ok(answer)

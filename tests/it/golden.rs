@@ -201,7 +201,7 @@ fn dumps_with_each_kernels_record_length_give_the_values_of_its_proc_files() {
             process: None,
             handler: None,
         };
-        let body = encode(families(&snapshot, &exporter), Format::Text, false).unwrap();
+        let body = encode(families(&snapshot, &exporter), Format::Text).unwrap();
         let text = String::from_utf8(body).unwrap();
         let as_procfs = text.replace("{source=\"netlink\"}", "{source=\"procfs\"}");
         assert_same(name, &without_udp(&golden(name)), &masked(&as_procfs));

@@ -19,7 +19,7 @@ use crate::exposition::testing::{
 use crate::exposition::{Format, encode};
 
 fn samples_of_host(host: &HostSnapshot, exporter: &ExporterMetrics) -> Vec<Sample> {
-    let body = encode(families(host, exporter), Format::Text, false).unwrap();
+    let body = encode(families(host, exporter), Format::Text).unwrap();
     parse(&String::from_utf8(body).unwrap())
 }
 

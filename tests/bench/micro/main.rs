@@ -36,7 +36,7 @@ use timewait_exporter::domain::options::CensusOptions;
 use timewait_exporter::domain::ports::PortRange;
 use timewait_exporter::domain::settings::Settings;
 use timewait_exporter::domain::snapshot::{Snapshot, SocketSummary, Source};
-use timewait_exporter::exposition::{ExporterMetrics, Format, encode, families};
+use timewait_exporter::exposition::{ExporterMetrics, Format, compress, encode, families};
 use timewait_exporter::kernel::sock_diag::datagram::{Message, Messages};
 use timewait_exporter::kernel::sock_diag::links::LinkNames;
 use timewait_exporter::kernel::sock_diag::record::{Record, decode_socket};
@@ -149,9 +149,12 @@ fn encoded(snapshot: &HostSnapshot, format: Format, gzip: bool) -> usize {
         process: None,
         handler: None,
     };
-    encode(families(snapshot, &exporter), format, gzip)
-        .unwrap()
-        .len()
+    let body = encode(families(snapshot, &exporter), format).unwrap();
+    if gzip {
+        compress(&body).unwrap().unwrap().len()
+    } else {
+        body.len()
+    }
 }
 
 /// The function whose instructions callgrind counts.
