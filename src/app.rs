@@ -23,7 +23,7 @@ use crate::collector::{Collector, NamespaceChoice};
 use crate::config::{Config, WebConfig};
 use crate::domain::collectors::CollectorId;
 use crate::domain::snapshot::Source;
-use crate::kernel::namespaces::missing_rights;
+use crate::kernel::namespaces::missing_capabilities;
 use crate::kernel::process::{count_open_fds, kernel_release};
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::NetlinkConnect;
@@ -65,7 +65,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     // First: once the port is open, a signal must end the program in good order.
     let signals = signals::receive().map_err(cannot("start the thread that receives signals"))?;
     log_start();
-    warn_of_missing_rights(&namespaces);
+    warn_of_missing_capabilities(&namespaces);
     let site = Arc::new(Site::new(&web, collector));
     let result = runtime.block_on(serve(web, passed, procfs, site, signals));
     // Otherwise an encoder at work would keep the program from ending.
@@ -126,7 +126,7 @@ async fn serve(
         };
         web.listen_addresses.iter().filter_map(port).collect()
     };
-    tokio::spawn(first_look(Arc::clone(&site), procfs, ports));
+    tokio::spawn(first_read(Arc::clone(&site), procfs, ports));
     let shutdown = async {
         notify(NotifyState::Ready).await;
         let signal = signal.await.unwrap_or_default();
@@ -138,9 +138,9 @@ async fn serve(
     tokio::select! {
         cut_off = server => match cut_off {
             0 => info!("Stopped"),
-            connections => warn!(connections, "Stopped before these connections had their answer"),
+            connections => warn!(connections, "Stopped before these connections had their response"),
         },
-        Ok(_) = second_signal => warn!("Ending at once, on a second signal"),
+        Ok(_) = second_signal => warn!("Exiting immediately: second signal"),
     }
     Ok(())
 }
@@ -172,8 +172,8 @@ fn log_start() {
 }
 
 /// Names the capabilities that other network namespaces need; the exporter's own needs none.
-fn warn_of_missing_rights(namespaces: &NamespaceChoice) {
-    let missing = missing_rights(*namespaces == NamespaceChoice::All);
+fn warn_of_missing_capabilities(namespaces: &NamespaceChoice) {
+    let missing = missing_capabilities(*namespaces == NamespaceChoice::All);
     if *namespaces == NamespaceChoice::OwnOnly || missing.is_empty() {
         return;
     }
@@ -185,13 +185,13 @@ fn warn_of_missing_rights(namespaces: &NamespaceChoice) {
         missing = missing.join(", "),
         remedy = "run it as root or give it the capabilities (systemd: AmbientCapabilities=, \
              CapabilityBoundingSet=; Kubernetes: runAsUser 0 with capabilities.add)",
-        "{unreadable} cannot be read: capabilities are missing. All others are exported"
+        "{unreadable} cannot be read: capabilities are missing. Everything else is exported"
     );
 }
 
 /// Reads everything once, so that the log shows from the start what works.
-async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
-    let snapshot = site.first_look().await.own;
+async fn first_read(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
+    let snapshot = site.first_read().await.own;
     if let Some(sockets) = snapshot.sockets()
         && let Some(outcome) = snapshot.outcome(CollectorId::Sockets)
     {
@@ -203,7 +203,7 @@ async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
             "Read the connection table"
         );
     }
-    // The collector of settings may be off, but that is about metrics.
+    // The sysctl collector may be off, but that is about metrics.
     let settings = tokio::task::spawn_blocking(move || procfs.read_settings());
     if let Ok((settings, _)) = settings.await
         && let Some(advice) = own_port::advice(&ports, &settings)
@@ -212,8 +212,8 @@ async fn first_look(site: Arc<Site>, procfs: ProcRoot, ports: Vec<u16>) {
             ports = advice.ports,
             range = advice.range,
             remedy = advice.remedy,
-            "The exporter's own port lies inside the ephemeral range: an outgoing connection can use it \
-             when the exporter starts, which then fails. Reserve it, or choose another"
+            "The exporter's port is inside the ephemeral port range. If an outgoing connection uses it, the \
+             exporter cannot start. Reserve it, or choose another port"
         );
     }
 }

@@ -211,8 +211,8 @@ pub struct CollectorConfig {
     )]
     pub most_namespaces: usize,
 
-    /// Maximum age of the socket metrics of other namespaces. Those whose highest ratio can be 0.4 or more
-    /// are always read anew; 0 reads all of them anew. Seconds up to 86400, or a duration as in 5m
+    /// Maximum age of the socket metrics of other namespaces. Namespaces whose highest ratio can be 0.4 or
+    /// more are read on every scrape; 0 reads all of them. Seconds up to 86400, or a duration as in 5m
     #[arg(
         long = "collector.netns-max-age",
         value_name = "AGE",

@@ -22,8 +22,8 @@ pub(crate) async fn notify(state: NotifyState<'static>) {
     let state = state.to_string();
     match tokio::time::timeout(TIMEOUT, send(&name, &state)).await {
         Ok(Ok(())) => debug!(state, "Notified the service manager"),
-        Ok(Err(error)) => warn!(%error, ?name, state, "Cannot use NOTIFY_SOCKET"),
-        Err(_) => warn!(?name, state, "NOTIFY_SOCKET accepts no message within 5 s"),
+        Ok(Err(error)) => warn!(%error, ?name, state, "Cannot write to NOTIFY_SOCKET"),
+        Err(_) => warn!(?name, state, "NOTIFY_SOCKET accepted no message within 5 s"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use super::report::read;
-use super::warn_of_missing_rights;
+use super::warn_of_missing_capabilities;
 use crate::build_info::BUILD;
 use crate::collector::{Collector, CollectorConfig};
 use crate::config::CheckConfig;
@@ -19,7 +19,7 @@ pub fn run(mut collector: CollectorConfig, check: CheckConfig) -> u8 {
     // It says nothing of what these read.
     collector.enabled = collector.enabled.without(&[Netstat, Slabinfo, Failures]);
     collector.max_age = Duration::ZERO;
-    warn_of_missing_rights(&collector.namespaces);
+    warn_of_missing_capabilities(&collector.namespaces);
     let deadline = Instant::now() + check.timeout;
     let snapshot = Collector::open(collector, Box::new(NetlinkConnect))
         .and_then(|collector| read(&collector, deadline, |_| ()));

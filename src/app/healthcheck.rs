@@ -27,7 +27,7 @@ const STATUS_BYTES: u64 = 12;
 /// Asks once; the error says why the server is not healthy, or cannot be asked.
 pub fn run(web: &WebConfig) -> Result<(), String> {
     if web.systemd_socket {
-        let reason = "the server is on sockets of systemd, whose addresses are unknown here";
+        let reason = "the sockets are passed by systemd: their addresses are unknown here";
         return Err(reason.to_owned());
     }
     let Some(address) = web.listen_addresses.first() else {
@@ -35,7 +35,7 @@ pub fn run(web: &WebConfig) -> Result<(), String> {
     };
     let stream = match address {
         ListenAddress::Tcp(tcp) if tcp.port == 0 => {
-            return Err("the server is on port 0, which is any that was free".to_owned());
+            return Err("the server's port is 0: the actual one is unknown here".to_owned());
         }
         ListenAddress::Tcp(tcp) => connect(tcp).map(OwnedFd::from),
         ListenAddress::Unix(path) => unix_socket::connect(path, PATIENCE).map_err(io::Error::from),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 
-use super::{Failure, cannot, warn_of_missing_rights};
+use super::{Failure, cannot, warn_of_missing_capabilities};
 use crate::build_info::BUILD;
 use crate::collector::{Collector, CollectorConfig, SourceChoice};
 use crate::config::{ReportConfig, ReportFormat};
@@ -33,7 +33,7 @@ const HELD_DESTINATIONS: usize = 3;
 pub fn run(mut config: CollectorConfig, options: ReportConfig) -> Result<u8, Failure> {
     config.census.whole_table = true;
     config.max_age = Duration::ZERO;
-    warn_of_missing_rights(&config.namespaces);
+    warn_of_missing_capabilities(&config.namespaces);
     let finder = (!options.no_processes)
         .then(|| HolderFinder::new(config.procfs.clone(), config.source != SourceChoice::Procfs));
     let collector = Collector::open(config, Box::new(NetlinkConnect))

@@ -14,7 +14,7 @@ use crate::domain::advice::thresholds::RATIO_WARNING;
 use crate::domain::snapshot::{PortUsage, SocketSummary};
 use crate::domain::socket::PortOwner;
 
-/// Up to so many sockets they are dumped every time: 17 to 24 ms.
+/// Up to this many sockets they are dumped every time: 17 to 24 ms.
 const QUICK_SOCKETS: u64 = 100_000;
 
 /// How long a reading serves where a dump is long: at a scrape every 15 s one in twenty dumps, which

@@ -53,7 +53,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
                     let Ok(result) = catch_unwind(AssertUnwindSafe(|| job(deadline))) else {
                         error!(
                             collector = name,
-                            "collector panicked, which is a defect: please report"
+                            "collector panicked. This is a bug: please report it"
                         );
                         continue;
                     };

@@ -103,7 +103,7 @@ fn probe(procfs: &ProcRoot, given: Given<'_>, ports: &PortSet) -> Result<PortSet
     is_same.then_some(closed).ok_or(ProbeError::RangeChanged)
 }
 
-/// How long an answer serves where so many usable ports are in use and free, and so many sockets may be bound without
+/// How long an answer is valid with these numbers of usable ports in use and free, and of sockets that may be bound without
 /// being listed; `None` where nothing is worth probing.
 fn serves_for(in_use: u32, free: u32, unlisted: u32) -> Option<Duration> {
     let usable = in_use + free;

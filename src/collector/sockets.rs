@@ -323,7 +323,7 @@ impl SocketMemory {
             warn!(
                 collector_source,
                 err = error.to_string(),
-                "netlink cannot be used, sockets are read from /proc/net/tcp and tcp6: slower, and \
+                "netlink is unavailable, sockets are read from /proc/net/tcp and tcp6: slower, and \
                  without the ports of bound, unconnected sockets"
             );
         } else if before.is_some() {

@@ -98,7 +98,7 @@ pub struct Namespaces {
     /// Those that are exported, by their labels. One that was not read by the deadline is among them,
     /// with collectors that had no success.
     pub exported: Vec<NamespaceSnapshot>,
-    /// Those found that could not be entered. All processes whose namespace may not be looked up count as one.
+    /// Those found that could not be entered. All processes whose namespace cannot be determined count as one.
     pub unreadable: u64,
     /// Those found and readable that are not exported, since there are more than may be.
     pub left_out: u64,

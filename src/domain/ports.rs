@@ -43,7 +43,7 @@ impl PortSet {
     /// Every port of a range, both ends inclusive.
     pub(crate) fn of_range(range: PortRange) -> Self {
         let mut set = Self::new();
-        // The lowest so many bits.
+        // A mask of the lowest bits.
         let low = |ports: u32| 1_u64.checked_shl(ports).map_or(u64::MAX, |bit| bit - 1);
         let (min, end) = (u32::from(range.min), u32::from(range.max) + 1);
         for (word, first) in set.bits_mut().iter_mut().zip((0..).step_by(64)) {

@@ -21,7 +21,7 @@ pub(super) struct RemoteCounts {
 }
 
 impl RemoteCounts {
-    /// So many more of this address.
+    /// This many more of this address.
     #[inline]
     pub(super) fn add(&mut self, address: Address, count: u32) {
         match address.to_v4_bits() {

@@ -37,13 +37,13 @@ impl Source {
     }
 }
 
-/// How one collector fared.
+/// The outcome of one collector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome<T = Reading> {
     /// What it read. A collector of independent values may have read some and still have
     /// failed; one whose values add up has all or nothing.
     pub value: Option<T>,
-    /// Whether everything it looks for was read.
+    /// Whether everything it reads was read.
     pub success: bool,
     /// How long it took, up to its failure or the deadline.
     pub duration: Duration,
@@ -59,7 +59,7 @@ impl<T> Outcome<T> {
         }
     }
 
-    /// Of a collector that has all it looks for, or nothing.
+    /// Of a collector that has read everything, or nothing.
     pub fn whole(value: Option<impl Into<T>>, duration: Duration) -> Self {
         Self {
             success: value.is_some(),
@@ -144,17 +144,17 @@ impl FromIterator<(&'static str, u64)> for Counts {
 pub struct Snapshot(BTreeMap<CollectorId, Outcome>);
 
 impl Snapshot {
-    /// How one collector fared.
+    /// The outcome of one collector.
     pub fn outcome(&self, id: CollectorId) -> Option<&Outcome> {
         self.0.get(&id)
     }
 
-    /// How each collector fared that is on.
+    /// The outcome of each enabled collector.
     pub fn outcomes(&self) -> impl Iterator<Item = (CollectorId, &Outcome)> {
         self.0.iter().map(|(id, outcome)| (*id, outcome))
     }
 
-    /// Notes how a collector fared; `None` for one that is off. The outcome of the probe is a part of that
+    /// Sets the outcome of a collector; `None` for one that is off. The outcome of the probe is a part of that
     /// of the sockets, and comes with it.
     pub fn set(&mut self, id: CollectorId, outcome: Option<Outcome>) {
         self.0.remove(&id);

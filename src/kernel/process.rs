@@ -59,7 +59,7 @@ pub(crate) fn count_open_fds() -> io::Result<u64> {
     Ok(count.saturating_sub(1))
 }
 
-/// The length of so many clock ticks (`_SC_CLK_TCK`).
+/// Clock ticks (`_SC_CLK_TCK`) as a duration.
 fn ticks(count: u64) -> Duration {
     let a_second = ::procfs::ticks_per_second().max(1);
     let nanoseconds = (count % a_second).saturating_mul(1_000_000_000) / a_second;

@@ -17,7 +17,7 @@ fn address(text: &str) -> Address {
     text.parse().unwrap()
 }
 
-/// 100 ports, so many of them in TIME-WAIT to one server, ten established to another.
+/// 100 ports, this many of them in TIME-WAIT to one server, ten established to another.
 pub(super) fn snapshot(time_wait: u16) -> Snapshot {
     let settings = Settings {
         port_range: PortRange::new(40_000, 40_099),

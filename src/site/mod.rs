@@ -68,8 +68,8 @@ impl Site {
         }
     }
 
-    /// One reading that nobody asked for, to learn at start whether it works.
-    pub(crate) async fn first_look(&self) -> HostSnapshot {
+    /// One reading at start, without a request, to learn whether it works.
+    pub(crate) async fn first_read(&self) -> HostSnapshot {
         self.read(deadline::DEFAULT, false).await
     }
 
@@ -181,7 +181,7 @@ async fn written<E: Display + Send + 'static>(
     };
     error!(
         error = reason,
-        "Could not write the answer, which is a defect: please report"
+        "Cannot encode the response. This is a bug: please report it"
     );
     let text = format!("{failure}{reason}");
     answer::text(StatusCode::INTERNAL_SERVER_ERROR, text)

@@ -64,7 +64,7 @@ impl Readiness {
         } else if Instant::now() < deadline {
             self.works.store(false, Ordering::Relaxed);
             if !self.failure_logged.swap(true, Ordering::Relaxed) {
-                warn!("Sockets cannot be read: answering without them, and not ready");
+                warn!("Sockets cannot be read: metrics are incomplete, and /-/ready answers 503");
             }
         }
     }

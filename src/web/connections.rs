@@ -144,7 +144,7 @@ impl Connections {
         let all = self.all();
         let ranks = all.iter().filter_map(|one| Some((one.0.rank()?, &one.1)));
         if let Some((_, task)) = ranks.min_by_key(|(rank, _)| *rank) {
-            debug!("Connection closed: it waited for its client, and there are too many");
+            debug!("Connection closed: limit reached, and it waited for its client");
             task.abort();
         }
     }

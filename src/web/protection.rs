@@ -122,11 +122,11 @@ fn log(file: &WebFile) {
     if file.users.highest_cost() >= EXPENSIVE {
         warn!(
             cost = file.users.highest_cost(),
-            "Web configuration: basic_auth_users: a hash of this cost takes seconds to check, and \
-             logins with it wait for one another"
+            "Web configuration: basic_auth_users: checking a hash of this cost takes seconds, one \
+             login at a time"
         );
     }
     if !file.users.is_empty() && !file.tls.is_enabled() {
-        warn!("Web configuration: basic_auth_users without TLS: passwords are sent in the clear");
+        warn!("Web configuration: basic_auth_users without TLS: passwords are sent unencrypted");
     }
 }

@@ -92,7 +92,7 @@ impl<H: Handler> Server<H> {
                         self.connections.make_one_go();
                         let last = latest_error.replace(Instant::now());
                         if last.is_none_or(|at| at.elapsed() > QUIET) {
-                            warn!(%error, "Cannot accept connections; trying again");
+                            warn!(%error, "Cannot accept connections; retrying");
                         }
                     }
                     tokio::time::sleep(PAUSE).await;

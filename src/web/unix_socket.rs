@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** nothing is removed that is not a socket without an answer, or our own.
 //!
-//! A program that was killed leaves its socket behind, and bind() takes the name for used. Whether
-//! somebody listens shows in connect(). Two programs that find out so at the same time would remove
-//! each other's sockets; a lock keeps them apart. It is on a file of ours next to the socket, which is
-//! there for as long as it takes: anybody who may read the directory could lock that.
+//! A program that was killed leaves its socket behind, and bind() then fails with EADDRINUSE. connect()
+//! shows whether a program listens. Two programs that check this at the same time would remove each
+//! other's sockets; a lock prevents that. It is on a temporary file of ours next to the socket, not on the
+//! directory, which anyone who can read it could lock.
 //!
 //! Who may connect is decided by the directory and the process's umask, as the kernel has it.
 
@@ -27,10 +27,10 @@ use tracing::warn;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 const ANSWERED: &str =
-    "another program listens there: end it, or choose another path (ss -xlp shows it)";
+    "another program listens on this path: end it, or choose another path (ss -xlp shows it)";
 
 const NOT_A_SOCKET: &str =
-    "there is something else of this name, which is left alone: remove it, or choose another path";
+    "a file that is not a socket has this path: remove it, or choose another path";
 
 /// How long another program's backlog may be full until it counts as one that listens.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -93,7 +93,7 @@ pub(super) fn bind(path: &Path) -> Result<(OwnedFd, SocketFile), String> {
 fn remove_if_nobody_answers(path: &Path) -> Result<(), String> {
     let unclear = |error| {
         format!(
-            "there is a socket already, and it is not clear whether somebody listens on it: {error}"
+            "a socket has this path, and it is not clear whether a program listens on it: {error}"
         )
     };
     let found = fs::symlink_metadata(path).map_err(unclear)?;
@@ -103,9 +103,8 @@ fn remove_if_nobody_answers(path: &Path) -> Result<(), String> {
     match connect(path, CONNECT_TIMEOUT) {
         // It may accept nothing.
         Ok(_) | Err(Errno::AGAIN) => Err(ANSWERED.to_owned()),
-        Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(|error| {
-            format!("the socket there, on which nobody listens, cannot be removed: {error}")
-        }),
+        Err(Errno::CONNREFUSED) => fs::remove_file(path)
+            .map_err(|error| format!("cannot remove the stale socket that has this path: {error}")),
         Err(errno) => Err(unclear(errno.into())),
     }
 }
@@ -143,7 +142,7 @@ fn lock(socket: &Path) -> Option<(SocketFile, File)> {
     warn!(
         path = %path.display(),
         reason,
-        "Cannot lock this file; another exporter that starts just now may replace the socket"
+        "Cannot lock this file; another exporter that starts at the same time may replace the socket"
     );
     None
 }
@@ -160,7 +159,7 @@ fn try_lock(path: &Path) -> io::Result<Option<(SocketFile, File)>> {
     }
     let found = file.metadata()?;
     if !found.is_file() || found.len() > 0 {
-        return Err(io::Error::other("it is a file of something else"));
+        return Err(io::Error::other("another program's file has this path"));
     }
     // The program that had it before may have removed it since it was opened.
     let lock = SocketFile::new(path, &found);

@@ -308,7 +308,7 @@ fn a_listen_port_inside_the_range_is_warned_of_whatever_collectors_are_off() {
                 .arg(format!("--path.procfs={}", tree.path().display()))
                 .arg(switched_off);
             let mut running = Program::spawn(command);
-            let line = running.line_with("own port lies inside the ephemeral range");
+            let line = running.line_with("port is inside the ephemeral port range");
             assert_eq!(field(&line, "level"), "WARN");
             assert_eq!(field(&line, "ports"), port.to_string());
             assert_eq!(field(&line, "range"), "1024-65535");
@@ -352,7 +352,7 @@ fn a_second_signal_ends_it_at_once() {
     running.line_with("Shutting down");
     assert!(running.is_running(), "it waits for the answer");
     running.signal(Signal::TERM);
-    running.line_with("Ending at once");
+    running.line_with("Exiting immediately");
     assert_eq!(running.wait().code(), Some(0));
 }
 

@@ -166,11 +166,11 @@ fn a_file_in_the_place_of_a_unix_socket_is_kept_and_named() {
         assert_eq!(process.wait().code(), Some(1));
     };
     fs::write(&socket, "precious").unwrap();
-    refused("left alone");
+    refused("not a socket");
     assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
     fs::remove_file(&socket).unwrap();
     let listener = UnixListener::bind(&socket).unwrap();
-    refused("another program listens there");
+    refused("another program listens on this path");
     UnixStream::connect(&socket).unwrap();
     drop(listener);
 }
@@ -380,7 +380,7 @@ fn a_service_manager_that_reads_nothing_does_not_block_indefinitely() {
         .env("NOTIFY_SOCKET", &path);
     let mut process = Program::spawn(&mut command);
     let address = process.address();
-    let line = process.line_with("accepts no message");
+    let line = process.line_with("accepted no message");
     assert!(
         line.contains("level=WARN") && line.contains("READY=1"),
         "{line}"

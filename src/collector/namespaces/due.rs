@@ -137,13 +137,13 @@ fn most_in_use(ports: &PortUsage) -> Option<u64> {
     Some(most?.saturating_add(ports.blocked.into()))
 }
 
-/// How many namespaces are read anew although what was read last serves, so that each has its turn before that is too
-/// old, evenly over time. Until when turns were taken.
+/// How many namespaces are re-read although their last dump is still valid: evenly over time, each before its dump
+/// is too old. Contains until when turns were taken.
 #[derive(Debug, Default)]
 pub(super) struct Turns(Option<Instant>);
 
 impl Turns {
-    /// For a run among so many.
+    /// The number for one run among this many namespaces.
     pub(super) fn take(&mut self, now: Instant, among: usize, max_age: Duration) -> usize {
         let all = u32::try_from(among).unwrap_or(u32::MAX);
         let each = (max_age / all.max(1)).max(Duration::from_nanos(1));
@@ -181,7 +181,7 @@ mod tests {
         }
     }
 
-    /// A dump of so many outgoing sockets to one destination, and so many accepted ones.
+    /// A dump of this many outgoing sockets to one destination, and this many accepted ones.
     fn dump(outgoing: u16, accepted: u16, opened: u64) -> LastDump {
         let listener = PortOwner {
             addr: "::1".parse().unwrap(),

@@ -56,16 +56,16 @@ pub(super) struct NamespacesJob {
     config: CollectorConfig,
     visitor: Option<Visitor>,
     known: HashMap<NamespaceKey, Known>,
-    /// Of all files, which take 200 us a namespace. They are also read anew where something happened.
+    /// Of all files, which take 200 us a namespace. They are also re-read where something has changed.
     file_turns: Turns,
     dump_turns: Turns,
     /// Whether the next run is not to export older dumps of namespaces that were asked for by name.
     fresh: Arc<AtomicBool>,
     residents_sought: Option<Instant>,
     complaint: Complaint,
-    /// The names of which it was logged that they may not be read, and why not.
+    /// The names that were logged as unreadable, and why.
     barred: Vec<(String, String)>,
-    /// Whether it was logged that there are processes that may not be looked up.
+    /// Whether processes whose namespace cannot be determined were logged.
     has_logged_hidden: bool,
 }
 
@@ -114,7 +114,7 @@ impl NamespacesJob {
         let result = listing.map(|listing| {
             let found = self.read(&mut visitor, listing, begin, deadline);
             if let Err(error) = visitor.home.come_back() {
-                warn!(err = %error, "The thread that reads network namespaces cannot go back to its own");
+                warn!(err = %error, "The thread that reads network namespaces cannot return to the exporter's");
             }
             found
         });
@@ -142,10 +142,10 @@ impl NamespacesJob {
             let directory = self.config.namespace_names.display();
             if !listing.absent.is_empty() {
                 let names = listing.absent.join(",");
-                warn!(names, %directory, "There are no network namespaces of these names (yet)");
+                warn!(names, %directory, "No network namespaces with these names exist (yet)");
             }
             if self.config.namespaces == NamespaceChoice::Named && !lister.names.exists() {
-                warn!(%directory, "There is no directory of network namespaces with names (yet)");
+                warn!(%directory, "The directory of named network namespaces does not exist (yet)");
             }
         }
         if !visitor.lacks_capabilities {
@@ -154,7 +154,7 @@ impl NamespacesJob {
         Ok(listing)
     }
 
-    /// Logs what may not be read, each once.
+    /// Logs each unreadable namespace once.
     fn complain_of_barred(&mut self, listing: &Listing) {
         for (name, reason) in &listing.barred {
             if !self.barred.iter().any(|(known, _)| known == name) {
@@ -163,7 +163,7 @@ impl NamespacesJob {
                     netns = name,
                     file = %self.config.namespace_names.join(name).display(),
                     err = reason,
-                    "A network namespace may not be read"
+                    "Cannot read a network namespace"
                 );
             }
         }
@@ -171,12 +171,12 @@ impl NamespacesJob {
         if let Some(pid) = listing.hidden_process
             && !std::mem::replace(&mut self.has_logged_hidden, true)
         {
-            // Once and for all: which processes these are changes from scrape to scrape.
+            // Only once: which processes these are changes from scrape to scrape.
             error!(
                 collector = "netns",
                 pid,
-                "The network namespaces of some processes may not be looked at, this one's among them: in spite of \
-                 CAP_SYS_PTRACE, as a security module or another user namespace may have it"
+                "Cannot determine the network namespace of this process, and perhaps of others, despite CAP_SYS_PTRACE: \
+                 a security module or another user namespace may deny it"
             );
         }
     }
@@ -261,7 +261,7 @@ impl NamespacesJob {
             is_first = false;
         }
         all.sort_by(|a, b| a.label.cmp(&b.label));
-        // Processes that may not be looked up may be of one namespace or of many.
+        // Processes whose namespace cannot be determined may be of one namespace or of many.
         let mut unreadable = listing.barred.len() + usize::from(listing.hidden_process.is_some());
         let mut absent = listing.absent.len();
         let mut there = Vec::new();

@@ -14,7 +14,7 @@ use crate::domain::namespace::rank;
 use crate::domain::settings::Settings;
 use crate::domain::snapshot::{Outcome, Reading, Snapshot};
 use crate::domain::udp::UdpUsage;
-use crate::kernel::namespaces::{Home, NamespaceLister, missing_rights};
+use crate::kernel::namespaces::{Home, NamespaceLister, missing_capabilities};
 use crate::kernel::procfs::ProcRoot;
 use crate::kernel::sock_diag::{Dumper, NetlinkConnect};
 
@@ -51,7 +51,7 @@ impl Visitor {
             reader,
             enabled: config.enabled.clone(),
             empty: None,
-            lacks_capabilities: !missing_rights(config.namespaces == NamespaceChoice::All)
+            lacks_capabilities: !missing_capabilities(config.namespaces == NamespaceChoice::All)
                 .is_empty(),
         })
     }

@@ -163,7 +163,7 @@ impl<'a> Case<'a> {
         finding
     }
 
-    /// The gravest of what is wrong comes first.
+    /// The most severe problem comes first.
     fn sentence(&self) -> (Id, String) {
         let usage = self.usage;
         let place = wording::destination(&usage.destination);
@@ -205,7 +205,7 @@ impl<'a> Case<'a> {
         number > 0 && number.saturating_mul(10) >= self.all
     }
 
-    /// Whether so many are at least half of the sockets.
+    /// Whether this number is at least half of the sockets.
     pub(super) const fn is_half(&self, number: u64) -> bool {
         number.saturating_mul(2) >= self.all
     }
@@ -237,8 +237,8 @@ impl<'a> Case<'a> {
         let close_wait = "CLOSE-WAIT: the peer has closed, the program on this host has not.";
         let syn_sent = "SYN-SENT: the peer does not answer.";
         let orphans = "FIN-WAIT-2 without a process: the program has closed, the peer has not; tcp_fin_timeout ends them.";
-        let no_help = "Settings for TIME-WAIT will not help.";
-        let some_help = "Settings for TIME-WAIT help only in part.";
+        let no_help = "TIME-WAIT sysctls will not help.";
+        let some_help = "TIME-WAIT sysctls help only in part.";
         let no_timestamps = "The peer has no TCP timestamps: tcp_tw_reuse will not help.";
         let hints = [
             (self.matters(other.close_wait), close_wait),

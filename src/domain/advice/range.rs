@@ -91,7 +91,7 @@ pub(super) fn listeners(view: &View<'_>) -> Option<Finding> {
         .into()
 }
 
-/// Whether so many ports of the range are worth a finding.
+/// Whether this number of ports of the range is worth a finding.
 pub(super) fn are_many(number: u32, ports: &PortUsage) -> bool {
     number >= 16 && number >= ports.range.ports() / 100
 }

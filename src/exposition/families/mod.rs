@@ -36,7 +36,7 @@ use crate::domain::namespace::HostSnapshot;
 use crate::domain::settings::{SYSCTLS, Sysctl};
 use crate::domain::snapshot::{PerFamily, Snapshot};
 
-/// The label value for everything that a top N leaves out.
+/// The label value for everything outside the top N.
 const OTHER: &str = "other";
 
 /// The label that every series of another namespace has, after the metric's own.

@@ -41,7 +41,7 @@ pub(crate) struct FoundNamespace {
     pub pids: Vec<u32>,
     /// When the file that is mounted under a name was made, in seconds and nanoseconds: another time is another
     /// namespace, though it has the inode and the name of one that has gone. `None` where none is mounted, as
-    /// the files under /proc are made anew on each access.
+    /// the files under /proc are created on each access.
     pub made: Option<(i64, i64)>,
     /// The files under `names`, through which it can be entered.
     pub(super) files: Vec<PathBuf>,
@@ -52,14 +52,14 @@ pub(crate) struct FoundNamespace {
 pub(crate) struct Listing {
     /// All that were found, by inode, without the exporter's.
     pub namespaces: Vec<FoundNamespace>,
-    /// One of the processes whose namespace may not be looked up (ptrace(2), `PTRACE_MODE_READ`), if there are any.
+    /// One of the processes whose namespace cannot be determined (ptrace(2), `PTRACE_MODE_READ`), if there are any.
     pub(crate) hidden_process: Option<u32>,
-    /// The names that may not be looked up, and why not in the words of the kernel: they are in a directory that may
-    /// not be searched, or links to what may not be looked up.
+    /// The names that cannot be resolved, with the kernel's error: they are in a directory without search permission,
+    /// or links without read permission.
     pub(crate) barred: Vec<(String, String)>,
-    /// The names asked for under which there is no namespace.
+    /// The requested names that do not exist.
     pub(crate) absent: Vec<String>,
-    /// Why the names could not be listed, where the namespaces of processes are exported all the same.
+    /// Why the names could not be listed, where the namespaces of processes are still exported.
     pub(crate) unlisted_names: Option<String>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct NamespaceLister {
     pub procfs: PathBuf,
     /// Where the names are (`/run/netns`).
     pub names: PathBuf,
-    /// The namespace that is left out.
+    /// The exporter's namespace, which is skipped.
     pub own: NamespaceKey,
 }
 
@@ -124,7 +124,7 @@ impl NamespaceLister {
         Ok(listing)
     }
 
-    /// Looks for processes of namespaces that are listed already.
+    /// Finds processes of namespaces that are already listed.
     ///
     /// # Errors
     /// There is no procfs.
@@ -148,13 +148,13 @@ impl NamespaceLister {
     /// Whether it is one of a network namespace: a file on which none is mounted (any more) is not.
     ///
     /// # Errors
-    /// It has just gone, or may not be looked up.
+    /// It has just gone, or cannot be determined.
     fn add_name(&self, name: &str, file: &Path, found: &mut Found) -> io::Result<bool> {
         // A link may lead into /proc.
         let direct = fs::symlink_metadata(file)?;
         let is_link = direct.is_symlink();
         let metadata = if is_link { fs::metadata(file)? } else { direct };
-        // On 5.10.262 a link of /proc that may not be followed leads to its own directory.
+        // On 5.10.262 a link of /proc without permission leads to its own directory.
         if is_link && metadata.is_dir() && fs::metadata(&self.procfs)?.dev() == metadata.dev() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -177,7 +177,7 @@ impl NamespaceLister {
         metadata.is_ok_and(|metadata| NamespaceKey::of(&metadata) == key)
     }
 
-    /// Some of the processes of each namespace, and one of those that may not be looked up.
+    /// Some of the processes of each namespace, and one of those whose namespace cannot be determined.
     fn residents(&self) -> Result<(Residents, Option<u32>), String> {
         let (mut residents, mut hidden) = (Residents::new(), None);
         let failed = |error: io::Error| cannot_list(&self.procfs, &error);
@@ -188,7 +188,7 @@ impl NamespaceLister {
             };
             // Half the cost of following the link.
             match fs::read_link(process_file(&self.procfs, pid)) {
-                // On 5.10.262 what may not be looked up has an empty target.
+                // On 5.10.262 a link without permission has an empty target.
                 Ok(target) if !target.as_os_str().is_empty() => {
                     let key = self.key_named(&target);
                     if let Some(key) = key.filter(|key| *key != self.own) {

@@ -8,13 +8,13 @@
 //! that was opened in it, keeps it alive, so that an exporter that kept either would keep the
 //! namespaces of ended containers.
 
+mod capabilities;
 mod entry;
 mod listing;
 mod resident;
-mod rights;
 
+pub(crate) use capabilities::missing_capabilities;
 pub(crate) use entry::Home;
 pub use entry::inside;
 pub(crate) use listing::{FoundNamespace, Listing, NamespaceKey, NamespaceLister};
 pub(crate) use resident::{Resident, read_resident};
-pub(crate) use rights::missing_rights;

@@ -26,7 +26,7 @@ pub(super) enum Fault {
     FileTooLong(usize),
     /// The line with this number has more bytes than this.
     LineTooLong(usize, usize),
-    /// Time was up after so many sockets.
+    /// The deadline came after this many sockets.
     Deadline(usize),
 }
 

@@ -132,7 +132,7 @@ fn bounded(mut input: impl Read) -> io::Result<Vec<u8>> {
 ///
 /// Such a file answers a `read` from its beginning only: `proc_dointvec` and `proc_do_large_bitmap` in
 /// kernel/sysctl.c return nothing from any offset but 0, so that what did not fit into the buffer is lost
-/// without a sign. Hence a text that may have been cut is read anew with the largest buffer. Not with that
+/// without a sign. Hence a text that may have been cut is re-read with the largest buffer. Not with that
 /// one at once: the kernel allocates and clears as much as is asked for.
 pub(super) fn setting(file: &File) -> Result<String, Fault> {
     let mut bytes = vec![0; USUAL_BYTES];

@@ -85,7 +85,7 @@ fn endpoint(text: &str, is_v6: bool) -> Option<(Address, u16)> {
         .then_some((Address::from_v6_bytes(bytes), port))
 }
 
-/// Exactly so many hexadecimal digits, at most 8.
+/// Exactly this many hexadecimal digits, at most 8.
 fn hex(text: &str, digits: usize) -> Option<u32> {
     let number = unsigned(text, 16).filter(|_| text.len() == digits)?;
     u32::try_from(number).ok()

@@ -91,17 +91,17 @@ impl Source {
             };
             if since.elapsed() < SETTLED {
                 return Err(format!(
-                    "{key} is gone from the file, which may be half written: requests are refused \
+                    "{key} is missing from the file, which may be incomplete: requests are refused \
                      until it has not changed for {} s; {explicit} takes effect at once",
                     SETTLED.as_secs()
                 ));
             }
-            warn!("Web configuration: {key} is gone: clients are not asked for it any more");
+            warn!("Web configuration: {key} was removed: clients no longer need it");
         }
         for user in file.users.names().filter(|name| name.contains(':')) {
             warn!(
                 user,
-                "Web configuration: basic_auth_users: a name with a colon can never log in"
+                "Web configuration: basic_auth_users: a user name with a colon cannot log in"
             );
         }
         state.lost = None;

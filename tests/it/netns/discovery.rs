@@ -70,7 +70,7 @@ fn only_requested_namespaces_are_exported() {
             let expected = usize::from(flag.contains("nowhere"));
             // The log is written concurrently with the answer.
             eventually("what is not there is said once", || {
-                let text = "There are no network namespaces of these names";
+                let text = "No network namespaces with these names exist";
                 program.logged(text).len() == expected
             });
         }
@@ -119,7 +119,11 @@ fn what_is_not_another_network_namespace_is_skipped() {
             assert_eq!(exported(&metrics), ["a-link"], "{flag}");
             assert_eq!(metrics.value("timewait_netns_unreadable"), 0.0);
             assert!(program.logged("level=ERROR").is_empty());
-            assert!(program.logged("There are no network namespaces").is_empty());
+            assert!(
+                program
+                    .logged("No network namespaces with these names")
+                    .is_empty()
+            );
         }
     });
 }

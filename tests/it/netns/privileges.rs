@@ -88,7 +88,7 @@ fn missing_capabilities_in_another_user_namespace_are_named_once() {
         assert_eq!(metrics.value("timewait_netns_unreadable"), 2.0);
         for (text, times) in [
             ("it takes CAP_SYS_ADMIN in the user namespace", 1),
-            ("in spite of CAP_SYS_PTRACE", 1),
+            ("despite CAP_SYS_PTRACE", 1),
             ("cannot go back", 0),
         ] {
             eventually(text, || program.logged(text).len() >= times);
@@ -154,12 +154,16 @@ fn a_name_without_read_permission_counts_as_unreadable_and_is_logged_once() {
             let metrics = (0..3).map(|_| scraper.metrics()).last().unwrap();
             assert_eq!(exported(&metrics), ["blue"], "{flag}");
             assert_eq!(metrics.value("timewait_netns_unreadable"), 1.0, "{flag}");
-            let text = "may not be read";
+            let text = "Cannot read a network namespace";
             eventually(text, || !program.logged(text).is_empty());
             let said = program.logged(text);
             assert_eq!(said.len(), 1, "{said:?}");
             assert!(said[0].contains("netns=link"), "{said:?}");
-            assert!(program.logged("There are no network namespaces").is_empty());
+            assert!(
+                program
+                    .logged("No network namespaces with these names")
+                    .is_empty()
+            );
         }
     });
 }

@@ -1,4 +1,4 @@
-//! The reader with complete /proc trees: those of four kernels, broken ones, and the real one.
+//! The reader, tested against complete /proc trees: those of four kernels, broken ones, and the real one.
 //!
 //! Small files here, the connection table in `table`. The trees come from little-endian machines.
 
