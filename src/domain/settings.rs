@@ -40,36 +40,36 @@ macro_rules! sysctls {
 
 sysctls! {
     tcp_tw_reuse "net.ipv4.tcp_tw_reuse"
-        "whether connect() may reuse a port in TIME-WAIT. 0 no, 1 yes, 2 for loopback addresses only (Linux \
-         4.19 and newer).";
+        "whether connect() may reuse a port in TIME-WAIT: 0 no, 1 yes, 2 for loopback addresses only (since Linux \
+         4.19).";
     tcp_tw_reuse_delay_ms "net.ipv4.tcp_tw_reuse_delay"
-        "milliseconds that a socket must have been in TIME-WAIT before connect() may reuse its port. Absent \
-         before Linux 6.14, where it is 1 s.";
+        "milliseconds that a socket must have been in TIME-WAIT before connect() may reuse its port. Absent before \
+         Linux 6.14, where it is 1 s.";
     tcp_tw_recycle "net.ipv4.tcp_tw_recycle"
-        "whether TIME-WAIT is cut short, 0 no, 1 yes. Breaks connections from behind NAT; absent since Linux \
-         4.12, which removed it.";
+        "whether the kernel shortens TIME-WAIT: 0 no, 1 yes. Breaks connections of clients behind NAT. Absent since \
+         Linux 4.12, which removed it.";
     tcp_timestamps "net.ipv4.tcp_timestamps"
-        "whether TCP timestamps are used, without which no port in TIME-WAIT is reused. 0 no, 1 with a random \
-         offset for each connection, 2 without offset.";
+        "whether TCP timestamps are used: 0 no, 1 with a random offset per connection, 2 without offset. Without \
+         them, no port in TIME-WAIT is reused.";
     tcp_fin_timeout_seconds "net.ipv4.tcp_fin_timeout"
-        "seconds that an orphaned socket stays in FIN-WAIT-2. Does not change the 60 s of TIME-WAIT, which are \
-         fixed.";
+        "seconds that an orphaned socket stays in FIN-WAIT-2. Does not change the duration of TIME-WAIT, which is \
+         fixed at 60 s.";
     tcp_max_tw_buckets "net.ipv4.tcp_max_tw_buckets"
-        "how many time-wait buckets the kernel allows.";
+        "maximum number of time-wait buckets.";
     tcp_rfc1337 "net.ipv4.tcp_rfc1337"
-        "whether a RST segment is ignored in TIME-WAIT. 0 a RST ends it, 1 it does not.";
+        "whether sockets in TIME-WAIT ignore RST segments: 0 a RST ends TIME-WAIT, 1 it does not.";
     ip_unprivileged_port_start "net.ipv4.ip_unprivileged_port_start"
         "the first port that a program without privileges may bind. Absent before Linux 4.11.";
     tcp_tw_timeout_seconds "net.ipv4.tcp_tw_timeout"
         "seconds that TIME-WAIT lasts, on Alibaba Cloud Linux. Absent on other kernels, where it is 60 s.";
     ip_local_port_step_width "net.ipv4.ip_local_port_step_width"
-        "how far connect() steps on in its search for a free port, at random up to this many ports, 0 for the next \
-         one of the same parity. Absent before Linux 7.2.";
+        "maximum random step of connect() in its search for a free port; 0 for the next port of the same parity. \
+         Absent before Linux 7.2.";
     ip_autobind_reuse "net.ipv4.ip_autobind_reuse"
-        "whether bind() with port 0 may choose a port that sockets with SO_REUSEADDR already use. 0 no, 1 yes. \
+        "whether bind() with port 0 may choose a port that sockets with SO_REUSEADDR already use: 0 no, 1 yes. \
          Absent before Linux 5.7.";
     ipv6_bindv6only "net.ipv6.bindv6only"
-        "whether sockets bound to :: are for IPv6 alone unless they set IPV6_V6ONLY themselves. 0 no, 1 yes.";
+        "whether sockets bound to :: are IPv6 only unless they set IPV6_V6ONLY themselves: 0 no, 1 yes.";
 }
 
 impl Sysctl {

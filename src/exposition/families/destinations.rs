@@ -14,54 +14,53 @@ pub(super) const METRICS: &[MetricDescription] = &[
     labelled(
         "timewait_destination_ports",
         &["src_addr", "dst_addr", "dst_port", "state"],
-        "Ephemeral ports in use towards a destination, by the state of their sockets: time_wait, \
-         established, or other for every other state but LISTEN and CLOSE. The destinations with the \
-         highest ratio; the sum of all others has \"other\" in the three labels of the destination.",
+        "Ephemeral ports in use towards a destination, by socket state: time_wait, established, or other (any other \
+         state but LISTEN and CLOSE). The destinations with the highest ratio; all others are summed with \"other\" \
+         in the three labels of the destination.",
         Many(ports_in_use),
     ),
     labelled(
         "timewait_destination_reusable_ports",
         TRIPLE,
-        "Ports in TIME-WAIT that the next connect() to the destination can reuse now: \
-         tcp_timestamps is on, tcp_tw_reuse allows it (2 for loopback addresses only), and the socket \
-         is older than tcp_tw_reuse_delay. Too high by the sockets whose peer used no timestamps: the \
-         kernel does not show which those are, and does not reuse them.",
+        "Ports in TIME-WAIT that the next connect() to the destination can reuse: tcp_timestamps is on, tcp_tw_reuse \
+         allows it (2: loopback addresses only), and the socket is older than tcp_tw_reuse_delay. Too high by the \
+         sockets whose peer used no timestamps: the kernel does not reuse them, and does not show which they are.",
         Many(|snapshot, series| each(snapshot, series, |one| float(one.reusable))),
     ),
     labelled(
         "timewait_destination_headroom_ports",
         TRIPLE,
-        "How many more connect() calls to the destination succeed now: usable ports minus those in use, \
-         plus the reusable ones. Can be one too high where the range has an odd number of ports. An upper \
-         bound where programs call bind() with port 0 before connect(), a lower bound where orphaned sockets in \
-         FIN-WAIT-2 are in use and timewait_port_range_exhaustion_ratio_lower_bound is less than the ratio.",
+        "Number of further connect() calls to the destination that succeed now: usable ports minus those in use, \
+         plus the reusable ones. Can be one too high if the range has an odd number of ports. An upper bound where \
+         programs call bind() with port 0 before connect(); a lower bound where orphaned sockets in FIN-WAIT-2 are \
+         in use and timewait_port_range_exhaustion_ratio_lower_bound is less than the ratio.",
         Many(|snapshot, series| each(snapshot, series, |one| one.headroom.into())),
     ),
     labelled(
         "timewait_destination_exhaustion_ratio",
         TRIPLE,
-        "Ports in use minus the reusable ones, divided by the usable ports of the range, 0 to 1. 1 when the \
-         next connect() to the destination fails with EADDRNOTAVAIL. A lower bound where programs \
-         call bind() with port 0 before connect(), an upper bound where orphaned sockets in FIN-WAIT-2 are \
-         in use and timewait_port_range_exhaustion_ratio_lower_bound is less.",
+        "Ports in use minus the reusable ones, divided by the usable ports of the range, 0 to 1. At 1, the next \
+         connect() to the destination fails with EADDRNOTAVAIL. A lower bound where programs call bind() with port 0 \
+         before connect(); an upper bound where orphaned sockets in FIN-WAIT-2 are in use and \
+         timewait_port_range_exhaustion_ratio_lower_bound is less.",
         Many(|snapshot, series| each(snapshot, series, |one| one.exhaustion_ratio)),
     ),
     labelled(
         "timewait_destination_close_rate",
         TRIPLE,
-        "TIME-WAIT rate of the destination: sockets per second that entered TIME-WAIT during the last \
-         10 s and are still in it, computed from their ages. Needs no second scrape, but misses sockets \
-         that were reused or ended early.",
+        "TIME-WAIT rate of the destination: sockets per second that entered TIME-WAIT during the last 10 s and are \
+         still in it, computed from their ages. Available from the first scrape, but misses sockets that were reused \
+         or ended early.",
         Many(|snapshot, series| each(snapshot, series, |one| one.close_rate)),
     ),
     labelled(
         "timewait_destination_search_ports",
         TRIPLE,
-        "The longest run of ports in use of one parity, in the order in which connect() tries them, \
-         from the last port of the range on to its first: how many candidates the kernel may have to \
-         examine for the next connect(). The CPU cost of a crowded range. Reusable ports end a run; \
-         reserved and blocked ones neither count nor end it. With net.ipv4.ip_local_port_step_width above 0, \
-         which makes the order a random one, all ports in use: an upper bound.",
+        "Maximum number of ports in use that the next connect() may have to examine, which costs CPU time: the \
+         longest run of ports in use of one parity, in the order in which connect() tries them, wrapping from the \
+         last port of the range to its first. Reusable ports end a run; reserved and blocked ones neither count nor \
+         end it. With net.ipv4.ip_local_port_step_width above 0 the order is random, and this is the number of ports \
+         in use: an upper bound.",
         Many(|snapshot, series| each(snapshot, series, |one| one.search_ports.into())),
     ),
 ];

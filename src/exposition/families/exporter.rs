@@ -47,8 +47,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
     labelled(
         "timewait_exporter_build_info",
         &["version", "revision", "rustversion", "target"],
-        "Always 1; the labels have the version and revision from which timewait_exporter was built, the \
-         Rust compiler's version and the target.",
+        "Always 1; the labels are the version and revision of timewait_exporter, the version of the Rust compiler, \
+         and the target.",
         Own(|own, series| {
             let BuildInfo {
                 version,

@@ -9,17 +9,17 @@ pub(super) const METRICS: &[MetricDescription] = &[
     labelled(
         "timewait_netns_info",
         &["netns", "inode", "pid", "comm", "container_id", "pod_uid"],
-        "1 for each other network namespace that is exported: its name (or, without one, its inode), its \
-         inode, one process in it with its name, and the container and Kubernetes pod of that process \
-         by the name of its control group. What is unknown is empty.",
+        "Always 1, for each other network namespace that is exported: its name (or its inode, if it has none), its \
+         inode, one of its processes with its name, and the container and Kubernetes pod of that process, by the \
+         name of its control group. Unknown labels are empty.",
         Host(info),
     ),
     labelled(
         "timewait_netns_age_seconds",
         &["netns"],
-        "Age of the socket metrics of another network namespace: 0 when dumped for this scrape, at most \
-         --collector.netns-max-age otherwise. They are never of an older dump where a ratio can be 0.4 or \
-         more. Absent where they are.",
+        "Age of the socket metrics of another network namespace: 0 if dumped for this scrape, otherwise at most \
+         --collector.netns-max-age. Namespaces where a ratio can be 0.4 or more are dumped for every scrape. Absent \
+         if the namespace has no socket metrics.",
         Host(|host, series| {
             for namespace in host.others() {
                 if let Some(age) = namespace.age {
@@ -31,15 +31,14 @@ pub(super) const METRICS: &[MetricDescription] = &[
     ),
     single(
         "timewait_netns_unreadable",
-        "Network namespaces that were found and could not be entered. All processes whose namespace may \
-         not be looked up count as one. Absent where other namespaces are not read \
-         (--collector.netns=self).",
+        "Network namespaces that were found but could not be entered. All processes whose namespace cannot be \
+         determined count as one. Absent if other namespaces are not read (--collector.netns=self).",
         Host(|host, series| series.number(Some(float(found(host)?.unreadable)))),
     ),
     single(
         "timewait_netns_left_out",
-        "Network namespaces not exported because of --collector.netns-max; those with the highest ratio \
-         are kept, as far as they were read. Absent where other namespaces are not read.",
+        "Network namespaces not exported because of --collector.netns-max; those with the highest ratio are kept, as \
+         far as they were read. Absent if other namespaces are not read.",
         Host(|host, series| series.number(Some(float(found(host)?.left_out)))),
     ),
 ];

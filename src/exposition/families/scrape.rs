@@ -12,9 +12,9 @@ pub(super) const METRICS: &[MetricDescription] = &[
     labelled(
         "timewait_scrape_collector_success",
         &["collector"],
-        "Whether the collector read everything it reads, 1 yes, 0 no: it failed, or was not done at the \
-         deadline. Absent for a collector that is switched off, or whose kernel feature or privilege is \
-         missing. netns reads other network namespaces: 0 also if one of them was not reached in time.",
+        "Whether the collector succeeded: 1 if it read everything, 0 if it failed or exceeded the deadline. Absent \
+         if the collector is disabled, or its kernel feature or privilege is missing. netns reads other network \
+         namespaces: also 0 if one of them was not read in time.",
         Host(|host, series| {
             each(host, series, |success, _| f64::from(u8::from(success)));
             Some(())
@@ -23,8 +23,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
     labelled(
         "timewait_scrape_collector_duration_seconds",
         &["collector"],
-        "Seconds that the collector took, up to its end, its failure or the deadline. Scrapes that \
-         share one reading have the same value.",
+        "Duration of the collector in seconds, up to its end, its failure or the deadline. Scrapes that share a \
+         reading have the same value.",
         Host(|host, series| {
             each(host, series, |_, duration| duration.as_secs_f64());
             Some(())
@@ -32,15 +32,15 @@ pub(super) const METRICS: &[MetricDescription] = &[
     ),
     single(
         "timewait_scrape_dump_messages",
-        "Socket records in this scrape's dump of the connection table, listening and bound sockets \
-         included: what its cost depends on.",
+        "Socket records in this scrape's dump of the connection table, including listening and bound sockets. The \
+         cost of the scrape depends on it.",
         Value(|snapshot| Some(float(snapshot.sockets()?.messages))),
     ),
     labelled(
         "timewait_scrape_source",
         &["source"],
-        "1 for the source that the sockets were read from: netlink (sock_diag) or procfs \
-         (/proc/net/tcp and tcp6). Only the one in use is exported.",
+        "Always 1; the source that the sockets were read from: netlink (sock_diag) or procfs (/proc/net/tcp and \
+         tcp6). Only the one in use is exported.",
         Many(|snapshot, series| {
             series.push(&[&snapshot.sockets()?.source?.as_str()], 1.0);
             Some(())

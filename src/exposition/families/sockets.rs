@@ -17,46 +17,46 @@ pub(super) const METRICS: &[MetricDescription] = &[
     labelled(
         "timewait_sockets",
         &["family"],
-        "Sockets in TIME-WAIT, by IP version; an IPv4-mapped IPv6 address counts as IPv4. Sockets in \
-         FIN-WAIT-2 are not among them, not even those that the kernel keeps as time-wait buckets.",
+        "Sockets in TIME-WAIT, by IP version; an IPv4-mapped IPv6 address counts as IPv4. Excludes sockets in \
+         FIN-WAIT-2, even those that the kernel keeps as time-wait buckets.",
         Many(|snapshot, series| series.by_family(Some(snapshot.sockets()?.time_wait), float)),
     ),
     labelled(
         "timewait_sockets_by_src_addr",
         &["src_addr"],
-        "Sockets in TIME-WAIT by local address: the most frequent addresses, the sockets of all \
-         others under \"other\". Adds up to timewait_sockets.",
+        "Sockets in TIME-WAIT by local address: the most frequent addresses; all others are summed under \"other\". \
+         The values add up to timewait_sockets.",
         Many(|snapshot, series| by_value(series, snapshot.sockets()?.by_src_addr.as_ref())),
     ),
     labelled(
         "timewait_sockets_by_src_port",
         &["src_port"],
-        "Sockets in TIME-WAIT by local port: the most frequent ports, the sockets of all others under \
-         \"other\". Sockets whose local port is an ephemeral one (inside the port range, not \
-         reserved, nothing listening on it) are under \"ephemeral\". Adds up to timewait_sockets.",
+        "Sockets in TIME-WAIT by local port: the most frequent ports; all others are summed under \"other\". \
+         Ephemeral local ports (inside the port range, not reserved, no listener) are summed under \"ephemeral\". \
+         The values add up to timewait_sockets.",
         Many(|snapshot, series| by_port(series, snapshot.sockets()?.by_src_port.as_ref())),
     ),
     labelled(
         "timewait_sockets_by_dst_addr",
         &["dst_addr"],
-        "Sockets in TIME-WAIT by remote address: the most frequent addresses, the sockets of all \
-         others under \"other\". Adds up to timewait_sockets.",
+        "Sockets in TIME-WAIT by remote address: the most frequent addresses; all others are summed under \"other\". \
+         The values add up to timewait_sockets.",
         Many(|snapshot, series| by_value(series, snapshot.sockets()?.by_dst_addr.as_ref())),
     ),
     labelled(
         "timewait_sockets_by_dst_port",
         &["dst_port"],
-        "Sockets in TIME-WAIT by remote port: the most frequent ports, the sockets of all others \
-         under \"other\". Sockets whose local port is not an ephemeral one are under \"ephemeral\": \
-         there the peer connected, and its port means no service. Adds up to timewait_sockets.",
+        "Sockets in TIME-WAIT by remote port: the most frequent ports; all others are summed under \"other\". \
+         Sockets whose local port is not ephemeral are summed under \"ephemeral\": the peer opened these \
+         connections, and its port identifies no service. The values add up to timewait_sockets.",
         Many(|snapshot, series| by_port(series, snapshot.sockets()?.by_dst_port.as_ref())),
     ),
     labelled(
         "timewait_sockets_by_age",
         &["age_seconds"],
-        "Sockets in TIME-WAIT by how many seconds they have been in it, in bands whose lower bound is \
-         inclusive. The age is 60 s minus what the kernel's timer has left, clamped to the first and \
-         the last band. Adds up to timewait_sockets.",
+        "Sockets in TIME-WAIT by seconds since they entered it, in bands with an inclusive lower bound. The age is \
+         60 s minus the time left on the kernel's timer, clamped to the first and the last band. The values add up \
+         to timewait_sockets.",
         Many(|snapshot, series| {
             for ((band, _), count) in BANDS.iter().zip(snapshot.sockets()?.by_age?) {
                 series.push(&[band], float(count));
@@ -66,22 +66,22 @@ pub(super) const METRICS: &[MetricDescription] = &[
     ),
     single(
         "timewait_buckets",
-        "Time-wait buckets in use as the kernel counts them (tw in /proc/net/sockstat). More than \
-         timewait_sockets by the orphaned sockets in FIN-WAIT-2 that it keeps as buckets too, and \
-         read at another moment of the same scrape.",
+        "Time-wait buckets in use, as counted by the kernel (tw in /proc/net/sockstat). Unlike timewait_sockets, \
+         includes orphaned sockets in FIN-WAIT-2 that the kernel keeps as buckets. Read at a different moment of the \
+         same scrape.",
         Count(CollectorId::Sockstat, "tw"),
     ),
     single(
         "timewait_buckets_limit",
-        "How many time-wait buckets the kernel allows (net.ipv4.tcp_max_tw_buckets). A socket beyond \
-         it is closed without TIME-WAIT and counted in timewait_overflows_total.",
+        "Maximum number of time-wait buckets (net.ipv4.tcp_max_tw_buckets). Beyond it, sockets are closed without \
+         TIME-WAIT and counted in timewait_overflows_total.",
         Value(|snapshot| snapshot.settings()?.tcp_max_tw_buckets.map(signed_float)),
     ),
     single(
         "timewait_memory_bytes",
-        "Bytes allocated to the kernel's tw_sock slab caches, in use or not, for all network namespaces \
-         of the host together. Absent without permission to read /sys/kernel/slab or /proc/slabinfo \
-         (root), and where the kernel does not list such caches.",
+        "Bytes allocated to the kernel's tw_sock slab caches, in use or not, for all network namespaces of the host. \
+         Absent without permission to read /sys/kernel/slab or /proc/slabinfo (root), and where the kernel does not \
+         list these caches.",
         Count(CollectorId::Slabinfo, "bytes"),
     ),
 ];

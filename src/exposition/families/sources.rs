@@ -10,36 +10,35 @@ pub(super) const METRICS: &[MetricDescription] = &[
     labelled(
         "timewait_source_ports",
         &["src_addr"],
-        "Distinct unreserved ports of the range in use on a local address by sockets of any state and \
-         direction, those on the wildcard addresses that cover it included: the ports not available to \
-         bind(addr, 0). The addresses with the highest ratio; 0.0.0.0 and :: stand for sockets bound to \
-         no address, and are covered by every address of theirs.",
+        "Distinct unreserved ports of the range in use on a local address by sockets of any state and direction, \
+         including sockets on the wildcard addresses that cover it: ports not available to bind(addr, 0). The \
+         addresses with the highest ratio. 0.0.0.0 and :: are for sockets bound to no address, and include the ports \
+         in use on all addresses that they cover.",
         Many(|snapshot, series| each(series, snapshot.sources(), |one| one.ports.into())),
     ),
     labelled(
         "timewait_source_exhaustion_ratio",
         &["src_addr"],
-        "timewait_source_ports divided by the unreserved ports of the range, 0 to 1. 1 when \
-         bind(addr, 0) fails with EADDRINUSE. Where programs bind to an address before connect(), \
-         this is the ratio that reaches 1, not that of a destination (IP_BIND_ADDRESS_NO_PORT avoids \
-         it).",
+        "timewait_source_ports divided by the unreserved ports of the range, 0 to 1. At 1, bind(addr, 0) fails with \
+         EADDRINUSE. Where programs call bind() with an address before connect(), this ratio reaches 1 instead of \
+         that of a destination (avoided by IP_BIND_ADDRESS_NO_PORT).",
         Many(|snapshot, series| each(series, snapshot.sources(), |one| one.exhaustion_ratio)),
     ),
     labelled(
         "timewait_udp_source_ports",
         &["src_addr"],
-        "Distinct unreserved ports of the range in use by UDP sockets on a local address, including \
-         those on wildcard addresses that cover it: ports that bind(addr, 0) cannot get. The fullest \
-         addresses; 0.0.0.0 and :: stand for sockets that are not bound to an address. Too high on \
-         0.0.0.0 by the connected IPv6 sockets that were bound to an address first.",
+        "Distinct unreserved ports of the range in use by UDP sockets on a local address, including sockets on the \
+         wildcard addresses that cover it: ports not available to bind(addr, 0). The addresses with the highest \
+         ratio. 0.0.0.0 and :: are for sockets bound to no address; 0.0.0.0 is too high by the connected IPv6 \
+         sockets that were bound to an address first.",
         Many(|snapshot, series| each(series, udp(snapshot), |one| one.ports.into())),
     ),
     labelled(
         "timewait_udp_source_exhaustion_ratio",
         &["src_addr"],
-        "timewait_udp_source_ports divided by the unreserved ports of the range, 0 to 1. At 1 the next \
-         bind(addr, 0) fails with EADDRINUSE, and connect() and sendto() of an unbound UDP socket \
-         (0.0.0.0 and ::) with EAGAIN, whatever the destination.",
+        "timewait_udp_source_ports divided by the unreserved ports of the range, 0 to 1. At 1, bind(addr, 0) fails \
+         with EADDRINUSE, and connect() and sendto() of an unbound UDP socket (0.0.0.0 and ::) fail with EAGAIN, for \
+         every destination.",
         Many(|snapshot, series| each(series, udp(snapshot), |one| one.exhaustion_ratio)),
     ),
 ];
