@@ -71,7 +71,7 @@ fn of_namespace(namespace: &NamespaceReport, thresholds: Thresholds) -> (State, 
     let ratio = ports.worst_ratio.ipv4.max(ports.worst_ratio.ipv6);
     // Without a usable port nothing is in use, and connect() fails all the same.
     if ports.usable == 0 {
-        let text = "the port range has no usable port, connect() fails whatever the destination";
+        let text = "the port range has no usable port, connect() fails for every destination";
         return (State::Critical, ratio, text.to_owned());
     }
     // Ports that may be reusable are no reason to be critical.

@@ -89,7 +89,7 @@ const MAX_HEALTHY_SHOWN: usize = 3;
 pub struct Missing {
     /// Those that could not be entered; `None` where they could not even be listed.
     pub unreadable: Option<u64>,
-    /// Those beyond the maximum, none of them worse.
+    /// Those beyond the maximum; none has a higher ratio.
     pub left_out: u64,
     /// Those requested by a name that does not exist.
     pub absent: u64,
@@ -270,7 +270,7 @@ impl Report {
         };
         let entered = "could not be entered: the log names the missing capability.";
         let found = "requested by name but not found.";
-        let max = "not exported because of --collector.netns-max, none of them worse.";
+        let max = "not exported because of --collector.netns-max; none has a higher ratio.";
         let namespaces = [
             (unreadable, entered),
             (missing.absent, found),

@@ -14,7 +14,7 @@ pub(super) fn owned(view: &View<'_>) -> Option<Finding> {
     let ports = view.ports?;
     let owned = ports.bind_owned.filter(|owned| are_many(*owned, ports))?;
     let sentence = format!(
-        "{} in use were chosen by bind(). connect() cannot use them, whatever the destination.",
+        "{} in use were chosen by bind(). connect() cannot use them for any destination.",
         counted(owned, "port", "ports")
     );
     let finding = Finding::new(Id::BindOwned, Severity::Info, sentence);
@@ -58,7 +58,7 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
     if !are_explained {
         low.retain(|pool| !is_explained(pool));
         severity = Severity::Warning;
-        reason = "A port that bind() chose is lost to connect() as well, whatever the destination.";
+        reason = "connect() cannot use a port that bind() chose either, for any destination.";
     }
     let worst = *low.iter().max_by_key(|pool| pool.ports)?;
     let shared = " (unless all sockets have SO_REUSEADDR: ip_autobind_reuse is 1)";

@@ -24,8 +24,8 @@ pub(super) fn limit(view: &View<'_>) -> Option<Finding> {
     } else {
         let overflows = overflows.filter(|overflows| *overflows > 0)?;
         let sentence = format!(
-            "Since boot, the kernel has closed {} without TIME-WAIT, because tcp_max_tw_buckets was reached. Now it is not \
-             near.",
+            "Since boot, the kernel has closed {} without TIME-WAIT because tcp_max_tw_buckets was reached. The limit is \
+             not near now.",
             counted(overflows, "socket", "sockets")
         );
         Finding::new(Id::BucketOverflows, Severity::Info, sentence)
@@ -52,7 +52,7 @@ fn near_limit(view: &View<'_>, load: Load) -> Finding {
         count(higher),
         bytes(u64::from(higher).saturating_mul(BUCKET_BYTES))
     );
-    let note = "More sockets then stay in TIME-WAIT and use ports, and a destination has few left: fix that first.";
+    let note = "More sockets then stay in TIME-WAIT and use ports. A destination has few ports left: fix that first.";
     let after = Load::new(load.taken, higher);
     let remedy = Remedy::new(RemedyId::MoreBuckets, action)
         .setting("tcp_max_tw_buckets", higher.to_string())

@@ -62,7 +62,7 @@ fn unnamed(view: &View<'_>, ports: &PortUsage) -> Finding {
     let ratio = view.worst_ratio;
     let load = Load::of_ratio(ratio, ports);
     let sentence = format!(
-        "A destination uses {} of the {} usable ports; which one is not known (--no-collector.by-destination).",
+        "A destination uses {} of the {} usable ports; which one is unknown (--no-collector.by-destination).",
         percent(ratio),
         count(ports.usable),
     );
@@ -181,7 +181,7 @@ impl<'a> Case<'a> {
             (Id::DestinationLow, lead)
         } else if let Some(rate) = rate.take() {
             let lead = format!(
-                "Connections to {place} close faster than ports become free, no port is left in {rate}. {left} left of {usable}."
+                "Connections to {place} close faster than ports become free; ports run out in {rate}. {left} left of {usable}."
             );
             (Id::RateTooHigh, lead)
         } else {
@@ -190,7 +190,7 @@ impl<'a> Case<'a> {
             (Id::ConnectSlow, lead)
         };
         let mut sentences = vec![lead, format!("Ports in use: {}.", self.listed())];
-        sentences.extend(rate.map(|rate| format!("No port is left in {rate}.")));
+        sentences.extend(rate.map(|rate| format!("Ports run out in {rate}.")));
         sentences.extend(search.map(|search| format!("connect() is slow: {search}.")));
         sentences.extend(self.hints().map(str::to_owned));
         sentences.extend(self.orphans_in_doubt());
@@ -239,7 +239,7 @@ impl<'a> Case<'a> {
         let orphans = "FIN-WAIT-2 without a process: the program has closed, the peer has not; tcp_fin_timeout ends them.";
         let no_help = "TIME-WAIT sysctls will not help.";
         let some_help = "TIME-WAIT sysctls help only in part.";
-        let no_timestamps = "The peer has no TCP timestamps: tcp_tw_reuse will not help.";
+        let no_timestamps = "The peer does not use TCP timestamps: tcp_tw_reuse will not help.";
         let hints = [
             (self.matters(other.close_wait), close_wait),
             (self.matters(other.syn_sent), syn_sent),
@@ -260,13 +260,13 @@ impl<'a> Case<'a> {
         let most = percent(self.usage.exhaustion_ratio);
         let least = percent(self.usage.least_ratio);
         let sentence = format!(
-            "Kernels without a fix of 2024 reuse ports in FIN-WAIT-2 too, and whether this one has it is not known: of the \
-             usable ports {least} to {most} are in use."
+            "Kernels without a fix of 2024 also reuse ports in FIN-WAIT-2. It is unknown whether this kernel has the fix: \
+             {least} to {most} of the usable ports are in use."
         );
         self.is_in_doubt().then_some(sentence)
     }
 
-    /// Ports that bind() chose are lost to connect(), but in the table they look like the others.
+    /// connect() cannot use ports that bind() chose, but the table shows them like the others.
     fn uncertainty(&self) -> Option<String> {
         let reason = match &self.ports.probe {
             Probe::Unavailable { reason } | Probe::Failed { reason, .. } => reason,
@@ -275,14 +275,15 @@ impl<'a> Case<'a> {
         };
         let least = count(self.ports.free);
         let sentence = format!(
-            "This is the maximum: which ports bind() chose is not known ({reason}). The minimum is {least}."
+            "The number of ports left is an upper bound: ports that bind() chose are unknown ({reason}). The lower bound \
+             is {least}."
         );
         (self.ports.free < self.usage.headroom).then_some(sentence)
     }
 
     fn rate(&self, seconds_left: f64) -> String {
         format!(
-            "about {} s: {:.0} per second are closed, {} can be sustained, since each port stays in use for {} s",
+            "about {} s: {:.0} connections per second close, {} are sustainable, since each port stays in use for {} s",
             seconds_left.ceil(),
             self.usage.close_rate,
             help::sustainable(self.ports, self.port_seconds),

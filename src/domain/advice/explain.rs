@@ -119,7 +119,7 @@ fn reuse(value: i64, settings: &Settings) -> String {
             "connect() reuses ports that have been in TIME-WAIT for {delay} ms, if both ends send timestamps."
         ),
         (2, None) => format!("Loopback only: any other {free}"),
-        _ => "Unknown to this program.".to_owned(),
+        _ => "Unknown value.".to_owned(),
     }
 }
 

@@ -18,8 +18,8 @@ impl Case<'_> {
         let load = Load::of(usage, self.ports);
         let closed = self.waiting + u64::from(other.fin_wait2_orphans);
         let has_live = self.matters(usage.in_use.established) || self.matters(self.rest);
-        let later = "connect() gets slow when half of the range is in use: a wider range moves that point, once the sockets \
-                     that are in use now have gone.";
+        let later = "connect() becomes slow when half of the range is in use. A wider range raises that limit once the \
+                     present sockets are closed.";
         let [wider, released, moved] = more_ports(view, load, target);
         let [servers, clients] = self.elsewhere(load, target);
         [
@@ -53,8 +53,8 @@ impl Case<'_> {
     }
 
     fn find_holders(&self) -> Remedy {
-        let action = "Find the program that owns the connections, and let it use fewer: a pool with a limit, idle \
-                      connections closed, several requests on one connection.";
+        let action = "Find the program that owns the connections and let it use fewer: limit its connection pool, close \
+                      idle connections, send several requests over one connection.";
         Remedy::new(RemedyId::FindHolders, action).command(self.ss("connected"))
     }
 
@@ -90,7 +90,7 @@ impl Case<'_> {
             "Connect from {clients} in addition to {src_addr}, and spread the connections: each has {each}."
         );
         let note = "Programs must set IP_BIND_ADDRESS_NO_PORT before they bind() to the address; otherwise the port is \
-                    lost to all other destinations.";
+                    unavailable to all other destinations.";
         let remedies = [
             Remedy::new(RemedyId::MoreServerPorts, server),
             Remedy::new(RemedyId::MoreClientAddresses, client).note(note),
@@ -126,10 +126,10 @@ fn fin_timeout(view: &View<'_>) -> Option<Remedy> {
 }
 
 /// Two remedies that set `ip_local_reserved_ports` are computed from the same state.
-pub(super) const LIST_REPLACES: &str = "The list replaces the present one: after another remedy that sets it, run the \
+pub(super) const LIST_REPLACES: &str = "This list replaces the present one. After another remedy that sets it, run the \
                                         report again first.";
 
-const AT_LEAST: &str = "The effect is at least this large: gained ports that a socket uses already count as lost, though \
+const AT_LEAST: &str = "The effect is a lower bound: added ports that a socket already uses count as unavailable, though \
                         connect() can use some of them.";
 
 /// What gives every destination more ports.
@@ -162,12 +162,12 @@ pub(super) fn reuse(view: &View<'_>, usage: &DestinationUsage, load: Load) -> Op
         .setting_if(!timestamps, "tcp_timestamps", "1")
         .setting_if(!is_allowed, "tcp_tw_reuse", "1");
     if !timestamps {
-        let note = "Sockets that were closed without timestamps are not reused: it helps within a minute, when new ones \
-                    have taken their place.";
+        let note = "Sockets that were closed without timestamps are not reused: the full effect comes within a minute, \
+                    when they have expired.";
         return Some(remedy.note(note));
     }
     let after = Load::new(load.taken.saturating_sub(usage.reuse_gain), load.usable);
-    let note = "Only if the server sends timestamps too. Younger sockets and those in FIN-WAIT-2 are not reused.";
+    let note = "The server must send timestamps too. Younger sockets and those in FIN-WAIT-2 are not reused.";
     remedy.note(note).gain(load.effect(after))
 }
 
@@ -248,11 +248,12 @@ fn widening(ports: &PortUsage, plan: Plan, is_least: bool) -> Remedy {
     let reserving = when(plan.settings.len() > 1, reserving);
     let action = format!("Widen the port range to {min}-{max}{reserving}.");
     let services = format!(
-        "Also reserve the ports from {min} to {} of services that are not running now (on Kubernetes nodes 30000-32767): a \
-         connection may use them when such a service starts.",
+        "Also reserve the ports from {min} to {} of services that are not running now (on Kubernetes nodes 30000-32767): \
+         otherwise a connection may use the port when such a service starts.",
         now.saturating_sub(1)
     );
-    let elsewhere = "Ports outside the range that live sockets use are not counted here: `timewait_exporter report` does.";
+    let elsewhere = "Ports outside the range that live sockets use are not counted here; `timewait_exporter report` counts \
+                     them.";
     Remedy::new(RemedyId::WidenRange, action)
         .settings(plan.settings)
         .note_if(min < now, &services)
@@ -270,7 +271,7 @@ fn release(view: &View<'_>, load: Load) -> Option<Remedy> {
     let effect = plan.effect(load);
     let remedy = Remedy::new(RemedyId::ReleaseReserved, action)
         .settings(plan.settings)
-        .note("Not those that a service needs when it starts.")
+        .note("Keep ports reserved that a service needs when it starts.")
         .note(LIST_REPLACES)
         .note_if(plan.gained_in_use > 0, AT_LEAST);
     remedy.gain(effect)
@@ -280,7 +281,7 @@ fn move_listeners(view: &View<'_>, load: Load) -> Option<Remedy> {
     let ports = view.ports?;
     let (plan, moved) = whatif::without_listeners(ports)?;
     let action = format!(
-        "Let the services on {} listen outside {}: a listener takes its port from every destination.",
+        "Let the services on {} listen outside {}: connect() cannot use a listener's port for any destination.",
         wording::ports(&moved),
         wording::range(ports.range),
     );

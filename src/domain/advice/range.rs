@@ -10,7 +10,7 @@ use crate::domain::snapshot::PortUsage;
 pub(super) fn no_usable_ports(view: &View<'_>) -> Option<Finding> {
     let ports = view.ports.filter(|ports| ports.usable == 0)?;
     let sentence = format!(
-        "connect() fails whatever the destination: all ports of the range {} are reserved, owned by a listening or bound \
+        "connect() fails for every destination: all ports of the range {} are reserved, owned by a listening or bound \
          socket, or chosen by bind().",
         wording::range(ports.range)
     );
@@ -54,7 +54,7 @@ pub(super) fn parity(view: &View<'_>) -> Option<Finding> {
     let remedy = whatif::even_range(ports, view.settings).and_then(|plan| {
         let effect = plan.effect(Load::of_ratio(view.worst_ratio, ports));
         let range = wording::range(plan.range);
-        let action = format!("Make the range {range}, which has one port more.");
+        let action = format!("Set the range to {range}, which has one more port.");
         let remedy = Remedy::new(RemedyId::EvenRange, action).settings(plan.settings);
         (effect.after.ratio <= effect.before.ratio).then(|| remedy.effect(effect))
     });

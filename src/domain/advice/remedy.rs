@@ -94,7 +94,7 @@ pub(crate) struct Persistent {
 /// drops the rest, on its command line and in a file.
 const MAX_BYTES: usize = 4_095;
 
-const CUT_IN_FILE: &str = "sysctl(8) silently cuts so long a line of the file at 4,095 bytes; systemd-sysctl reads \
+const CUT_IN_FILE: &str = "sysctl(8) silently truncates this line of the file to 4,095 bytes; systemd-sysctl reads \
                            all of it: `systemctl restart systemd-sysctl`.";
 
 /// What to know about all files that keep sysctls.

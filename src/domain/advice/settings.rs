@@ -12,7 +12,7 @@ use crate::domain::snapshot::DestinationUsage;
 const DEFAULT_FIN_TIMEOUT_SECONDS: i64 = 60;
 
 fn recycle_off() -> Remedy {
-    let action = "Turn it off. It was never safe; Linux 4.12 removed it.";
+    let action = "Turn tcp_tw_recycle off. It was never safe; Linux 4.12 removed it.";
     Remedy::new(RemedyId::RecycleOff, action).setting("tcp_tw_recycle", "0")
 }
 
@@ -27,8 +27,8 @@ pub(super) fn recycle(view: &View<'_>) -> Option<Finding> {
     let inert = " (in effect as soon as tcp_timestamps is on)";
     let inert = when(view.has_timestamps == Some(false), inert);
     let sentence = format!(
-        "tcp_tw_recycle is on{inert}. If several clients are behind one NAT address, the kernel silently drops SYNs of \
-         those whose timestamps are behind.{so_far}"
+        "tcp_tw_recycle is on{inert}. If several clients share one NAT address, the kernel silently drops SYNs of clients \
+         whose timestamps are lower.{so_far}"
     );
     Finding::new(Id::Recycle, Severity::Warning, sentence)
         .value("paws_passive", rejects.map(Value::Count))
@@ -57,7 +57,8 @@ pub(super) fn reuse_without_timestamps(view: &View<'_>) -> Option<Finding> {
         "tcp_tw_reuse is {reuse} but has no effect, because tcp_timestamps is 0: the kernel reuses a TIME-WAIT socket \
          only if both ends send timestamps."
     );
-    let action = "Turn timestamps on. Connections that are made from then on can be reused after they are closed.";
+    let action =
+        "Turn timestamps on. Ports of connections that are opened from then on can be reused.";
     let remedy = Remedy::new(RemedyId::Timestamps, action).setting("tcp_timestamps", "1");
     Some(Finding::new(Id::ReuseWithoutTimestamps, Severity::Info, sentence).remedies([remedy]))
 }
@@ -70,11 +71,11 @@ pub(super) fn reuse_loopback_only(view: &View<'_>) -> Option<Finding> {
         is_low && !is_loopback(usage) && usage.in_use.time_wait > 0
     })?;
     let sentence = format!(
-        "tcp_tw_reuse is 2, which is for loopback only. TIME-WAIT sockets to {} and other hosts are not reused; that \
-         needs 1.",
+        "tcp_tw_reuse is 2, which is for loopback only. TIME-WAIT sockets to {} and other hosts are reused only if it \
+         is 1.",
         worst.destination.dst_addr
     );
-    let action = "Set it to 1 if the servers send timestamps too.";
+    let action = "Set tcp_tw_reuse to 1 if the servers send timestamps too.";
     let effect = reuse(view, worst, Load::of(worst, ports)).and_then(|same| same.effect);
     let remedy = Remedy::new(RemedyId::Reuse, action)
         .setting_if(view.has_timestamps == Some(false), "tcp_timestamps", "1")

@@ -145,7 +145,7 @@ fn a_list_that_sysctl_would_truncate_in_its_file_has_a_caution() {
 }
 
 #[test]
-fn an_effect_that_may_be_larger_is_reported_as_at_least() {
+fn an_effect_that_may_be_larger_is_reported_as_a_lower_bound() {
     let mut host = using(28_000, TcpState::TimeWait);
     let advice = host.advice();
     let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
@@ -154,12 +154,12 @@ fn an_effect_that_may_be_larger_is_reported_as_at_least() {
             .caution
             .clone()
             .unwrap_or_default()
-            .contains("at least")
+            .contains("a lower bound")
     );
     host.open("198.51.100.9", 20_000..=20_000, TcpState::Established);
     let advice = host.advice();
     let widen = remedy(found(&advice, Id::DestinationLow), RemedyId::WidenRange);
-    assert!(widen.caution.as_ref().unwrap().contains("at least"));
+    assert!(widen.caution.as_ref().unwrap().contains("a lower bound"));
 }
 
 #[test]
@@ -207,7 +207,10 @@ fn ports_in_fin_wait_2_that_the_kernel_may_reuse_do_not_cause_a_critical_finding
     let finding = found(&advice, Id::DestinationLow);
     assert_eq!(finding.severity, Severity::Warning);
     let sentence = &finding.sentence;
-    assert!(sentence.contains("0% to 100% are in use"), "{sentence}");
+    assert!(
+        sentence.contains("0% to 100% of the usable ports are in use"),
+        "{sentence}"
+    );
     host.options.by_destination = false;
     assert_eq!(host.advice().severity, Severity::Warning);
     host.options.by_destination = true;

@@ -19,11 +19,11 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
     };
     let names = names(low.map(|pool| pool.src_addr));
     let sentence = format!(
-        "A new UDP socket on {names} {state}. bind() without a port then fails with EADDRINUSE, connect() and sendto() \
-         with EAGAIN, whatever the destination: DNS lookups fail first."
+        "A new UDP socket on {names} {state}. When none is left, bind() without a port fails with EADDRINUSE, and \
+         connect() and sendto() fail with EAGAIN for every destination. DNS lookups fail first."
     );
-    let holders = "Find the program with most UDP sockets and let it use one socket for many peers: one resolver process \
-                   for DNS, one socket for statsd or QUIC.";
+    let holders = "Find the program with the most UDP sockets and let it use one socket for many peers: one resolver \
+                   process for DNS, one socket for statsd or QUIC.";
     let holders = Remedy::new(RemedyId::FindHolders, holders)
         .command("ss -Huanp | grep -o 'users:.*' | sort | uniq -c | sort -n | tail");
     let wider = widen(view, f64::INFINITY, |plan| {
@@ -31,7 +31,7 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
         (load.effect(after), plan.gained_in_use > 0)
     });
     let not_counted = "UDP sockets outside the present range are not counted here.";
-    let address = "Bind UDP sockets to a further local address, whose ports are free, instead of the wildcard address.";
+    let address = "Bind UDP sockets to another local address, whose ports are free, instead of the wildcard address.";
     let severity = severity_of(worst.exhaustion_ratio);
     Finding::new(Id::UdpPortsLow, severity, sentence)
         .count("taken_ports", worst.ports)

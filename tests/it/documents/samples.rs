@@ -21,8 +21,8 @@ fn masked(text: &str) -> String {
             words.extend(line.split_whitespace());
         }
     }
-    // "No port is left in about 1 s: 46 per second are closed."
-    let rates = ["per", "second", "are", "closed,"];
+    // "Ports run out in about 1 s: 46 connections per second close,"
+    let rates = ["connections", "per", "second", "close,"];
     for at in 3..words.len() {
         if words[at..].starts_with(&rates) {
             words[at - 1] = "RATE";

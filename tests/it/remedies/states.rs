@@ -193,8 +193,8 @@ fn a_rate_that_cannot_be_sustained_is_a_finding_before_the_ports_are_low() {
             rate,
             &[
                 "80 ports are left",
-                "12 per second are closed, 3.3 can be sustained",
-                "no port is left in about 7 s",
+                "12 connections per second close, 3.3 are sustainable",
+                "ports run out in about 7 s",
             ],
         );
         assert!(has(rate, RemedyId::ReuseConnections));

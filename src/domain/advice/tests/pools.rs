@@ -16,9 +16,9 @@ fn ports_for_bind_that_run_low_are_reported_by_their_address() {
     let advice = host.advice();
     let finding = found(&advice, Id::BindPoolLow);
     assert!(
-        finding
-            .sentence
-            .contains("192.0.2.1 has 8 ports left of 100. A port that bind() chose is lost"),
+        finding.sentence.contains(
+            "192.0.2.1 has 8 ports left of 100. connect() cannot use a port that bind() chose"
+        ),
         "{}",
         finding.sentence
     );
@@ -86,7 +86,7 @@ fn ports_that_bind_chose_are_reported_whether_their_number_is_known_or_not() {
     });
     let low = &found(&unknown, Id::DestinationLow).sentence;
     assert!(
-        low.contains("is not known (needs Linux 6.3). The minimum is 7."),
+        low.contains("are unknown (needs Linux 6.3). The lower bound is 7."),
         "{low}"
     );
 }

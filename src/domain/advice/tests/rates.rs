@@ -106,8 +106,8 @@ fn a_rate_that_cannot_be_sustained_is_reported_with_the_remaining_seconds() {
     assert_eq!(rate.severity, Severity::Warning);
     for words in [
         "12,232 ports are left of 28,232 usable ports. Ports in use: 16,000 in TIME-WAIT.",
-        "1600 per second are closed, 470 can be sustained, since each port stays in use for 60 s",
-        "no port is left in about 8 s",
+        "1600 connections per second close, 470 are sustainable, since each port stays in use for 60 s",
+        "ports run out in about 8 s",
         "connect() is slow",
     ] {
         assert!(rate.sentence.contains(words), "{words}: {}", rate.sentence);
