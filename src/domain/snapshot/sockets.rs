@@ -9,7 +9,7 @@ use crate::domain::address::{Address, Family};
 use crate::domain::ports::{PortRange, PortSet};
 use crate::domain::sources::SourceUsage;
 
-/// The most frequent values of one attribute of TIME-WAIT sockets, and how many have the others.
+/// The most frequent values of one attribute of TIME-WAIT sockets, and the number of sockets with any other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Breakdown<K> {
     /// Values with their counts: the top N, most frequent first, then pinned ones beyond them.
@@ -25,7 +25,7 @@ impl<K> Breakdown<K> {
     }
 }
 
-/// A breakdown by port, with the ports that the ephemeral range gave folded into one count.
+/// A breakdown by port, with ephemeral ports aggregated into one count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortBreakdown {
     /// The ports that mean a service.
@@ -37,7 +37,7 @@ pub struct PortBreakdown {
 /// How many age bands there are.
 pub const AGE_BANDS: usize = 6;
 
-/// What the pass over the connection table found.
+/// The result of one dump of the connection table.
 ///
 /// **Invariant:** `time_wait` and every breakdown that is there have the same total.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,10 +92,10 @@ pub struct PortUsage {
     /// latter as they were up to five minutes ago where there are more than 100,000 sockets and no ratio
     /// has reached the warning threshold.
     pub blocked: u32,
-    /// Ports of connected sockets that bind() took, or that are closed to connect() for another reason,
-    /// whatever the destination. `None` where that was not probed: see [`PortUsage::probe`].
+    /// Ports of connected sockets that connect() skips for every destination, because bind() chose them or
+    /// for another reason. `None` where that was not probed: see [`PortUsage::probe`].
     pub bind_owned: Option<u32>,
-    /// How that is known, or why not.
+    /// Whether ports were probed, or why not.
     pub probe: Probe,
     /// Ports inside the range, not reserved, that something listens on.
     pub listeners: u32,
@@ -109,13 +109,13 @@ pub struct PortUsage {
     /// The same if connect() can reuse the ports of FIN-WAIT-2 sockets without a process, as kernels without a
     /// fix of 2024 do. `None` where it cannot.
     pub least_ratio: Option<PerFamily<f64>>,
-    /// How many destinations there are.
+    /// Number of destinations.
     pub destinations: u64,
     /// The worst destinations and the pinned ones; `None` where switched off.
     pub by_destination: Option<DestinationBreakdown>,
     /// The fullest pools of bind(addr, 0), fullest first; `None` where switched off.
     pub by_source: Option<Vec<SourceUsage>>,
-    /// Which ports connect() cannot have or, with another range, could not.
+    /// Ports that connect() cannot use, or could not with another range.
     pub sets: PortSets,
 }
 
@@ -133,7 +133,7 @@ pub enum Probe {
     /// Switched off, or sockets were not read from this kernel.
     #[default]
     Off,
-    /// So few ports are in use that it makes no difference.
+    /// Too few ports are in use for it to make a difference.
     NotNeeded,
     /// They were, for this reading or a recent one.
     Done {
@@ -218,7 +218,7 @@ impl PortsInUse {
 /// Whether a peer uses TCP timestamps, without which connect() does not reuse TIME-WAIT sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PeerTimestamps {
-    /// Not asked: connect() would find a port even if nothing were reusable.
+    /// Not read: connect() would find a port even if nothing were reusable.
     #[default]
     NotDecisive,
     /// A live socket of the same remote end has them.
