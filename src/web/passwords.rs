@@ -4,15 +4,18 @@
 //! most expensive hash of the file takes here. That time is waited for, not computed; and refusals leave
 //! one after the other, as if a single thread had computed each, so that many at once say no more than
 //! one. (Go's exporters compute a fixed cost for unknown users, which distinguishes them from known ones whose
-//! hashes cost more.) A right password is let in as soon as it is computed.
+//! hashes cost more.) A right password is let in as soon as it is computed. Where more wait than there is
+//! room for, the time of a 503 depends on the order of arrival alone: a login of an expensive hash does not wait for
+//! its computation then, which goes on once it has begun, so that the next right one is let in.
 //!
 //! **Invariant:** wrong passwords delay nobody but the users they name, and those only until their right
 //! one was seen: from then on any other is known to be wrong without a computation. Of [`THREADS`] one
 //! alone computes hashes above [`SLOW_COST`]; each takes a login of the user whose turn was longest ago.
 //!
 //! **Invariant:** a login that is not computed yet makes way only for another that is not, and only where
-//! no user has more of them. So a right password gets 503 only if wrong ones for the same user have come
-//! faster than the threads compute, for so long that a third of all connections waits for them.
+//! no user has more of them. So a right password of a hash up to [`SLOW_COST`] gets 503 only if wrong ones
+//! for the same user have come faster than the threads compute, for so long that a third of all connections
+//! waits for them.
 //!
 //! Of a right password a keyed digest is kept, for its user and hash, so that no two logins can be taken
 //! for each other (CVE-2022-46146). The threads are made at start. They keep nobody from ending: the
@@ -45,8 +48,8 @@ const THREADS: [(u32, bool); 3] = [(SLOW_COST, true), (SLOW_COST, false), (u32::
 /// bcrypt needs some 6 KiB.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// How many logins may wait, where there are connections for twice as many: three quarters of them to be
-/// computed, and a quarter for the time of their refusal.
+/// Of how many logins three quarters may wait to be computed, and half for the time of their refusal. There
+/// are connections for twice as many.
 const WAITING: usize = 128;
 
 /// How long a login may wait.
@@ -123,33 +126,43 @@ impl Passwords {
         let hash = users.hash_of(user);
         let longest = BcryptHash::LONGEST_PASSWORD;
         let password = password.get(..longest).unwrap_or(password);
-        let (known, refusal) = {
+        let (known, refusal, mut displaced) = {
             let mut state = lock(&shared.state);
             let known = hash.and_then(|hash| shared.remembered(&state, user, hash, password));
             if known == Some(true) {
                 return Ok(true);
             }
-            (known, state.next_refusal(users.highest_cost()))
+            let refusal = state.next_refusal(users.highest_cost());
+            (known, refusal, state.wait_for_refusal())
+        };
+        let computed = async {
+            let Some(hash) = hash.filter(|_| known.is_none()) else {
+                return Ok(false);
+            };
+            let (answer, answered) = oneshot::channel();
+            lock(&shared.state).submit(Job {
+                user: user.to_vec(),
+                hash: hash.clone(),
+                password: password.to_vec(),
+                answer,
+            });
+            shared.changed.notify_all();
+            answered.await.map_err(|_| BUSY)
         };
         let decided = async {
-            if let Some(hash) = hash.filter(|_| known.is_none()) {
-                let (answer, answered) = oneshot::channel();
-                lock(&shared.state).submit(Job {
-                    user: user.to_vec(),
-                    hash: hash.clone(),
-                    password: password.to_vec(),
-                    answer,
-                });
-                shared.changed.notify_all();
-                if answered.await.map_err(|_| BUSY)? {
-                    return Ok(true);
-                }
+            let is_slow = hash.is_some_and(|hash| hash.cost > SLOW_COST);
+            let result = tokio::select! {
+                biased;
+                result = computed => result,
+                _ = &mut displaced, if is_slow => return Err(BUSY),
+            };
+            if result == Ok(true) {
+                return result;
             }
-            let displaced = lock(&shared.state).wait_for_refusal();
             tokio::select! {
                 biased;
                 _ = displaced => Err(BUSY),
-                () = sleep_until(refusal) => Ok(false),
+                () = sleep_until(refusal) => result,
             }
         };
         let mut is_over = shared.is_over.subscribe();
@@ -231,9 +244,10 @@ impl Shared {
 struct State {
     /// Logins to compute, the oldest first.
     jobs: Vec<Job>,
-    /// Refusals that wait for their time, the oldest first. One ends when its sender is dropped.
+    /// Logins that wait for the time of their refusal, in case they are wrong, the oldest first. One ends
+    /// when its sender is dropped.
     refused: VecDeque<oneshot::Sender<Infallible>>,
-    /// How many logins may wait in all.
+    /// See [`WAITING`].
     limit: usize,
     last_refusal: Instant,
     /// When each user had the last turn, by a count of turns. There are no more than the files listed.
@@ -290,7 +304,7 @@ impl State {
         let (place, displaced) = oneshot::channel();
         self.refused.retain(|place| !place.is_closed());
         self.refused.push_back(place);
-        if self.refused.len() > self.limit.div_ceil(4) {
+        if self.refused.len() > self.limit.div_ceil(2) {
             self.refused.pop_front();
         }
         displaced

@@ -92,7 +92,7 @@ async fn every_refusal_takes_as_long_as_the_most_expensive_hash_and_computes_its
         assert!(took >= 400, "{user}: {took} ms");
         assert_eq!(computed(), expected, "{user}");
     }
-    set_pace(&passwords);
+    lock(&passwords.0.state).pace.now = 1000.0;
     tokio::select! {
         biased;
         _ = verify(&passwords, &users, "nobody", "wrong") => panic!("a right password waits for a wrong one"),
@@ -100,6 +100,7 @@ async fn every_refusal_takes_as_long_as_the_most_expensive_hash_and_computes_its
     }
     assert_eq!(computed(), [4]);
     // Once the right one is cached, the others take as long without a computation.
+    lock(&passwords.0.state).last_refusal = Instant::now();
     set_pace(&passwords);
     let begin = Instant::now();
     assert!(!verify(&passwords, &users, "cheap", "wrong").await);
@@ -221,42 +222,52 @@ fn ask(
     })
 }
 
-/// A function for [`Passwords`] that counts its calls, takes 5 ms, and finds "right" to be right.
-macro_rules! counting {
-    ($calls:ident, $fits:ident) => {
+/// A function for [`Passwords`] that finds "right" to be right, and computes the others once the gate is open. It
+/// counts its calls, and before that of "right".
+macro_rules! gated {
+    ($open:ident, $calls:ident, $before:ident, $fits:ident) => {
+        static $open: AtomicBool = AtomicBool::new(false);
         static $calls: AtomicUsize = AtomicUsize::new(0);
+        static $before: AtomicUsize = AtomicUsize::new(0);
 
         fn $fits(_: &BcryptHash, password: &[u8]) -> bool {
-            std::thread::sleep(Duration::from_millis(5));
-            $calls.fetch_add(1, Ordering::Relaxed);
-            password == b"right"
+            let is_right = password == b"right";
+            while !is_right && !$open.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let before = $calls.fetch_add(1, Ordering::Relaxed);
+            if is_right {
+                $before.store(before, Ordering::Relaxed);
+            }
+            is_right
         }
     };
 }
 
 #[tokio::test]
 async fn a_flood_for_one_user_delays_no_other() {
-    counting!(CALLS, fits);
+    gated!(OPEN, CALLS, BEFORE, fits);
     let passwords = Arc::new(Passwords::start(fits).unwrap());
     let users = Arc::new(users(&[("flooded", SECRET), ("other", SECRET)]));
-    let flood: Vec<_> = (0..50)
+    let _flood: Vec<_> = (0..50)
         .map(|_| ask(&passwords, &users, "flooded", "guess"))
         .collect();
+    let other = ask(&passwords, &users, "other", "right");
+    // All have been submitted once each has run.
     tokio::task::yield_now().await;
-    assert_eq!(
-        ask(&passwords, &users, "other", "right").await.unwrap(),
-        Ok(true)
-    );
-    let before = CALLS.load(Ordering::Relaxed);
+    OPEN.store(true, Ordering::Relaxed);
+    assert_eq!(other.await.unwrap(), Ok(true));
+    // Each thread may have begun with one, and another may count before the right one's does.
+    let before = BEFORE.load(Ordering::Relaxed);
     assert!(before <= 3 * THREADS.len(), "{before}");
-    assert!(!flood.iter().all(JoinHandle::is_finished));
 }
 
 #[tokio::test]
 async fn a_right_password_is_let_in_however_many_wrong_ones_of_its_user_come_at_once() {
     const COMPUTED: usize = WAITING * 3 / 4;
     for right_at in [0, COMPUTED / 2, COMPUTED - 1] {
-        counting!(CALLS, fits);
+        gated!(OPEN, CALLS, BEFORE, fits);
+        OPEN.store(true, Ordering::Relaxed);
         let passwords = Arc::new(Passwords::start(fits).unwrap());
         lock(&passwords.0.state).pace.now = 1000.0;
         let users = Arc::new(alice());
@@ -271,7 +282,7 @@ async fn a_right_password_is_let_in_however_many_wrong_ones_of_its_user_come_at_
             })
             .collect();
         assert_eq!(asked.swap_remove(right_at).await.unwrap(), Ok(true));
-        assert!(CALLS.load(Ordering::Relaxed) > 0);
+        assert!(CALLS.load(Ordering::Relaxed) > BEFORE.load(Ordering::Relaxed));
     }
 }
 
@@ -390,7 +401,7 @@ async fn slow_hashes_have_a_thread_of_their_own() {
 
 #[tokio::test]
 async fn a_disconnected_clients_login_is_computed_only_if_already_begun() {
-    counting!(CALLS, fits);
+    gated!(OPEN, CALLS, BEFORE, fits);
     let passwords = Arc::new(Passwords::start(fits).unwrap());
     let users = Arc::new(alice());
     let gone: Vec<_> = (0..20)
@@ -398,17 +409,18 @@ async fn a_disconnected_clients_login_is_computed_only_if_already_begun() {
         .collect();
     tokio::task::yield_now().await;
     gone.iter().for_each(JoinHandle::abort);
-    assert_eq!(
-        ask(&passwords, &users, "alice", "right").await.unwrap(),
-        Ok(true)
-    );
+    let right = ask(&passwords, &users, "alice", "right");
+    tokio::task::yield_now().await;
+    OPEN.store(true, Ordering::Relaxed);
+    assert_eq!(right.await.unwrap(), Ok(true));
+    assert!(BEFORE.load(Ordering::Relaxed) <= THREADS.len());
     assert!(CALLS.load(Ordering::Relaxed) <= THREADS.len() + 1);
 }
 
 #[tokio::test]
 async fn of_too_many_waiting_refusals_the_oldest_are_answered_at_once() {
     let passwords = Arc::new(Passwords::start(BcryptHash::fits).unwrap());
-    passwords.limit_waiting(14);
+    passwords.limit_waiting(8);
     lock(&passwords.0.state).pace.now = 1000.0;
     let users = Arc::new(alice());
     let asked: Vec<_> = (0..5)
@@ -421,6 +433,48 @@ async fn of_too_many_waiting_refusals_the_oldest_are_answered_at_once() {
         is_over.collect::<Vec<_>>(),
         [true, true, true, false, false]
     );
+}
+
+#[tokio::test]
+async fn in_a_flood_the_order_of_503_is_that_of_arrival_whatever_the_name() {
+    static OPEN: AtomicBool = AtomicBool::new(false);
+    static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+    fn fits(hash: &BcryptHash, password: &[u8]) -> bool {
+        while hash.cost > SLOW_COST && !OPEN.load(Ordering::Relaxed) {
+            HAS_BEGUN.store(true, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        password == b"right"
+    }
+    let passwords = Arc::new(Passwords::start(fits).unwrap());
+    lock(&passwords.0.state).pace.now = 1000.0;
+    let slow = SECRET.replace("$04$", "$18$");
+    let users = Arc::new(users(&[("quick", SECRET), ("slow", &slow)]));
+    let mut asked = vec![ask(&passwords, &users, "slow", "right")];
+    while !HAS_BEGUN.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for name in ["quick", "slow", "nobody"].iter().cycle().take(200) {
+        asked.push(ask(&passwords, &users, name, "guess"));
+        tokio::task::yield_now().await;
+    }
+    let over = asked.len() - WAITING / 2;
+    let is_over = || asked.iter().map(JoinHandle::is_finished);
+    while is_over().filter(|is_over| *is_over).count() < over {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let places: Vec<_> = is_over().collect();
+    assert!(places[..over].iter().all(|is_over| *is_over), "{places:?}");
+    for login in asked.drain(..over) {
+        assert_eq!(login.await.unwrap(), Err(BUSY));
+    }
+    // The right password of the expensive hash is known soon, although its client has been answered.
+    OPEN.store(true, Ordering::Relaxed);
+    while lock(&passwords.0.state).right.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let again = ask(&passwords, &users, "slow", "right");
+    assert_eq!(again.await.unwrap(), Ok(true));
 }
 
 #[tokio::test(start_paused = true)]
