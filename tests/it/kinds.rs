@@ -247,6 +247,8 @@ fn half_open_requests_use_no_port_and_are_neither_dumped_nor_counted() {
     in_namespace(|| {
         set_sysctl("ip_local_port_range", RANGE);
         set_sysctl("tcp_syncookies", "0");
+        // With little memory it is 128, of which the kernel keeps a quarter for peers that it knows.
+        set_sysctl("tcp_max_syn_backlog", "1024");
         ip(&[
             "link", "add", "away", "type", "veth", "peer", "name", "nowhere",
         ]);
