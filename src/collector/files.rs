@@ -32,8 +32,11 @@ const READERS: &[(CollectorId, Reader)] = &[
     }),
 ];
 
+/// Counts the sockets of a namespace: read before the others, which depend on it.
+pub(super) const SOCKET_COUNTS: CollectorId = Sockstat;
+
 /// By what another namespace is checked: read there even if the collector is off.
-const CHECKED: [CollectorId; 3] = [Sysctl, Snmp, Sockstat];
+const CHECKED: [CollectorId; 3] = [Sysctl, Snmp, SOCKET_COUNTS];
 
 /// What is read whole or not at all.
 fn whole(read: Result<impl Into<Option<Counts>>, ReadError>) -> Read {

@@ -44,7 +44,7 @@ impl Check {
         let opened = opens("ActiveOpens").zip(opens("PassiveOpens"));
         Self {
             tcp: files.socket_counts().and_then(connections),
-            used: files.count(CollectorId::Sockstat, "used"),
+            used: files.socket_counts().and_then(|counts| counts.get("used")),
             opened: opened.map(|(active, passive)| active.saturating_add(passive)),
         }
     }

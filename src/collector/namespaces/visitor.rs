@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::due::{Check, LastDump};
 use super::known::{Known, Progress};
+use crate::collector::files::SOCKET_COUNTS;
 use crate::collector::sockets::{Given, SocketReader, connections};
 use crate::collector::{CollectorConfig, NamespaceChoice};
 use crate::domain::collectors::{CollectorId, Enabled};
@@ -95,16 +96,16 @@ impl Visitor {
         }
         known.progress = Progress::Checked;
         let procfs = &self.reader.procfs;
-        known.read(procfs, |id| id == CollectorId::Sockstat);
+        known.read(procfs, |id| id == SOCKET_COUNTS);
         let sockets = known.files.socket_counts().and_then(connections);
         let is_empty = sockets == Some(0);
         let check = (!is_empty).then(|| {
-            known.read(procfs, |id| id != CollectorId::Sockstat);
+            known.read(procfs, |id| id != SOCKET_COUNTS);
             Check::new(&known.files)
         });
         if in_turn || known.files_read.is_none() || check != known.checked {
             if is_empty {
-                known.read(procfs, |id| id != CollectorId::Sockstat);
+                known.read(procfs, |id| id != SOCKET_COUNTS);
             }
             known.files_read = Some(run);
             known.read_resident(&self.lister.procfs);
