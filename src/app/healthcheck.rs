@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -63,8 +63,16 @@ fn reason(error: &io::Error) -> String {
 
 /// Connects to the address that the server listens on, or the first that takes it if it has several.
 fn connect(tcp: &TcpAddress) -> io::Result<TcpStream> {
+    let mut addresses = resolve(tcp).map_err(io::Error::other)?;
+    if addresses
+        .iter()
+        .any(|address| address.ip() == Ipv6Addr::UNSPECIFIED)
+    {
+        // It serves IPv4, too, and there may be no ::1.
+        addresses.insert(0, (Ipv4Addr::UNSPECIFIED, tcp.port).into());
+    }
     let mut failure = io::ErrorKind::NotFound.into();
-    for address in resolve(tcp).map_err(io::Error::other)? {
+    for address in addresses {
         match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = error,

@@ -1,11 +1,14 @@
 //! `healthcheck`: what a container's health check sees of a server.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::thread;
 
+use crate::support::namespace::in_namespace;
 use crate::support::program::{self, Program};
+use crate::support::skip::skip;
 
 fn check(address: &str) -> Output {
     program::command()
@@ -41,6 +44,21 @@ fn stranger(says: &'static [u8]) -> String {
         let _read = stream.read_to_end(&mut Vec::new());
     });
     address
+}
+
+#[test]
+fn a_server_on_all_addresses_is_healthy_where_ipv6_is_switched_off() {
+    in_namespace(|| {
+        for link in ["all", "lo"] {
+            let switch = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
+            if fs::write(switch, "1").is_err() {
+                return skip("IPv6 has no switch here");
+            }
+        }
+        let mut command = program::command();
+        let server = Program::spawn(command.arg("--web.listen-address=[::]:10072"));
+        assert_healthy(&check(&format!("[::]:{}", server.address().port())));
+    });
 }
 
 #[test]
