@@ -48,9 +48,8 @@ const THREADS: [(u32, bool); 3] = [(SLOW_COST, true), (SLOW_COST, false), (u32::
 /// bcrypt needs some 6 KiB.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Of how many logins three quarters may wait to be computed, and half for the time of their refusal. There
-/// are connections for twice as many.
-const WAITING: usize = 128;
+/// How many logins may wait to be computed, and how many for the time of their refusal.
+const WAITING: usize = 96;
 
 /// How long a login may wait.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -101,9 +100,9 @@ impl Passwords {
         Ok(passwords)
     }
 
-    /// Leaves some of so many connections to others.
+    /// Leaves a third of so many connections to others.
     pub(super) fn limit_waiting(&self, connections: usize) {
-        lock(&self.0.state).limit = (connections / 2).clamp(1, WAITING);
+        lock(&self.0.state).limit = (connections / 3).clamp(1, WAITING);
     }
 
     /// From now on nobody waits for long.
@@ -263,7 +262,7 @@ impl State {
     fn submit(&mut self, job: Job) {
         self.jobs.retain(|job| !job.answer.is_closed());
         self.jobs.push(job);
-        if self.jobs.len() > self.limit - self.limit / 4 {
+        if self.jobs.len() > self.limit {
             let count = |user: &[u8]| self.jobs.iter().filter(|job| job.user == user).count();
             let places = self.jobs.iter().enumerate();
             let oldest = places.max_by_key(|(place, job)| (count(&job.user), Reverse(*place)));
@@ -304,7 +303,7 @@ impl State {
         let (place, displaced) = oneshot::channel();
         self.refused.retain(|place| !place.is_closed());
         self.refused.push_back(place);
-        if self.refused.len() > self.limit.div_ceil(2) {
+        if self.refused.len() > self.limit {
             self.refused.pop_front();
         }
         displaced

@@ -264,8 +264,7 @@ async fn a_flood_for_one_user_delays_no_other() {
 
 #[tokio::test]
 async fn a_right_password_is_let_in_however_many_wrong_ones_of_its_user_come_at_once() {
-    const COMPUTED: usize = WAITING * 3 / 4;
-    for right_at in [0, COMPUTED / 2, COMPUTED - 1] {
+    for right_at in [0, WAITING / 2, WAITING - 1] {
         gated!(OPEN, CALLS, BEFORE, fits);
         OPEN.store(true, Ordering::Relaxed);
         let passwords = Arc::new(Passwords::start(fits).unwrap());
@@ -275,7 +274,7 @@ async fn a_right_password_is_let_in_however_many_wrong_ones_of_its_user_come_at_
         for _ in 0..2 * WAITING {
             ask(&passwords, &users, "nobody", "guess");
         }
-        let mut asked: Vec<_> = (0..COMPUTED)
+        let mut asked: Vec<_> = (0..WAITING)
             .map(|at| {
                 let password = if at == right_at { "right" } else { "guess" };
                 ask(&passwords, &users, "alice", password)
@@ -353,7 +352,7 @@ async fn one_login_too_many_displaces_the_oldest_of_the_user_with_the_most() {
     let mut logins = vec![("right", SECRET)];
     logins.extend(vec![("slow", slow.as_str()); 100]);
     logins.extend(vec![("quick", SECRET); 2]);
-    let (mut state, mut clients) = waiting(10, &logins);
+    let (mut state, mut clients) = waiting(8, &logins);
     assert_eq!(state.jobs.len(), 8);
     assert!(clients.remove(1).await.is_err());
     assert_eq!(order(&mut state, SLOW_COST, true), [102, 0, 101]);
@@ -420,7 +419,7 @@ async fn a_disconnected_clients_login_is_computed_only_if_already_begun() {
 #[tokio::test]
 async fn of_too_many_waiting_refusals_the_oldest_are_answered_at_once() {
     let passwords = Arc::new(Passwords::start(BcryptHash::fits).unwrap());
-    passwords.limit_waiting(8);
+    passwords.limit_waiting(6);
     lock(&passwords.0.state).pace.now = 1000.0;
     let users = Arc::new(alice());
     let asked: Vec<_> = (0..5)
@@ -458,7 +457,7 @@ async fn in_a_flood_the_order_of_503_is_that_of_arrival_whatever_the_name() {
         asked.push(ask(&passwords, &users, name, "guess"));
         tokio::task::yield_now().await;
     }
-    let over = asked.len() - WAITING / 2;
+    let over = asked.len() - WAITING;
     let is_over = || asked.iter().map(JoinHandle::is_finished);
     while is_over().filter(|is_over| *is_over).count() < over {
         tokio::time::sleep(Duration::from_millis(1)).await;
