@@ -55,7 +55,11 @@ impl Watched {
     pub(super) async fn first_byte(&self) -> io::Result<u8> {
         let mut byte = [0];
         let peeked = timeout(self.limits.receive, self.stream.peek(&mut byte));
-        match peeked.await?? {
+        let Ok(peeked) = peeked.await else {
+            debug!(phase = ?Phase::Head, "Connection closed: the client took too long");
+            return Err(io::ErrorKind::TimedOut.into());
+        };
+        match peeked? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(byte[0]),
         }
