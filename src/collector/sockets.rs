@@ -324,7 +324,7 @@ impl SocketMemory {
                 collector_source,
                 err = error.to_string(),
                 "netlink is unavailable, sockets are read from /proc/net/tcp and tcp6: slower, and \
-                 without the ports of bound, unconnected sockets"
+                 ports of bound, unconnected sockets are known only if they are probed"
             );
         } else if before.is_some() {
             info!(collector_source, "the source of sockets has changed");

@@ -44,7 +44,7 @@ sysctls! {
          4.19).";
     tcp_tw_reuse_delay_ms "net.ipv4.tcp_tw_reuse_delay"
         "milliseconds that a socket must have been in TIME-WAIT before connect() may reuse its port. Absent before \
-         Linux 6.14, where it is 1 s.";
+         Linux 6.14, where the second of the kernel's clock must have changed: at most 1 s.";
     tcp_tw_recycle "net.ipv4.tcp_tw_recycle"
         "whether the kernel shortens TIME-WAIT: 0 no, 1 yes. Breaks connections of clients behind NAT. Absent since \
          Linux 4.12, which removed it.";
@@ -52,8 +52,7 @@ sysctls! {
         "whether TCP timestamps are used: 0 no, 1 with a random offset per connection, 2 without offset. Without \
          them, no port in TIME-WAIT is reused.";
     tcp_fin_timeout_seconds "net.ipv4.tcp_fin_timeout"
-        "seconds that an orphaned socket stays in FIN-WAIT-2. Does not change the duration of TIME-WAIT, which is \
-         fixed at 60 s.";
+        "seconds that an orphaned socket stays in FIN-WAIT-2. Does not change the duration of TIME-WAIT.";
     tcp_max_tw_buckets "net.ipv4.tcp_max_tw_buckets"
         "maximum number of time-wait buckets.";
     tcp_rfc1337 "net.ipv4.tcp_rfc1337"

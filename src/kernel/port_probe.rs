@@ -59,12 +59,12 @@ impl PortProbe {
     pub fn open(procfs: &ProcRoot) -> Result<Self, ProbeError> {
         // Above 0, Fast Open may be switched off by a lost SYN, and with it the deferring of ours.
         if procfs.fast_open_blackhole_timeout() != Some(0) {
-            let needed = "it needs net.ipv4.tcp_fastopen_blackhole_timeout_sec 0";
+            let needed = "the port probe needs net.ipv4.tcp_fastopen_blackhole_timeout_sec 0";
             return Err(ProbeError::Unavailable(needed.to_owned()));
         }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let needs = |needed: &'static str| {
-            move |error| ProbeError::Unavailable(format!("it needs {needed} ({error})"))
+            move |error| ProbeError::Unavailable(format!("the port probe needs {needed} ({error})"))
         };
         let socket =
             socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).map_err(|error| {
@@ -100,7 +100,7 @@ impl PortProbe {
                     closed.insert(port);
                     continue;
                 }
-                Err(Errno::NETUNREACH) => "it needs the interface lo, up".to_owned(),
+                Err(Errno::NETUNREACH) => "the port probe needs the interface lo, up".to_owned(),
                 // A filter of the cgroup, or a security module.
                 Err(error) if index == 0 => format!("connect() to {DESTINATION}: {error}"),
                 Err(error) => return Err(ProbeError::Failed(port, error.into())),

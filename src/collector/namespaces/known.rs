@@ -45,7 +45,7 @@ pub(super) struct Known {
     pub(super) checked: Option<Check>,
     pub(super) udp: Complaint,
     pub(super) sockets: SocketMemory,
-    /// The last dump, unless it is known not to serve.
+    /// The last dump. One that failed stays until the next run.
     pub(super) last: Option<LastDump>,
     /// When it was dumped last: the longest ago is the next. For one that was cut off by the deadline this is as
     /// before, but not if it had the time of a whole run, or it would have all others' turns.

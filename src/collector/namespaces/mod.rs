@@ -114,7 +114,7 @@ impl NamespacesJob {
         let result = listing.map(|listing| {
             let found = self.read(&mut visitor, listing, begin, deadline);
             if let Err(error) = visitor.home.come_back() {
-                warn!(err = %error, "The thread that reads network namespaces cannot return to the exporter's");
+                warn!(err = %error, "The thread that reads network namespaces cannot return to the exporter's namespace");
             }
             found
         });

@@ -58,7 +58,7 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
     if !are_explained {
         low.retain(|pool| !is_explained(pool));
         severity = Severity::Warning;
-        reason = "connect() cannot use a port that bind() chose either, for any destination.";
+        reason = "Ports that bind() chose are closed to connect() too, for every destination.";
     }
     let worst = *low.iter().max_by_key(|pool| pool.ports)?;
     let shared = " (unless all sockets have SO_REUSEADDR: ip_autobind_reuse is 1)";

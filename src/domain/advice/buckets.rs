@@ -24,8 +24,8 @@ pub(super) fn limit(view: &View<'_>) -> Option<Finding> {
     } else {
         let overflows = overflows.filter(|overflows| *overflows > 0)?;
         let sentence = format!(
-            "Since boot, the kernel has closed {} without TIME-WAIT because tcp_max_tw_buckets was reached. The limit is \
-             not near now.",
+            "Since boot, the kernel has closed {} without TIME-WAIT because tcp_max_tw_buckets was reached or memory \
+             was short. The limit is not near now.",
             counted(overflows, "socket", "sockets")
         );
         Finding::new(Id::BucketOverflows, Severity::Info, sentence)

@@ -298,7 +298,7 @@ impl<'a> Case<'a> {
         let examined = count(examined);
         let what = if self.has_steps {
             format!(
-                "each call may examine all {examined} ports in use, whatever ip_local_port_step_width is"
+                "each call examines all ports of one parity first, in random steps too, up to {examined} ports in use"
             )
         } else if self.is_parity_in_use {
             format!(

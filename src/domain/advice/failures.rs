@@ -14,8 +14,7 @@ pub(super) fn recent(view: &View<'_>) -> Option<Finding> {
     };
     let is_explained = view.ports.is_some_and(|ports| ports.usable == 0)
         || view.destinations.iter().any(|usage| usage.headroom == 0);
-    let burst =
-        " No destination in this namespace is exhausted now: it was a burst, or another namespace.";
+    let burst = " No destination in this namespace is exhausted now: it was a burst, or the calls failed in another namespace.";
     let now = when(!is_explained, burst);
     let sentence = format!(
         "{} found no free port (EADDRNOTAVAIL) within {period}, in any network namespace of this host.{now}",

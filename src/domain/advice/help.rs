@@ -19,7 +19,7 @@ impl Case<'_> {
         let closed = self.waiting + u64::from(other.fin_wait2_orphans);
         let has_live = self.matters(usage.in_use.established) || self.matters(self.rest);
         let later = "connect() becomes slow when half of the range is in use. A wider range raises that limit once the \
-                     present sockets are closed.";
+                     sockets that exist now are gone.";
         let [wider, released, moved] = more_ports(view, load, target);
         let [servers, clients] = self.elsewhere(load, target);
         [

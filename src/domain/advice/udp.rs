@@ -19,7 +19,7 @@ pub(super) fn low_pools(view: &View<'_>) -> Option<Finding> {
     };
     let names = names(low.map(|pool| pool.src_addr));
     let sentence = format!(
-        "A new UDP socket on {names} {state}. When none is left, bind() without a port fails with EADDRINUSE, and \
+        "A new UDP socket on {names} {state}. Without a free port, bind() without a port fails with EADDRINUSE, and \
          connect() and sendto() fail with EAGAIN for every destination. DNS lookups fail first."
     );
     let holders = "Find the program with the most UDP sockets and let it use one socket for many peers: one resolver \

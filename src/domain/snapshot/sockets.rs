@@ -275,6 +275,7 @@ pub struct DestinationUsage {
     /// Sockets per second that entered TIME-WAIT during the last 10 s.
     #[serde(rename = "closes_per_second")]
     pub close_rate: f64,
-    /// Longest run of ports in use of one parity: how many the next connect() may have to examine.
+    /// Ports in use that the next connect() may have to examine: the longest run of one parity or, with
+    /// `ip_local_port_step_width` above 0, all of them (an upper bound).
     pub search_ports: u32,
 }

@@ -1,8 +1,8 @@
 //! Metrics of the kernel's own counters (`/proc/net/netstat`, `TcpExt`, and `/proc/net/snmp`, `Tcp`) and of
 //! connection tracking, on which NAT depends.
 //!
-//! They count since the network namespace was made, whatever this program does, except for the failed connect()
-//! calls.
+//! The counters count since the network namespace was made, whatever this program does, except for the failed
+//! connect() calls.
 
 use super::Values::{Count, Series as Many};
 use super::{MetricDescription, float, labelled, single};
@@ -12,8 +12,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
     single(
         "timewait_entered_total",
         "Sockets that have entered TIME-WAIT (TcpExt TW), including sockets in FIN-WAIT-2 that the kernel keeps as \
-         time-wait buckets. Newer kernels (seen on Linux 6.18) count a socket when it enters, older ones (seen on \
-         Linux 5.10) when its timer ends, 60 s later.",
+         time-wait buckets. Linux 6.1 and later count a socket when it enters, Linux 5.10 when its timer ends, \
+         60 s later.",
         Count(CollectorId::Netstat, "TW"),
     ),
     single(

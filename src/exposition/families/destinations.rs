@@ -23,8 +23,8 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "timewait_destination_reusable_ports",
         TRIPLE,
         "Ports in TIME-WAIT that the next connect() to the destination can reuse: tcp_timestamps is on, tcp_tw_reuse \
-         allows it (2: loopback addresses only), and the socket is older than tcp_tw_reuse_delay. Too high by the \
-         sockets whose peer used no timestamps: the kernel does not reuse them, and does not show which they are.",
+         allows it (2: loopback addresses only), and the socket is older than tcp_tw_reuse_delay. Too high if the \
+         peer uses no timestamps and no live socket shows it: the kernel does not reuse its ports.",
         Many(|snapshot, series| each(snapshot, series, |one| float(one.reusable))),
     ),
     labelled(
@@ -32,17 +32,19 @@ pub(super) const METRICS: &[MetricDescription] = &[
         TRIPLE,
         "Number of further connect() calls to the destination that succeed now: usable ports minus those in use, \
          plus the reusable ones. Can be one too high if the range has an odd number of ports. An upper bound where \
-         programs call bind() with port 0 before connect(); a lower bound where orphaned sockets in FIN-WAIT-2 are \
-         in use and timewait_port_range_exhaustion_ratio_lower_bound is less than the ratio.",
+         programs call bind() before connect() and timewait_port_range_bind_owned_ports is absent; a lower bound where \
+         ports of orphaned sockets in FIN-WAIT-2 are in use and timewait_port_range_exhaustion_ratio_lower_bound is \
+         less than the ratio.",
         Many(|snapshot, series| each(snapshot, series, |one| one.headroom.into())),
     ),
     labelled(
         "timewait_destination_exhaustion_ratio",
         TRIPLE,
-        "Ports in use minus the reusable ones, divided by the usable ports of the range, 0 to 1. At 1, the next \
-         connect() to the destination fails with EADDRNOTAVAIL. A lower bound where programs call bind() with port 0 \
-         before connect(); an upper bound where orphaned sockets in FIN-WAIT-2 are in use and \
-         timewait_port_range_exhaustion_ratio_lower_bound is less.",
+        "Ports in use minus the reusable ones, divided by the usable ports of the range, 0 to 1. Exactly 1 when \
+         the next connect() to the destination fails with EADDRNOTAVAIL (in a range with an odd number of ports, \
+         possibly one port earlier). A lower bound where programs call bind() before connect() and \
+         timewait_port_range_bind_owned_ports is absent; an upper bound where ports of orphaned sockets in FIN-WAIT-2 \
+         are in use and timewait_port_range_exhaustion_ratio_lower_bound is less.",
         Many(|snapshot, series| each(snapshot, series, |one| one.exhaustion_ratio)),
     ),
     labelled(
@@ -56,11 +58,11 @@ pub(super) const METRICS: &[MetricDescription] = &[
     labelled(
         "timewait_destination_search_ports",
         TRIPLE,
-        "Maximum number of ports in use that the next connect() may have to examine, which costs CPU time: the \
-         longest run of ports in use of one parity, in the order in which connect() tries them, wrapping from the \
-         last port of the range to its first. Reusable ports end a run; reserved and blocked ones neither count nor \
-         end it. With net.ipv4.ip_local_port_step_width above 0 the order is random, and this is the number of ports \
-         in use: an upper bound.",
+        "Longest run of ports in use of one parity, in the order in which connect() tries them, wrapping from the last \
+         port of the range to its first: ports that the next connect() may have to examine before it finds a free one \
+         of that parity, which costs CPU time. Reusable ports end a run; reserved, blocked and bind-owned ones neither \
+         count nor end it. With net.ipv4.ip_local_port_step_width above 0 the order is random, and this is the number \
+         of usable ports in use without the reusable ones: an upper bound.",
         Many(|snapshot, series| each(snapshot, series, |one| one.search_ports.into())),
     ),
 ];

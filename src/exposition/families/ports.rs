@@ -35,18 +35,19 @@ pub(super) const METRICS: &[MetricDescription] = &[
     single(
         "timewait_port_range_blocked_ports",
         "Unreserved ports of the range that connect() skips for every destination because a listening socket, or a \
-         bound, unconnected one, owns them, on any address and of either IP version. Before Linux 6.8, ports of \
-         bound, unconnected sockets are counted only if they were probed. On hosts with more than 100,000 sockets, \
-         these are read at most every five minutes unless a ratio has reached 0.75.",
+         bound, unconnected one, owns them, on any address and of either IP version. Ports of bound, \
+         unconnected sockets are counted before Linux 6.8, and with procfs, only if they were probed; on hosts with \
+         more than 100,000 sockets they are read at most every five minutes unless a ratio has reached 0.75.",
         Value(|snapshot| Some(snapshot.ports()?.blocked.into())),
     ),
     single(
         "timewait_port_range_bind_owned_ports",
         "Ports of the range in use by connected or TIME-WAIT sockets that connect() skips for every destination, \
-         because bind() assigned them or a closed listener passed them on. Absent if not probed: before Linux 6.3, \
-         without bit 0 of net.ipv4.tcp_fastopen, with --no-collector.probe, and while less than a tenth of the \
-         usable ports is in use (ranges of more than 1,024 ports). Up to a minute old while a tenth to 0.75 of the \
-         ports is in use.",
+         because bind() assigned them or a closed listener passed them on. Absent if not probed: while no \
+         usable port is in use, or less than a tenth of more than 1,024; before Linux 6.3 (except Debian's 6.1); \
+         without bit 0 of net.ipv4.tcp_fastopen; with net.ipv4.tcp_fastopen_blackhole_timeout_sec above 0; with \
+         --no-collector.probe or another --path.procfs. Up to a minute old while a tenth to 0.75 of the usable ports, \
+         and more than 1,024, are in use.",
         Value(|snapshot| snapshot.ports()?.bind_owned.map(f64::from)),
     ),
     single(
@@ -58,15 +59,17 @@ pub(super) const METRICS: &[MetricDescription] = &[
     single(
         "timewait_port_range_free_ports",
         "Usable ports that no socket uses: at least this many connect() calls to any destination succeed (one fewer \
-         if the range has an odd number of ports). A lower bound even where programs call bind() before connect() \
-         and ports were not probed; the headroom of a destination is then only an upper bound.",
+         if the range has an odd number of ports), even where programs call bind() before connect() and ports were \
+         not probed. Too high by the ports of bound, unconnected sockets where the kernel does not list them (before \
+         Linux 6.8) and they were not probed.",
         Value(|snapshot| Some(snapshot.ports()?.free.into())),
     ),
     labelled(
         "timewait_port_range_exhaustion_ratio",
         &["family"],
-        "Exhaustion ratio of the worst destination, 0 to 1, by IP version; 0 without destinations. At 1, the next \
-         connect() to it fails with EADDRNOTAVAIL. A lower bound where programs call bind() before connect() and \
+        "Exhaustion ratio of the worst destination, 0 to 1, by IP version; 0 without destinations. Exactly 1 \
+         when the next connect() to it fails with EADDRNOTAVAIL (in a range with an odd number of ports, possibly one \
+         port earlier). A lower bound where programs call bind() before connect() and \
          timewait_port_range_bind_owned_ports is absent; an upper bound where \
          timewait_port_range_exhaustion_ratio_lower_bound is less.",
         Many(|snapshot, series| series.by_family(Some(snapshot.ports()?.worst_ratio), f64::from)),
@@ -76,7 +79,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &["family"],
         "timewait_port_range_exhaustion_ratio without the ports of orphaned sockets in FIN-WAIT-2, which kernels \
          without a fix of 2024 reuse like ports in TIME-WAIT. Absent where the kernel is known to have the fix \
-         (Linux 6.11.3, 6.6.55, 6.1.113, 5.15.168, 5.10.227) and where tcp_tw_reuse is off.",
+         (Linux 6.12, 6.11.3, 6.6.55, 6.1.113, 5.15.168, 5.10.227) and where tcp_tw_reuse or tcp_timestamps is off.",
         Many(|snapshot, series| series.by_family(snapshot.ports()?.least_ratio, f64::from)),
     ),
     single(

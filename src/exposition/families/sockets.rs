@@ -55,7 +55,7 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "timewait_sockets_by_age",
         &["age_seconds"],
         "Sockets in TIME-WAIT by seconds since they entered it, in bands with an inclusive lower bound. The age is \
-         60 s minus the time left on the kernel's timer, clamped to the first and the last band. The values add up \
+         the duration of TIME-WAIT (60 s) minus the time left on the kernel's timer, clamped to the first and the last band. The values add up \
          to timewait_sockets.",
         Many(|snapshot, series| {
             for ((band, _), count) in BANDS.iter().zip(snapshot.sockets()?.by_age?) {

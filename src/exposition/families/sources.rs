@@ -13,14 +13,15 @@ pub(super) const METRICS: &[MetricDescription] = &[
         "Distinct unreserved ports of the range in use on a local address by sockets of any state and direction, \
          including sockets on the wildcard addresses that cover it: ports not available to bind(addr, 0). The \
          addresses with the highest ratio. 0.0.0.0 and :: are for sockets bound to no address, and include the ports \
-         in use on all addresses that they cover.",
+         in use on all addresses that they cover; 0.0.0.0 also includes those of dual-stack IPv6 sockets, and is too \
+         high by those that were bound to an address before connect().",
         Many(|snapshot, series| each(series, snapshot.sources(), |one| one.ports.into())),
     ),
     labelled(
         "timewait_source_exhaustion_ratio",
         &["src_addr"],
-        "timewait_source_ports divided by the unreserved ports of the range, 0 to 1. At 1, bind(addr, 0) fails with \
-         EADDRINUSE. Where programs call bind() with an address before connect(), this ratio reaches 1 instead of \
+        "timewait_source_ports divided by the unreserved ports of the range, 0 to 1. Exactly 1 when bind(addr, 0) fails \
+         with EADDRINUSE. Where programs call bind() with an address before connect(), this ratio reaches 1 instead of \
          that of a destination (avoided by IP_BIND_ADDRESS_NO_PORT).",
         Many(|snapshot, series| each(series, snapshot.sources(), |one| one.exhaustion_ratio)),
     ),
@@ -29,16 +30,17 @@ pub(super) const METRICS: &[MetricDescription] = &[
         &["src_addr"],
         "Distinct unreserved ports of the range in use by UDP sockets on a local address, including sockets on the \
          wildcard addresses that cover it: ports not available to bind(addr, 0). The addresses with the highest \
-         ratio. 0.0.0.0 and :: are for sockets bound to no address; 0.0.0.0 is too high by the connected IPv6 \
-         sockets that were bound to an address first.",
+         ratio. 0.0.0.0 and :: are for sockets bound to no address, and include the ports in use on all addresses that \
+         they cover; 0.0.0.0 also includes those of dual-stack IPv6 sockets, and is too high by those that were bound \
+         to an address before connect().",
         Many(|snapshot, series| each(series, udp(snapshot), |one| one.ports.into())),
     ),
     labelled(
         "timewait_udp_source_exhaustion_ratio",
         &["src_addr"],
-        "timewait_udp_source_ports divided by the unreserved ports of the range, 0 to 1. At 1, bind(addr, 0) fails \
-         with EADDRINUSE, and connect() and sendto() of an unbound UDP socket (0.0.0.0 and ::) fail with EAGAIN, for \
-         every destination.",
+        "timewait_udp_source_ports divided by the unreserved ports of the range, 0 to 1. Exactly 1 when \
+         bind(addr, 0) fails with EADDRINUSE; connect() and sendto() of an unbound UDP socket fail with EAGAIN where \
+         the ratio of 0.0.0.0 (IPv4) or :: (IPv6) is 1, for every destination.",
         Many(|snapshot, series| each(series, udp(snapshot), |one| one.exhaustion_ratio)),
     ),
 ];

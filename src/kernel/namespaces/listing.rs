@@ -81,7 +81,7 @@ type Residents = BTreeMap<NamespaceKey, Vec<u32>>;
 
 impl NamespaceLister {
     /// The namespaces with a name, those of processes only `with_processes`. If there is a list of
-    /// names, those on it alone; what it names and is not there is left out.
+    /// names, those on it alone; what it names and is not there is in [`Listing::absent`].
     ///
     /// # Errors
     /// The directory of names is there but cannot be listed and processes are not asked for, or there is

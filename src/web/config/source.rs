@@ -96,7 +96,7 @@ impl Source {
                     SETTLED.as_secs()
                 ));
             }
-            warn!("Web configuration: {key} was removed: clients no longer need it");
+            warn!("Web configuration: {key} was removed from the file and no longer applies");
         }
         for user in file.users.names().filter(|name| name.contains(':')) {
             warn!(

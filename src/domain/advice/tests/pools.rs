@@ -17,7 +17,7 @@ fn ports_for_bind_that_run_low_are_reported_by_their_address() {
     let finding = found(&advice, Id::BindPoolLow);
     assert!(
         finding.sentence.contains(
-            "192.0.2.1 has 8 ports left of 100. connect() cannot use a port that bind() chose"
+            "192.0.2.1 has 8 ports left of 100. Ports that bind() chose are closed to connect()"
         ),
         "{}",
         finding.sentence
