@@ -177,8 +177,14 @@ pub(super) fn unread(enabled: &Enabled) -> Snapshot {
 
 /// The first that runs in a container, or else the first: a process that the host runs in a container's namespace
 /// (nsenter(1), a sidecar of the host) is not its owner.
-fn choose(residents: impl Iterator<Item = Resident>) -> Option<Resident> {
-    residents.min_by_key(|resident| resident.container.container_id.is_none())
+fn choose(mut residents: impl Iterator<Item = Resident>) -> Option<Resident> {
+    let is_contained = |resident: &Resident| resident.container.container_id.is_some();
+    let first = residents.next()?;
+    // Mostly it is the first, and each is read from two files.
+    if is_contained(&first) {
+        return Some(first);
+    }
+    Some(residents.find(is_contained).unwrap_or(first))
 }
 
 #[cfg(test)]
