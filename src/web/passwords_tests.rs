@@ -449,6 +449,7 @@ async fn in_a_flood_the_order_of_503_is_that_of_arrival_whatever_the_name() {
     lock(&passwords.0.state).pace.now = 1000.0;
     let slow = SECRET.replace("$04$", "$18$");
     let users = Arc::new(users(&[("quick", SECRET), ("slow", &slow)]));
+    let begin = Instant::now();
     let mut asked = vec![ask(&passwords, &users, "slow", "right")];
     while !HAS_BEGUN.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -462,6 +463,7 @@ async fn in_a_flood_the_order_of_503_is_that_of_arrival_whatever_the_name() {
     while is_over().filter(|is_over| *is_over).count() < over {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    assert!(begin.elapsed() < PATIENCE, "some have waited to the end");
     let places: Vec<_> = is_over().collect();
     assert!(places[..over].iter().all(|is_over| *is_over), "{places:?}");
     for login in asked.drain(..over) {
